@@ -1,0 +1,1 @@
+"""Everything Glimpse knows about Elasticsearch: settings, the index, kNN requests and the local node."""

@@ -1,0 +1,66 @@
+"""What goes into the index and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageDocument:
+    """One picture as the index keeps it; `image_id` is the SHA-256 of the file's content, in hex."""
+
+    image_id: str
+    image_name: str
+    relative_path: tuple[str, ...]
+    image_embedding: np.ndarray
+    """float32 `[dims]`, unit length"""
+    width: int
+    """pixels, after orientation"""
+    height: int
+    size_bytes: int
+    indexed_at: datetime
+    phash: str | None = None
+    caption: str | None = None
+    caption_embedding: np.ndarray | None = None
+    """float32 `[caption_dims]`, unit length"""
+    exif_date: datetime | None = None
+    exif_location: tuple[float, float] | None = None
+    """(latitude, longitude) in degrees, WGS 84"""
+    exif_camera: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One neighbour that Elasticsearch returned."""
+
+    image_id: str
+    score: float
+    """Elasticsearch's `_score`"""
+    similarity: float
+    """the field's raw similarity, recovered from the score: the cosine for `cosine`"""
+    source: dict[str, Any]
+    """the document's `_source`, which never holds vectors"""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The hits of one request, with the time that Elasticsearch reported."""
+
+    hits: tuple[Hit, ...]
+    total: int
+    took_ms: int
+
+
+@dataclass(frozen=True)
+class AddResult:
+    """What became of one bulk request: `failed` maps an image id to the reason."""
+
+    added: int
+    failed: dict[str, str]

@@ -1,0 +1,5 @@
+"""The one error that `es_config` raises on purpose."""
+
+
+class EngineError(Exception):
+    """Elasticsearch, the local node or the index cannot do what was asked; the message says why and what to do."""

@@ -1,0 +1,76 @@
+"""The umbrella command: `glimpse` gathers every group and loads each one only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from es_config.errors import EngineError
+from ingest.errors import IngestError
+from models.errors import ModelError
+from search_app.errors import QueryError
+from storage.errors import StorageError
+
+COMMANDS = {
+    "up": ("es_config.cli:up", "Start the local Elasticsearch node."),
+    "down": ("es_config.cli:down", "Stop the local Elasticsearch node."),
+    "status": ("es_config.cli:status", "Say where Elasticsearch is and how many pictures it holds."),
+    "doctor": ("es_config.cli:doctor", "Check everything and say what is wrong, with the way out."),
+    "index": ("es_config.cli:index", "Create, show or delete the index."),
+    "ingest": ("ingest.cli:ingest", "Make the pictures of folders searchable."),
+    "search": ("search_app.cli:search", "Search by words, by a picture or by a picture of the index."),
+    "knn": ("search_app.cli:knn", "Send a raw vector as a kNN search."),
+    "serve": ("search_app.cli:serve", "Serve the page and the REST API."),
+    "model": ("models.cli:model", "Show the profiles and their models."),
+    "demo": ("ingest.demo_cli:demo", "Draw pictures, make them searchable and serve the page."),
+}
+EXPECTED_ERRORS = (EngineError, IngestError, ModelError, QueryError, StorageError)
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table, which is the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command, or None when it is unknown."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command and turn an expected error into one line."""
+        try:
+            return super().invoke(ctx)
+        except EXPECTED_ERRORS as error:
+            failure = click.ClickException(str(error))
+            failure.exit_code = 2 if isinstance(error, QueryError) else 1
+            raise failure from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="glimpse")
+def main() -> None:
+    """Search a folder of pictures by typing, by speaking and by showing a picture.
+
+    \b
+    Example:
+      glimpse up
+      glimpse ingest ~/Pictures
+      glimpse search "a red boat"
+      glimpse serve
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

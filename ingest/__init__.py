@@ -1,0 +1,1 @@
+"""The way in: picture files become documents in the index."""

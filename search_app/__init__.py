@@ -1,0 +1,1 @@
+"""The way out: one searcher, and its page, REST API and commands."""

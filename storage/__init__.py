@@ -1,0 +1,1 @@
+"""Bytes by key: where thumbnails are kept."""
