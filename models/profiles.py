@@ -1,4 +1,7 @@
-"""The table of profiles. Adding a model is adding a row."""
+"""The table of profiles. Adding a model is adding a row.
+
+Revisions are commits of the named repositories on Hugging Face, so that the same row means the same weights.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.errors import ModelError
+from models.folders import ModelSource, image_dims, text_dims
 
 POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model comes from: a hub name with a pinned revision, or a local folder."""
-
-    name: str
-    revision: str | None = None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether `name` is a folder on this machine."""
-        return Path(self.name).is_dir()
 
 
 @dataclass(frozen=True)
@@ -35,46 +26,110 @@ class Profile:
     similarity: str
     licence: str
     size_mb: int
+    """megabytes that are downloaded on first use"""
     text_lanes: tuple[str, ...]
     """`infer`: the text model can be deployed in Elasticsearch; `local`: it runs in this process"""
     caption_text_model: ModelSource
     caption_dims: int
-    languages: tuple[str, ...]
+    languages: str
 
+    @property
+    def caption_shares_space(self) -> bool:
+        """Whether a picture's vector can be compared with the vector of a caption."""
+        return self.caption_text_model == self.text_model
+
+
+MINILM = ModelSource(
+    "sentence-transformers/paraphrase-MiniLM-L6-v2", "c9a2bfebc254878aee8c3aca9e6844d5bbb102d1"
+)
+POCKET_TEXT = ModelSource(str(POCKET_WEIGHTS / "text"))
 
 PROFILES: dict[str, Profile] = {
     row.name: row
     for row in (
         Profile(
             name="pocket",
-            description="tiny towers that know the drawn world, in English, French, German and Spanish",
+            description="tiny towers that know the drawn world, not photographs; part of Glimpse",
             image_model=ModelSource(str(POCKET_WEIGHTS / "image")),
-            text_model=ModelSource(str(POCKET_WEIGHTS / "text")),
+            text_model=POCKET_TEXT,
             dims=128,
             similarity="cosine",
             licence="Apache-2.0",
-            size_mb=8,
+            size_mb=0,
             text_lanes=("infer", "local"),
-            caption_text_model=ModelSource(str(POCKET_WEIGHTS / "text")),
+            caption_text_model=POCKET_TEXT,
             caption_dims=128,
-            languages=("en", "fr", "de", "es"),
+            languages="en, fr, de, es",
+        ),
+        Profile(
+            name="clip",
+            description="CLIP ViT-B/32 with a multilingual text tower: the one to start with on photographs",
+            image_model=ModelSource(
+                "sentence-transformers/clip-ViT-B-32", "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"
+            ),
+            text_model=ModelSource(
+                "sentence-transformers/clip-ViT-B-32-multilingual-v1",
+                "58edf8cada9e398793dca955574a48cbb7f18be2",
+            ),
+            dims=512,
+            similarity="cosine",
+            licence="MIT (image), Apache-2.0 (text)",
+            size_mb=1240,
+            text_lanes=("infer", "local"),
+            caption_text_model=MINILM,
+            caption_dims=384,
+            languages="50 and more",
+        ),
+        Profile(
+            name="siglip2",
+            description="SigLIP 2 base: a stronger pair, its text tower runs in this process only",
+            image_model=ModelSource(
+                "google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"
+            ),
+            text_model=ModelSource(
+                "google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"
+            ),
+            dims=768,
+            similarity="cosine",
+            licence="Apache-2.0",
+            size_mb=1540,
+            text_lanes=("local",),
+            caption_text_model=MINILM,
+            caption_dims=384,
+            languages="100 and more",
         ),
     )
 }
 
 
 def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
-    """Return the row called `name`; with `model_dir`, its models come from `model_dir/image` and `/text`.
+    """Return the row called `name`; with `model_dir`, the pair of towers comes from that folder.
 
-    Raises `ModelError` naming the known profiles when there is no such row.
+    The folder holds `image/` and `text/`, or is itself one model with both towers. The dims are then read
+    from the folder, and captions are embedded by the folder's text tower, so that nothing is downloaded.
+    Raises `ModelError` when there is no such row (naming those there are) or when the folder cannot be used.
     """
     if name not in PROFILES:
         raise ModelError(f"There is no profile '{name}'; choose one of: {', '.join(PROFILES)}.")
-    profile = PROFILES[name]
     if model_dir is None:
-        return profile
+        return PROFILES[name]
+    return _from_folder(PROFILES[name], model_dir)
+
+
+def _from_folder(profile: Profile, folder: Path) -> Profile:
+    image, text = (folder / part if (folder / part).is_dir() else folder for part in ("image", "text"))
+    dims, text_width = image_dims(image), text_dims(text)
+    if dims != text_width:
+        raise ModelError(
+            f"The towers in {folder} do not belong together: pictures get {dims} dims and texts {text_width};"
+            " put a pair with equal dims into its folders image/ and text/."
+        )
+    text_source = ModelSource(str(text.resolve()))
     return replace(
         profile,
-        image_model=ModelSource(str(model_dir / "image")),
-        text_model=ModelSource(str(model_dir / "text")),
+        image_model=ModelSource(str(image.resolve())),
+        text_model=text_source,
+        caption_text_model=text_source,
+        dims=dims,
+        caption_dims=dims,
     )

@@ -1,0 +1,108 @@
+"""Model folders: where they come from, and what their files say before any weight is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import ModelError
+
+DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
+NOT_DOWNLOADED = ["onnx/*", "openvino/*", "open_clip*"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: a hub name with a pinned revision, or a local folder."""
+
+    name: str
+    revision: str | None = None
+
+
+def local_folder(source: ModelSource) -> Path:
+    """Return the folder that holds the model, downloading it on first use.
+
+    Honours `HF_HOME` and `HF_HUB_OFFLINE`. Raises `ModelError` when it is neither here nor to be had.
+    """
+    if Path(source.name).is_absolute():
+        return _existing(Path(source.name))
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                source.name,
+                revision=source.revision,
+                allow_patterns=DOWNLOADED,
+                ignore_patterns=NOT_DOWNLOADED,
+            )
+        )
+    # The hub's client raises its own errors, httpx's, requests' and OSError: each means the same here.
+    except Exception as error:
+        raise ModelError(
+            f"The model {source.name} is not on this machine and cannot be downloaded from Hugging Face"
+            f" ({type(error).__name__}); connect once, or copy it and name its folder with --model-dir."
+        ) from error
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder {folder}; check --model-dir.")
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Return `sha256:` and 16 hex digits over the folder's weights: equal weights, equal fingerprint."""
+    digest = hashlib.sha256()
+    weights = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")])
+    for path in weights:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def read_config(folder: Path) -> dict:
+    """Return `config.json` of a model folder. Raises `ModelError` when it is absent or not JSON."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder} is not a model folder: it has no config.json; it needs a model saved by"
+            " sentence-transformers or transformers."
+        ) from None
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+
+
+def towers_folder(folder: Path) -> Path:
+    """Return the folder that holds a pair's weights: sentence-transformers keeps CLIP in `0_CLIPModel`."""
+    nested = folder / "0_CLIPModel"
+    return nested if nested.is_dir() else folder
+
+
+def image_dims(folder: Path) -> int:
+    """Return the width of the vectors that an image tower gives, from its config alone."""
+    config = read_config(towers_folder(_existing(folder)))
+    width = config.get("projection_dim") or config.get("vision_config", {}).get("hidden_size")
+    if not width:
+        raise ModelError(
+            f"{folder} holds a '{config.get('model_type')}' model, which cannot embed pictures; it needs a"
+            " CLIP or SigLIP vision tower."
+        )
+    return int(width)
+
+
+def text_dims(folder: Path) -> int:
+    """Return the width of the vectors that a text tower gives, from its configs alone."""
+    if not (folder / "modules.json").is_file() or (folder / "0_CLIPModel").is_dir():
+        return image_dims(folder)
+    for dense in sorted(folder.glob("*_Dense"), reverse=True):
+        return int(read_config(dense)["out_features"])
+    return int(_first(read_config(folder), "dim", "hidden_size"))
+
+
+def _first(config: dict, *keys: str) -> int:
+    return next(config[key] for key in keys if key in config)

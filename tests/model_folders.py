@@ -1,0 +1,149 @@
+"""Model folders with random weights, in the layouts that the profiles' models have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+WORDS = [
+    "a",
+    "the",
+    "red",
+    "blue",
+    "green",
+    "boat",
+    "house",
+    "cat",
+    "dog",
+    "tree",
+    "sea",
+    "sky",
+    "night",
+    "rain",
+    "and",
+    "of",
+    "on",
+    "in",
+    "left",
+    "right",
+]
+VIT_B_32 = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def vocabulary() -> list[str]:
+    """Return a WordPiece vocabulary that covers every ASCII word."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return [
+        *specials,
+        *WORDS,
+        *(c for c in letters if c not in WORDS),
+        *(f"##{c}" for c in letters),
+        *".,!?-",
+    ]
+
+
+def save_vision_tower(folder: Path, *, dims: int = 16, size: dict | None = None, pixels: int = 32) -> Path:
+    """Save a `CLIPVisionModelWithProjection` with its preprocessor, as `pocket` has it."""
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(7)
+    patch = 32 if pixels == 224 else 8
+    config = CLIPVisionConfig(**(size or TINY), image_size=pixels, patch_size=patch, projection_dim=dims)
+    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    save_preprocessor(folder, pixels)
+    return folder
+
+
+def save_preprocessor(folder: Path, pixels: int) -> None:
+    """Save CLIP's preprocessing for square pictures of `pixels` on a side."""
+    from transformers import CLIPImageProcessor
+
+    CLIPImageProcessor(
+        size={"shortest_edge": pixels}, crop_size={"height": pixels, "width": pixels}
+    ).save_pretrained(folder)
+
+
+def save_sentence_clip(folder: Path, *, dims: int = 512, size: dict | None = None, pixels: int = 224) -> Path:
+    """Save a CLIP model in the layout of `sentence-transformers/clip-ViT-B-32` (`0_CLIPModel`)."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    torch.manual_seed(7)
+    nested = folder / "0_CLIPModel"
+    patch = 32 if pixels == 224 else 8
+    vision = CLIPVisionConfig(**(size or VIT_B_32), image_size=pixels, patch_size=patch, projection_dim=dims)
+    text = CLIPTextConfig(**TINY, vocab_size=200, projection_dim=dims)
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=dims)
+    CLIPModel(config).save_pretrained(nested)
+    save_preprocessor(nested, pixels)
+    save_clip_tokenizer(nested)
+    module = {"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    return folder
+
+
+def save_clip_tokenizer(folder: Path) -> None:
+    """Save a byte-pair tokenizer of CLIP's kind that spells every word."""
+    from transformers import CLIPTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+
+
+def save_text_tower(folder: Path, *, dims: int = 16, hidden: int = 32, layers: int = 2) -> Path:
+    """Save DistilBERT + mean pooling + Dense in the layout of `clip-ViT-B-32-multilingual-v1`."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Dense, Pooling, Transformer
+    from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizerFast
+
+    torch.manual_seed(7)
+    bert = folder / "bert"
+    config = DistilBertConfig(
+        vocab_size=len(vocabulary()), dim=hidden, hidden_dim=4 * hidden, n_layers=layers,
+        n_heads=max(2, hidden // 64), max_position_embeddings=64,
+    )  # fmt: skip
+    DistilBertModel(config).save_pretrained(bert)
+    (bert / "vocab.txt").write_text("\n".join(vocabulary()) + "\n")
+    DistilBertTokenizerFast(str(bert / "vocab.txt"), model_max_length=64).save_pretrained(bert)
+    transformer = Transformer(str(bert), max_seq_length=64)
+    dense = Dense(hidden, dims, bias=False, activation_function=torch.nn.Identity())
+    SentenceTransformer(modules=[transformer, Pooling(hidden), dense], device="cpu").save(str(folder))
+    return folder
+
+
+def save_siglip(folder: Path, *, dims: int = 32) -> Path:
+    """Save a small SigLIP model with both towers, as `google/siglip2-base-patch16-224` has them."""
+    import torch
+    from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    torch.manual_seed(7)
+    size = {**TINY, "hidden_size": dims}
+    config = SiglipConfig(
+        text_config={**size, "vocab_size": len(vocabulary()), "max_position_embeddings": 64},
+        vision_config={**size, "image_size": 32, "patch_size": 8},
+    )
+    SiglipModel(config).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: i for i, word in enumerate(vocabulary())}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_pair(folder: Path, *, dims: int = 16) -> Path:
+    """Save a tiny pair as `--model-dir` takes it: `image/` and `text/`."""
+    save_vision_tower(folder / "image", dims=dims)
+    save_text_tower(folder / "text", dims=dims)
+    return folder
