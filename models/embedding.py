@@ -53,7 +53,7 @@ def _load_sentences(folder: Path, dims: int) -> SentenceEncoder:
 
     try:
         model = SentenceTransformer(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers, safetensors and torch each raise their own
         raise _unusable(folder, error) from error
     return SentenceEncoder(model=model, dims=dims, revision=fingerprint(folder))
 
@@ -83,7 +83,7 @@ def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
     model_class = CLIPVisionModelWithProjection if is_clip and not whole else AutoModel
     try:
         model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers, safetensors and torch each raise their own
         raise _unusable(folder, error) from error
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -1,0 +1,70 @@
+"""The table of profiles and the folders that stand in for its rows."""
+
+from pathlib import Path
+
+import model_folders
+import pytest
+
+from models.errors import ModelError
+from models.folders import ModelSource, fingerprint, local_folder
+from models.profiles import PROFILES, get_profile
+
+
+def test_every_row_pins_a_revision_or_lies_in_the_repository():
+    for profile in PROFILES.values():
+        for source in (profile.image_model, profile.text_model, profile.caption_text_model):
+            assert Path(source.name).is_absolute() or len(source.revision) == 40, profile.name
+
+
+def test_every_row_names_its_licence_lanes_and_similarity():
+    for profile in PROFILES.values():
+        assert profile.licence
+        assert profile.languages
+        assert set(profile.text_lanes) <= {"infer", "local"}
+        assert "local" in profile.text_lanes
+        assert profile.similarity == "cosine"
+
+
+def test_an_unknown_profile_names_the_known_ones():
+    with pytest.raises(ModelError, match="no profile 'nope'; choose one of: pocket, clip, siglip2"):
+        get_profile("nope")
+
+
+def test_a_model_folder_gives_its_own_dims(tmp_path):
+    profile = get_profile("clip", model_dir=model_folders.save_pair(tmp_path, dims=24))
+    assert (profile.dims, profile.caption_dims, profile.caption_shares_space) == (24, 24, True)
+
+
+def test_towers_of_different_dims_are_refused(tmp_path):
+    model_folders.save_vision_tower(tmp_path / "image", dims=16)
+    model_folders.save_text_tower(tmp_path / "text", dims=24)
+    with pytest.raises(ModelError, match="do not belong together: pictures get 16 dims and texts 24"):
+        get_profile("clip", model_dir=tmp_path)
+
+
+def test_a_folder_that_is_absent_or_empty_is_named(tmp_path):
+    with pytest.raises(ModelError, match="no model folder .*nowhere"):
+        get_profile("clip", model_dir=tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="not a model folder: it has no config.json"):
+        get_profile("clip", model_dir=tmp_path)
+
+
+def test_a_text_model_given_as_image_tower_is_refused(tmp_path):
+    model_folders.save_text_tower(tmp_path / "image")
+    with pytest.raises(ModelError, match="'distilbert' model, which cannot embed pictures"):
+        get_profile("clip", model_dir=tmp_path)
+
+
+def test_a_hub_model_that_cannot_be_had_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="not on this machine and cannot be downloaded.*--model-dir"):
+        local_folder(ModelSource("nobody/nothing", "0" * 40))
+
+
+def test_equal_weights_have_equal_fingerprints_wherever_they_lie(tmp_path):
+    first = model_folders.save_vision_tower(tmp_path / "a")
+    second = model_folders.save_vision_tower(tmp_path / "b")
+    other = model_folders.save_vision_tower(tmp_path / "c", dims=24)
+    assert fingerprint(first) == fingerprint(second) != fingerprint(other)
