@@ -1,0 +1,18 @@
+FROM python:3.11.14-slim-bookworm
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
+WORKDIR /opt/glimpse
+
+COPY requirements.lock ./
+RUN pip install --require-hashes -r requirements.lock
+
+COPY . .
+RUN pip install --no-deps --no-build-isolation . \
+    && useradd --create-home --uid 1000 glimpse \
+    && install -d -o glimpse -g glimpse /data
+
+USER glimpse
+VOLUME /data
+EXPOSE 5000
+ENTRYPOINT ["glimpse"]
+CMD ["serve", "--host", "0.0.0.0"]
