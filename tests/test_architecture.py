@@ -1,0 +1,109 @@
+"""The import rules of docs/architecture.md, held over the syntax tree of every module."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOUNDATIONS = {"es_config", "models", "storage"}
+DOORS = {"ingest", "search_app", "demo"}
+PACKAGES = FOUNDATIONS | DOORS
+
+# library -> where it may be imported: a folder, or one file by its path without ".py" (a prefix)
+PLACES = {
+    "torch": ("models/", "es_config/local_ml"),
+    "transformers": ("models/", "es_config/local_ml"),
+    "tokenizers": ("models/", "es_config/local_ml"),
+    "sentence_transformers": ("models/",),
+    "faster_whisper": ("models/",),
+    "onnxruntime": ("models/",),
+    "eland": ("es_config/text_model",),
+    "elasticsearch": ("es_config/",),
+    "elastic_transport": ("es_config/",),
+    "jgo": ("es_config/",),
+    "jpype": ("es_config/",),
+    "boto3": ("storage/s3",),
+    "flask": ("search_app/",),
+    "flask_smorest": ("search_app/",),
+    "waitress": ("search_app/",),
+}
+
+
+def modules() -> list[Path]:
+    """Return every Python file of the product."""
+    return [ROOT / "glimpse.py", *(path for name in sorted(PACKAGES) for path in (ROOT / name).rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a file imports at run time, wherever in the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found = {node.module}
+        else:
+            continue
+        # A library named for its types alone stays where its objects are made; our own packages count always.
+        names |= {name for name in found if id(node) not in typing_only or name.split(".")[0] in PACKAGES}
+    return names
+
+
+def is_door(path: Path) -> bool:
+    """Whether a file is an entrance for people: it may import any package."""
+    return path.name in {"cli.py", "glimpse.py"}
+
+
+def test_foundations_import_neither_each_other_nor_a_door():
+    for path in modules():
+        own = path.relative_to(ROOT).parts[0]
+        if own in FOUNDATIONS and not is_door(path):
+            others = {name.split(".")[0] for name in imports(path)} & PACKAGES - {own}
+            assert not others, f"{path.relative_to(ROOT)} imports {others}"
+
+
+def test_the_two_doors_never_import_each_other():
+    for path in modules():
+        own = path.relative_to(ROOT).parts[0]
+        packages = {name.split(".")[0] for name in imports(path)}
+        if own == "ingest":
+            assert not packages & {"search_app", "demo"}, path
+        if own == "search_app":
+            assert not packages & {"ingest", "demo"}, path
+
+
+def test_libraries_stay_in_their_place():
+    for path in modules():
+        place = path.relative_to(ROOT).as_posix()
+        for library in {name.split(".")[0] for name in imports(path)} & PLACES.keys():
+            assert place.startswith(PLACES[library]), f"{place} imports {library}"
+
+
+def test_click_is_used_by_commands_only():
+    for path in modules():
+        if any(name.split(".")[0] == "click" for name in imports(path)):
+            assert is_door(path), path
+
+
+def test_importing_every_command_loads_no_heavy_library():
+    commands = [f"{path.parent.name}.cli" for path in ROOT.glob("*/cli.py")]
+    heavy = (PLACES.keys() - {"elastic_transport"}) | {"numpy", "PIL"}
+    code = f"import {', '.join(['sys', 'glimpse', *commands])}; print(*({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == []
+
+
+def test_modules_stay_short():
+    for path in modules():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= 220, f"{path.relative_to(ROOT)} has {lines} lines; split it by promise"
