@@ -1,0 +1,171 @@
+"""REST routes of the local node that are written in Python.
+
+A route is a function `(method, path_params, query_params, body) -> (status, answer)`; the answer is anything that `json`
+can write, or None for an empty body. It runs in a pool of threads, so that the node's transport threads never wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+RestFunction = Callable[[str, Mapping[str, str], Mapping[str, str], bytes], tuple[int, Any]]
+
+_log = logging.getLogger(__name__)
+
+
+class RestError(Exception):
+    """A route refuses a request: `status`, Elasticsearch's error `kind` and a reason become the answer."""
+
+    def __init__(self, status: int, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.kind = kind
+
+    def answer(self) -> dict[str, Any]:
+        """Return the body that Elasticsearch itself would send."""
+        cause = {"type": self.kind, "reason": str(self)}
+        return {"error": {"root_cause": [cause], **cause}, "status": self.status}
+
+
+class RestRoutes:
+    """Registers Python functions as REST routes of a running `org.elasticsearch.node.Node`.
+
+    The JVM must have been started. `workers` bounds the requests that are answered at the same time.
+    """
+
+    def __init__(self, node: Any, *, workers: int = 4) -> None:
+        from jpype import JClass
+
+        self._controller = node.injector().getInstance(JClass("org.elasticsearch.rest.RestController"))
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="glimpse-rest")
+
+    def add(self, method: str, path: str, function: RestFunction) -> None:
+        """Answer `method path` with `function`; `path` may hold names in braces, as in `/_ml/trained_models/{id}`."""
+        from jpype import JClass
+
+        verb = JClass("org.elasticsearch.rest.RestRequest$Method").valueOf(method)
+        route = JClass("org.elasticsearch.rest.RestHandler$Route")(verb, path)
+        self._controller.registerHandler(route, _handler(path, function, self._pool))
+
+    def close(self) -> None:
+        """Refuse further requests; running ones may end."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _handler(path: str, function: RestFunction, pool: ThreadPoolExecutor) -> Any:
+    """Return a Java `RestHandler` that hands each request to `function` in `pool`."""
+    import jpype
+
+    names = re.findall(r"{(\w+)}", path)
+
+    # JPype does not forward default methods that take arguments, so every method of the interface is here.
+    @jpype.JImplements("org.elasticsearch.rest.RestHandler", deferred=True)
+    class PythonHandler:
+        @jpype.JOverride
+        def handleRequest(self, request: Any, channel: Any, client: Any) -> None:
+            call = _read(request, names)
+            context = client.threadPool().getThreadContext().newRestorableContext(True)
+            pool.submit(_answer, function, call, request, channel, context)
+
+        @jpype.JOverride
+        def routes(self) -> Any:
+            return jpype.java.util.List.of()
+
+        @jpype.JOverride
+        def mediaTypesValid(self, request: Any) -> bool:  # noqa: ARG002
+            return True
+
+        @jpype.JOverride
+        def canTripCircuitBreaker(self) -> bool:
+            return True
+
+        @jpype.JOverride
+        def supportsContentStream(self) -> bool:
+            return False
+
+        @jpype.JOverride
+        def supportsReadOnlyFormEncodedPostBody(self) -> bool:
+            return False
+
+        @jpype.JOverride
+        def getConcreteRestHandler(self) -> Any:
+            return self
+
+        @jpype.JOverride
+        def getServerlessScope(self) -> None:
+            return None
+
+        @jpype.JOverride
+        def allSupportedParameters(self) -> None:
+            return None
+
+        @jpype.JOverride
+        def supportedQueryParameters(self) -> None:
+            return None
+
+        @jpype.JOverride
+        def supportedCapabilities(self) -> Any:
+            return jpype.java.util.Set.of()
+
+        @jpype.JOverride
+        def allowSystemIndexAccessByDefault(self) -> bool:
+            return False
+
+        @jpype.JOverride
+        def getName(self) -> str:
+            return f"glimpse {path}"
+
+    return PythonHandler()
+
+
+def _read(request: Any, names: list[str]) -> tuple[str, dict[str, str], dict[str, str], bytes]:
+    """Copy a request out of Java: its content is released as soon as `handleRequest` returns."""
+    from jpype import JClass
+
+    params = {str(entry.getKey()): str(entry.getValue() or "") for entry in request.params().entrySet()}
+    path_params = {name: params.pop(name) for name in names if name in params}
+    body = (
+        bytes(memoryview(JClass("org.elasticsearch.common.bytes.BytesReference").toBytes(request.content())))
+        if request.hasContent()
+        else b""
+    )
+    return str(request.method().name()), path_params, params, body
+
+
+def _answer(function: RestFunction, call: tuple, request: Any, channel: Any, context: Any) -> None:
+    """Run `function` and send what it returns; an unexpected failure is logged and answered with 500."""
+    try:
+        status, answer = function(*call)
+    except RestError as error:
+        status, answer = error.status, error.answer()
+    except Exception as error:
+        _log.exception("%s %s failed", call[0], request.path())
+        status, answer = 500, RestError(500, "glimpse_exception", f"{type(error).__name__}: {error}").answer()
+    try:
+        _send(channel, context, status, _text(answer, pretty="pretty" in call[2]))
+    except Exception:
+        _log.exception("The answer to %s %s could not be sent", call[0], request.path())
+
+
+def _text(answer: Any, *, pretty: bool) -> str:
+    if answer is None:
+        return ""
+    return json.dumps(answer, indent=2) + "\n" if pretty else json.dumps(answer)
+
+
+def _send(channel: Any, context: Any, status: int, text: str) -> None:
+    """Send from a pool thread with the headers of the request's own thread context, X-Elastic-Product among them."""
+    from jpype import JClass
+
+    code = JClass("org.elasticsearch.rest.RestStatus").fromCode(status)
+    response = JClass("org.elasticsearch.rest.RestResponse")(code, "application/json", text)
+    stored = context.get()
+    try:
+        channel.sendResponse(response)
+    finally:
+        stored.close()

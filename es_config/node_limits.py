@@ -1,0 +1,68 @@
+"""What the local node may take of this machine, and what its log says when it fails."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from es_config.errors import EngineError
+from es_config.node_home import NodeHome
+
+MIN_HEAP_MB = 256
+DEFAULT_HEAP_MB = (512, 4096)
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def heap_megabytes(asked: int | None, *, memory_mb: int | None = None) -> int:
+    """Return the Java heap in MB: `asked` when it fits, else a quarter of the memory, from 512 MB to 4 GB."""
+    memory_mb = memory_mb or memory_megabytes()
+    if asked is None:
+        least, most = DEFAULT_HEAP_MB
+        return max(least, min(most, memory_mb // 4))
+    if not MIN_HEAP_MB <= asked <= memory_mb * 3 // 4:
+        raise EngineError(
+            f"A heap of {asked} MB is not possible here: choose from {MIN_HEAP_MB} MB to {memory_mb * 3 // 4} MB, "
+            "which is three quarters of the memory."
+        )
+    return asked
+
+
+def memory_megabytes() -> int:
+    """Return the memory of this machine, or of the container that this process is in."""
+    import psutil
+
+    total = psutil.virtual_memory().total
+    try:
+        total = min(total, int(CGROUP_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no such file, or "max"
+        pass
+    return total >> 20
+
+
+def check_port(port: int) -> None:
+    """Raise EngineError when another program listens on `port` of the loopback interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise EngineError(
+                f"Port {port} cannot be used ({error.strerror}): choose another with --port, or leave --port out "
+                "and a free one is taken."
+            ) from error
+
+
+def last_error(home: NodeHome) -> tuple[Path, str]:
+    """Return the log that explains a failed start, and its last line that names an error (empty when there is none)."""
+    for log in (home.process_log, home.elasticsearch_log):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        errors = [line.strip() for line in lines if re.search(r"Exception|Error\b|ERROR|FATAL", line)]
+        if errors:
+            return log, _brief(errors[-1])
+    return home.process_log, ""
+
+
+def _brief(line: str) -> str:
+    """Drop the repetition that Python makes of a Java exception's name, and keep one line's length."""
+    return re.sub(r"^(?:[\w$]+\.)*?((?:[\w$]+\.)+[\w$]+: )", r"\1", line)[:300]

@@ -1,0 +1,66 @@
+"""One real Elasticsearch node for the whole run; each test has an index of its own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_config.local_node import RunningNode
+
+OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment() -> Iterator[None]:
+    """No test may depend on, or write to, what the person who runs it has configured."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [
+            name for name in os.environ if name.startswith(OUR_VARIABLES) and name != "GLIMPSE_SHARED"
+        ]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GLIMPSE_HOME of the node that all tests share; its name has a space, as many a user's has."""
+    return tmp_path_factory.mktemp("glimpse home")
+
+
+@pytest.fixture(scope="session")
+def node(node_home: Path) -> Iterator[RunningNode]:
+    """The local node, started once by the product's own code and stopped at the end."""
+    from es_config.local_node import LocalNode
+
+    local = LocalNode(node_home, environ=dict(os.environ))
+    try:
+        yield local.up(heap_mb=1024).node
+    finally:
+        local.down()
+
+
+@pytest.fixture(scope="session")
+def client(node: RunningNode) -> Iterator[Elasticsearch]:
+    """A client of the shared node."""
+    from elasticsearch import Elasticsearch
+
+    with Elasticsearch(node.url, request_timeout=60) as connected:
+        yield connected
+
+
+@pytest.fixture
+def index_name(client: Elasticsearch) -> Iterator[str]:
+    """A fresh name for an index or an alias; whatever has it, or a name that starts with it, is deleted afterwards."""
+    name = f"test-{uuid.uuid4()}"
+    yield name
+    found = client.indices.get(index=f"{name}*", expand_wildcards="all", features="aliases")
+    for index in found.body:
+        client.indices.delete(index=index)
