@@ -1,0 +1,74 @@
+"""What a store is, how one is opened, and under which keys Glimpse keeps its bytes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: `C:` is a drive, not a scheme
+
+
+class Storage(Protocol):
+    """Bytes by key. A key is a relative path with forward slashes; no key leads out of the store."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep `data` under `key`, whole or not at all; replaces what was there. Raises `StorageError`."""
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`; `StorageError` when there are none."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether `key` holds bytes; `StorageError` for a key that no store can have."""
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it is absent. Raises `StorageError`."""
+
+
+def open_storage(uri: str) -> Storage:
+    """Open the store at `file:/path` or at a plain path; the folder is made on the first `put`.
+
+    Raises `StorageError` naming the known schemes when the scheme is unknown.
+    """
+    match = SCHEME.match(uri)
+    scheme = match.group(1).lower() if match else "file"
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise StorageError(
+            f"No store can be opened at '{uri}': use a folder or one of these schemes: {known}"
+        )
+    location = uri[match.end() :] if match else uri
+    if not location or "\0" in location:
+        raise StorageError(f"'{uri}' names no store: write file:/path/to/a/folder".replace("\0", "\\0"))
+    return SCHEMES[scheme](location)
+
+
+def thumbnail_key(image_id: str) -> str:
+    """Return the key of a picture's thumbnail: `thumbnails/ab/cd/<id>.webp`.
+
+    `image_id` is the SHA-256 in lower-case hex; anything else raises `StorageError`.
+    """
+    if not IMAGE_ID.fullmatch(image_id):
+        raise StorageError(
+            f"{image_id!r} is not an image id: an id is the 64 hexadecimal digits of a SHA-256."
+        )
+    return f"thumbnails/{image_id[:2]}/{image_id[2:4]}/{image_id}.webp"
+
+
+def _open_folder(location: str) -> Storage:
+    from storage.folder import FolderStorage
+
+    # file:///path and file://localhost/path are the long forms of file:/path
+    path = re.sub(r"^//(localhost)?(?=/)", "", location)
+    if path.startswith("//"):
+        raise StorageError(f"'file:{location}' names another machine: write file:/path/to/a/folder")
+    return FolderStorage(Path(path).expanduser())
+
+
+SCHEMES: dict[str, Callable[[str], Storage]] = {"file": _open_folder}
