@@ -5,11 +5,12 @@ Revisions are commits of the named repositories on Hugging Face, so that the sam
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.errors import ModelError
-from models.folders import ModelSource, image_dims, text_dims
+from models.folders import ModelSource, fingerprint, image_dims, local_folder, text_dims
 
 POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
 
@@ -37,6 +38,25 @@ class Profile:
     def caption_shares_space(self) -> bool:
         """Whether a picture's vector can be compared with the vector of a caption."""
         return self.caption_text_model == self.text_model
+
+    @property
+    def es_model_id(self) -> str:
+        """The text model's id in Elasticsearch: eland's rule, or `glimpse__<name>-text` for a folder."""
+        return es_model_id(self.text_model, folder_id=f"glimpse__{self.name}-text")
+
+    def text_revision(self) -> str:
+        """Return what tells other text weights from these: the hub's commit, or the folder's fingerprint.
+
+        Raises `ModelError` when the folder does not exist.
+        """
+        return self.text_model.revision or fingerprint(local_folder(self.text_model))
+
+
+def es_model_id(source: ModelSource, *, folder_id: str) -> str:
+    """Return a model's id in Elasticsearch; a folder's path says nothing, so it gets `folder_id`."""
+    if Path(source.name).is_absolute():
+        return folder_id
+    return re.sub(r"[\s\\/]", "__", source.name).lower()[-64:].removeprefix("__")
 
 
 MINILM = ModelSource(
