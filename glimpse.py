@@ -24,7 +24,7 @@ COMMANDS = {
     "knn": ("search_app.cli:knn", "Send a raw vector as a kNN search."),
     "serve": ("search_app.cli:serve", "Serve the page and the REST API."),
     "model": ("models.cli:model", "Show the profiles and their models."),
-    "demo": ("ingest.demo_cli:demo", "Draw pictures, make them searchable and serve the page."),
+    "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }
 EXPECTED_ERRORS = (EngineError, IngestError, ModelError, QueryError, StorageError)
 

@@ -1,0 +1,38 @@
+"""A node of its own for measurements: a temporary home, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from es_config.client import connect
+from es_config.index import ImageIndex
+from es_config.local_node import LocalNode
+from es_config.settings import EngineSettings
+
+
+@contextmanager
+def node() -> Iterator[tuple[object, str]]:
+    """Start a local node in a temporary home; give its client and its URL."""
+    with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as home:
+        local = LocalNode(Path(home), environ=os.environ)
+        url = local.up(heap_mb=1024).node.url
+        try:
+            yield connect(EngineSettings(url, local=True)), url
+        finally:
+            local.down()
+
+
+@contextmanager
+def fresh_index(client: object) -> Iterator[ImageIndex]:
+    """Give an index object with an alias of its own; what it creates is deleted afterwards."""
+    index = ImageIndex(client, alias=f"bench-{uuid.uuid4().hex[:12]}")
+    try:
+        yield index
+    finally:
+        if index.exists():
+            index.delete()

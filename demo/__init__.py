@@ -1,0 +1,1 @@
+"""A folder of drawn pictures to try Glimpse on."""

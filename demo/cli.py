@@ -1,0 +1,71 @@
+"""`glimpse demo`: from nothing to a page that searches."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+THREE_THINGS = (
+    'type    "two white birds above a house" or "ein rotes Auto in der Nacht"',
+    "show    drop any picture of {folder} on the page",
+    "follow  open a picture and choose «more like this»",
+)
+
+
+@click.command()
+@click.option(
+    "--pictures", type=click.IntRange(1, 1000), default=300, show_default=True, help="How many to draw."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, envvar="GLIMPSE_PORT")
+@click.option("--serve/--no-serve", default=True, show_default=True, help="Serve the page at the end.")
+@click.pass_context
+def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
+    """Draw pictures, make them searchable and serve the page.
+
+    A second run starts what is not running, adds nothing twice and serves the page again.
+
+    \b
+    Example:
+      glimpse demo --pictures 100
+    """
+    from demo.gallery import draw_gallery
+    from es_config.settings import glimpse_home
+
+    home = glimpse_home(os.environ)
+    folder = home / "demo"
+    _start_node(home)
+    _announce(f"Drawing {pictures} pictures in {folder} …")
+    new = draw_gallery(folder, pictures)
+    _announce(f"{new} drawn, {pictures - new} were there.")
+    _run(ctx, "ingest", str(folder))
+    if serve:
+        _announce(
+            f"Glimpse is at http://127.0.0.1:{port} (Ctrl-C stops the page, `glimpse down` stops the node)"
+        )
+        for line in THREE_THINGS:
+            _announce("  " + line.format(folder=folder))
+        _run(ctx, "serve", "--port", str(port))
+
+
+def _start_node(home: Path) -> None:
+    """Start the local node, unless the environment names another Elasticsearch."""
+    from es_config.local_node import LocalNode
+
+    if not any(os.environ.get(name) for name in ("ELASTICSEARCH_URL", "ES_URL")):
+        started = LocalNode(home, environ=os.environ, say=_announce).up()
+        _announce(f"Elasticsearch is at {started.node.url}.")
+
+
+def _run(ctx: click.Context, name: str, *arguments: str) -> None:
+    """Run another command of the umbrella, as if it had been typed."""
+    group = ctx.find_root().command
+    command = group.get_command(ctx.find_root(), name)
+    with command.make_context(name, list(arguments), parent=ctx.find_root()) as child:
+        command.invoke(child)
+
+
+def _announce(text: str) -> None:
+    click.echo(text, file=sys.stderr)

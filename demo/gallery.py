@@ -1,0 +1,46 @@
+"""Draws the demo's pictures: scenes that no model was trained on, with dates, places and cameras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.pocket.draw import write_picture
+from models.pocket.world import sample
+
+if TYPE_CHECKING:
+    from models.pocket.world import Scene
+
+SIZE = 512
+"""pixels on a side"""
+
+
+def file_name(scene: Scene, number: int) -> str:
+    """Return a name as a camera gives it: it says nothing of what is in the picture."""
+    return f"{scene.place}/IMG_{number:04d}.jpg"
+
+
+def draw_gallery(folder: Path, count: int, *, drawn: Callable[[], None] = lambda: None) -> int:
+    """Draw the first `count` pictures of the demo into `folder`; return how many were not there yet.
+
+    A picture appears under its name only once it is whole, so an interrupted run leaves no half ones.
+    """
+    missing = [
+        (scene, folder / file_name(scene, number))
+        for number, scene in enumerate(sample("demo", count))
+        if not (folder / file_name(scene, number)).exists()
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(lambda job: _draw(*job), missing):
+            drawn()
+    return len(missing)
+
+
+def _draw(scene: Scene, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part.jpg")
+    write_picture(scene, unfinished, SIZE)
+    unfinished.replace(path)
