@@ -1,0 +1,123 @@
+"""What a camera wrote into a picture: when, where, with what, and what it shows."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Exif
+
+IMAGE_DESCRIPTION, MAKE, MODEL, ORIENTATION = 270, 271, 272, 274
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+DATES = ((EXIF_IFD, 36867, 36881), (EXIF_IFD, 36868, 36882), (None, 306, 36880))
+"""(folder, date, offset) of the taking, the digitizing and the last change, the best first"""
+DATE = re.compile(r"(\d{4})[:\-/.](\d\d)[:\-/.](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
+OFFSET = re.compile(r"[+-]\d\d:\d\d")
+BOILERPLATE = re.compile(
+    r"""[\W_]* | sony\ dsc | exif[_ ]jpeg.* | jpeg | dcim.* | default | untitled | image\ description
+    | (?:(?:olympus|konica|minolta|pentax|kodak|samsung|hp|sony|ricoh|casio|panasonic|epson|fujifilm)\ )*
+      (?:digital\ )?(?:still\ )?camera(?:\ pictures?)?
+    | binary.* | (?:created|processed)\ with\ .* | charset=.*
+    | (?:cof|ptr|hdr|mde|edf|dav|sdr|rhdr|rbt|nor|oznor(?:wo)?|hdrpl)(?:_\w+)?
+    | (?:img|dsc|dscn|dscf|pict|p|screenshot)[\W_]*\d+(?:\.\w+)?""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+LONGEST_CAPTION = 10_000
+"""characters"""
+
+
+@dataclass(frozen=True)
+class CameraData:
+    """What the EXIF of one picture says; None where it says nothing that makes sense."""
+
+    date: datetime | None = None
+    """aware; a camera that wrote no offset is taken to have meant UTC"""
+    location: tuple[float, float] | None = None
+    """(latitude, longitude) in degrees, WGS 84"""
+    camera: str | None = None
+    description: str | None = None
+
+
+def camera_data(exif: Exif) -> CameraData:
+    """Read the four facts, each by itself: one that is damaged does not hide the others."""
+    return CameraData(
+        date=_or_none(_date, exif),
+        location=_or_none(_location, exif),
+        camera=_or_none(_camera, exif),
+        description=_or_none(_description, exif),
+    )
+
+
+def orientation(exif: Exif) -> int:
+    """Return 1 to 8; 1, upright, for anything else."""
+    value = _or_none(lambda tags: int(tags.get(ORIENTATION, 1)), exif)
+    return value if value in range(1, 9) else 1
+
+
+def _or_none(read, exif: Exif):
+    try:
+        return read(exif)
+    except Exception:  # anything can be written into EXIF, and Pillow raises whatever that leads to
+        return None
+
+
+def _date(exif: Exif) -> datetime | None:
+    for folder, date_tag, offset_tag in DATES:
+        tags = exif if folder is None else exif.get_ifd(folder)
+        match = DATE.match(_text(tags.get(date_tag)))
+        if match:
+            offset = _text(exif.get_ifd(EXIF_IFD).get(offset_tag))
+            try:
+                date = datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)
+            except ValueError:  # 0000:00:00 is what a camera without a clock writes
+                continue
+            zone = (
+                datetime.fromisoformat(f"2000-01-01T00:00{offset}").tzinfo
+                if OFFSET.fullmatch(offset)
+                else UTC
+            )
+            return date.replace(tzinfo=zone)
+    return None
+
+
+def _location(exif: Exif) -> tuple[float, float] | None:
+    gps = exif.get_ifd(GPS_IFD)
+    latitude = _degrees(gps.get(2), negative=_text(gps.get(1)).upper().startswith("S"))
+    longitude = _degrees(gps.get(4), negative=_text(gps.get(3)).upper().startswith("W"))
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false for NaN too
+        return None
+    return (latitude, longitude) if (latitude, longitude) != (0, 0) else None  # 0, 0 means "no fix"
+
+
+def _degrees(parts: tuple | None, *, negative: bool) -> float:
+    if not parts:
+        return math.nan
+    degrees = sum(float(part) / 60**power for power, part in enumerate(parts))
+    return round(-degrees if negative else degrees, 7)
+
+
+def _camera(exif: Exif) -> str | None:
+    make, model = _text(exif.get(MAKE)), _text(exif.get(MODEL))
+    if make and model and model.split()[0].casefold() == make.split()[0].casefold():
+        make = ""  # "Canon" and "Canon EOS 5D"
+    return f"{make} {model}".strip()[:200] or None
+
+
+def _description(exif: Exif) -> str | None:
+    text = _text(exif.get(IMAGE_DESCRIPTION))
+    return None if BOILERPLATE.fullmatch(text) else text[:LONGEST_CAPTION]
+
+
+def _text(value: object) -> str:
+    """Return a tag as text on one line; EXIF's ASCII is often UTF-8, which Pillow reads as Latin-1."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    text = str(value or "").split("\0")[0]
+    with contextlib.suppress(UnicodeError):
+        text = text.encode("latin-1").decode("utf-8")
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -1,0 +1,192 @@
+"""Reading one picture file: once from the disk, recognised by its content, checked before it is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import stat
+import threading
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest.errors import UnreadableImageError
+from ingest.exif import CameraData, camera_data, orientation
+from ingest.pixels import LONG_EDGE, SHORT_EDGE, shrink, to_rgb, upright
+from ingest.walk import why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "HEIF", "AVIF")
+MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
+    re.DOTALL,
+)
+MAX_PIXELS = 200_000_000
+MAX_BYTES = 1 << 30
+LARGE = 40_000_000
+"""pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
+
+_one_large_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The bytes of one file and their SHA-256 in hex, which is the id of the picture."""
+
+    data: bytes
+    image_id: str
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One picture file, decoded."""
+
+    path: Path
+    relative_path: str
+    image_id: str
+    image: Image
+    """RGB, upright; pictures that are several times larger than anything made from them are reduced"""
+    width: int
+    """pixels of the whole picture, upright"""
+    height: int
+    size_bytes: int
+    exif: CameraData
+    phash: str
+    """perceptual hash, 64 bits in hex: pictures that look alike differ in few bits"""
+
+
+def read_image(path: Path, *, relative_path: str, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """Read, check and decode a file. Raises `UnreadableImageError` with the reason."""
+    return decode(read_content(path), path=path, relative_path=relative_path, max_pixels=max_pixels)
+
+
+def read_content(path: Path, *, max_bytes: int = MAX_BYTES) -> FileContent:
+    """Read a regular file whole and hash it. Raises `UnreadableImageError`."""
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableImageError("not a regular file")
+            if status.st_size > max_bytes:
+                raise UnreadableImageError(f"larger than {max_bytes >> 20} MiB")
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UnreadableImageError(why(error)) from error
+    if not data:
+        raise UnreadableImageError("the file is empty")
+    return FileContent(data, hashlib.sha256(data).hexdigest())
+
+
+def decode(
+    content: FileContent, *, path: Path, relative_path: str, max_pixels: int = MAX_PIXELS
+) -> ImageFile:
+    """Decode a file's bytes, all of them. Raises `UnreadableImageError` for whatever is no whole picture."""
+    image = _open(content.data, max_pixels)
+    with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
+        try:
+            size = image.size
+            _draft(image)
+            image.load()
+            tags = image.getexif()
+            turn = orientation(tags)
+            facts = camera_data(tags)
+            pixels = upright(shrink(to_rgb(image)), turn)
+        except Exception as error:  # decoders raise whatever damaged bytes lead them to
+            raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+    width, height = size if (turn < 5) else size[::-1]
+    return ImageFile(
+        path=path,
+        relative_path=relative_path,
+        image_id=content.image_id,
+        image=pixels,
+        width=width,
+        height=height,
+        size_bytes=len(content.data),
+        exif=facts,
+        phash=perceptual_hash(pixels),
+    )
+
+
+def perceptual_hash(image: Image) -> str:
+    """Return imagehash's `phash` in hex: 64 bits."""
+    import imagehash
+
+    factor = max(1, min(image.size) // 128)  # the hash looks at 32 x 32 pixels
+    return str(imagehash.phash(image.convert("L").reduce(factor)))
+
+
+def _open(data: bytes, max_pixels: int) -> Image:
+    from PIL import Image
+
+    register_formats()
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        known = MAGIC.match(data)
+        raise UnreadableImageError(
+            "damaged or cut short" if known else "not a picture in a known format"
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = int(re.search(r"\d+", str(error))[0])
+        raise _too_large(pixels, max_pixels) from error
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+    if image.width * image.height > max_pixels:
+        raise _too_large(image.width * image.height, max_pixels)
+    if not (image.width and image.height):
+        raise UnreadableImageError("a picture without pixels")
+    return image
+
+
+@contextmanager
+def pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open pictures up to `max_pixels`, and keep its warnings off the screen, until the end."""
+    import warnings
+
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many by itself
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _too_large(pixels: int, max_pixels: int) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"{pixels / 1e6:g} megapixels are over the limit of {max_pixels / 1e6:g} (--max-pixels)"
+    )
+
+
+def _draft(image: Image) -> None:
+    """Let the JPEG decoder skip detail that nobody will see; other formats ignore it."""
+    factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
+    if factor > 1 and image.mode in ("RGB", "L"):
+        image.draft(image.mode, (image.width // factor, image.height // factor))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+@cache
+def register_formats() -> None:
+    """Teach Pillow every format once; threads that decode come later."""
+    import pillow_heif
+    from PIL import Image
+
+    pillow_heif.register_heif_opener()
+    Image.init()

@@ -1,0 +1,133 @@
+"""Finding picture files: folders become candidates, in an order that never changes by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest.names import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
+    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be a picture."""
+
+    path: Path
+    relative_path: str
+    """below the folder that was named, forward slashes, readable whatever bytes the name holds"""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file or a folder that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+    relative: str
+    ancestors: tuple[tuple[int, int], ...]
+    """(device, inode) of the folders above it, which a link must not lead back to"""
+
+
+def walk(paths: Sequence[Path], *, exclude: Sequence[str] = ()) -> Iterator[Candidate | Failure]:
+    """Yield the pictures of folders and every file named explicitly, folder by folder in the order of names.
+
+    Hidden names are passed over; `exclude` holds globs for a name or for a whole relative path. Links are
+    followed, each folder is visited once, and real folders are visited before links to them.
+    """
+    visited: set[tuple[int, int]] = set()
+    for path in paths:
+        if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
+            yield from _walk_folder(path, exclude, visited)
+        elif not _excluded(path.name, printable(path.name), exclude):
+            yield Candidate(path, printable(path.name))
+
+
+def count(paths: Sequence[Path], *, exclude: Sequence[str] = (), limit: int | None = None) -> int:
+    """Return how many candidates `walk` yields, at most `limit`, without keeping them."""
+    total = 0
+    for found in walk(paths, exclude=exclude):
+        if total == limit:
+            break
+        total += isinstance(found, Candidate)
+    return total
+
+
+def _walk_folder(root: Path, exclude: Sequence[str], visited: set) -> Iterator[Candidate | Failure]:
+    real, links = deque([_Folder(root, "", ())]), deque()
+    while real or links:
+        folder = (real or links).popleft()
+        try:
+            identity = _identity(folder.path)
+            if identity in folder.ancestors:
+                raise OSError(errno.ELOOP, "loop")
+            entries = [] if identity in visited else _entries(folder.path)
+        except OSError as error:
+            yield Failure(printable(str(folder.path)), why(error, kind="folder"))
+            continue
+        visited.add(identity)
+        below: list[_Folder] = []
+        for entry in entries:
+            relative = folder.relative + printable(entry.name)
+            child = _Folder(Path(entry.path), f"{relative}/", (*folder.ancestors, identity))
+            kind = "excluded" if _excluded(entry.name, relative, exclude) else _kind(entry)
+            if isinstance(kind, OSError):
+                yield Failure(printable(entry.path), why(kind))
+            elif kind == "picture":
+                yield Candidate(child.path, relative)
+            elif kind in ("folder", "link"):
+                (below if kind == "folder" else links).append(child)
+        real.extendleft(reversed(below))
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+
+def _kind(entry: os.DirEntry) -> str | OSError:
+    try:
+        if entry.is_dir():
+            return "link" if entry.is_symlink() else "folder"
+    except OSError as error:
+        return error
+    return "picture" if os.path.splitext(entry.name)[1].lower() in EXTENSIONS else "other"  # noqa: PTH122
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)  # noqa: PTH116 - follows a link
+    return status.st_dev, status.st_ino
+
+
+def _excluded(name: str, relative: str, exclude: Sequence[str]) -> bool:
+    return any(fnmatchcase(printable(name), glob) or fnmatchcase(relative, glob) for glob in exclude)
+
+
+def why(error: OSError, *, kind: str = "file") -> str:
+    """Say in words why a file or folder cannot be read."""
+    known = {
+        errno.EACCES: "permission denied",
+        errno.EPERM: "permission denied",
+        errno.ENOENT: f"the {kind} vanished before it was read",
+        errno.ELOOP: "a symbolic link that leads back to itself",
+        errno.ENXIO: "not a regular file",
+    }
+    return known.get(error.errno or 0, error.strerror or str(error))
