@@ -1,0 +1,151 @@
+"""What can be seen in the drawn world: seeded descriptions, edits of one fact, disjoint splits.
+
+A description is the facts alone. Its order is canonical: the first group is the one on the left or above,
+so "a left of b" and "b right of a" are one description. A hash of it decides whether it may be trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from random import Random
+
+PLACES = ("sea", "meadow", "desert", "city", "forest", "mountains")
+WEATHERS = ("sunny", "cloudy", "rain", "sunset", "night", "rainbow")
+FLYING = ("balloon", "bird", "butterfly", "kite")
+AFLOAT = ("boat", "fish")
+KINDS = (
+    *("boat", "house", "tree", "car", "cat", "horse", "flower", "umbrella"),
+    *("mushroom", "fish", "balloon", "bird", "butterfly", "kite"),
+)
+COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "pink", "black", "white")
+COUNTS = (1, 2, 3)
+RELATIONS = ("left", "above")
+SPLITS = ("train", "test", "demo")
+EDITABLE = ("place", "weather", "count", "colours", "relation", "kind", "colour")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One to three subjects of the same kind and colour."""
+
+    kind: str
+    colour: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The facts of a picture, and the seed of everything that no caption mentions (positions, sizes, hills).
+
+    With two groups, `relation` says how the first stands to the second: `left` (of it) or `above` (it).
+    """
+
+    place: str
+    weather: str
+    groups: tuple[Group, ...]
+    relation: str | None
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """The canonical description: equal for pictures of which exactly the same is true."""
+        groups = (f"{group.count} {group.colour} {group.kind}" for group in self.groups)
+        return "|".join((self.place, self.weather, self.relation or "alone", *groups))
+
+    @property
+    def split(self) -> str:
+        """`train`, `test` or `demo`, decided by the description alone."""
+        bucket = int.from_bytes(hashlib.sha256(self.key.encode()).digest()[:4], "big") % 20
+        return {0: "test", 1: "demo"}.get(bucket, "train")
+
+
+def _group(rng: Random) -> Group:
+    return Group(rng.choice(KINDS), rng.choice(COLOURS), rng.choice(COUNTS))
+
+
+def is_possible(scene: Scene) -> bool:
+    """Whether it can be drawn and said without doubt: the two groups differ, and what is above can fly."""
+    if len(scene.groups) == 1:
+        return scene.relation is None
+    first, second = scene.groups
+    if (first.kind, first.colour) == (second.kind, second.colour):
+        return False
+    return scene.relation == "left" or (scene.relation == "above" and first.kind in FLYING)
+
+
+def _draw_facts(rng: Random) -> Scene:
+    groups = tuple(_group(rng) for _ in range(1 if rng.random() < 0.3 else 2))
+    relation = None
+    if len(groups) == 2:
+        relation = "above" if groups[0].kind in FLYING and rng.random() < 0.75 else "left"
+    return Scene(rng.choice(PLACES), rng.choice(WEATHERS), groups, relation, rng.randrange(2**31))
+
+
+def scene(split: str, index: int) -> Scene:
+    """Return the scene number `index` of `split`: the same for ever, on every machine."""
+    if split not in SPLITS:
+        raise ValueError(f"There is no split '{split}'; choose one of: {', '.join(SPLITS)}.")
+    rng = Random(f"glimpse/{split}/{index}")
+    while True:
+        found = _draw_facts(rng)
+        if is_possible(found) and found.split == split:
+            return found
+
+
+def sample(split: str, n: int, seed: int = 0) -> list[Scene]:
+    """Return `n` scenes of `split` whose descriptions all differ."""
+    found: dict[str, Scene] = {}
+    index = seed * 10_000_000
+    while len(found) < n:
+        candidate = scene(split, index)
+        found.setdefault(candidate.key, candidate)
+        index += 1
+    return list(found.values())
+
+
+def _with_group(old: Scene, position: int, **changes: object) -> Scene:
+    groups = list(old.groups)
+    groups[position] = replace(groups[position], **changes)
+    return replace(old, groups=tuple(groups))
+
+
+def _group_edits(old: Scene, fact: str) -> Iterator[Scene]:
+    values = {"kind": KINDS, "colour": COLOURS, "count": COUNTS}[fact]
+    for position in range(len(old.groups)):
+        yield from (_with_group(old, position, **{fact: value}) for value in values)
+
+
+def _colour_exchanges(old: Scene) -> Iterator[Scene]:
+    if len(old.groups) == 2:
+        first, second = old.groups
+        groups = (replace(first, colour=second.colour), replace(second, colour=first.colour))
+        yield replace(old, groups=groups)
+
+
+def _relation_edits(old: Scene) -> Iterator[Scene]:
+    if old.relation is not None:
+        swapped = old.groups[::-1]
+        other = "above" if old.relation == "left" else "left"
+        yield replace(old, groups=swapped)
+        yield replace(old, relation=other)
+        yield replace(old, groups=swapped, relation=other)
+
+
+def edits(old: Scene, fact: str) -> list[Scene]:
+    """Return every possible scene that differs from `old` in one fact only; the seed stays.
+
+    `colours` exchanges the two groups' colours; `relation` moves the groups; both need two groups, so the
+    list may be empty. Facts: see `EDITABLE`.
+    """
+    if fact in ("place", "weather"):
+        values = PLACES if fact == "place" else WEATHERS
+        found: Iterator[Scene] = (replace(old, **{fact: value}) for value in values)
+    elif fact == "colours":
+        found = _colour_exchanges(old)
+    elif fact == "relation":
+        found = _relation_edits(old)
+    else:
+        found = _group_edits(old, fact)
+    return [new for new in found if new.key != old.key and is_possible(new)]
