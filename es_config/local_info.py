@@ -1,4 +1,4 @@
-"""`GET /` on the local node: the published jars leave it out, and every Elasticsearch client asks for it first."""
+"""`GET /` on the local node: the published jars leave it out, and clients ask for it first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register(node: Any) -> None:
 
 
 def node_info(node: Any) -> dict[str, Any]:
-    """Return the name, the cluster and the versions of a running node, in the shape of Elasticsearch's own answer."""
+    """Return the name, cluster and versions of a running node, in the shape of Elasticsearch's answer."""
     from jpype import JClass
 
     state = node.injector().getInstance(JClass("org.elasticsearch.cluster.service.ClusterService")).state()

@@ -70,8 +70,8 @@ class LocalNode:
     ) -> Started:
         """Start the node unless it runs, and return when its indices can be searched.
 
-        Without `port`, it is the first free one from 9200 on. Raises EngineError when Java or the jars are missing,
-        the port is taken, or the node is not ready within `timeout_s` seconds.
+        Without `port`, it is the first free one from 9200 on. Raises EngineError when Java or the jars are
+        missing, the port is taken, or the node is not ready within `timeout_s` seconds.
         """
         from filelock import FileLock, Timeout
 
@@ -86,7 +86,8 @@ class LocalNode:
                     self._wait(None, begin + timeout_s)
         except Timeout:
             raise EngineError(
-                f"Another `glimpse up` has been starting the node for {timeout_s:.0f} s: see {self.home.process_log}."
+                f"Another `glimpse up` has been starting the node for {timeout_s:.0f} s: "
+                f"see {self.home.process_log}."
             ) from None
         ready = self.running()
         if ready is None:

@@ -1,7 +1,8 @@
 """REST routes of the local node that are written in Python.
 
-A route is a function `(method, path_params, query_params, body) -> (status, answer)`; the answer is anything that `json`
-can write, or None for an empty body. It runs in a pool of threads, so that the node's transport threads never wait for it.
+A route is a function `(method, path_params, query_params, body) -> (status, answer)`; the answer is anything
+that `json` can write, or None for an empty body. It runs in a pool of threads, so that the node's transport
+threads never wait for it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class RestRoutes:
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="glimpse-rest")
 
     def add(self, method: str, path: str, function: RestFunction) -> None:
-        """Answer `method path` with `function`; `path` may hold names in braces, as in `/_ml/trained_models/{id}`."""
+        """Answer `method path` with `function`; `path` may hold names, as in `/_ml/trained_models/{id}`."""
         from jpype import JClass
 
         verb = JClass("org.elasticsearch.rest.RestRequest$Method").valueOf(method)
@@ -159,7 +160,7 @@ def _text(answer: Any, *, pretty: bool) -> str:
 
 
 def _send(channel: Any, context: Any, status: int, text: str) -> None:
-    """Send from a pool thread with the headers of the request's own thread context, X-Elastic-Product among them."""
+    """Send with the headers of the request's own thread context, X-Elastic-Product among them."""
     from jpype import JClass
 
     code = JClass("org.elasticsearch.rest.RestStatus").fromCode(status)

@@ -21,8 +21,8 @@ java.version=21
 name={MODULE}
 classname=org.elasticsearch.transport.netty4.Netty4Plugin
 """
-# One node on one machine. Elasticsearch's own watermarks are percentages: on a large, nearly full disk they would stop
-# all writing while hundreds of gigabytes are free.
+# One node on one machine. Elasticsearch's own watermarks are percentages: on a large, nearly full disk they
+# would stop all writing while hundreds of gigabytes are free.
 SETTINGS = """cluster.name: glimpse
 node.name: {name}
 network.host: 127.0.0.1
@@ -111,7 +111,7 @@ class NodeHome:
         shutil.copy(Path(__file__).with_name("log4j2.properties"), self.config / "log4j2.properties")
 
     def _link_zstd(self) -> None:
-        """Offer the system's libzstd where Elasticsearch looks for its own; without it an index uses LZ4 all the same."""
+        """Offer the system's libzstd where Elasticsearch looks for its own, which spares a warning."""
         found = _find_zstd()
         if found is None:
             return

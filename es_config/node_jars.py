@@ -1,4 +1,4 @@
-"""Elasticsearch's published jars: fetched once from Maven Central through jgo's cache, and verified by their SHA-256."""
+"""Elasticsearch's published jars: fetched once from Maven Central, and verified by their SHA-256."""
 
 from __future__ import annotations
 
@@ -77,8 +77,9 @@ def _download(artifacts: dict[Any, str], cache: Path) -> None:
             list(pool.map(_replace, _bad(artifacts)))
         except Exception as error:
             raise EngineError(
-                f"Elasticsearch {VERSION} could not be downloaded from Maven Central ({type(error).__name__}): "
-                "check the network connection, or set ELASTICSEARCH_URL to a running Elasticsearch."
+                f"Elasticsearch {VERSION} could not be downloaded from Maven Central "
+                f"({type(error).__name__}): check the network connection, or set ELASTICSEARCH_URL to a running "
+                "Elasticsearch."
             ) from error
 
 

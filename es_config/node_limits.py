@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from pathlib import Path
@@ -22,8 +23,8 @@ def heap_megabytes(asked: int | None, *, memory_mb: int | None = None) -> int:
         return max(least, min(most, memory_mb // 4))
     if not MIN_HEAP_MB <= asked <= memory_mb * 3 // 4:
         raise EngineError(
-            f"A heap of {asked} MB is not possible here: choose from {MIN_HEAP_MB} MB to {memory_mb * 3 // 4} MB, "
-            "which is three quarters of the memory."
+            f"A heap of {asked} MB is not possible here: choose from {MIN_HEAP_MB} MB to "
+            f"{memory_mb * 3 // 4} MB, which is three quarters of the memory."
         )
     return asked
 
@@ -33,10 +34,8 @@ def memory_megabytes() -> int:
     import psutil
 
     total = psutil.virtual_memory().total
-    try:
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         total = min(total, int(CGROUP_LIMIT.read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no such file, or "max"
-        pass
     return total >> 20
 
 
@@ -48,13 +47,13 @@ def check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise EngineError(
-                f"Port {port} cannot be used ({error.strerror}): choose another with --port, or leave --port out "
-                "and a free one is taken."
+                f"Port {port} cannot be used ({error.strerror}): choose another with --port, or leave "
+                "--port out and a free one is taken."
             ) from error
 
 
 def last_error(home: NodeHome) -> tuple[Path, str]:
-    """Return the log that explains a failed start, and its last line that names an error (empty when there is none)."""
+    """Return the log that explains a failed start, and its last line that names an error, or no text."""
     for log in (home.process_log, home.elasticsearch_log):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         errors = [line.strip() for line in lines if re.search(r"Exception|Error\b|ERROR|FATAL", line)]

@@ -1,6 +1,7 @@
 """The background process of the local node: Elasticsearch in a JVM inside Python.
 
-`glimpse up` starts it as `python -m es_config.node_process`; it ends on SIGTERM, after Elasticsearch has closed.
+`glimpse up` starts it as `python -m es_config.node_process`; it ends on SIGTERM, after Elasticsearch has
+closed.
 """
 
 from __future__ import annotations

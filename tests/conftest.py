@@ -58,7 +58,7 @@ def client(node: RunningNode) -> Iterator[Elasticsearch]:
 
 @pytest.fixture
 def index_name(client: Elasticsearch) -> Iterator[str]:
-    """A fresh name for an index or an alias; whatever has it, or a name that starts with it, is deleted afterwards."""
+    """A fresh name for an index or alias; whatever is called so, or starts so, is deleted afterwards."""
     name = f"test-{uuid.uuid4()}"
     yield name
     found = client.indices.get(index=f"{name}*", expand_wildcards="all", features="aliases")

@@ -1,0 +1,145 @@
+"""The connection to Elasticsearch, and its errors in one sentence each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from es_config.errors import EngineError
+from es_config.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+MIN_VERSION = (9, 5)
+TIMEOUT_S = 60.0
+BY_KIND = {
+    "index_not_found_exception": (
+        "There is no such index ({reason}): run `glimpse index create` or `glimpse ingest`."
+    ),
+    "media_type_header_exception": "Elasticsearch{at} is too old: Glimpse needs {version} or newer.",
+}
+BY_STATUS = {
+    401: "Elasticsearch{at} refused the login: set ELASTICSEARCH_API_KEY to a valid API key.",
+    403: "The API key may not do this{at} ({reason}): give it that right, or use another key.",
+    429: "Elasticsearch{at} is overloaded ({reason}): wait and try again, or give it more memory.",
+}
+ANY_OTHER = "Elasticsearch{at} answered {status} ({reason}): see `glimpse doctor`."
+
+
+def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasticsearch:
+    """Return a client that has spoken to the server once. Raises EngineError when that fails."""
+    from elasticsearch import Elasticsearch
+
+    options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_timeout": False}
+    if settings.api_key:
+        options["api_key"] = settings.api_key
+    if settings.ca_certs:
+        options["ca_certs"] = str(settings.ca_certs)
+    with engine_errors(settings.url):
+        client = Elasticsearch(settings.url, **options)
+        try:
+            _check_version(str(client.info()["version"]["number"]), settings.url)
+        except BaseException:
+            client.close()
+            raise
+    return client
+
+
+def _check_version(number: str, url: str) -> None:
+    found = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
+    if found < MIN_VERSION:
+        raise EngineError(
+            f"Elasticsearch at {url} is version {number}: Glimpse needs {_wanted()} or newer; upgrade it, "
+            "or use the local node (`glimpse up`)."
+        )
+
+
+def _wanted() -> str:
+    return ".".join(map(str, MIN_VERSION))
+
+
+@contextmanager
+def engine_errors(url: str = "") -> Iterator[None]:
+    """Turn the client's errors in the body of a `with` statement into EngineError."""
+    import ssl
+
+    from elasticsearch import ApiError, TransportError
+
+    try:
+        yield
+    except (ApiError, TransportError, ssl.SSLError) as error:
+        raise explain(error, url=url) from error
+
+
+def explain(error: Exception, *, url: str = "") -> EngineError:
+    """Say what an exception of the client means and what to do; `url` is where the server was sought."""
+    import ssl
+
+    from elasticsearch import ApiError, ConnectionError, ConnectionTimeout, SSLError, UnsupportedProductError
+
+    at = f" at {url}" if url else ""
+    if isinstance(error, ConnectionTimeout):
+        return EngineError(f"Elasticsearch{at} did not answer in time: try again, and see `glimpse doctor`.")
+    if isinstance(error, SSLError | ssl.SSLError) or "certificate" in str(error).lower():
+        return _untrusted(error, at)
+    if isinstance(error, ConnectionError):
+        return EngineError(
+            f"No Elasticsearch answers{at}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
+        )
+    if isinstance(error, UnsupportedProductError):
+        return EngineError(f"What answers{at} is not Elasticsearch: correct ELASTICSEARCH_URL.")
+    if isinstance(error, ApiError):
+        return _refused(error, at)
+    return EngineError(f"Elasticsearch{at} could not be asked ({error}): see `glimpse doctor`.")
+
+
+def _untrusted(error: Exception, at: str) -> EngineError:
+    if "PEM" in str(error) or "NO_CERTIFICATE_OR_CRL_FOUND" in str(error):
+        return EngineError(
+            "ELASTICSEARCH_CA_CERTS names a file without a certificate: give the CA certificate as PEM."
+        )
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return EngineError(
+            f"The server{at} does not speak TLS: write ELASTICSEARCH_URL with http:// instead."
+        )
+    if "hostname" in str(error).lower() and "mismatch" in str(error).lower():
+        return EngineError(
+            f"The certificate of Elasticsearch{at} is for another host name: correct ELASTICSEARCH_URL."
+        )
+    return EngineError(
+        f"The certificate of Elasticsearch{at} is not trusted: set ELASTICSEARCH_CA_CERTS to the "
+        "certificate of the CA that signed it."
+    )
+
+
+def _refused(error: Any, at: str) -> EngineError:
+    reason = refusal(error.body, error.message)
+    if error.error == "cluster_block_exception":
+        return blocked(reason)
+    sentence = BY_KIND.get(error.error) or BY_STATUS.get(error.status_code) or ANY_OTHER
+    return EngineError(sentence.format(at=at, reason=reason, status=error.status_code, version=_wanted()))
+
+
+def refusal(body: Any, message: str) -> str:
+    """Return the deepest reason of an error body, on one line."""
+    error = body.get("error") if isinstance(body, dict) else None
+    while isinstance(error, dict) and isinstance(error.get("caused_by"), dict):
+        error = error["caused_by"]
+    reason = error.get("reason") if isinstance(error, dict) else None
+    return " ".join(str(reason or message).split())[:400].rstrip(".;")
+
+
+def blocked(reason: str) -> EngineError:
+    """Explain a write that a block stopped."""
+    if "read-only-allow-delete" in reason:
+        return EngineError(
+            "The disk of Elasticsearch is nearly full, so the index takes no more pictures: free space on "
+            "it, or delete an index; the block lifts by itself within a minute, then run the same command again."
+        )
+    return EngineError(
+        f"The index takes no writes ({reason}): lift the block, as in `PUT images/_settings "
+        '{"index.blocks.write": null}`, then run the same command again.'
+    )

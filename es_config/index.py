@@ -1,0 +1,199 @@
+"""The index of pictures: the only place that sends requests about documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from es_config.bulk import add_documents
+from es_config.client import engine_errors
+from es_config.documents import AddResult, Hit, ImageDocument, SearchResult
+from es_config.errors import EngineError
+from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
+from es_config.similarity import from_score
+
+if TYPE_CHECKING:
+    import numpy as np
+    from elasticsearch import Elasticsearch
+
+META_SECONDS = 10.0
+"""for how long an index's name and `_meta` are believed before they are read again"""
+MGET_SIZE = 1000
+CONFLICT_RETRIES = 5
+
+
+class ImageIndex:
+    """Pictures behind a read alias. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    def __init__(self, client: Elasticsearch, *, alias: str = "images") -> None:
+        self._client = client
+        self.alias = alias
+        self._seen: tuple[float, str, IndexMeta] | None = None
+
+    def create(self, meta: IndexMeta, options: IndexOptions) -> str:
+        """Create `<alias>-<profile>-<n>` with the alias on it, and return its name."""
+        if self.exists():
+            raise EngineError(
+                f"The index '{self.alias}' exists already: use it, or run `glimpse index delete` first."
+            )
+        chosen = with_options(meta, options)
+        with engine_errors():
+            taken = set(
+                self._client.indices.get(index=f"{self.alias}-{meta.profile}-*", features="aliases").body
+            )
+            name = next(
+                name
+                for n in range(1, len(taken) + 2)
+                if (name := f"{self.alias}-{meta.profile}-{n}") not in taken
+            )
+            self._client.indices.create(index=name, aliases={self.alias: {}}, **index_body(chosen, options))
+        self._seen = None
+        return name
+
+    def exists(self) -> bool:
+        """Whether there is an index behind the alias."""
+        with engine_errors():
+            return bool(self._client.indices.exists(index=self.alias))
+
+    def name(self) -> str:
+        """Return the name of the index behind the alias."""
+        return self._read()[0]
+
+    def meta(self) -> IndexMeta:
+        """Return what the index says that it holds; at most ten seconds old."""
+        return self._read()[1]
+
+    def mappings(self) -> dict[str, Any]:
+        """Return the mapping as Elasticsearch has it."""
+        with engine_errors():
+            answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.alias)
+        if answer.meta.status == 404:
+            raise EngineError(
+                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`."
+            )
+        if len(answer.body) != 1:
+            raise EngineError(
+                f"The alias '{self.alias}' points at {', '.join(sorted(answer.body))}: leave it on one."
+            )
+        return answer.body
+
+    def count(self) -> int:
+        """Return the number of pictures, as far as the last refresh."""
+        with engine_errors():
+            return int(self._client.count(index=self.alias)["count"])
+
+    def delete(self) -> None:
+        """Delete the index, and with it the alias."""
+        name = self.name()
+        self._seen = None
+        with engine_errors():
+            self._client.indices.delete(index=name)
+
+    def check_profile(self, profile_name: str, dims: int) -> None:
+        """Raise EngineError unless the index holds vectors of this profile and of this many dims."""
+        meta = self.meta()
+        if meta.profile != profile_name:
+            raise EngineError(
+                f"The index '{self.alias}' holds vectors of profile '{meta.profile}', not '{profile_name}': "
+                f"use --profile {meta.profile}, or run `glimpse index delete` and ingest the pictures again."
+            )
+        if meta.dims != dims:
+            raise EngineError(
+                f"The index '{self.alias}' holds vectors of {meta.dims} dims, and profile '{profile_name}' "
+                f"makes {dims} now: use the models that it was made with, or run `glimpse index delete` "
+                "and ingest the pictures again."
+            )
+
+    def add(self, documents: Sequence[ImageDocument]) -> AddResult:
+        """Write documents under their `image_id`; what the index refuses is reported, the rest is written."""
+        return add_documents(self._client, self.alias, documents)
+
+    def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
+        found: dict[str, tuple[str, ...]] = {}
+        for start in range(0, len(image_ids), MGET_SIZE):
+            with engine_errors():
+                answer = self._client.mget(
+                    index=self.alias,
+                    ids=list(image_ids[start : start + MGET_SIZE]),
+                    source_includes=["relative_path"],
+                )
+            for document in answer["docs"]:
+                if document.get("found"):
+                    found[document["_id"]] = tuple(document["_source"].get("relative_path", ()))
+        return found
+
+    def add_path(self, image_id: str, relative_path: str) -> None:
+        """Note one more path that holds the picture; its vectors stay as they are."""
+        from elasticsearch import ConflictError
+
+        for attempt in range(CONFLICT_RETRIES):
+            with engine_errors():
+                document = self._client.get(index=self.alias, id=image_id, source_includes=["relative_path"])
+                paths = document["_source"].get("relative_path", [])
+                if relative_path in paths:
+                    return
+                try:
+                    self._client.update(
+                        index=self.alias,
+                        id=image_id,
+                        doc={"relative_path": [*paths, relative_path]},
+                        if_seq_no=document["_seq_no"],
+                        if_primary_term=document["_primary_term"],
+                    )
+                    return
+                except ConflictError:
+                    if attempt == CONFLICT_RETRIES - 1:
+                        raise
+
+    def refresh(self) -> None:
+        """Make everything that was written visible to searches."""
+        with engine_errors():
+            self._client.indices.refresh(index=self.alias)
+
+    def search(self, body: dict[str, Any]) -> SearchResult:
+        """Send a search; similarities are recovered from the scores when these come from kNN alone."""
+        with engine_errors():
+            answer = self._client.search(index=self.alias, body=body)
+        is_knn = "knn" in body and "query" not in body
+        similarity = self.meta().similarity if is_knn else None
+        hits = tuple(_hit(hit, similarity) for hit in answer["hits"]["hits"])
+        return SearchResult(
+            hits, int(answer["hits"].get("total", {}).get("value", len(hits))), int(answer["took"])
+        )
+
+    def get(self, image_id: str) -> dict[str, Any] | None:
+        """Return the `_source` of a picture, which holds no vectors; None when there is no such picture."""
+        return self._get(image_id, {})
+
+    def vector(self, image_id: str, field: str = "image_embedding") -> np.ndarray | None:
+        """Return a stored vector, float32 `[dims]`; None when the picture or its vector does not exist."""
+        import numpy as np
+
+        source = self._get(image_id, {"source_includes": [field], "source_exclude_vectors": False})
+        values = (source or {}).get(field)
+        return None if values is None else np.asarray(values, dtype=np.float32)
+
+    def _get(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
+        with engine_errors():
+            answer = self._client.options(ignore_status=404).get(index=self.alias, id=image_id, **options)
+            if answer.meta.status == 404 and "error" in answer.body:
+                self.mappings()
+        return answer.body.get("_source")
+
+    def _read(self) -> tuple[str, IndexMeta]:
+        if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
+            ((name, found),) = self.mappings().items()
+            self._seen = (time.monotonic(), name, read_meta(name, found["mappings"]))
+        return self._seen[1:]
+
+
+def _hit(hit: dict[str, Any], similarity: str | None) -> Hit:
+    score = float(hit.get("_score") or 0.0)
+    return Hit(
+        image_id=hit["_id"],
+        score=score,
+        similarity=score if similarity is None else from_score(similarity, score),
+        source=hit.get("_source", {}),
+    )

@@ -1,0 +1,195 @@
+"""Bodies of kNN searches: pure functions, sent by `ImageIndex.search`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from es_config.errors import EngineError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_CANDIDATES = 10_000
+"""Elasticsearch refuses a larger `num_candidates`"""
+PARTITION = 8_000
+"""documents in one section of an exact search; SHA-256 ids spread too evenly for 10 000 to be reached"""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a neighbour must satisfy. Days are whole: `date_to` includes its day."""
+
+    date_from: date | None = None
+    date_to: date | None = None
+    place: tuple[float, float, str] | None = None
+    """(latitude, longitude, distance), as in `(48.86, 2.35, "10km")`"""
+    camera: str | None = None
+    path: str | None = None
+    """the beginning of a relative path, or a pattern with `*` and `?`"""
+
+
+def check_knn_limits(k: int, num_candidates: int) -> None:
+    """Raise EngineError unless 1 ≤ k ≤ num_candidates ≤ 10 000."""
+    if k < 1:
+        raise EngineError(f"k is {k}: ask for at least 1 neighbour.")
+    if num_candidates < k:
+        raise EngineError(
+            f"num_candidates is {num_candidates}, less than k, which is {k}: raise it to {k} or more."
+        )
+    if num_candidates > MAX_CANDIDATES:
+        raise EngineError(
+            f"num_candidates is {num_candidates}: Elasticsearch allows at most {MAX_CANDIDATES}."
+        )
+
+
+def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
+    """Return the filters as clauses of the query language; none for no filters."""
+    if filters is None:
+        return []
+    clauses: list[dict[str, Any]] = []
+    days = {"gte": filters.date_from, "lte": filters.date_to}
+    if any(days.values()):
+        # Elasticsearch rounds `lte` a day up to its last millisecond.
+        limits = {key: f"{day.isoformat()}||/d" for key, day in days.items() if day}
+        clauses.append({"range": {"exif.date": limits}})
+    if filters.place:
+        latitude, longitude, distance = filters.place
+        point = {"lat": latitude, "lon": longitude}
+        clauses.append({"geo_distance": {"distance": distance, "exif.location": point}})
+    if filters.camera:
+        clauses.append({"term": {"exif.camera": {"value": filters.camera, "case_insensitive": True}}})
+    if filters.path:
+        kind = "wildcard" if set(filters.path) & set("*?") else "prefix"
+        clauses.append({kind: {"relative_path": {"value": filters.path}}})
+    return clauses
+
+
+def knn_body(
+    *,
+    field: str = "image_embedding",
+    query_vector: np.ndarray | None = None,
+    like_id: str | None = None,
+    index: str | None = None,
+    k: int,
+    num_candidates: int,
+    filters: Filters | None = None,
+    oversample: float | None = None,
+    size: int | None = None,
+    from_: int = 0,
+) -> dict[str, Any]:
+    """Return a search for the `k` neighbours of a float32 `[dims]` vector, or of the document `like_id`.
+
+    With `like_id`, Elasticsearch looks the vector up in `index`, and that document is its own first
+    neighbour. `size` and `from_` page through the k. Raises EngineError when `k` or `num_candidates` is out
+    of range.
+    """
+    check_knn_limits(k, num_candidates)
+    section = {"field": field, **_query(field, query_vector, like_id, index)}
+    section |= {"k": k, "num_candidates": num_candidates}
+    clauses = filter_clauses(filters)
+    if clauses:
+        section["filter"] = clauses
+    if oversample is not None:
+        section["rescore_vector"] = {"oversample": oversample}
+    return _paged({"knn": section}, k, size, from_)
+
+
+def exact_body(
+    *,
+    field: str = "image_embedding",
+    query_vector: np.ndarray | None = None,
+    like_id: str | None = None,
+    index: str | None = None,
+    k: int,
+    documents: int,
+    filters: Filters | None = None,
+    size: int | None = None,
+    from_: int = 0,
+    partition: int = PARTITION,
+) -> dict[str, Any]:
+    """Return the body of a search that compares the query with every one of the index's `documents`.
+
+    It needs no scripts. A filter that leaves no more documents than `num_candidates` makes Lucene skip its
+    graph and score them all; rescoring all of those candidates replaces quantised scores by exact ones. So
+    the ids are cut into ranges of about `partition` documents, one `knn` section for each, and Elasticsearch
+    merges the sections' hits.
+    """
+    check_knn_limits(k, MAX_CANDIDATES)
+    query = {
+        "field": field,
+        **_query(field, query_vector, like_id, index),
+        "k": k,
+        "num_candidates": MAX_CANDIDATES,
+    }
+    query["rescore_vector"] = {"oversample": MAX_CANDIDATES / k}
+    clauses = filter_clauses(filters)
+    sections = [{**query, "filter": [limits, *clauses]} for limits in _id_ranges(-(-documents // partition))]
+    return _paged({"knn": sections}, k, size, from_)
+
+
+def _id_ranges(parts: int) -> list[dict[str, Any]]:
+    """Cut the hexadecimal ids into `parts` ranges of equal width that cover every id, hexadecimal or not."""
+    if parts <= 1:
+        return [{"match_all": {}}]
+    bounds = [f"{part * 16**6 // parts:06x}" for part in range(1, parts)]
+    ranges = [{"lt": bounds[0]}]
+    ranges += [{"gte": low, "lt": high} for low, high in pairwise(bounds)]
+    return [{"range": {"image_id": limits}} for limits in [*ranges, {"gte": bounds[-1]}]]
+
+
+def _query(
+    field: str, query_vector: np.ndarray | None, like_id: str | None, index: str | None
+) -> dict[str, Any]:
+    if (query_vector is None) == (like_id is None):
+        raise ValueError("give either query_vector or like_id")
+    if query_vector is not None:
+        from elasticsearch.helpers import pack_dense_vector
+
+        return {"query_vector": pack_dense_vector(query_vector)}
+    if index is None:
+        raise ValueError("like_id needs the index that holds it")
+    return {"query_vector_builder": {"lookup": {"index": index, "id": like_id, "path": field}}}
+
+
+def _paged(body: dict[str, Any], k: int, size: int | None, from_: int) -> dict[str, Any]:
+    return {**body, "size": k if size is None else size, **({"from": from_} if from_ else {})}
+
+
+def as_curl(
+    body: Mapping[str, Any], *, url: str, index: str, api_key: bool = False, ca_certs: str | None = None
+) -> str:
+    """Return a shell command that sends `body`; vectors are written as numbers, a key as its variable."""
+    import shlex
+
+    options = [f"--cacert {shlex.quote(ca_certs)}"] if ca_certs else []
+    options += ['-H "Authorization: ApiKey $ELASTICSEARCH_API_KEY"'] if api_key else []
+    options += ["-H 'Content-Type: application/json'", "--data-binary @-"]
+    address = shlex.quote(f"{url}/{index}/_search?pretty")
+    return f"curl -sS {address} {' '.join(options)} <<'JSON'\n{json.dumps(_legible(body))}\nJSON"
+
+
+def _legible(part: Any) -> Any:
+    """Write packed query vectors as the shortest decimal numbers that are the same float32."""
+    if isinstance(part, list):
+        return [_legible(each) for each in part]
+    if not isinstance(part, Mapping):
+        return part
+    return {
+        key: _numbers(value) if key == "query_vector" and isinstance(value, str) else _legible(value)
+        for key, value in part.items()
+    }
+
+
+def _numbers(packed: str) -> list[float]:
+    import base64
+
+    import numpy as np
+
+    return [
+        float(str(value)) for value in np.frombuffer(base64.b64decode(packed), dtype=">f4").astype("float32")
+    ]

@@ -1,0 +1,101 @@
+"""The index as a public contract: `images_index.json`, filled in for one profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from es_config.errors import EngineError
+from es_config.similarity import SIMILARITIES
+
+TEMPLATE = Path(__file__).with_name("images_index.json")
+VECTOR_FIELDS = {"image_embedding": "dims", "caption_embedding": "caption_dims"}
+INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """What may be chosen when an index is created; always written out, as the engine's defaults change."""
+
+    type: str = "int8_hnsw"
+    m: int = 16
+    ef_construction: int = 100
+    shards: int = 1
+    replicas: int = 0
+    similarity: str | None = None
+    """instead of the profile's"""
+
+
+@dataclass(frozen=True)
+class IndexMeta:
+    """What an index holds, kept in the mapping's `_meta`."""
+
+    profile: str
+    revisions: dict[str, str]
+    dims: int
+    caption_dims: int
+    similarity: str
+    operating_points: dict[str, Any] = field(default_factory=dict)
+
+
+def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:
+    """Return `meta` with the similarity that was asked for. Raises EngineError for an unknown choice."""
+    chosen = replace(meta, similarity=options.similarity or meta.similarity)
+    if chosen.similarity not in SIMILARITIES:
+        raise EngineError(
+            f"There is no similarity '{chosen.similarity}'; choose one of: {', '.join(SIMILARITIES)}."
+        )
+    if options.type not in INDEX_TYPES:
+        raise EngineError(
+            f"There is no index type '{options.type}'; choose one of: {', '.join(INDEX_TYPES)}."
+        )
+    return chosen
+
+
+def index_body(meta: IndexMeta, options: IndexOptions) -> dict[str, Any]:
+    """Return the body of `PUT <index>`: the template with everything of one profile filled in."""
+    body = json.loads(TEMPLATE.read_text(encoding="utf-8"))
+    body["settings"] |= {"number_of_shards": options.shards, "number_of_replicas": options.replicas}
+    body["mappings"]["_meta"] = asdict(meta)
+    for name, dims in VECTOR_FIELDS.items():
+        body["mappings"]["properties"][name] |= {
+            "dims": getattr(meta, dims),
+            "similarity": meta.similarity,
+            "index_options": {
+                "type": options.type,
+                "m": options.m,
+                "ef_construction": options.ef_construction,
+            },
+        }
+    return body
+
+
+def read_meta(index: str, mappings: Mapping[str, Any]) -> IndexMeta:
+    """Return the `_meta` of an index. Raises EngineError when the index was not made by Glimpse."""
+    meta = mappings.get("_meta", {})
+    try:
+        return IndexMeta(**{each.name: meta[each.name] for each in fields(IndexMeta)})
+    except KeyError as missing:
+        raise EngineError(
+            f"The index {index} was not created by Glimpse (its mapping lacks _meta.{missing.args[0]}): "
+            "delete it, or choose another alias, then run `glimpse index create`."
+        ) from None
+
+
+def differences(meta: IndexMeta, mappings: Mapping[str, Any]) -> list[str]:
+    """Return what in a mapping departs from the contract, in words; an empty list when nothing does."""
+    wanted = index_body(meta, IndexOptions())["mappings"]
+    found = mappings.get("properties", {})
+    wrong = [f"{name} is missing" for name in wanted["properties"] if name not in found]
+    wrong += [f"{name} is not part of the contract" for name in found if name not in wanted["properties"]]
+    wrong += (
+        [f"dynamic is {mappings.get('dynamic')}, not strict"] if mappings.get("dynamic") != "strict" else []
+    )
+    for name, each in wanted["properties"].items():
+        for key in ("type", "dims", "similarity"):
+            if name in found and key in each and found[name].get(key) != each[key]:
+                wrong.append(f"{name}.{key} is {found[name].get(key)}, not {each[key]}")
+    return wrong
