@@ -42,7 +42,8 @@ class Profile:
     @property
     def es_model_id(self) -> str:
         """The text model's id in Elasticsearch: eland's rule, or `glimpse__<name>-text` for a folder."""
-        return es_model_id(self.text_model, folder_id=f"glimpse__{self.name}-text")
+        is_folder = Path(self.text_model.name).is_absolute()  # a path says nothing to other machines
+        return f"glimpse__{self.name}-text" if is_folder else es_model_id(self.text_model.name)
 
     def text_revision(self) -> str:
         """Return what tells other text weights from these: the hub's commit, or the folder's fingerprint.
@@ -52,11 +53,9 @@ class Profile:
         return self.text_model.revision or fingerprint(local_folder(self.text_model))
 
 
-def es_model_id(source: ModelSource, *, folder_id: str) -> str:
-    """Return a model's id in Elasticsearch; a folder's path says nothing, so it gets `folder_id`."""
-    if Path(source.name).is_absolute():
-        return folder_id
-    return re.sub(r"[\s\\/]", "__", source.name).lower()[-64:].removeprefix("__")
+def es_model_id(hub_name: str) -> str:
+    """Return the id that eland gives in Elasticsearch to a model of the hub."""
+    return re.sub(r"[\s\\/]", "__", hub_name).lower()[-64:].removeprefix("__")
 
 
 MINILM = ModelSource(

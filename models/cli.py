@@ -1,0 +1,208 @@
+"""`glimpse model`: the profiles, and the text model in Elasticsearch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from functools import reduce, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_config.trained_model import ModelStatus, TrainedModel
+    from models.profiles import Profile
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+FOLDER = click.Path(path_type=Path, file_okay=False)
+POSITIVE = click.IntRange(min=1)
+
+
+def option(name: str, text: str, **settings: Any) -> Callable:
+    """Return a click option that is also the environment variable `GLIMPSE_<NAME>`."""
+    envvar = "GLIMPSE_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, help=text, envvar=envvar, show_default="default" in settings, **settings)
+
+
+def together(*options: Callable) -> Callable:
+    """Return one decorator that adds all of `options`, in their order."""
+    return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
+
+
+PROFILE = together(
+    option("--profile", "Whose text model.", default="pocket"),
+    option("--model-dir", "Take the profile's models from this folder.", type=FOLDER),
+    option("--es-model-id", "Id in Elasticsearch; without it the profile's."),
+)
+DEPLOYMENT = together(
+    option("--number-of-allocations", "Texts computed at the same time.", default=1, type=POSITIVE),
+    option("--threads-per-allocation", "Threads that compute one text.", default=1, type=POSITIVE),
+    option("--queue-capacity", "Texts that may wait.", default=1024, type=POSITIVE),
+)
+EXPORT = together(
+    option("--hub-model-id", "Another text model: a hub name or a folder."),
+    option("--task-type", "What it is for.", default="text_embedding", type=click.Choice(["text_embedding"])),
+    option("--max-model-input-length", "Longest text in tokens; without it the model's own.", type=POSITIVE),
+)
+
+
+def on_model(command: Callable) -> Callable:
+    """Hand the command its trained model, and show the model's status afterwards."""
+
+    @wraps(command)
+    def run(
+        profile: str, model_dir: Path | None, es_model_id: str | None, as_json: bool, **options: Any
+    ) -> None:
+        from es_config.trained_model import TrainedModel
+        from models.profiles import get_profile
+
+        model_id = es_model_id or get_profile(profile, model_dir=model_dir).es_model_id
+        trained = TrainedModel(_connect(), model_id=model_id)
+        command(trained, **options)
+        _show(trained.status(), as_json=as_json)
+
+    return PROFILE(JSON(run))
+
+
+@click.group()
+def model() -> None:
+    """Show the profiles, and put the text model into Elasticsearch.
+
+    \b
+    Example:
+      glimpse model list
+      glimpse model upload --start
+      glimpse model status
+    """
+
+
+@model.command("list")
+@JSON
+def list_profiles(as_json: bool) -> None:
+    """Show the profiles: which models belong together."""
+    from models.profiles import PROFILES
+
+    rows = [_row(profile) for profile in PROFILES.values()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:8} {row['description']}")
+        facts = (
+            f"{row['dims']} dims, {row['languages']}, lanes: {' and '.join(row['text_lanes'])}",
+            f"{row['size_mb']} MB to download, {row['licence']}",
+            f"text model in Elasticsearch: {row['es_model_id'] or 'none'}",
+        )
+        click.echo("".join(f"         {fact}\n" for fact in facts), nl=False)
+
+
+@model.command()
+@PROFILE
+@EXPORT
+@click.option("--clear-previous", is_flag=True, help="Replace a model that has this id.")
+@click.option("--start", is_flag=True, help="Start the model as well.")
+@DEPLOYMENT
+@JSON
+def upload(
+    profile: str, model_dir: Path | None, es_model_id: str | None, hub_model_id: str | None, **options: Any
+) -> None:
+    """Put a text model into Elasticsearch.
+
+    \b
+    Example:
+      glimpse model upload --start
+      glimpse model upload --profile clip --clear-previous --start
+    """
+    from es_config.text_model import TextModelSource
+    from es_config.text_model import upload as upload_model
+    from es_config.trained_model import TrainedModel
+    from models.upload_source import upload_source
+
+    found = upload_source(profile, model_dir=model_dir, hub_model_id=hub_model_id)
+    source = TextModelSource(
+        found.folder,
+        name=found.name,
+        revision=found.revision,
+        dims=found.dims,
+        task_type=options["task_type"],
+        max_model_input_length=options["max_model_input_length"],
+    )
+    uploaded = TrainedModel(_connect(), model_id=es_model_id or found.es_model_id)
+    upload_model(uploaded, source, clear_previous=options["clear_previous"], say=_say)
+    if options["start"]:
+        _start(uploaded, options)
+    _show(uploaded.status(), as_json=options["as_json"])
+
+
+@model.command()
+@on_model
+def status(_trained: TrainedModel) -> None:
+    """Show the text model's state in Elasticsearch."""
+
+
+@model.command()
+@DEPLOYMENT
+@on_model
+def start(trained: TrainedModel, **options: int) -> None:
+    """Start the text model, and wait until it answers."""
+    _start(trained, options)
+
+
+@model.command()
+@click.option("--force", is_flag=True, help="Stop it even where an ingest pipeline uses it.")
+@on_model
+def stop(trained: TrainedModel, force: bool) -> None:
+    """Stop the text model; it stays uploaded."""
+    trained.stop(force=force)
+
+
+@model.command()
+@click.option("--force", is_flag=True, help="Stop it first when it is started.")
+@on_model
+def delete(trained: TrainedModel, force: bool) -> None:
+    """Remove the text model from Elasticsearch."""
+    trained.delete(force=force)
+
+
+def _row(profile: Profile) -> dict[str, Any]:
+    row = asdict(profile)
+    in_engine = profile.es_model_id if "infer" in profile.text_lanes else None
+    models = {key: row[key]["name"] for key in ("image_model", "text_model", "caption_text_model")}
+    return {**row, **models, "es_model_id": in_engine}
+
+
+def _connect() -> Elasticsearch:
+    from es_config.client import connect
+    from es_config.settings import engine_settings, glimpse_home
+
+    return connect(engine_settings(os.environ, glimpse_home(os.environ)))
+
+
+def _start(trained: TrainedModel, options: Mapping[str, Any]) -> None:
+    from es_config.trained_model import DeploymentOptions
+
+    _say(f"Starting {trained.model_id}")
+    names = [field.name for field in fields(DeploymentOptions)]
+    trained.start(DeploymentOptions(**{name: options[name] for name in names}))
+
+
+def _show(found: ModelStatus, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    line = f"{found.model_id}: {found.state}"
+    if found.state != "absent":
+        line += f", {found.dims} dims, {found.size_bytes / 1e6:.1f} MB"
+    if found.number_of_allocations:
+        line += f", {found.number_of_allocations} × {found.threads_per_allocation} threads"
+        line += f", {found.inference_count} texts embedded"
+    click.echo(line + (f" ({found.reason})" if found.reason else ""))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
