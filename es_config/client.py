@@ -136,8 +136,8 @@ def blocked(reason: str) -> EngineError:
     """Explain a write that a block stopped."""
     if "read-only-allow-delete" in reason:
         return EngineError(
-            "The disk of Elasticsearch is nearly full, so the index takes no more pictures: free space on "
-            "it, or delete an index; the block lifts by itself within a minute, then run the same command again."
+            "The disk of Elasticsearch is nearly full, so the index takes no pictures: free space "
+            "there, or delete an index; the block lifts within a minute, then run the same command again."
         )
     return EngineError(
         f"The index takes no writes ({reason}): lift the block, as in `PUT images/_settings "

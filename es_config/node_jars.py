@@ -78,8 +78,8 @@ def _download(artifacts: dict[Any, str], cache: Path) -> None:
         except Exception as error:
             raise EngineError(
                 f"Elasticsearch {VERSION} could not be downloaded from Maven Central "
-                f"({type(error).__name__}): check the network connection, or set ELASTICSEARCH_URL to a running "
-                "Elasticsearch."
+                f"({type(error).__name__}): check the network connection, or set ELASTICSEARCH_URL to a "
+                "running Elasticsearch."
             ) from error
 
 

@@ -1,0 +1,214 @@
+"""`glimpse up | down | status | doctor | index`: the engine's commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from es_config.index import ImageIndex
+    from es_config.local_node import LocalNode
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
+SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
+
+
+def _option(name: str, kind: Any, text: str, **settings: Any) -> Callable:
+    """An option that is an environment variable too, GLIMPSE_ and its name unless `envvar` differs."""
+    settings.setdefault("envvar", "GLIMPSE_" + name.removeprefix("--").replace("-", "_").upper())
+    settings.setdefault("show_default", settings.get("default") is not None)
+    return click.option(name, type=kind, help=text, **settings)
+
+
+def _megabytes(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    match = re.fullmatch(r"(\d+)\s*(m|g)?b?", text.strip().lower()) if text else None
+    if text and match is None:
+        raise click.BadParameter(f"'{text}' is not a size: write 512m, 2g or a number of megabytes.")
+    return int(match[1]) * (1024 if match[2] == "g" else 1) if match else None
+
+
+ALIAS = click.option(
+    "--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias."
+)
+
+
+@click.command()
+@_option(
+    "--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.", envvar="GLIMPSE_NODE_PORT"
+)
+@_option("--heap", str, "Java heap, as 512m or 2g; else by the memory.", callback=_megabytes)
+@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=90, envvar="GLIMPSE_UP_TIMEOUT")
+@JSON
+def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> None:
+    """Start the local Elasticsearch node and wait until it can be searched.
+
+    It runs in the background, for this machine alone: it has no login. Its data stays when it stops.
+
+    \b
+    Example:
+      glimpse up --heap 2g
+    """
+    started = _local_node().up(port=port, heap_mb=heap, timeout_s=timeout)
+    if os.environ.get("ELASTICSEARCH_URL") or os.environ.get("ES_URL"):
+        click.echo("ELASTICSEARCH_URL is set: the other commands go there, not to the local node.", err=True)
+    what = f"is up ({started.seconds:.1f} s)" if started.new else "was up already"
+    answer = {"url": started.node.url, "pid": started.node.pid, "started": started.new}
+    answer["seconds"] = round(started.seconds, 1)
+    _print(answer, f"Elasticsearch {what}: {started.node.url}", as_json)
+
+
+@click.command()
+@JSON
+def down(as_json: bool) -> None:
+    """Stop the local Elasticsearch node. The pictures stay in its index.
+
+    \b
+    Example:
+      glimpse down
+    """
+    stopped = _local_node().down()
+    _print({"stopped": stopped}, "Elasticsearch is down." if stopped else "No local node was up.", as_json)
+
+
+@click.command()
+@ALIAS
+@JSON
+def status(alias: str, as_json: bool) -> None:
+    """Say where Elasticsearch is and how many pictures it holds.
+
+    \b
+    Example:
+      glimpse status --json
+    """
+    from es_config.status import read_status
+
+    found = read_status(os.environ, _home(), alias=alias)
+    _print(asdict(found), _table(asdict(found)), as_json)
+
+
+@click.command()
+@ALIAS
+@JSON
+def doctor(alias: str, as_json: bool) -> None:
+    """Check everything and say what is wrong, with the way out. Exit code 1 when something is.
+
+    \b
+    Example:
+      glimpse doctor
+    """
+    from es_config.doctor import examine
+    from models.profiles import PROFILES
+
+    dims = {profile.name: profile.dims for profile in PROFILES.values()}
+    checks = examine(os.environ, _home(), alias=alias, profile_dims=dims)
+    healthy = all(check.ok for check in checks)
+    lines = [f"{'ok   ' if check.ok else 'WRONG'}  {check.name:<14} {check.detail}" for check in checks]
+    _print({"ok": healthy, "checks": [asdict(check) for check in checks]}, "\n".join(lines), as_json)
+    if not healthy:
+        raise SystemExit(1)
+
+
+@click.group()
+def index() -> None:
+    """Create, show or delete the index."""
+
+
+@index.command("create")
+@_option("--profile", str, "Whose vectors.", default="pocket")
+@_option("--model-dir", click.Path(path_type=Path, file_okay=False), "Take the profile's models from here.")
+@_option("--index-type", click.Choice(INDEX_TYPES), "How vectors are kept.", default="int8_hnsw")
+@_option("--similarity", click.Choice(SIMILARITIES), "Instead of the profile's.")
+@_option("--m", click.IntRange(2, 512), "Neighbours that a node of the graph keeps.", default=16)
+@_option("--ef-construction", click.IntRange(2, 3200), "Candidates when the graph grows.", default=100)
+@_option("--shards", click.IntRange(1), "Primary shards.", default=1)
+@_option("--replicas", click.IntRange(0), "Copies of each shard.", default=0)
+@ALIAS
+@JSON
+def create_index(
+    profile: str, model_dir: Path | None, alias: str, as_json: bool, index_type: str, **options: Any
+) -> None:
+    """Create an empty index for the vectors of a profile.
+
+    \b
+    Example:
+      glimpse index create --profile clip --index-type int4_hnsw
+    """
+    from es_config.mapping import IndexMeta, IndexOptions
+    from models.profiles import get_profile
+
+    row = get_profile(profile, model_dir=model_dir)
+    meta = IndexMeta(row.name, {}, row.dims, row.caption_dims, row.similarity)
+    name = _open_index(alias).create(meta, IndexOptions(type=index_type, **options))
+    _print({"index": name, "alias": alias}, f"Created {name}; search it as {alias}.", as_json)
+
+
+@index.command("status")
+@ALIAS
+@JSON
+def index_status(alias: str, as_json: bool) -> None:
+    """Show what the index is and holds.
+
+    \b
+    Example:
+      glimpse index status
+    """
+    from es_config.status import describe_index
+
+    answer = describe_index(_open_index(alias))
+    _print(answer, _table(answer), as_json)
+
+
+@index.command("delete")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@ALIAS
+@JSON
+def delete_index(yes: bool, alias: str, as_json: bool) -> None:
+    """Delete the index with everything in it. The picture files stay untouched.
+
+    \b
+    Example:
+      glimpse index delete --yes
+    """
+    opened = _open_index(alias)
+    name = opened.name()
+    if not yes:
+        click.confirm(f"Delete {name} with {opened.count()} pictures?", abort=True, err=True)
+    opened.delete()
+    _print({"deleted": name}, f"Deleted {name}.", as_json)
+
+
+def _home() -> Path:
+    from es_config.settings import glimpse_home
+
+    return glimpse_home(os.environ)
+
+
+def _local_node() -> LocalNode:
+    from es_config.local_node import LocalNode
+
+    return LocalNode(_home(), environ=os.environ, say=lambda text: click.echo(text, err=True))
+
+
+def _open_index(alias: str) -> ImageIndex:
+    from es_config.client import connect
+    from es_config.index import ImageIndex
+    from es_config.settings import engine_settings
+
+    return ImageIndex(connect(engine_settings(os.environ, _home())), alias=alias)
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    width = max(len(name) for name in values) + 2
+    return "\n".join(f"{name:<{width}}{'–' if value is None else value}" for name, value in values.items())
+
+
+def _print(answer: Mapping[str, Any], text: str, as_json: bool) -> None:
+    click.echo(json.dumps(answer, indent=2) if as_json else text)
