@@ -7,7 +7,17 @@ class QueryError(Exception):
     status = 400
 
 
+class NotFoundError(QueryError):
+    """The index holds no picture with the id that was asked for."""
+
+    status = 404
+
+
 class TooLargeError(QueryError):
     """A query or an upload is over its limit."""
 
     status = 413
+
+
+class ServeError(Exception):
+    """The server cannot start; the message says why and what to do."""

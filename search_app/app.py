@@ -1,0 +1,81 @@
+"""The Flask application: its parts are handed in, and nothing happens at import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, request
+from flask_smorest import Api
+from werkzeug.exceptions import HTTPException
+
+from search_app.health import add_metrics, health_blueprint
+from search_app.page import page_blueprint, render_error
+from search_app.problems import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
+from search_app.rest import rest_blueprint
+from search_app.schemas import ProblemSchema
+from search_app.uploads import FORM_ROOM
+
+if TYPE_CHECKING:
+    from search_app.searcher import Searcher
+    from search_app.settings import AppSettings
+    from storage.store import Storage
+
+MACHINE_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self';"
+        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
+class ProblemApi(Api):
+    """flask-smorest's OpenAPI document, with problem documents as its errors."""
+
+    ERROR_SCHEMA = ProblemSchema
+    DEFAULT_RESPONSE_CONTENT_TYPE = PROBLEM_TYPE
+
+    def handle_http_exception(self, error: HTTPException) -> tuple | Response:
+        """Answer an error that Flask, werkzeug or webargs raised."""
+        return answer_error(error.code, sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"]))
+
+
+def create_app(*, searcher: Searcher, storage: Storage, settings: AppSettings) -> Flask:
+    """Build the page and the REST API around a searcher and a store of thumbnails."""
+    app = Flask("search_app")
+    app.config.update(
+        MAX_UPLOAD=settings.max_upload,
+        MAX_CONTENT_LENGTH=settings.max_upload + FORM_ROOM,
+        MAX_FORM_MEMORY_SIZE=FORM_ROOM,
+        TRUSTED_HOSTS=list(settings.trusted_hosts) or None,
+        API_TITLE="Glimpse",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.0.3",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    app.json.sort_keys = False
+    api = ProblemApi(app)
+    api.register_blueprint(rest_blueprint(searcher=searcher, storage=storage, settings=settings))
+    app.register_blueprint(page_blueprint(searcher=searcher, settings=settings))
+    app.register_blueprint(health_blueprint(searcher=searcher))
+    add_metrics(app)
+    for expected in EXPECTED:
+        app.register_error_handler(expected, lambda error: answer_error(status_of(error), str(error)))
+    app.after_request(_secure)
+    return app
+
+
+def answer_error(status: int, sentence: str) -> tuple | Response:
+    """Answer with a problem document to programs and with a page to people."""
+    if request.path.startswith(MACHINE_PATHS):
+        return problem(status, sentence)
+    return render_error(status, sentence)
+
+
+def _secure(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

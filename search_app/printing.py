@@ -1,0 +1,62 @@
+"""Hits on a terminal: a table for people, tab-separated lines for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from search_app.response import SearchResponse
+
+
+def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -> None:
+    """Write a response to stdout; `first` is the rank of its first hit."""
+    if as_json:
+        print(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
+    elif sys.stdout.isatty():
+        print_table(response, sys.stdout, first=first)
+    else:
+        for line in tab_lines(response, first=first):
+            print(line)
+    if not response.hits and not as_json:
+        print("Nothing was found: the index is empty, or no picture passes the filters.", file=sys.stderr)
+
+
+def tab_lines(response: SearchResponse, *, first: int = 1) -> list[str]:
+    """Return `rank, similarity, path, caption` of each hit, separated by tabs."""
+    return [
+        f"{rank}\t{hit.similarity:.4f}\t{printable(hit.path)}\t{printable(hit.caption or '')}"
+        for rank, hit in enumerate(response.hits, first)
+    ]
+
+
+def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> None:
+    """Write a table and a line with the time it took."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("similarity", justify="right")
+    table.add_column("path", overflow="fold", style="bold")
+    if any(hit.caption for hit in response.hits):
+        table.add_column("caption", overflow="fold")
+    for rank, hit in enumerate(response.hits, first):
+        cells = (str(rank), f"{hit.similarity:.3f}", printable(hit.path), printable(hit.caption or ""))
+        table.add_row(*(Text(cell) for cell in cells[: len(table.columns)]))
+    lane = f", text model: {response.lane}" if response.lane else ""
+    console = Console(file=out)
+    console.print(table)
+    console.print(
+        f"{len(response.hits)} pictures in {response.took_ms} ms{lane}", style="dim", highlight=False
+    )
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line and without what could steer a terminal."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

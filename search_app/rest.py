@@ -1,0 +1,109 @@
+"""The REST API under /api/v1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Response, current_app, request
+from flask_smorest import Blueprint
+from marshmallow import RAISE
+
+from search_app.arguments import SearchArguments, load_query, query_of
+from search_app.errors import NotFoundError, QueryError
+from search_app.problems import PROBLEM_TYPE
+from search_app.response import API_PREFIX, thumbnail_url
+from search_app.schemas import PictureSchema, ProblemSchema, SearchBody, SearchResponseSchema
+from search_app.uploads import read_upload
+from storage.errors import StorageError
+from storage.store import thumbnail_key
+
+if TYPE_CHECKING:
+    from search_app.query import Query
+    from search_app.searcher import Searcher
+    from search_app.settings import AppSettings
+    from storage.store import Storage
+
+DEFAULT_K = 10
+JSON = "application/json"
+YEAR = 365 * 24 * 3600
+POST_BODY = {
+    "content": {
+        JSON: {"schema": SearchBody},
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
+        },
+    }
+}
+
+
+def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSettings) -> Blueprint:
+    """Return the API's routes around one searcher and one store."""
+    api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
+
+    def answer(query: Query) -> Response:
+        return current_app.json.response(searcher.search(query).to_json())
+
+    def problem(status: int):
+        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
+
+    @api.get("/search")
+    @api.arguments(SearchArguments, location="query", unknown=RAISE, error_status_code=400)
+    @api.response(200, SearchResponseSchema, content_type=JSON)
+    @problem(404)
+    @problem(503)
+    def search(arguments: dict) -> Response:
+        """Search by words, by a picture of the index or by a vector."""
+        return answer(query_of(arguments, k=DEFAULT_K))
+
+    @api.post("/search")
+    @api.doc(requestBody=POST_BODY)
+    @api.response(200, SearchResponseSchema, content_type=JSON)
+    @problem(400)
+    @problem(413)
+    @problem(503)
+    def search_by_body() -> Response:
+        """Search by a picture (multipart `image`), or by the same parameters as a JSON object."""
+        if request.is_json:
+            return answer(load_query({**request.args, **_json_object()}, k=DEFAULT_K))
+        image = None
+        if "image" in request.files:
+            image = read_upload(request.files["image"], max_upload=settings.max_upload)
+        return answer(load_query({**request.args, **request.form}, k=DEFAULT_K, image=image))
+
+    @api.get("/images/<image_id>")
+    @api.response(200, PictureSchema, content_type=JSON)
+    @problem(404)
+    @problem(503)
+    def picture(image_id: str) -> Response:
+        """Show what the index knows about one picture."""
+        source = searcher.picture(image_id)
+        shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
+        return current_app.json.response(shown)
+
+    @api.get("/images/<image_id>/thumbnail")
+    @api.response(200, {"type": "string", "format": "binary"}, content_type="image/webp")
+    @problem(404)
+    def thumbnail(image_id: str) -> Response:
+        """Send the WebP thumbnail; it never changes, for the id is the hash of the content."""
+        response = Response(_thumbnail(storage, image_id), mimetype="image/webp")
+        response.set_etag(image_id)
+        response.cache_control.private = True
+        response.cache_control.max_age = YEAR
+        response.cache_control.immutable = True
+        return response.make_conditional(request)
+
+    return api
+
+
+def _json_object() -> dict:
+    body = request.get_json()
+    if not isinstance(body, dict):
+        raise QueryError("The JSON body must be an object with q, like or vector.")
+    return body
+
+
+def _thumbnail(storage: Storage, image_id: str) -> bytes:
+    try:
+        return storage.get(thumbnail_key(image_id))
+    except StorageError as error:
+        raise NotFoundError(f"There is no thumbnail for '{image_id[:70]}'.") from error

@@ -1,0 +1,63 @@
+"""The production server: waitress around the Flask application."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from search_app.errors import ServeError
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach a server that listens on `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def trusted_hosts(host: str, named: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that requests may use.
+
+    On loopback only this machine's own names are taken, so that a foreign web page cannot reach the server
+    under a name that it makes point here. Elsewhere every name is taken unless some are `named`.
+    """
+    return (*named, *LOCAL_NAMES) if named or is_loopback(host) else ()
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise `ServeError` when `port` cannot be listened on; to be asked before models are loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise ServeError(f"'{host}' is no address of this machine; use --host 127.0.0.1.") from error
+    except OSError as error:
+        raise ServeError(
+            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
+        ) from error
+
+
+def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
+    """Serve until interrupted. Raises `ServeError` when the port is taken."""
+    from waitress import create_server
+
+    try:
+        server = create_server(app, host=host, port=port, threads=threads, ident="glimpse")
+    except OSError as error:
+        raise ServeError(
+            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
+        ) from error
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.run()  # returns after Ctrl+C or SIGTERM
+    server.close()

@@ -1,0 +1,53 @@
+"""What the doors of `search_app` can be told, and the parts that they build from it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_app.errors import QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UNITS = {"": 1, "B": 1, "K": 1000, "KB": 1000, "M": 1000**2, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
+DEFAULT_MAX_UPLOAD = "5MB"
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """How the page and the REST API behave."""
+
+    max_upload: int = 5_000_000
+    """bytes of one picture"""
+    page_size: int = 24
+    """hits on a page when the address does not say `k`"""
+    trusted_hosts: tuple[str, ...] = ()
+    """names that a request may call this server by; empty: any"""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Which index is searched and with which models."""
+
+    profile: str = "pocket"
+    model_dir: Path | None = None
+    alias: str = "images"
+    text_lane: str = "auto"
+    """`infer`: texts are embedded in Elasticsearch; `local`: in this process; `auto`: what works"""
+
+
+def parse_size(text: str) -> int:
+    """Return bytes for `5MB`, `512KiB` or a bare number of bytes. Raises `QueryError`."""
+    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text.strip())
+    unit = match and UNITS.get(match.group(2).upper())
+    if not unit or int(match.group(1)) == 0:
+        raise QueryError(f"'{text}' is not a size: write a number of bytes, or a number with KB or MB.")
+    return int(match.group(1)) * unit
+
+
+def store_uri(environ: Mapping[str, str], home: Path) -> str:
+    """Return where thumbnails are kept: `GLIMPSE_STORE`, else the folder `store` of `home`."""
+    return environ.get("GLIMPSE_STORE") or f"file:{home / 'store'}"

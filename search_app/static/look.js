@@ -1,0 +1,20 @@
+// The light and the dark look. Loaded before the page is painted, so that nothing flashes.
+(() => {
+  const root = document.documentElement;
+  const kept = () => { try { return localStorage.getItem("look"); } catch { return null; } };
+  const keep = (look) => { try { localStorage.setItem("look", look); } catch { /* private window */ } };
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const shown = () => root.dataset.look || (system.matches ? "dark" : "light");
+  if (kept()) root.dataset.look = kept();
+  addEventListener("DOMContentLoaded", () => {
+    const button = document.querySelector("button.look");
+    const name = () => button.setAttribute("aria-label", shown() === "dark" ? "Use the light look" : "Use the dark look");
+    button.hidden = false;
+    name();
+    button.addEventListener("click", () => {
+      root.dataset.look = shown() === "dark" ? "light" : "dark";
+      keep(root.dataset.look);
+      name();
+    });
+  });
+})();

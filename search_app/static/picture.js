@@ -1,0 +1,91 @@
+// Searching with a picture: chosen, dropped or pasted, it goes through the same form.
+const form = document.querySelector("form.show");
+const input = form.querySelector("input[type=file]");
+const notice = document.getElementById("notice");
+const curtain = document.querySelector(".drop");
+const limit = Number(document.body.dataset.maxUpload);
+const SCALED_SIDE = 1600;
+const PREVIEW_SIDE = 160;
+
+document.documentElement.classList.add("js");
+
+async function scaled(file, side, quality) {
+  const bitmap = await createImageBitmap(file);
+  const factor = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * factor));
+  canvas.height = Math.max(1, Math.round(bitmap.height * factor));
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return { canvas, blob: await new Promise((done) => canvas.toBlob(done, "image/jpeg", quality)) };
+}
+
+// A small copy stays in this tab only, to be shown beside the results.
+async function rememberPreview(file) {
+  try {
+    const { canvas } = await scaled(file, PREVIEW_SIDE, 0.8);
+    sessionStorage.setItem("picture:next", canvas.toDataURL("image/jpeg", 0.8));
+  } catch { sessionStorage.removeItem("picture:next"); }
+}
+
+async function fitted(file) {
+  if (file.size <= limit) return file;
+  try {
+    const { blob } = await scaled(file, SCALED_SIDE, 0.9);
+    return new File([blob], "picture.jpg", { type: "image/jpeg" });
+  } catch { return file; } // the server says what is wrong with it
+}
+
+async function searchWith(file) {
+  notice.textContent = "Looking for pictures like yours…";
+  await rememberPreview(file);
+  const transfer = new DataTransfer();
+  transfer.items.add(await fitted(file));
+  input.files = transfer.files;
+  form.submit();
+}
+
+function pictureIn(transfer) {
+  return [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/"));
+}
+
+function showPreview() {
+  const place = document.getElementById("yours");
+  const vector = new URLSearchParams(location.search).get("vector");
+  if (!place || !vector) return;
+  const key = "picture:" + vector.slice(0, 64);
+  const next = sessionStorage.getItem("picture:next");
+  try { if (next) sessionStorage.setItem(key, next); } catch { /* full: no preview */ }
+  sessionStorage.removeItem("picture:next");
+  const kept = sessionStorage.getItem(key);
+  if (kept) { place.src = kept; place.hidden = false; }
+}
+
+input.addEventListener("change", () => { if (input.files[0]) searchWith(input.files[0]); });
+
+document.addEventListener("paste", (event) => {
+  const file = pictureIn(event.clipboardData);
+  if (file) { event.preventDefault(); searchWith(file); }
+});
+
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+document.addEventListener("dragover", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  curtain.hidden = false;
+});
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) curtain.hidden = true; });
+document.addEventListener("drop", (event) => {
+  curtain.hidden = true;
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  const file = pictureIn(event.dataTransfer);
+  if (file) searchWith(file);
+  else notice.textContent = "That is not a picture. Drop a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF file.";
+});
+
+addEventListener("pageshow", () => { notice.textContent = ""; });
+showPreview();

@@ -1,0 +1,113 @@
+"""Builds the parts of a search from settings: here connections are opened and models are loaded."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from search_app.searcher import Searcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.profiles import Profile
+    from search_app.query import Query
+    from search_app.settings import AppSettings, SearchSettings
+
+
+class LazyEncoder:
+    """An encoder that is loaded when it is first used: `--like` and raw vectors need no model at all."""
+
+    def __init__(self, load: Callable[[], object]) -> None:
+        self._load = load
+        self._encoder: object | None = None
+        self._loading = threading.Lock()
+
+    def __getattr__(self, name: str) -> object:
+        """Answer as the encoder does, loading it first. Raises `ModelError`."""
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = self._load()
+        return getattr(self._encoder, name)
+
+
+def build_searcher(
+    settings: SearchSettings, environ: Mapping[str, str], *, warn: Callable[[str], None], warm: bool = False
+) -> Searcher:
+    """Return a searcher whose models load on first use, or at once with `warm`.
+
+    Raises `EngineError` without Elasticsearch, `ModelError` for an unknown profile, `QueryError` for a text
+    lane that the profile does not have; the models' errors come with their loading.
+    """
+    from es_config.client import connect
+    from es_config.index import ImageIndex
+    from es_config.settings import engine_settings, glimpse_home
+    from models.embedding import load_image_encoder
+    from models.profiles import get_profile
+    from search_app.lanes import text_lanes
+
+    profile = get_profile(settings.profile, model_dir=settings.model_dir)
+    client = connect(engine_settings(environ, glimpse_home(environ)))
+    images = LazyEncoder(lambda: load_image_encoder(profile))
+    searcher = Searcher(
+        index=ImageIndex(client, alias=settings.alias),
+        profile=profile,
+        text_encoder=LazyEncoder(lambda: text_lanes(profile, client, choice=settings.text_lane, warn=warn)),
+        image_encoder=images,
+        caption_text_encoder=_caption_texts(profile),
+    )
+    if warm:
+        images.dims  # noqa: B018  any attribute loads it
+        searcher.texts.embed("a picture")
+    return searcher
+
+
+def _caption_texts(profile: Profile) -> LazyEncoder | None:
+    """Return the encoder of captions where it is another one than that of queries for pictures."""
+    from models.embedding import load_caption_text_encoder
+
+    return None if profile.caption_shares_space else LazyEncoder(lambda: load_caption_text_encoder(profile))
+
+
+def request_as_curl(searcher: Searcher, query: Query, environ: Mapping[str, str]) -> str:
+    """Return the request that `query` becomes, as a curl command. Raises as `Searcher.search` does."""
+    from es_config.knn import as_curl
+    from es_config.settings import engine_settings, glimpse_home
+
+    engine = engine_settings(environ, glimpse_home(environ))
+    return as_curl(
+        searcher.prepare(query).body,
+        url=engine.url,
+        index=searcher.index.alias,
+        api_key=engine.api_key is not None,
+        ca_certs=str(engine.ca_certs) if engine.ca_certs else None,
+    )
+
+
+def serve_pictures(
+    settings: SearchSettings,
+    app_settings: AppSettings,
+    environ: Mapping[str, str],
+    *,
+    host: str,
+    port: int,
+    threads: int,
+    warn: Callable[[str], None],
+    ready: Callable[[str], None],
+) -> None:
+    """Load the models, then serve the page until interrupted; `ready` gets the address first.
+
+    Raises `ServeError` when the port is taken, and as `build_searcher` does.
+    """
+    from es_config.settings import glimpse_home
+    from search_app.app import create_app
+    from search_app.server import check_port, run_server
+    from search_app.settings import store_uri
+    from storage.store import open_storage
+
+    check_port(host, port)
+    searcher = build_searcher(settings, environ, warn=warn, warm=True)
+    store = open_storage(store_uri(environ, glimpse_home(environ)))
+    app = create_app(searcher=searcher, storage=store, settings=app_settings)
+    ready(f"http://{host}:{port}")
+    run_server(app, host=host, port=port, threads=threads)
