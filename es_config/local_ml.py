@@ -6,7 +6,6 @@ says what is emulated and what is not. An uploaded model is code: `docs/security
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from es_config.local_ml_requests import (
     DeploymentParameters,
     bad_request,
     definition_part,
+    flag,
     read_json,
+    seconds,
     truncation,
     vocabulary,
     whole_number,
@@ -30,7 +31,6 @@ from es_config.local_rest import RestRoutes
 MODELS = "/_ml/trained_models"
 MANAGING_WORKERS = 2
 INFERRING_WORKERS = 32
-SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -109,14 +109,18 @@ class MlRoutes:
         size = self._models.store.definition_length(model_id)
         return 200, answers.assignment(model_id, deployment, model_bytes=size, node_id=self._node_id)
 
-    def stop(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
-        """End the deployment."""
-        self._models.stop(path["model_id"], allow_no_match=_flag(query, "allow_no_match", default=True))
+    def stop(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Answer:
+        """End the deployment; what to do without one is said in the query string or in the body."""
+        given = read_json(body, fields=("id", "allow_no_match", "force"), parser="stop") if body else {}
+        said = {name: str(value).lower() for name, value in given.items()}
+        self._models.stop(
+            path["model_id"], allow_no_match=flag({**said, **query}, "allow_no_match", default=True)
+        )
         return 200, {"stopped": True}
 
     def delete(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
         """Remove the model."""
-        self._models.delete(path["model_id"], force=_flag(query, "force", default=False))
+        self._models.delete(path["model_id"], force=flag(query, "force", default=False))
         return 200, {"acknowledged": True}
 
     def stats(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
@@ -130,7 +134,7 @@ class MlRoutes:
         given = read_json(body, fields=("docs", "inference_config", "timeout", "id"), parser="infer")
         if not isinstance(given.get("docs"), list):
             raise bad_request("[docs] must not be null.", kind="illegal_argument_exception")
-        timeout_s = _seconds(query.get("timeout") or given.get("timeout") or "10s")
+        timeout_s = seconds(query.get("timeout") or given.get("timeout") or "10s")
         deployment = self._models.deployment(path["model_id"])
         config = self._models.store.config(path["model_id"])
         options = config["inference_config"]["text_embedding"]
@@ -141,7 +145,7 @@ class MlRoutes:
         return 200, answers.inference(embeddings, results_field=field)
 
     def _matching(self, path: Mapping[str, str], query: Mapping[str, str]) -> list[str]:
-        allow_no_match = _flag(query, "allow_no_match", default=True)
+        allow_no_match = flag(query, "allow_no_match", default=True)
         return self._models.matching(path.get("model_id", "_all"), allow_no_match=allow_no_match)
 
     def _stats(self, model_id: str) -> dict[str, Any]:
@@ -162,22 +166,6 @@ class MlRoutes:
 def _window(ids: list[str], query: Mapping[str, str]) -> list[str]:
     start, size = whole_number(query, "from", default=0), whole_number(query, "size", default=100)
     return ids[start : start + size]
-
-
-def _flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
-    value = query.get(name, "true" if default else "false")
-    if value not in ("true", "false", ""):
-        reason = f"Failed to parse value [{value}] as only [true] or [false] are allowed."
-        raise bad_request(reason, kind="illegal_argument_exception")
-    return value != "false"
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+)(ms|s|m|h)", text)
-    if match is None:
-        reason = f"failed to parse setting [timeout] with value [{text}] as a time value"
-        raise bad_request(reason, kind="illegal_argument_exception")
-    return int(match[1]) * SECONDS[match[2]]
 
 
 def _text(doc: Any, field: str) -> str:

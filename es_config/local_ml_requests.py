@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from es_config.local_rest import RestError
 
 MOST_PARTS = 10_000
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,24 @@ def whole_number(query: Mapping[str, str], name: str, *, default: int) -> int:
         raise bad_request(reason, kind="illegal_argument_exception") from None
 
 
+def flag(query: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Return the boolean that `query` holds as `name`; a bare name is true."""
+    value = query.get(name, "true" if default else "false")
+    if value not in ("true", "false", ""):
+        reason = f"Failed to parse value [{value}] as only [true] or [false] are allowed."
+        raise bad_request(reason, kind="illegal_argument_exception")
+    return value != "false"
+
+
+def seconds(text: str) -> float:
+    """Return a time value such as `10s` or `500ms` in seconds."""
+    match = re.fullmatch(r"(\d+)(ms|s|m|h)", text)
+    if match is None:
+        reason = f"failed to parse setting [timeout] with value [{text}] as a time value"
+        raise bad_request(reason, kind="illegal_argument_exception")
+    return int(match[1]) * SECONDS[match[2]]
+
+
 def read_json(body: bytes, *, fields: tuple[str, ...], parser: str) -> dict[str, Any]:
     """Return the object in a request's body. Raises `RestError` 400 on anything else or on unknown fields."""
     if not body:
@@ -94,7 +113,7 @@ def definition_part(part: str, body: bytes) -> tuple[int, bytes, int, int]:
     given = read_json(body, fields=fields, parser=parser)
     try:
         number, totals = int(part), [int(given.get(name, 0)) for name in fields[1:]]
-        data = base64.b64decode(given["definition"], validate=True)
+        data = binascii.a2b_base64(given["definition"], strict_mode=True)
     except KeyError:
         raise bad_request("[definition] must not be null.", kind="illegal_argument_exception") from None
     except (binascii.Error, ValueError, TypeError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from models.plain_text import plain_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -81,7 +83,8 @@ class SentenceEncoder:
 
         if not texts:
             return np.zeros((0, self.dims), np.float32)
-        vectors = self._model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)
+        plain = [plain_text(text) for text in texts]  # as Elasticsearch reads them
+        vectors = self._model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
         return unit_rows(vectors.astype(np.float32, copy=False))
 
 

@@ -1,0 +1,438 @@
+"""`_ml/trained_models` on the local node: what is kept, what is refused, what is answered."""
+
+import base64
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tiny_torchscript import VOCABULARY, config, fresh_model, parts, put_parts, torchscript, upload
+
+from es_config.local_ml_config import trained_model
+from es_config.local_ml_requests import DeploymentParameters
+from es_config.local_ml_service import LocalModels
+from es_config.local_ml_store import ModelStore
+
+
+@pytest.fixture(scope="session")
+def definition(tmp_path_factory) -> bytes:
+    """A TorchScript that embeds the tiny vocabulary in four dims."""
+    return torchscript(tmp_path_factory.mktemp("tiny") / "model.pt")
+
+
+@pytest.fixture
+def model_id(client):
+    """An id that no model has."""
+    with fresh_model(client) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def started(client, model_id, definition) -> str:
+    """The id of a started model."""
+    upload(client, model_id, definition, max_sequence_length=8)
+    client.ml.start_trained_model_deployment(model_id=model_id)
+    return model_id
+
+
+def refused(call, *arguments, **keywords) -> tuple[int, str, str]:
+    """Return the status, the type and the reason with which Elasticsearch's own client sees a refusal."""
+    from elasticsearch import ApiError
+
+    with pytest.raises(ApiError) as error:
+        call(*arguments, **keywords)
+    body = error.value.body
+    assert body["status"] == error.value.status_code
+    assert body["error"]["root_cause"] == [{key: body["error"][key] for key in ("type", "reason")}]
+    return body["status"], body["error"]["type"], body["error"]["reason"]
+
+
+def infer(client, model_id: str, *texts: str, **options) -> list[dict]:
+    """Return the inference results of some texts."""
+    docs = [{"text_field": text} for text in texts]
+    return client.ml.infer_trained_model(model_id=model_id, docs=docs, **options)["inference_results"]
+
+
+def put(client, path: str, body: bytes | str) -> int:
+    """Send a body that no client would make; return the status."""
+    import urllib.error
+    import urllib.request
+
+    url = f"{next(iter(client.transport.node_pool.all())).base_url}/_ml/trained_models/{path}"
+    data = body if isinstance(body, bytes) else body.encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers, method="POST" if "_infer" in path else "PUT")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_model_is_shown_with_every_default(client, model_id):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    shown = client.ml.get_trained_models(model_id=model_id, include="definition_status")
+    [found] = shown["trained_model_configs"]
+    tokenization = found["inference_config"]["text_embedding"]["tokenization"]["bert"]
+    assert tokenization == {
+        "do_lower_case": True,
+        "with_special_tokens": True,
+        "max_sequence_length": 512,
+        "truncate": "first",
+        "span": -1,
+    }
+    assert (shown["count"], found["fully_defined"], found["model_size_bytes"]) == (1, False, 0)
+
+
+def test_models_are_found_by_lists_and_wildcards(client, model_id):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    assert client.ml.get_trained_models(model_id=f"{model_id[:-4]}*")["count"] == 1
+    assert client.ml.get_trained_models(model_id="test-nothing-*")["count"] == 0
+    status, kind, _ = refused(client.ml.get_trained_models, model_id="test-nothing-*", allow_no_match=False)
+    assert (status, kind) == (404, "resource_not_found_exception")
+    assert refused(client.ml.get_trained_models, model_id="unknown") == (
+        404,
+        "resource_not_found_exception",
+        "No known trained model with model_id [unknown]",
+    )
+
+
+def test_an_id_belongs_to_one_model(client, model_id):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    assert refused(client.ml.put_trained_model, model_id=model_id, **config()) == (
+        400,
+        "resource_already_exists_exception",
+        f"Trained machine learning model [{model_id}] already exists",
+    )
+
+
+@pytest.mark.parametrize("bad_id", ["Upper", "ends-", "..", "a b", "a" * 65])
+def test_ids_that_elasticsearch_does_not_take_are_refused(client, bad_id):
+    status, _, reason = refused(client.ml.put_trained_model, model_id=bad_id, **config())
+    assert status == 400
+    assert reason.startswith("Invalid model_id")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model_type": "tree_ensemble"}, "keeps models of [model_type] [pytorch] only"),
+        ({"input": {"field_names": []}}, "must name exactly one field"),
+        ({"inference_config": {"ner": {}}}, "runs [text_embedding] models only, not [ner]"),
+        (config(span=2), "[span] must be [-1]"),
+        (config(max_sequence_length=0), "[max_sequence_length] must be positive"),
+        (config(truncate="middle"), "No enum constant"),
+        (config(unheard_of=1), "unknown field [unheard_of]"),
+    ],
+)
+def test_configurations_that_cannot_run_here_are_refused(client, model_id, change, reason):
+    status, _, said = refused(client.ml.put_trained_model, model_id=model_id, **{**config(), **change})
+    assert status == 400
+    assert reason in said
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm_roberta", "bert_ja", "deberta_v2", "my_own"])
+def test_other_tokenizations_are_a_clear_400(client, model_id, kind):
+    changed = {"text_embedding": {"tokenization": {kind: {}}}}
+    status, _, reason = refused(
+        client.ml.put_trained_model, model_id=model_id, **{**config(), "inference_config": changed}
+    )
+    assert status == 400
+    assert kind in reason
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{", '{"unknown_field": 1}', b"\xff\xfe"])
+def test_bodies_that_are_not_understood_are_400(client, started, body):
+    for path in ("test-bad", f"{started}/vocabulary", f"{started}/definition/0", f"{started}/_infer"):
+        assert put(client, path, body) == 400, path
+
+
+def test_parts_may_come_in_any_order(client, model_id, definition):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    put_parts(client, model_id, parts(definition, 3), order=[2, 0, 1])
+    client.ml.put_trained_model_vocabulary(model_id=model_id, vocabulary=VOCABULARY)
+    [found] = client.ml.get_trained_models(model_id=model_id, include="definition_status")[
+        "trained_model_configs"
+    ]
+    assert (found["fully_defined"], found["model_size_bytes"]) == (True, len(definition))
+    client.ml.start_trained_model_deployment(model_id=model_id)
+    assert len(infer(client, model_id, "a red boat")[0]["predicted_value"]) == 4
+
+
+def test_a_missing_part_keeps_a_model_from_starting(client, model_id, definition):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    assert refused(client.ml.start_trained_model_deployment, model_id=model_id) == (
+        404,
+        "resource_not_found_exception",
+        f"Could not find trained model definition [{model_id}]",
+    )
+    truncated = f"Model definition truncated. Unable to deserialize trained model definition [{model_id}]"
+    bodies = parts(definition, 3)
+    put_parts(client, model_id, bodies, order=[0, 2])
+    assert refused(client.ml.start_trained_model_deployment, model_id=model_id)[2] == truncated
+    put_parts(client, model_id, bodies, order=[1])
+    client.ml.put_trained_model_vocabulary(model_id=model_id, vocabulary=VOCABULARY)
+    client.ml.start_trained_model_deployment(model_id=model_id)
+
+
+def test_a_part_is_never_overwritten(client, model_id, definition):
+    upload(client, model_id, definition)
+    body = parts(definition, 2)[1]
+    taken = (
+        400,
+        "resource_already_exists_exception",
+        f"Trained machine learning model chunked doc [{model_id}][1] already exists",
+    )
+    call = client.ml.put_trained_model_definition_part
+    assert refused(call, model_id=model_id, part=1, **body) == taken
+    client.ml.start_trained_model_deployment(model_id=model_id)
+    assert refused(call, model_id=model_id, part=1, **body) == taken
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"definition": "not base64!"}, "failed to parse field [definition]"),
+        ({"definition": "QUJDR"}, "failed to parse field [definition]"),
+        ({"total_parts": 0}, "[total_parts] must be greater than 0"),
+        ({"total_parts": 10_001}, "[total_parts] must be less than or equal to 10000"),
+        ({"total_definition_length": 0}, "[total_definition_length] must be greater than 0"),
+        ({"total_parts": 1}, "[part] must be less than total_parts"),
+    ],
+)
+def test_parts_that_are_damaged_leave_nothing(client, model_id, node_home, change, reason):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    body = {"definition": base64.b64encode(b"abc").decode(), "total_definition_length": 9, "total_parts": 2}
+    call = client.ml.put_trained_model_definition_part
+    status, _, said = refused(call, model_id=model_id, part=1, **{**body, **change})
+    assert status == 400
+    assert reason in said
+    assert list((node_home / "node" / "trained_models" / model_id / "parts").iterdir()) == []
+
+
+def test_a_total_length_that_disagrees_is_found_at_the_start(client, model_id, definition):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    first, second = parts(definition, 2)
+    put_parts(client, model_id, [first, {**second, "total_definition_length": 5}])
+    status, _, reason = refused(client.ml.start_trained_model_deployment, model_id=model_id)
+    assert status == 400
+    assert "[total_definition_length] must be the same in all model definition parts" in reason
+
+
+def test_a_definition_that_is_no_torchscript_does_not_start(client, model_id):
+    upload(client, model_id, b"this is no model at all")
+    status, _, reason = refused(client.ml.start_trained_model_deployment, model_id=model_id)
+    assert status == 500
+    assert reason.startswith("Could not start trained model deployment")
+    assert (
+        "deployment_stats"
+        not in client.ml.get_trained_models_stats(model_id=model_id)["trained_model_stats"][0]
+    )
+
+
+def test_vocabularies_are_checked(client, model_id, definition):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    put_parts(client, model_id, parts(definition, 1))
+    call = client.ml.put_trained_model_vocabulary
+    start = client.ml.start_trained_model_deployment
+    assert "Could not find vocabulary" in refused(start, model_id=model_id)[2]
+    assert "[vocabulary] must not be empty" in refused(call, model_id=model_id, vocabulary=[])[2]
+    assert (
+        "[scores] must have same length"
+        in refused(call, model_id=model_id, vocabulary=["a"], scores=[1.0, 2.0])[2]
+    )
+    call(model_id=model_id, vocabulary=["a", "b"])
+    assert refused(call, model_id=model_id, vocabulary=["a"])[1] == "resource_already_exists_exception"
+    assert refused(start, model_id=model_id) == (
+        409,
+        "status_exception",
+        "stored vocabulary is missing required [[UNK]] token",
+    )
+
+
+def test_a_vocabulary_larger_than_the_model_fails_in_the_inference_alone(client, model_id, definition):
+    client.ml.put_trained_model(model_id=model_id, **config())
+    put_parts(client, model_id, parts(definition, 1))
+    client.ml.put_trained_model_vocabulary(model_id=model_id, vocabulary=[*VOCABULARY, "house"])
+    client.ml.start_trained_model_deployment(model_id=model_id)
+    status, _, reason = refused(infer, client, model_id, "house")
+    assert status == 500
+    assert reason.startswith("Error in inference process")
+    assert len(infer(client, model_id, "boat")) == 1
+
+
+def test_texts_are_embedded_one_by_one_and_together_alike(client, started):
+    texts = ["a red boat", "sea", "", "boats on the sea!", "🚤"]
+    together = [one["predicted_value"] for one in infer(client, started, *texts)]
+    alone = [infer(client, started, text)[0]["predicted_value"] for text in texts]
+    assert together == alone
+    assert infer(client, started) == []
+
+
+def test_vectors_are_those_of_the_model(client, started, definition):
+    import io
+
+    import torch
+
+    ids = torch.tensor([[2, 5, 6, 7, 8, 3]])  # [CLS] a red boat ##s [SEP]
+    model = torch.jit.load(io.BytesIO(definition))
+    expected = model(ids, torch.ones_like(ids), torch.zeros_like(ids), torch.arange(6)[None])[0].tolist()
+    assert infer(client, started, "A réd boats")[0]["predicted_value"] == pytest.approx(expected, abs=1e-7)
+
+
+def test_truncation_is_marked_or_refused(client, started):
+    long = "boat " * 20
+    assert infer(client, started, long)[0]["is_truncated"] is True
+    assert "is_truncated" not in infer(client, started, "boat")[0]
+    strict = {"text_embedding": {"tokenization": {"bert": {"truncate": "none"}}}}
+    status, _, reason = refused(infer, client, started, "boat", long, inference_config=strict)
+    assert status == 400
+    assert (
+        reason == "Input too large. The tokenized input length [22] exceeds the maximum sequence length [8]"
+    )
+
+
+def test_the_results_field_can_be_named(client, started):
+    update = {"text_embedding": {"results_field": "vector"}}
+    assert list(infer(client, started, "boat", inference_config=update)[0]) == ["vector"]
+
+
+@pytest.mark.parametrize(
+    ("docs", "reason"),
+    [
+        ([{}], "Input field [text_field] does not exist in the source document"),
+        ([{"text_field": 5}], "Input value [5] for field [text_field] must be a string"),
+        ([{"text_field": "boat"}, {"other": "sea"}], "Input field [text_field] does not exist"),
+    ],
+)
+def test_documents_without_a_text_are_refused(client, started, docs, reason):
+    status, _, said = refused(client.ml.infer_trained_model, model_id=started, docs=docs)
+    assert status == 400
+    assert reason in said
+
+
+def test_models_that_are_not_there_or_not_started_do_not_answer(client, model_id, definition):
+    assert refused(infer, client, model_id, "boat") == (
+        404,
+        "resource_not_found_exception",
+        f"Could not find trained model [{model_id}]",
+    )
+    upload(client, model_id, definition)
+    assert refused(infer, client, model_id, "boat") == (
+        409,
+        "status_exception",
+        f"Model [{model_id}] must be deployed to use."
+        " Please deploy with the start trained model deployment API.",
+    )
+
+
+def test_a_started_model_is_protected(client, started):
+    assert refused(client.ml.start_trained_model_deployment, model_id=started)[0] == 400
+    assert refused(client.ml.delete_trained_model, model_id=started) == (
+        409,
+        "status_exception",
+        f"Cannot delete model [{started}] as it is currently deployed; use force to delete the model",
+    )
+    assert client.ml.stop_trained_model_deployment(model_id=started)["stopped"]
+    assert client.ml.stop_trained_model_deployment(model_id=started)["stopped"]
+    stop = client.ml.stop_trained_model_deployment
+    assert refused(stop, model_id=started, allow_no_match=False)[0] == 404
+    client.ml.delete_trained_model(model_id=started)
+    assert (
+        refused(client.ml.delete_trained_model, model_id=started)[2]
+        == f"Could not find trained model [{started}]"
+    )
+
+
+def test_force_deletes_a_started_model_and_leaves_nothing(client, started, node_home):
+    client.ml.delete_trained_model(model_id=started, force=True)
+    folder = node_home / "node" / "trained_models"
+    assert not (folder / started).exists()
+    assert list(folder.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"number_of_allocations": 0},
+        {"threads_per_allocation": -1},
+        {"queue_capacity": 0},
+        {"deployment_id": "x"},
+    ],
+)
+def test_deployments_that_cannot_run_are_refused(client, model_id, definition, options):
+    upload(client, model_id, definition)
+    assert refused(client.ml.start_trained_model_deployment, model_id=model_id, **options)[0] == 400
+
+
+def test_statistics_tell_what_a_deployment_did(client, started):
+    infer(client, started, "a boat", "the sea")
+    stats = client.ml.get_trained_models_stats(model_id=started)["trained_model_stats"][0]
+    deployment = stats["deployment_stats"]
+    assert (deployment["state"], deployment["inference_count"]) == ("started", 2)
+    assert deployment["allocation_status"]["state"] == "fully_allocated"
+    assert deployment["nodes"][0]["average_inference_time_ms"] > 0
+
+
+def test_a_full_queue_refuses_and_a_slow_model_runs_out_of_time(client, model_id, tmp_path):
+    upload(client, model_id, torchscript(tmp_path / "slow.pt", rounds=100))
+    client.ml.start_trained_model_deployment(model_id=model_id, queue_capacity=2)
+    status, kind, reason = refused(infer, client, model_id, *["boat"] * 9)
+    assert (status, kind) == (429, "es_rejected_execution_exception")
+    assert reason == "inference process queue is full. Unable to execute command"
+    status, _, reason = refused(infer, client, model_id, "boat", timeout="1ms")
+    assert (status, reason) == (408, "timeout [0.001s] waiting for inference result")
+
+
+def test_many_clients_at_once_each_get_their_own_answer(client, started):
+    texts = ["a", "red", "boat", "sea", "!", "boats", "a red boat", "red sea"]
+    expected = {text: infer(client, started, text)[0]["predicted_value"] for text in texts}
+    wrong = []
+    gate = threading.Barrier(16)
+
+    def ask(number: int) -> None:
+        gate.wait(timeout=10)
+        for turn in range(12):
+            text = texts[(number + turn) % len(texts)]
+            if infer(client, started, text)[0]["predicted_value"] != expected[text]:
+                wrong.append(text)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(16)))
+    assert wrong == []
+
+
+def test_models_and_deployments_outlive_the_node(tmp_path, definition):
+    store = ModelStore(tmp_path / "models")
+    store.create(trained_model("kept", json.dumps(config()).encode()))
+    for number, body in enumerate(parts(definition, 2)):
+        data = base64.b64decode(body["definition"])
+        store.put_part("kept", number, data, total_length=len(definition), total_parts=2)
+    store.put_vocabulary("kept", {"vocabulary": VOCABULARY})
+    before = LocalModels(store)
+    running = before.start("kept", DeploymentParameters(number_of_allocations=2))
+    vector = running.infer(["a red boat"], truncate="first", timeout_s=10)[0].vector
+
+    (tmp_path / "models" / ".half-written").mkdir()
+    after = LocalModels(ModelStore(tmp_path / "models"))
+    assert not (tmp_path / "models" / ".half-written").exists()
+    assert after.running("kept") is None
+    after.load_deployments()
+    again = after.running("kept")
+    assert again.parameters.number_of_allocations == 2
+    assert np.array_equal(again.infer(["a red boat"], truncate="first", timeout_s=10)[0].vector, vector)
+    for models in (before, after):
+        models.stop("kept")
+
+
+def test_a_deployment_that_cannot_be_loaded_again_says_why(tmp_path):
+    store = ModelStore(tmp_path)
+    store.create(trained_model("broken", json.dumps(config()).encode()))
+    store.put_part("broken", 0, b"no model", total_length=8, total_parts=1)
+    store.put_vocabulary("broken", {"vocabulary": VOCABULARY})
+    store.set_deployment("broken", DeploymentParameters().as_dict())
+    models = LocalModels(store)
+    models.load_deployments()
+    assert "Could not start trained model deployment" in models.failure("broken")
+    assert models.running("broken") is None

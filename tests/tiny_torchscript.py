@@ -1,0 +1,85 @@
+"""A TorchScript of a few kilobytes that embeds tokens, and its upload over HTTP, part by part."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "boat", "##s", "sea", "!"]
+
+
+def torchscript(path: Path, *, dims: int = 4, rounds: int = 0) -> bytes:
+    """Return a definition: the mean of the tokens' embeddings. `rounds` makes it slow."""
+    import torch
+
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(len(VOCABULARY), dims)
+            self.rounds = rounds
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor, places: torch.Tensor):
+            busy = torch.ones(300, 300)
+            for _ in range(self.rounds):
+                busy = torch.tanh(busy @ busy)
+            return self.embedding(ids).mean(dim=1) + 0 * busy[0, 0] + 0 * (mask + types + places).sum()
+
+    torch.manual_seed(3)
+    torch.jit.save(torch.jit.script(Mean().eval()), str(path))
+    return path.read_bytes()
+
+
+def config(**tokenization: object) -> dict:
+    """Return what creates a model of `torchscript`; the arguments go into its tokenization."""
+    options = {"tokenization": {"bert": {"do_lower_case": True, **tokenization}}, "embedding_size": 4}
+    return {
+        "model_type": "pytorch",
+        "input": {"field_names": ["text_field"]},
+        "inference_config": {"text_embedding": options},
+    }
+
+
+def parts(definition: bytes, count: int) -> list[dict]:
+    """Return the bodies that upload `definition` in `count` parts."""
+    size = -(-len(definition) // count)
+    cut = [definition[start : start + size] for start in range(0, len(definition), size)]
+    return [
+        {
+            "definition": base64.b64encode(part).decode(),
+            "total_definition_length": len(definition),
+            "total_parts": len(cut),
+        }
+        for part in cut
+    ]
+
+
+@contextmanager
+def fresh_model(client: Elasticsearch) -> Iterator[str]:
+    """Give a model id that nobody has; what gets it is deleted afterwards."""
+    model_id = f"test-{uuid.uuid4()}"
+    try:
+        yield model_id
+    finally:
+        client.options(ignore_status=404).ml.delete_trained_model(model_id=model_id, force=True)
+
+
+def put_parts(
+    client: Elasticsearch, model_id: str, bodies: list[dict], order: list[int] | None = None
+) -> None:
+    """Upload the parts, in their order or in another."""
+    for part in order if order is not None else range(len(bodies)):
+        client.ml.put_trained_model_definition_part(model_id=model_id, part=part, **bodies[part])
+
+
+def upload(client: Elasticsearch, model_id: str, definition: bytes, **tokenization: object) -> None:
+    """Create a model with everything it needs; start it yourself."""
+    client.ml.put_trained_model(model_id=model_id, **config(**tokenization))
+    put_parts(client, model_id, parts(definition, 2))
+    client.ml.put_trained_model_vocabulary(model_id=model_id, vocabulary=VOCABULARY)
