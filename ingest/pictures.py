@@ -52,8 +52,8 @@ class ImageFile:
     path: Path
     relative_path: str
     image_id: str
-    image: Image
-    """RGB, upright; pictures that are several times larger than anything made from them are reduced"""
+    image: Image | None
+    """RGB, upright, reduced where it is much larger than what is made of it; None once that is made"""
     width: int
     """pixels of the whole picture, upright"""
     height: int

@@ -1,0 +1,96 @@
+"""`glimpse ingest`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    metavar="PATH...",
+    type=click.Path(exists=True, readable=False, path_type=Path),
+)
+@click.option("--dry-run", is_flag=True, envvar="GLIMPSE_DRY_RUN", help="Read everything, write nothing.")
+@click.option("--limit", type=click.IntRange(min=0), envvar="GLIMPSE_LIMIT", help="Look at this many files.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    envvar="GLIMPSE_EXCLUDE",
+    help="Leave out files and folders with this name or relative path; may be repeated.",
+)
+@click.option("--profile", envvar="GLIMPSE_PROFILE", default="pocket", show_default=True, help="Models.")
+@click.option(
+    "--model-dir",
+    envvar="GLIMPSE_MODEL_DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Take the profile's models from this folder.",
+)
+@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
+@click.option(
+    "--store",
+    envvar="GLIMPSE_STORE",
+    help="Keep thumbnails here.  [default: the folder store of GLIMPSE_HOME]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    default=32,
+    show_default=True,
+    envvar="GLIMPSE_BATCH_SIZE",
+    help="Pictures embedded together.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=200_000_000,
+    show_default=True,
+    envvar="GLIMPSE_MAX_PIXELS",
+    help="Refuse larger pictures.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    envvar="GLIMPSE_THREADS",
+    help="Threads that decode.  [default: one for each processor]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def ingest(paths, *, as_json, dry_run, profile, model_dir, alias, store, **options) -> None:
+    """Make the pictures of folders and files searchable.
+
+    The same content is one picture with every path that holds it; what the index knows is not embedded again.
+    A file that cannot be used is skipped with its reason, and the exit code is then 1.
+
+    \b
+    Example:
+      glimpse ingest ~/Pictures --exclude "*.gif" --exclude thumbnails
+    """
+    from ingest.progress import in_words, open_progress
+    from ingest.run import ingest_paths
+    from ingest.run_types import IngestOptions
+    from ingest.wiring import IngestSettings, open_parts
+
+    given = {name: value for name, value in options.items() if value is not None}
+    parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, dry_run=dry_run)
+    with open_progress() as progress:
+        summary = ingest_paths(
+            paths,
+            index=parts.index,
+            image_encoder=parts.image_encoder,
+            caption_encoder=parts.caption_encoder,
+            storage=parts.storage,
+            options=IngestOptions(dry_run=dry_run, **given),
+            progress=progress,
+        )
+    click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else in_words(summary))
+    if summary.interrupted or summary.failed:
+        raise SystemExit(INTERRUPTED if summary.interrupted else 1)

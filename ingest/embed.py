@@ -1,0 +1,99 @@
+"""Vectors for a batch of pictures, where one bad picture costs itself alone."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from es_config.documents import ImageDocument
+from ingest.reader import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+
+    from models.encoders import ImageEncoder, TextEncoder
+
+
+class OnFirstUse:
+    """An encoder that is loaded when it is first asked for anything: a run without news loads none."""
+
+    def __init__(self, load: Callable[[], object]) -> None:
+        self._load = load
+        self._encoder: object | None = None
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> object:
+        """Load the encoder once and pass everything on to it. Raises what loading raises: `ModelError`."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load()
+        return getattr(self._encoder, name)
+
+
+def embed_pictures(
+    pictures: Sequence[Prepared], *, image_encoder: ImageEncoder, caption_encoder: TextEncoder
+) -> list[ImageDocument | str]:
+    """Return for each picture, in the same order, its document, or the reason why it has none."""
+    import numpy as np
+
+    embed_pixels = image_encoder.embed_pixels
+    vectors = embed_each(lambda pixels: embed_pixels(np.stack(pixels)), [each.pixels for each in pictures])
+    captioned = [each for each in pictures if each.file.exif.description]
+    captions: dict[str, np.ndarray | str] = {}
+    if captioned:
+        texts = [each.file.exif.description for each in captioned]
+        ids = [each.file.image_id for each in captioned]
+        captions = dict(zip(ids, embed_each(caption_encoder.embed_texts, texts), strict=True))
+    return [
+        _document(picture, vector, captions.get(picture.file.image_id))
+        for picture, vector in zip(pictures, vectors, strict=True)
+    ]
+
+
+def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) -> list[np.ndarray | str]:
+    """Return a finite vector for each input, or the reason why it has none.
+
+    All go through `embed` together; when that fails, each goes alone, so that the others are not lost.
+    """
+    import numpy as np
+
+    try:
+        rows = embed(list(inputs))
+        if len(rows) != len(inputs):
+            raise ValueError(f"{len(rows)} vectors for {len(inputs)} inputs")
+        if not np.isfinite(rows).all():
+            raise ValueError("the vector holds values that are no numbers")
+    except Exception as error:  # whatever a model raises, the run goes on
+        if len(inputs) == 1:
+            return [f"the model cannot embed it ({type(error).__name__}: {error})"]
+        return [embed_each(embed, [each])[0] for each in inputs]
+    return list(rows)
+
+
+def _document(
+    picture: Prepared, vector: np.ndarray | str, caption_vector: np.ndarray | str | None
+) -> ImageDocument | str:
+    if isinstance(vector, str):
+        return vector
+    if isinstance(caption_vector, str):
+        return f"its caption: {caption_vector}"
+    file = picture.file
+    return ImageDocument(
+        image_id=file.image_id,
+        image_name=file.relative_path.rsplit("/", 1)[-1],
+        relative_path=(file.relative_path,),
+        image_embedding=vector,
+        width=file.width,
+        height=file.height,
+        size_bytes=file.size_bytes,
+        indexed_at=datetime.now(UTC),
+        phash=file.phash,
+        caption=file.exif.description,
+        caption_embedding=caption_vector,
+        exif_date=file.exif.date,
+        exif_location=file.exif.location,
+        exif_camera=file.exif.camera,
+    )

@@ -1,0 +1,123 @@
+"""Showing a run: a bar on a terminal, now and then a line elsewhere, one line for each failure."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self, TextIO
+
+from ingest.names import one_line
+
+if TYPE_CHECKING:
+    from ingest.run_types import IngestSummary
+    from ingest.walk import Failure
+
+LINE_EVERY_S = 10.0
+
+
+class LineProgress:
+    """Writes a line every ten seconds: what a log file can take."""
+
+    def __init__(self, stream: TextIO, *, every_s: float = LINE_EVERY_S) -> None:
+        self._stream = stream
+        self._every_s = every_s
+        self._total = self._done = 0
+        self._begin = self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def start(self, total: int) -> None:
+        """Learn how many files there are."""
+        self._total = total
+        self._begin = self._last = time.monotonic()
+
+    def advance(self) -> None:
+        """Count one file."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last >= self._every_s:
+            self._last = now
+            rate = self._done / (now - self._begin)
+            left = max(0, self._total - self._done) / rate
+            self._write(f"{self._done} of {self._total} files, {rate:.1f}/s, {left:.0f} s left")
+
+    def failed(self, failure: Failure) -> None:
+        """Say what cannot be used."""
+        self._write(_sentence(failure))
+
+    def _write(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class BarProgress:
+    """A bar with the count, the rate and the time left; failures scroll above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("[progress.description]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.1f}/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task("Looking for pictures", total=None, rate=0.0)
+        self._begin = time.monotonic()
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()
+
+    def start(self, total: int) -> None:
+        """Learn how many files there are."""
+        self._begin = time.monotonic()
+        self._bar.update(self._task, description="Ingesting", total=total)
+
+    def advance(self) -> None:
+        """Count one file."""
+        self._done += 1
+        rate = self._done / max(time.monotonic() - self._begin, 1e-3)
+        self._bar.update(self._task, advance=1, rate=rate)
+
+    def failed(self, failure: Failure) -> None:
+        """Say what cannot be used, above the bar."""
+        self._bar.console.print(_sentence(failure), markup=False, highlight=False, soft_wrap=True)
+
+
+def open_progress() -> BarProgress | LineProgress:
+    """Return a bar when stderr is a terminal, lines otherwise."""
+    return BarProgress() if sys.stderr.isatty() else LineProgress(sys.stderr)
+
+
+def in_words(summary: IngestSummary) -> str:
+    """Return the summary as a person reads it."""
+    if not summary.files and not summary.failures and not summary.interrupted:
+        return "There are no pictures there."
+    would = "would be " if summary.dry_run else ""
+    moved = f" ({summary.paths_added} under a new path)" if summary.paths_added else ""
+    rate = summary.files / summary.seconds if summary.seconds else 0.0
+    text = (
+        f"{summary.files} files: {summary.indexed} {would}indexed, {summary.skipped} known already{moved},"
+        f" {summary.failed} failed, in {summary.seconds:.1f} s ({rate:.1f}/s)."
+    )
+    again = " The same command goes on from there."
+    return f"Interrupted. {text}{again}" if summary.interrupted else text
+
+
+def _sentence(failure: Failure) -> str:
+    return one_line(f"Skipped {failure.path}: {failure.reason}")

@@ -1,0 +1,200 @@
+"""The first half of a run: files are hashed, looked up in the index and, if they are new, decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ingest.errors import UnreadableImageError
+from ingest.pictures import FileContent, ImageFile, decode, read_content
+from ingest.pixels import thumbnail
+from ingest.stages import ordered_map
+from ingest.walk import Candidate, Failure
+from storage.store import thumbnail_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Executor
+
+    import numpy as np
+    from PIL.Image import Image
+
+    from ingest.run_types import IngestOptions
+    from storage.store import Storage
+
+LOOKUP_FILES = 128
+LOOKUP_BYTES = 32 << 20
+"""files are looked up together until they are so many or so large"""
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used; `image_id` where it could at least be hashed."""
+
+    candidate: Candidate
+    reason: str
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A file that the index knows under its path."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class NewPath:
+    """A file whose content the index has, or will have once the picture before it is written."""
+
+    candidate: Candidate
+    image_id: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A new picture with what becomes of it: the input of its encoder and its thumbnail travel with it."""
+
+    candidate: Candidate
+    file: ImageFile
+    pixels: np.ndarray | None
+    """float32 `[3, height, width]` as the image encoder wants it; None in a dry run"""
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class LostThumbnail:
+    """A thumbnail made again for a picture that the index knows."""
+
+    candidate: Candidate
+    image_id: str
+    thumbnail: bytes
+    new_path: bool
+    """whether the file's path is one that the index does not have yet"""
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    candidate: Candidate
+    content: FileContent
+
+
+@dataclass(frozen=True)
+class _ToDecode:
+    candidate: Candidate
+    content: FileContent
+    known_paths: tuple[str, ...] | None
+    """None for a new picture; of a known one only the thumbnail is made"""
+
+
+Item = Failure | BadFile | Unchanged | NewPath | Prepared | LostThumbnail
+
+
+class Reader:
+    """Turns what a walk found into items, in the same order, ahead of their use.
+
+    `known` maps image ids to the paths that the index has for them; `preprocess` returns the function that
+    turns an RGB picture into the encoder's input; `reasons` holds the contents that failed before.
+    """
+
+    def __init__(
+        self,
+        *,
+        known: Callable[[list[str]], Mapping[str, tuple[str, ...]]],
+        preprocess: Callable[[], Callable[[Image], np.ndarray]],
+        storage: Storage,
+        options: IngestOptions,
+        reasons: Mapping[str, str],
+        pool: Executor,
+    ) -> None:
+        self._known = known
+        self._preprocess = preprocess
+        self._storage = storage
+        self._options = options
+        self._reasons = reasons
+        self._pool = pool
+        self.in_flight: set[str] = set()
+        """ids of new pictures that are not written yet; whoever writes or drops one takes it out"""
+
+    def items(self, found: Iterable[Candidate | Failure]) -> Iterator[Item]:
+        """Yield one item for each thing found."""
+        hashed = ordered_map(self._pool, _hash, found, window=4 * self._options.threads)
+        window = max(self._options.batch_size, 2 * self._options.threads)
+        yield from ordered_map(self._pool, self._prepare, self._sort(hashed), window=window)
+
+    def _sort(self, hashed: Iterator[_Hashed | BadFile | Failure]) -> Iterator[Item | _ToDecode]:
+        for chunk in _chunks(hashed):
+            ids = list(dict.fromkeys(each.content.image_id for each in chunk if isinstance(each, _Hashed)))
+            # Taken before the index is asked: a picture that is written in between is then in the answer.
+            flying = {image_id for image_id in ids if image_id in self.in_flight}
+            paths = self._known(ids) if ids else {}
+            for each in chunk:
+                yield self._place(each, paths, flying) if isinstance(each, _Hashed) else each
+
+    def _place(
+        self, file: _Hashed, paths: Mapping[str, tuple[str, ...]], flying: set[str]
+    ) -> Item | _ToDecode:
+        candidate, image_id = file.candidate, file.content.image_id
+        if image_id in self._reasons:
+            return BadFile(candidate, self._reasons[image_id])
+        if image_id in flying:
+            return NewPath(candidate, image_id)
+        if image_id not in paths:
+            flying.add(image_id)
+            self.in_flight.add(image_id)
+            return _ToDecode(candidate, file.content, known_paths=None)
+        if not (self._options.dry_run or self._storage.exists(thumbnail_key(image_id))):
+            return _ToDecode(candidate, file.content, known_paths=paths[image_id])
+        if candidate.relative_path in paths[image_id]:
+            return Unchanged(candidate)
+        return NewPath(candidate, image_id)
+
+    def _prepare(self, item: Item | _ToDecode) -> Item:
+        if not isinstance(item, _ToDecode):
+            return item
+        try:
+            file = decode(
+                item.content,
+                path=item.candidate.path,
+                relative_path=item.candidate.relative_path,
+                max_pixels=self._options.max_pixels,
+            )
+            small = b"" if self._options.dry_run else thumbnail(file.image)
+        except UnreadableImageError as error:
+            return BadFile(item.candidate, str(error), item.content.image_id)
+        if item.known_paths is not None:
+            new_path = item.candidate.relative_path not in item.known_paths
+            return LostThumbnail(item.candidate, file.image_id, small, new_path)
+        if self._options.dry_run:
+            return Prepared(item.candidate, replace(file, image=None), None, small)
+        return self._with_pixels(item.candidate, file, small)
+
+    def _with_pixels(self, candidate: Candidate, file: ImageFile, small: bytes) -> Item:
+        preprocess = self._preprocess()  # may load the model, which failing is no fault of the picture
+        try:
+            pixels = preprocess(file.image)
+        except Exception as error:  # one strange picture must not end the run
+            reason = f"the model cannot take it ({type(error).__name__}: {error})"
+            return BadFile(candidate, reason, file.image_id)
+        return Prepared(candidate, replace(file, image=None), pixels, small)
+
+
+def _hash(found: Candidate | Failure) -> _Hashed | BadFile | Failure:
+    if isinstance(found, Failure):
+        return found
+    try:
+        return _Hashed(found, read_content(found.path))
+    except UnreadableImageError as error:
+        return BadFile(found, str(error))
+
+
+def _chunks(hashed: Iterator[_Hashed | BadFile | Failure]) -> Iterator[list]:
+    chunk, size = [], 0
+    for each in hashed:
+        chunk.append(each)
+        size += len(each.content.data) if isinstance(each, _Hashed) else 0
+        if len(chunk) >= LOOKUP_FILES or size >= LOOKUP_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

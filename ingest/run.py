@@ -1,0 +1,189 @@
+"""One run of ingest: from paths to documents, with every dependency handed in."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from es_config.errors import EngineError
+from ingest.embed import embed_pictures
+from ingest.errors import IngestError
+from ingest.pictures import pixel_limit, register_formats
+from ingest.reader import BadFile, Item, LostThumbnail, NewPath, Prepared, Reader, Unchanged
+from ingest.run_types import IngestOptions, IngestSummary, NoProgress, Progress
+from ingest.stages import ahead
+from ingest.tally import Tally
+from ingest.walk import Candidate, Failure, count, walk
+from ingest.writer import Embedded, ToWrite, Writer
+from storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from es_config.index import ImageIndex
+    from models.encoders import ImageEncoder, TextEncoder
+    from storage.store import Storage
+
+READ_AHEAD = 4
+"""finished items that wait; the bounds that matter are the windows of the reader"""
+
+
+def ingest_paths(
+    paths: Sequence[Path],
+    *,
+    index: ImageIndex | None,
+    image_encoder: ImageEncoder,
+    caption_encoder: TextEncoder,
+    storage: Storage,
+    options: IngestOptions,
+    progress: Progress | None = None,
+) -> IngestSummary:
+    """Make the pictures of `paths` documents of `index` and return what was done.
+
+    A bad file or folder is reported in the summary and costs nothing else. Ctrl-C ends the run early with a
+    summary. `index` is None only in a dry run without an index. Raises `IngestError` when Elasticsearch or
+    the store fails on the way: what was written stays, and the same call goes on from there.
+    """
+    begin, interrupted = time.monotonic(), False
+    run = _Run(
+        index=index,
+        image_encoder=image_encoder,
+        caption_encoder=caption_encoder,
+        storage=storage,
+        options=options,
+        progress=progress or NoProgress(),
+    )
+    with pixel_limit(options.max_pixels):
+        try:
+            run.all(paths)
+        except KeyboardInterrupt:
+            interrupted = True
+        except (EngineError, StorageError) as error:
+            raise IngestError(
+                f"Stopped after {run.tally.indexed} pictures were indexed. {error} Nothing is lost: once that"
+                " is mended, the same command goes on from there."
+            ) from error
+    return run.tally.summary(time.monotonic() - begin, interrupted=interrupted, dry_run=options.dry_run)
+
+
+class _Run:
+    def __init__(
+        self,
+        *,
+        index: ImageIndex | None,
+        image_encoder: ImageEncoder,
+        caption_encoder: TextEncoder,
+        storage: Storage,
+        options: IngestOptions,
+        progress: Progress,
+    ) -> None:
+        self._index = index
+        self._image_encoder = image_encoder
+        self._caption_encoder = caption_encoder
+        self._storage = storage
+        self._options = options
+        self._progress = progress
+        self.tally = Tally(progress)
+
+    def all(self, paths: Sequence[Path]) -> None:
+        """Do the whole run; when it is interrupted, write what is embedded."""
+        register_formats()
+        self._progress.start(count(paths, exclude=self._options.exclude, limit=self._options.limit))
+        pool = ThreadPoolExecutor(self._options.threads, thread_name_prefix="decode")
+        reader = self._reader(pool)
+        try:
+            with closing(ahead(reader.items(self._found(paths)), size=READ_AHEAD)) as items:
+                if self._options.dry_run:
+                    self._count_only(self._settle(items, reader))
+                else:
+                    self._write(items, reader)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _reader(self, pool: ThreadPoolExecutor) -> Reader:
+        return Reader(
+            known=self._index.known if self._index else lambda _: {},
+            preprocess=lambda: self._image_encoder.preprocess,
+            storage=self._storage,
+            options=self._options,
+            reasons=self.tally.reasons,
+            pool=pool,
+        )
+
+    def _found(self, paths: Sequence[Path]) -> Iterator[Candidate | Failure]:
+        """Yield what the walk finds, up to the limit of files."""
+        files = 0
+        for found in walk(paths, exclude=self._options.exclude):
+            files += isinstance(found, Candidate)
+            if self._options.limit is not None and files > self._options.limit:
+                return
+            yield found
+
+    def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[Prepared | NewPath | LostThumbnail]:
+        """Count the items that end here and yield the others."""
+        for item in items:
+            if isinstance(item, Unchanged):
+                self.tally.add_skipped()
+            elif isinstance(item, Failure):
+                self.tally.add_folder_failure(item)
+            elif isinstance(item, BadFile):
+                self._drop(item, reader)
+            else:
+                yield item
+
+    def _drop(self, bad: BadFile, reader: Reader) -> None:
+        if bad.image_id is not None:  # the reason first: a copy must find one or the other
+            self.tally.reasons[bad.image_id] = bad.reason
+            reader.in_flight.discard(bad.image_id)
+        self.tally.add_failure(bad.candidate, bad.reason)
+
+    def _count_only(self, items: Iterator[Prepared | NewPath | LostThumbnail]) -> None:
+        for item in items:
+            if isinstance(item, Prepared):
+                self.tally.add_indexed()
+            elif item.image_id in self.tally.reasons:
+                self.tally.add_failure(item.candidate, self.tally.reasons[item.image_id])
+            else:
+                self.tally.add_skipped(path_added=True)
+
+    def _write(self, items: Iterator[Item], reader: Reader) -> None:
+        writer = Writer(
+            index=self._index, storage=self._storage, tally=self.tally, in_flight=reader.in_flight
+        )
+        try:
+            for batch in self._batches(self._settle(items, reader)):
+                writer.submit(self._embed(batch, reader))
+        finally:
+            writer.finish()
+            self._index.refresh()
+
+    def _batches(self, items: Iterator[Prepared | NewPath | LostThumbnail]) -> Iterator[list]:
+        """Cut after `batch_size` new pictures; what follows a picture stays behind it."""
+        batch, pictures = [], 0
+        for item in items:
+            batch.append(item)
+            pictures += isinstance(item, Prepared)
+            if pictures == self._options.batch_size or len(batch) == 4 * self._options.batch_size:
+                yield batch
+                batch, pictures = [], 0
+        if batch:
+            yield batch
+
+    def _embed(self, batch: list[Prepared | NewPath | LostThumbnail], reader: Reader) -> list[ToWrite]:
+        pictures = [item for item in batch if isinstance(item, Prepared)]
+        encoders = {"image_encoder": self._image_encoder, "caption_encoder": self._caption_encoder}
+        documents = iter(embed_pictures(pictures, **encoders) if pictures else ())
+        ready: list[ToWrite] = []
+        for item in batch:
+            document = next(documents) if isinstance(item, Prepared) else None
+            if document is None:
+                ready.append(item)
+            elif isinstance(document, str):
+                self._drop(BadFile(item.candidate, document, item.file.image_id), reader)
+            else:
+                ready.append(Embedded(item.candidate, document, item.thumbnail))
+        self.tally.add_embedded(sum(isinstance(item, Embedded) for item in ready))
+        return ready

@@ -1,0 +1,97 @@
+"""What is handed to a run of ingest, and what comes back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ingest.pictures import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from ingest.walk import Failure
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How a run goes about its work."""
+
+    batch_size: int = BATCH_SIZE
+    """pictures that are embedded and written together"""
+    exclude: tuple[str, ...] = ()
+    """globs for names or whole relative paths"""
+    limit: int | None = None
+    """files to look at"""
+    dry_run: bool = False
+    """read and check everything, embed and write nothing"""
+    max_pixels: int = MAX_PIXELS
+    threads: int = field(default_factory=lambda: min(16, max(2, os.cpu_count() or 2)))
+    """threads that read and decode"""
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What a run did: `files` = `indexed` + `skipped` + failed files; `failures` has failed folders too."""
+
+    files: int
+    """files looked at"""
+    indexed: int
+    """new documents; in a dry run, those there would be"""
+    skipped: int
+    """files whose content the index had already"""
+    paths_added: int
+    """skipped files whose path was new"""
+    embedded: int
+    """vectors made of pictures"""
+    failures: tuple[Failure, ...]
+    seconds: float
+    interrupted: bool = False
+    dry_run: bool = False
+
+    @property
+    def failed(self) -> int:
+        """Files and folders that could not be used."""
+        return len(self.failures)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the summary as the JSON object of `glimpse ingest --json`."""
+        return {
+            "files": self.files,
+            "indexed": self.indexed,
+            "skipped": self.skipped,
+            "paths_added": self.paths_added,
+            "embedded": self.embedded,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "interrupted": self.interrupted,
+            "dry_run": self.dry_run,
+            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+        }
+
+
+class Progress(Protocol):
+    """Watches a run. Calls come from several threads, one at a time."""
+
+    def start(self, total: int) -> None:
+        """Learn how many files there are."""
+
+    def advance(self) -> None:
+        """One more file is done."""
+
+    def failed(self, failure: Failure) -> None:
+        """A file or a folder could not be used."""
+
+
+class NoProgress:
+    """Watches nothing."""
+
+    def start(self, total: int) -> None:
+        """Ignore it."""
+
+    def advance(self) -> None:
+        """Ignore it."""
+
+    def failed(self, failure: Failure) -> None:
+        """Ignore it."""

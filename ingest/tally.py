@@ -1,0 +1,82 @@
+"""Counting what becomes of every file: each one ends in exactly one place."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from ingest.names import printable
+from ingest.run_types import IngestSummary
+from ingest.walk import Candidate, Failure
+
+if TYPE_CHECKING:
+    from ingest.run_types import Progress
+
+
+class Tally:
+    """The counts of one run, kept by all of its threads, and the reasons of the contents that failed."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._files = self._indexed = self._skipped = self._paths_added = self._embedded = 0
+        self._failures: list[Failure] = []
+        self.reasons: dict[str, str] = {}
+        """image id -> why a picture with this content cannot be indexed"""
+
+    @property
+    def indexed(self) -> int:
+        """Documents written so far."""
+        return self._indexed
+
+    def add_indexed(self) -> None:
+        """A file became a new document."""
+        with self._lock:
+            self._indexed += 1
+            self._done()
+
+    def add_skipped(self, *, path_added: bool = False) -> None:
+        """A file's content was in the index already."""
+        with self._lock:
+            self._skipped += 1
+            self._paths_added += path_added
+            self._done()
+
+    def add_embedded(self, number: int) -> None:
+        """Vectors were made."""
+        with self._lock:
+            self._embedded += number
+
+    def add_failure(self, candidate: Candidate, reason: str) -> None:
+        """A file cannot be used."""
+        with self._lock:
+            self._fail(Failure(printable(str(candidate.path)), reason))
+            self._done()
+
+    def add_folder_failure(self, failure: Failure) -> None:
+        """A folder, or a link in the place of one, cannot be used; it is no file, so `files` stays."""
+        with self._lock:
+            self._fail(failure)
+
+    def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:
+        """Return the counts as they are now."""
+        with self._lock:
+            return IngestSummary(
+                files=self._files,
+                indexed=self._indexed,
+                skipped=self._skipped,
+                paths_added=self._paths_added,
+                embedded=self._embedded,
+                failures=tuple(self._failures),
+                seconds=seconds,
+                interrupted=interrupted,
+                dry_run=dry_run,
+            )
+
+    def _fail(self, failure: Failure) -> None:
+        self._failures.append(failure)
+        self._progress.failed(failure)
+
+    def _done(self) -> None:
+        self._files += 1
+        self._progress.advance()

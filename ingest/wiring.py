@@ -1,0 +1,116 @@
+"""Builds what a run needs from settings: the one place where `ingest` connects and finds models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ingest.embed import OnFirstUse
+from ingest.errors import IngestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from es_config.index import ImageIndex
+    from models.profiles import Profile
+    from storage.store import Storage
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """Which models make the vectors, and where vectors and thumbnails go."""
+
+    profile: str = "pocket"
+    model_dir: Path | None = None
+    alias: str = "images"
+    store: str | None = None
+    """address of the store; by default the folder `store` of GLIMPSE_HOME"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What `ingest_paths` is handed: the encoders load on first use."""
+
+    index: ImageIndex | None
+    image_encoder: OnFirstUse
+    caption_encoder: OnFirstUse
+    storage: Storage
+
+
+def open_parts(settings: IngestSettings, environ: Mapping[str, str], *, dry_run: bool = False) -> Parts:
+    """Connect, check that the index belongs to the profile, and create it when there is none.
+
+    In a dry run nothing is created. Raises `EngineError`, `ModelError`, `StorageError` or `IngestError`.
+    """
+    from es_config.client import connect
+    from es_config.index import ImageIndex
+    from es_config.settings import engine_settings, glimpse_home
+    from models.profiles import get_profile
+    from storage.store import open_storage
+
+    home = glimpse_home(environ)
+    storage = open_storage(settings.store or f"file:{home / 'store'}")
+    profile = get_profile(settings.profile, model_dir=settings.model_dir)
+    index = ImageIndex(connect(engine_settings(environ, home)), alias=settings.alias)
+    images, captions = encoders(profile, index)
+    if index.exists():
+        index.check_profile(profile.name, profile.dims)
+    elif dry_run:
+        return Parts(None, images, captions, storage)
+    else:
+        create_index(index, profile, image_revision=images.revision)
+    return Parts(index, images, captions, storage)
+
+
+def create_index(index: ImageIndex, profile: Profile, *, image_revision: str) -> None:
+    """Create the index of a profile with the default options. Raises `EngineError`."""
+    from es_config.mapping import IndexMeta, IndexOptions
+
+    revisions = {
+        "image": image_revision,
+        "text": _revision(profile.text_model),
+        "caption_text": _revision(profile.caption_text_model),
+    }
+    meta = IndexMeta(
+        profile=profile.name,
+        revisions=revisions,
+        dims=profile.dims,
+        caption_dims=profile.caption_dims,
+        similarity=profile.similarity,
+        operating_points={},
+    )
+    index.create(meta, IndexOptions())
+
+
+def encoders(profile: Profile, index: ImageIndex) -> tuple[OnFirstUse, OnFirstUse]:
+    """Return the profile's encoders of pictures and captions, checked against the index when they load."""
+    from models import embedding
+
+    def load_images() -> object:
+        encoder = embedding.load_image_encoder(profile)
+        _check(index, "image", encoder.revision)
+        return encoder
+
+    def load_captions() -> object:
+        _check(index, "caption_text", _revision(profile.caption_text_model))
+        return embedding.load_caption_text_encoder(profile)
+
+    return OnFirstUse(load_images), OnFirstUse(load_captions)
+
+
+def _check(index: ImageIndex, tower: str, revision: str) -> None:
+    """Refuse to mix vectors of different weights; an index that records no revision takes any."""
+    recorded = index.meta().revisions.get(tower, revision) if index.exists() else revision
+    if recorded != revision:
+        raise IngestError(
+            f"The index '{index.alias}' was made with other weights ({tower} {recorded}, here {revision}):"
+            " use the models that it was made with, or run `glimpse index delete` and ingest the pictures again."
+        )
+
+
+def _revision(source: object) -> str:
+    """Return the pinned revision of a model on a hub, or the fingerprint of a local folder's weights."""
+    from models.folders import fingerprint, local_folder
+
+    return source.revision or fingerprint(local_folder(source))

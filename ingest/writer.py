@@ -1,0 +1,121 @@
+"""The last step of a run: thumbnails go into the store and documents into the index, in the background."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ingest.reader import LostThumbnail, NewPath
+from ingest.walk import Candidate
+from storage.store import thumbnail_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from es_config.documents import ImageDocument
+    from es_config.index import ImageIndex
+    from ingest.tally import Tally
+    from storage.store import Storage
+
+WAITING_BATCHES = 2
+STOP_CHECK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A new picture as it will be in the index, with its thumbnail."""
+
+    candidate: Candidate
+    document: ImageDocument
+    thumbnail: bytes
+
+
+ToWrite = Embedded | NewPath | LostThumbnail
+
+
+class Writer:
+    """Writes batches in their order, in one thread; at most two wait, so a slow index slows the reader.
+
+    After a failure nothing more is written, and `submit` and `finish` raise what went wrong.
+    """
+
+    def __init__(self, *, index: ImageIndex, storage: Storage, tally: Tally, in_flight: set[str]) -> None:
+        self._index = index
+        self._storage = storage
+        self._tally = tally
+        self._in_flight = in_flight
+        self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(maxsize=WAITING_BATCHES)
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, batch: Sequence[ToWrite]) -> None:
+        """Hand over a batch; waits while others are before it. Raises `EngineError` or `StorageError`."""
+        while self._error is None:
+            try:
+                self._line.put(batch, timeout=STOP_CHECK_S)
+                return
+            except queue.Full:
+                continue
+        raise self._error
+
+    def finish(self) -> None:
+        """Wait until all is written. Raises `EngineError` or `StorageError`."""
+        self._line.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (batch := self._line.get()) is not None:
+            if self._error is not None:
+                continue
+            try:
+                self._write(batch)
+            except Exception as error:  # raised in the thread that submits
+                self._error = error
+
+    def _write(self, batch: Sequence[ToWrite]) -> None:
+        # Thumbnails first: a document is never without its thumbnail, even when the power fails in between.
+        for item in batch:
+            if not isinstance(item, NewPath):
+                self._storage.put(thumbnail_key(_id(item)), item.thumbnail)
+        new = [item for item in batch if isinstance(item, Embedded)]
+        others = [item for item in batch if not isinstance(item, Embedded)]
+        self._add(new, [item for item in others if isinstance(item, NewPath)])
+        ids = {_id(item) for item in new}
+        for item in others:
+            self._finish_other(item, merged=_id(item) in ids)
+
+    def _add(self, new: Sequence[Embedded], paths: Sequence[NewPath]) -> None:
+        """Write new documents, each with every path of this batch that holds its content."""
+        documents = {item.document.image_id: item.document for item in new}
+        for item in paths:
+            document = documents.get(item.image_id)
+            if document and item.candidate.relative_path not in document.relative_path:
+                more = (*document.relative_path, item.candidate.relative_path)
+                documents[item.image_id] = replace(document, relative_path=more)
+        failed = self._index.add(list(documents.values())).failed if documents else {}
+        self._tally.reasons.update(failed)
+        self._in_flight.difference_update(documents)
+        for item in new:
+            reason = failed.get(item.document.image_id)
+            if reason is None:
+                self._tally.add_indexed()
+            else:
+                self._tally.add_failure(item.candidate, f"the index refused it: {reason}")
+
+    def _finish_other(self, item: NewPath | LostThumbnail, *, merged: bool) -> None:
+        is_new = isinstance(item, NewPath) or item.new_path
+        if item.image_id in self._tally.reasons:
+            self._tally.add_failure(item.candidate, self._tally.reasons[item.image_id])
+            return
+        if is_new and not merged:
+            self._index.add_path(item.image_id, item.candidate.relative_path)
+        self._tally.add_skipped(path_added=is_new)
+
+
+def _id(item: ToWrite) -> str:
+    return item.document.image_id if isinstance(item, Embedded) else item.image_id
