@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +15,13 @@ from es_config.errors import EngineError
 from es_config.java import find_java
 from es_config.node_home import NodeHome
 from es_config.node_jars import fetch_jars
-from es_config.node_limits import check_port, heap_megabytes, last_error
+from es_config.node_limits import check_port, heap_megabytes
+from es_config.node_state import PROGRAM, RunningNode, find_running, last_error, wait_for_shards
 
 FREE_PORTS = "9200-9300"
-PROGRAM = "es_config.node_process"
 START_TIMEOUT_S = 90.0
+SHARDS_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True)
-class RunningNode:
-    """A node process that lives."""
-
-    pid: int
-    url: str
-    """empty until the node listens"""
-    ready: bool
 
 
 @dataclass(frozen=True)
@@ -57,13 +46,8 @@ class LocalNode:
         self._say = say
 
     def running(self) -> RunningNode | None:
-        """Return the node of this home, or None; a process file that outlived its process means nothing."""
-        try:
-            process = json.loads(self.home.process_file.read_text(encoding="utf-8"))
-            node = RunningNode(process["pid"], process["url"], process["state"] == "ready")
-            return node if _is_ours(node.pid, process["created"]) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        """Return the node of this home, or None."""
+        return find_running(self.home)
 
     def up(
         self, *, port: int | None = None, heap_mb: int | None = None, timeout_s: float = START_TIMEOUT_S
@@ -76,8 +60,8 @@ class LocalNode:
         from filelock import FileLock, Timeout
 
         begin = time.monotonic()
-        self.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            self.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             with FileLock(self.home.lock_file, timeout=timeout_s):
                 node = self.running()
                 if node is None:
@@ -89,6 +73,11 @@ class LocalNode:
                 f"Another `glimpse up` has been starting the node for {timeout_s:.0f} s: "
                 f"see {self.home.process_log}."
             ) from None
+        except OSError as error:
+            raise EngineError(
+                f"{self.home.root} cannot hold the local node ({error}): free space there, or set GLIMPSE_HOME "
+                "to a folder that can be written."
+            ) from error
         ready = self.running()
         if ready is None:
             raise self._failure("stopped as soon as it was ready")
@@ -157,46 +146,21 @@ class LocalNode:
     def _wait(self, process: subprocess.Popen | None, deadline: float) -> None:
         """Wait until the node is ready; whatever else happens, no half-started process stays behind."""
         try:
-            while not ((node := self.running()) and node.ready and _answers(node.url)):
+            while not ((node := self.running()) and node.ready):
                 if (process is not None and process.poll() is not None) or (process is None and node is None):
                     raise self._failure("did not start")
                 if time.monotonic() > deadline:
                     raise self._failure("was not ready in time")
                 time.sleep(0.1)
+            wait_for_shards(node.url, min(deadline, time.monotonic() + SHARDS_TIMEOUT_S))
         except BaseException:
             if process is not None:
                 process.kill()
                 process.wait()
+                self.home.process_file.unlink(missing_ok=True)
             raise
 
     def _failure(self, what: str) -> EngineError:
         log, line = last_error(self.home)
         reason = f": {line}" if line else ""
         return EngineError(f"The local node {what}{reason.rstrip('.')}. The whole story is in {log}.")
-
-
-def _is_ours(pid: int, created: float) -> bool:
-    """Whether `pid` is still the process that wrote the process file, and not another that got its number."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - created) < 5
-            and process.status() != psutil.STATUS_ZOMBIE
-            and PROGRAM in process.cmdline()
-        )
-    except psutil.Error:
-        return False
-
-
-def _answers(url: str) -> bool:
-    """Whether every index of the node can be searched."""
-    request = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            request, timeout=5
-        ) as response:
-            return not json.load(response)["timed_out"]
-    except OSError:  # 408 while shards are still being opened
-        return False

@@ -1,14 +1,12 @@
-"""What the local node may take of this machine, and what its log says when it fails."""
+"""What the local node may take of this machine: memory and a port."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 from pathlib import Path
 
 from es_config.errors import EngineError
-from es_config.node_home import NodeHome
 
 MIN_HEAP_MB = 256
 DEFAULT_HEAP_MB = (512, 4096)
@@ -50,18 +48,3 @@ def check_port(port: int) -> None:
                 f"Port {port} cannot be used ({error.strerror}): choose another with --port, or leave "
                 "--port out and a free one is taken."
             ) from error
-
-
-def last_error(home: NodeHome) -> tuple[Path, str]:
-    """Return the log that explains a failed start, and its last line that names an error, or no text."""
-    for log in (home.process_log, home.elasticsearch_log):
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        errors = [line.strip() for line in lines if re.search(r"Exception|Error\b|ERROR|FATAL", line)]
-        if errors:
-            return log, _brief(errors[-1])
-    return home.process_log, ""
-
-
-def _brief(line: str) -> str:
-    """Drop the repetition that Python makes of a Java exception's name, and keep one line's length."""
-    return re.sub(r"^(?:[\w$]+\.)*?((?:[\w$]+\.)+[\w$]+: )", r"\1", line)[:300]

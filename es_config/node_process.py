@@ -20,6 +20,22 @@ from typing import Any
 
 from es_config.node_home import NODE_NAME, NodeHome
 
+JVM_OPTIONS = (
+    "-Xrs",
+    "-XX:+ExitOnOutOfMemoryError",
+    "--enable-native-access=ALL-UNNAMED",
+    "-Dfile.encoding=UTF-8",
+    "-Djava.awt.headless=true",
+    "-Djava.locale.providers=CLDR",
+    "-Des.distribution.type=tar",
+    "-Dio.netty.noUnsafe=true",
+    "-Dio.netty.noKeySetOptimization=true",
+    "-Dlog4j.shutdownHookEnabled=false",
+    "-Dlog4j2.disable.jmx=true",
+    # The native vector library is not among the published jars; Lucene's own, in Java, is.
+    "-Dorg.elasticsearch.nativeaccess.enableVectorLibrary=false",
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a node until a signal asks for its end; the process file tells its state to other processes."""
@@ -61,15 +77,12 @@ def start_jvm(home: NodeHome, options: argparse.Namespace) -> None:
 
     jpype.startJVM(
         str(options.libjvm),
-        "-Xrs",
+        *JVM_OPTIONS,
         f"-Xmx{options.heap_mb}m",
-        "-XX:+ExitOnOutOfMemoryError",
+        f"-XX:MaxDirectMemorySize={options.heap_mb // 2}m",
         f"-XX:ErrorFile={home.logs / 'jvm-crash.log'}",
-        "--enable-native-access=ALL-UNNAMED",
         *(["--add-modules=jdk.incubator.vector"] if options.vectors else []),
         f"-Des.path.home={home.root}",
-        "-Des.distribution.type=tar",
-        "-Djava.awt.headless=true",
         classpath=[str(jar) for jar in sorted(home.lib.glob("*.jar"))],
         convertStrings=False,
     )
