@@ -75,8 +75,8 @@ class LocalNode:
             ) from None
         except OSError as error:
             raise EngineError(
-                f"{self.home.root} cannot hold the local node ({error}): free space there, or set GLIMPSE_HOME "
-                "to a folder that can be written."
+                f"{self.home.root} cannot hold the local node ({error}): free space there, or set "
+                "GLIMPSE_HOME to a folder that can be written."
             ) from error
         ready = self.running()
         if ready is None:
