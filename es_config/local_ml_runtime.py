@@ -108,7 +108,7 @@ class Deployment:
                 waiting = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if waiting is not None:
+            if waiting is not None and waiting[0].set_running_or_notify_cancel():
                 waiting[0].set_exception(RuntimeError("the deployment was stopped"))
         for _ in self._threads:
             self._queue.put(None)

@@ -73,7 +73,7 @@ def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str
     """
     with _quietly_on_the_cpu():
         from eland.common import parse_es_version
-        from eland.ml.pytorch.transformers import TaskTypeError, TransformerModel, UnknownModelInputSizeError
+        from eland.ml.pytorch.transformers import TransformerModel
 
         try:
             model = TransformerModel(
@@ -84,8 +84,9 @@ def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str
                 max_model_input_size=source.max_model_input_length or longest_text(source.folder),
             )
             definition, config, vocabulary = model.save(str(scratch))
-        except (TaskTypeError, UnknownModelInputSizeError, TypeError, OSError, ValueError) as error:
-            raise EngineError(f"{source.name} cannot be exported for Elasticsearch ({error}).") from error
+        except Exception as error:  # eland, transformers, safetensors and torch each raise their own
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise EngineError(f"{source.name} cannot be exported for Elasticsearch ({reason}).") from error
     _describe(config, source)
     return definition, config, vocabulary
 

@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
+    from gallery import Gallery
 
     from es_config.local_node import RunningNode
 
@@ -64,3 +65,36 @@ def index_name(client: Elasticsearch) -> Iterator[str]:
     found = client.indices.get(index=f"{name}*", expand_wildcards="all", features="aliases")
     for index in found.body:
         client.indices.delete(index=index)
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pair of towers of random weights, 16 dims, as `--model-dir` takes it."""
+    from model_folders import save_pair
+
+    return save_pair(tmp_path_factory.mktemp("tiny pair"))
+
+
+@pytest.fixture(scope="session")
+def deployed(client: Elasticsearch, tiny_pair: Path) -> Iterator[str]:
+    """The id of the pair's text model, uploaded with eland and started."""
+    from es_config.text_model import TextModelSource, upload
+    from es_config.trained_model import TrainedModel
+    from models.folders import fingerprint
+
+    model = TrainedModel(client, model_id=f"test-{uuid.uuid4()}")
+    folder = tiny_pair / "text"
+    upload(model, TextModelSource(folder, name="the tiny model", revision=fingerprint(folder), dims=16))
+    model.start()
+    yield model.model_id
+    model.delete(force=True)
+
+
+@pytest.fixture(scope="session")
+def gallery(client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+    """Sixty drawn pictures behind an alias of their own, with what is needed to search them; only read."""
+    from gallery import build_gallery
+
+    built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))
+    yield built
+    built.searcher.index.delete()

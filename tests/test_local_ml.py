@@ -376,7 +376,7 @@ def test_statistics_tell_what_a_deployment_did(client, started):
 
 
 def test_a_full_queue_refuses_and_a_slow_model_runs_out_of_time(client, model_id, tmp_path):
-    upload(client, model_id, torchscript(tmp_path / "slow.pt", rounds=100))
+    upload(client, model_id, torchscript(tmp_path / "slow.pt", rounds=40))
     client.ml.start_trained_model_deployment(model_id=model_id, queue_capacity=2)
     status, kind, reason = refused(infer, client, model_id, *["boat"] * 9)
     assert (status, kind) == (429, "es_rejected_execution_exception")
