@@ -160,8 +160,8 @@ class Reader:
                 max_pixels=self._options.max_pixels,
             )
             small = b"" if self._options.dry_run else thumbnail(file.image)
-        except UnreadableImageError as error:
-            return BadFile(item.candidate, str(error), item.content.image_id)
+        except Exception as error:  # one strange picture must not end the run
+            return BadFile(item.candidate, str(error) or type(error).__name__, item.content.image_id)
         if item.known_paths is not None:
             new_path = item.candidate.relative_path not in item.known_paths
             return LostThumbnail(item.candidate, file.image_id, small, new_path)
@@ -173,7 +173,7 @@ class Reader:
         preprocess = self._preprocess()  # may load the model, which failing is no fault of the picture
         try:
             pixels = preprocess(file.image)
-        except Exception as error:  # one strange picture must not end the run
+        except Exception as error:
             reason = f"the model cannot take it ({type(error).__name__}: {error})"
             return BadFile(candidate, reason, file.image_id)
         return Prepared(candidate, replace(file, image=None), pixels, small)

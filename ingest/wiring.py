@@ -105,7 +105,7 @@ def _check(index: ImageIndex, tower: str, revision: str) -> None:
     if recorded != revision:
         raise IngestError(
             f"The index '{index.alias}' was made with other weights ({tower} {recorded}, here {revision}):"
-            " use the models that it was made with, or run `glimpse index delete` and ingest the pictures again."
+            " use the models that it was made with, or run `glimpse index delete` and ingest again."
         )
 
 

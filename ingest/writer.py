@@ -97,15 +97,15 @@ class Writer:
             if document and item.candidate.relative_path not in document.relative_path:
                 more = (*document.relative_path, item.candidate.relative_path)
                 documents[item.image_id] = replace(document, relative_path=more)
-        failed = self._index.add(list(documents.values())).failed if documents else {}
+        refused = self._index.add(list(documents.values())).failed if documents else {}
+        failed = {image_id: f"the index refused it: {reason}" for image_id, reason in refused.items()}
         self._tally.reasons.update(failed)
         self._in_flight.difference_update(documents)
         for item in new:
-            reason = failed.get(item.document.image_id)
-            if reason is None:
-                self._tally.add_indexed()
+            if item.document.image_id in failed:
+                self._tally.add_failure(item.candidate, failed[item.document.image_id])
             else:
-                self._tally.add_failure(item.candidate, f"the index refused it: {reason}")
+                self._tally.add_indexed()
 
     def _finish_other(self, item: NewPath | LostThumbnail, *, merged: bool) -> None:
         is_new = isinstance(item, NewPath) or item.new_path
