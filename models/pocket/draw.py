@@ -32,8 +32,8 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     image = Image.new("RGB", (size * scale, size * scale))
     canvas = ImageDraw.Draw(image, "RGBA")
     rng, placed = Random(f"picture/{scene.seed}"), lay_out(scene)
-    draw_sky(image, canvas, scene.weather, rng, placed)
-    land = Land(image, canvas, weather=scene.weather, rng=rng)
+    light = draw_sky(image, canvas, scene.weather, rng, placed)
+    land = Land(image, canvas, weather=scene.weather, rng=rng, light=light)
     land.draw_place(scene.place)
     for one in placed:
         land.draw_footing(scene.place, one)

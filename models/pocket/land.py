@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,18 @@ WALLS = ((112, 122, 148), (140, 124, 128), (92, 104, 128), (150, 138, 120))
 
 
 class Land:
-    """Draws the ground of one picture of `width` pixels in one weather."""
+    """Draws the ground of one picture in one weather; `light` is the x of the sun or moon, if there is one."""
 
-    def __init__(self, image: Image.Image, draw: ImageDraw.ImageDraw, *, weather: str, rng: Random):
+    def __init__(
+        self,
+        image: Image.Image,
+        draw: ImageDraw.ImageDraw,
+        *,
+        weather: str,
+        rng: Random,
+        light: float | None = None,
+    ):
+        self._light = light
         self._image, self._draw, self._weather, self._rng = image, draw, weather, rng
         self._width, self._horizon = image.width, HORIZON * image.width
 
@@ -63,6 +71,14 @@ class Land:
             (x, y), reach = self._spot(0.57), self._width * self._rng.uniform(0.02, 0.045)
             where = (x - reach, y, x + reach, y + reach * 0.7)
             self._draw.arc(where, 200, 340, self._lit((120, 186, 226)), max(1, self._width // 160))
+
+        for step in range(11 if self._light else 0):
+            x, y = (
+                (self._light + self._rng.uniform(-0.03, 0.03)) * self._width,
+                (0.565 + step * 0.038) * self._width,
+            )
+            reach = self._rng.uniform(0.012, 0.05) * self._width
+            self._draw.line((x - reach, y, x + reach, y), (255, 240, 196, 150), max(1, self._width // 130))
 
     def _grass(self) -> None:
         x, reach = self._rng.uniform(0.1, 0.9) * self._width, 0.55 * self._width
@@ -174,9 +190,9 @@ class Land:
         )
         if one.kind in AFLOAT:
             if place != "sea":
-                self._oval(x, y, reach * 1.24, reach * 0.36, self._lit((170, 196, 206)))
-                self._oval(x, y, reach * 1.16, reach * 0.31, self._lit(WATER))
-            self._oval(x, y, reach * 0.8, reach * 0.14, (12, 40, 80, 90))
+                self._oval(x, y, reach * 1.24, reach * 0.36, self._lit(FOAM))
+                self._oval(x, y, reach * 1.18, reach * 0.31, self._lit(WATER))
+            self._oval(x, y, reach * 0.85, reach * 0.16, (12, 40, 80, 80))
         elif place == "sea":
             self._oval(x, y + reach * 0.06, reach * 1.26, reach * 0.34, self._lit(FOAM))
             self._oval(x, y + reach * 0.02, reach * 1.16, reach * 0.28, self._lit(SAND))
@@ -184,25 +200,30 @@ class Land:
             self._oval(x, y, reach * 1.0, reach * 0.17, (20, 24, 40, 80))
 
     def draw_splash(self, one: Placed) -> None:
-        """Draw the wave in front of what floats, so that it stands in the water and not on it."""
-        if one.kind not in AFLOAT:
-            return
+        """Draw water in front of what floats, so that a boat lies in it and a fish leaps out of it."""
         x, y, reach = (
             one.x * self._width,
-            (one.y + one.size * 0.44) * self._width,
+            (one.y + one.size * 0.46) * self._width,
             one.size * self._width * 0.5,
         )
-        crests = 5
-        wide = 2 * reach / crests
-        for position in range(crests):
-            left = x - reach + position * wide
-            where = (left, y - wide * 0.3, left + wide, y + wide * 0.5)
-            self._draw.chord(where, 0, 180, self._lit(WATER))
-            self._draw.arc(where, 0, 180, self._lit(FOAM), max(1, self._width // 150))
-        if one.kind == "fish":
-            for angle in (35, 65, 115, 145):
-                dx, dy = math.cos(math.radians(angle)) * reach, math.sin(math.radians(angle)) * reach * 0.55
-                self._oval(x + dx, y - dy, reach * 0.05, reach * 0.08, self._lit(FOAM))
+        if one.kind == "boat":
+            self._bow_wave(x, y, reach)
+        elif one.kind == "fish":
+            for share in (0.62, 0.36):
+                self._ring(x, y, reach * share)
+            for dx, dy in ((-0.62, 0.28), (-0.42, 0.5), (0.42, 0.5), (0.62, 0.28)):
+                self._oval(x + dx * reach, y - dy * reach, reach * 0.055, reach * 0.085, self._lit(FOAM))
+
+    def _bow_wave(self, x: float, y: float, reach: float) -> None:
+        for position in range(-2, 3):
+            middle, wide = x + position * reach * 0.4, reach * 0.22
+            self._draw.chord((middle - wide, y - wide, middle + wide, y + wide), 0, 180, self._lit(WATER))
+            where = (middle - wide, y - wide * 1.1, middle + wide, y + wide * 0.5)
+            self._draw.arc(where, 0, 180, self._lit(FOAM), max(1, self._width // 140))
+
+    def _ring(self, x: float, y: float, rx: float) -> None:
+        where = (x - rx, y - rx * 0.24, x + rx, y + rx * 0.24)
+        self._draw.ellipse(where, outline=self._lit(FOAM), width=max(1, self._width // 150))
 
     def _oval(self, x: float, y: float, rx: float, ry: float, fill: tuple[int, ...]) -> None:
         self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill)

@@ -37,16 +37,16 @@ def _by_column(logits: torch.Tensor, classes: tuple[int, ...], targets: torch.Te
         functional.cross_entropy(part.flatten(0, -2), goal.flatten(), ignore_index=UNSAID)
         for part, goal in parts
     ]
-    return torch.stack(losses).nanmean()
+    return torch.stack(losses)
 
 
 def slot_loss(heads: Heads, unit: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Classify unit embeddings `[n, dims]` against `coding.labels` `[n, 9]`."""
+    """Classify unit embeddings `[n, dims]` against `coding.labels` `[n, 9]`: one loss a column."""
     return _by_column(heads.slots(unit * DIMS**0.5), CLASSES, targets)
 
 
 def patch_loss(heads: Heads, patches: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Classify patches `[n, 64, hidden]` against `[n, 64, 4]`: kind, colour, count and slot seen there."""
+    """Classify patches `[n, 64, hidden]` against `[n, 64, 4]`: kind, colour, count and slot there."""
     return _by_column(heads.patches(patches), PATCH_CLASSES, targets)
 
 

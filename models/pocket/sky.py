@@ -20,6 +20,11 @@ GRADIENTS: dict[str, tuple[Colour, Colour]] = {
     "night": ((10, 12, 44), (44, 52, 116)),
     "rainbow": ((116, 186, 240), (222, 242, 250)),
 }
+CLOUDS: dict[str, tuple[Colour, ...]] = {
+    "sunny": ((255, 255, 255),),
+    "cloudy": ((238, 241, 246), (226, 231, 239)),
+    "rain": ((62, 70, 86), (76, 84, 100)),
+}
 BOW = ((232, 80, 80), (248, 160, 70), (252, 222, 90), (110, 196, 110), (92, 150, 230), (150, 100, 200))
 LIGHT: dict[str, tuple[Colour, float]] = {
     "sunny": ((255, 250, 220), 0.04),
@@ -52,7 +57,7 @@ def free_spot(placed: Sequence[Placed], rng: Random, *, y: float) -> float:
 
     def clearance(x: float) -> float:
         gaps = (max(abs(one.x - x), abs(one.y - y)) - one.size / 2 for one in placed)
-        return min(min(gaps), 0.3) + rng.random() * 0.02
+        return min(*gaps, 0.3) + rng.random() * 0.02
 
     return max((0.11, 0.2, 0.34, 0.5, 0.66, 0.8, 0.89), key=clearance)
 
@@ -69,11 +74,12 @@ def _cloud(draw: ImageDraw.ImageDraw, x: float, y: float, size: float, fill: Col
     )
 
 
-def _clouds(draw: ImageDraw.ImageDraw, width: int, rng: Random, number: int, fills: Sequence[Colour]) -> None:
-    for position in range(number):
-        x = (position + rng.uniform(0.2, 0.8)) / number
-        size = width * rng.uniform(0.09, 0.13)
-        _cloud(draw, x * width, rng.uniform(0.05, 0.2) * width, size, rng.choice(fills))
+def _clouds(
+    draw: ImageDraw.ImageDraw, width: int, rng: Random, fills: Sequence[Colour], spots: Sequence[float]
+) -> None:
+    for spot in spots:
+        x, y = spot + rng.uniform(-0.07, 0.07), rng.uniform(0.05, 0.2)
+        _cloud(draw, x * width, y * width, width * rng.uniform(0.09, 0.13), rng.choice(fills))
 
 
 def _sun(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, glow: Colour) -> None:
@@ -82,11 +88,11 @@ def _sun(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, glow: Col
     _disc(draw, x, y, radius, (255, 236, 130))
 
 
-def _night(draw: ImageDraw.ImageDraw, width: int, rng: Random, placed: Sequence[Placed]) -> None:
+def _night(draw: ImageDraw.ImageDraw, width: int, rng: Random, moon: float) -> None:
     for _ in range(46):
         x, y = rng.random() * width, rng.random() * HORIZON * width
         _disc(draw, x, y, width * rng.choice((0.003, 0.004, 0.006)), (236, 238, 255))
-    x, y, radius = free_spot(placed, rng, y=0.13) * width, 0.13 * width, 0.072 * width
+    x, y, radius = moon * width, 0.13 * width, 0.072 * width
     _disc(draw, x, y, radius * 1.5, (255, 244, 200, 30))
     _disc(draw, x, y, radius, (255, 244, 204))
     for dx, dy, size in ((-0.3, -0.2, 0.2), (0.3, 0.25, 0.26), (0.25, -0.4, 0.13)):
@@ -103,24 +109,28 @@ def _rainbow(draw: ImageDraw.ImageDraw, width: int, rng: Random) -> None:
 
 def draw_sky(
     image: Image.Image, draw: ImageDraw.ImageDraw, weather: str, rng: Random, placed: Sequence[Placed]
-) -> None:
-    """Fill the picture with the sky; sun and moon stay clear of the subjects."""
+) -> float | None:
+    """Fill the picture with the sky, and return the x of its sun or moon; they stay clear of the subjects."""
     width = image.width
+    x = None
     image.paste(gradient(*GRADIENTS[weather], width, round(HORIZON * 1.02 * width)), (0, 0))
     if weather == "sunny":
-        _clouds(draw, width, rng, 2, [(255, 255, 255)])
-        _sun(draw, free_spot(placed, rng, y=0.13) * width, 0.13 * width, 0.066 * width, (255, 232, 130))
+        x = free_spot(placed, rng, y=0.13)
+        _clouds(draw, width, rng, CLOUDS["sunny"], [at for at in (0.15, 0.5, 0.85) if abs(at - x) > 0.3][:2])
+        _sun(draw, x * width, 0.13 * width, 0.066 * width, (255, 232, 130))
     elif weather == "sunset":
-        x = free_spot(placed, rng, y=HORIZON - 0.06) * width
-        _sun(draw, x, (HORIZON - 0.06) * width, 0.115 * width, (255, 206, 110))
+        # High enough to be seen over the trees and roofs of the places that have some.
+        x, y = free_spot(placed, rng, y=HORIZON - 0.2), HORIZON - 0.2
+        _sun(draw, x * width, y * width, 0.1 * width, (255, 206, 110))
     elif weather == "night":
-        _night(draw, width, rng, placed)
+        x = free_spot(placed, rng, y=0.13)
+        _night(draw, width, rng, x)
     elif weather == "rainbow":
         _rainbow(draw, width, rng)
-        _clouds(draw, width, rng, 1, [(255, 255, 255)])
+        _clouds(draw, width, rng, CLOUDS["sunny"], [rng.choice((0.1, 0.9))])
     else:
-        fills = [(238, 241, 246), (226, 231, 239)] if weather == "cloudy" else [(62, 70, 86), (76, 84, 100)]
-        _clouds(draw, width, rng, 5, fills)
+        _clouds(draw, width, rng, CLOUDS[weather], (0.1, 0.3, 0.5, 0.7, 0.9))
+    return x
 
 
 def draw_rain(draw: ImageDraw.ImageDraw, width: int, rng: Random) -> None:

@@ -65,7 +65,8 @@ class ImageTower(nn.Module):
             projection_dim=DIMS,
             hidden_act="gelu",
         )
-        self.model = CLIPVisionModelWithProjection(config)
+        # For 65 tokens, plain attention takes half the time of the fused kernel on a CPU.
+        self.model = CLIPVisionModelWithProjection._from_config(config, attn_implementation="eager")
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embeddings `[n, dims]`, not unit length, and patches `[n, 64, hidden]` before the last layer."""
@@ -101,7 +102,7 @@ class TextTower(nn.Module):
             dropout=0.0,
             attention_dropout=0.0,
         )
-        self.model = DistilBertModel(config)
+        self.model = DistilBertModel._from_config(config, attn_implementation="eager")
         self.dense = nn.Linear(hidden, DIMS, bias=False)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

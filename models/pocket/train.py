@@ -28,9 +28,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 class Plan:
     """How long and on how much to train; `pairs` are scenes with their siblings, `batch` counts pairs."""
 
-    steps: int = 1400
-    pairs: int = 30_000
-    batch: int = 128
+    steps: int = 2000
+    pairs: int = 24_000
+    batch: int = 80
     rate: float = 1e-3
     warm_up: int = 100
     averaging: float = 0.99
@@ -57,14 +57,16 @@ class Training:
         self.rng, self.noise = random.Random(plan.seed), np.random.default_rng(plan.seed)
         self.low_precision = has_bf16()
 
-    def run(self, *, report_every: int = 20) -> None:
-        """Train for all steps, printing the losses to stderr."""
+    def run(self, *, report_every: int = 20, save_every: int = 200) -> None:
+        """Train for all steps, printing the losses to stderr and saving what there is now and then."""
         began = time.monotonic()
         for step in range(self.plan.steps):
             parts = self.step(step)
             if step % report_every == 0 or step == self.plan.steps - 1:
-                words = " ".join(f"{name} {float(value):.3f}" for name, value in parts.items())
+                words = " · ".join(f"{name} {_numbers(value)}" for name, value in parts.items())
                 print(f"step {step} {time.monotonic() - began:.0f} s {words}", file=sys.stderr, flush=True)
+            if (step + 1) % save_every == 0:
+                self.save()
 
     def step(self, number: int) -> dict[str, torch.Tensor]:
         """Make one step and return the losses by name."""
@@ -72,7 +74,7 @@ class Training:
             group["lr"] = self.plan.rate * self._schedule(number)
         parts = self._losses(self._batch(number))
         self.optimizer.zero_grad(set_to_none=True)
-        sum(parts.values()).backward()
+        sum(loss.nanmean() for loss in parts.values()).backward()
         torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
         self.optimizer.step()
         keep = min(self.plan.averaging, (1 + number) / (10 + number))
@@ -113,9 +115,9 @@ class Training:
             "full": losses.contrastive_loss(cosines[:n], also[:n], factor),
             "partial": 0.5 * losses.contrastive_loss(cosines[n:], also[n:], factor),
             "sibling": losses.sibling_loss(cosines[:n], factor),
-            "seen": losses.slot_loss(self.heads, seen, seen_labels),
-            "said": losses.slot_loss(self.heads, said, said_labels),
-            "patch": patch,
+            "seen": 2 * losses.slot_loss(self.heads, seen, seen_labels),
+            "said": 2 * losses.slot_loss(self.heads, said, said_labels),
+            "patch": 2 * patch,
         }
 
     def _pixels(self, chosen: np.ndarray) -> torch.Tensor:
@@ -141,6 +143,10 @@ class Training:
         image, text, _ = self.average
         image.save(self.folder / "image")
         text.save(self.folder / "text")
+
+
+def _numbers(loss: torch.Tensor) -> str:
+    return " ".join(f"{value:.2f}" for value in loss.detach().float().flatten().tolist())
 
 
 def has_bf16() -> bool:
