@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from es_config.client import blocked, engine_errors, refusal
 from es_config.documents import AddResult, ImageDocument
 from es_config.errors import EngineError
+from es_config.mapping import IndexMeta
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -50,11 +51,32 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
+def vector_fault(document: ImageDocument, meta: IndexMeta) -> str | None:
+    """Return what is wrong with the vectors of a document for an index, or None.
+
+    Elasticsearch would take base64 of half the dims as 16-bit numbers and store a vector that nobody sent.
+    """
+    import numpy as np
+
+    for vector, dims in (
+        (document.image_embedding, meta.dims),
+        (document.caption_embedding, meta.caption_dims),
+    ):
+        if vector is None:
+            continue
+        if vector.shape != (dims,) or vector.dtype != np.float32:
+            return f"a vector is {vector.dtype} of shape {vector.shape}, the index takes float32 of ({dims},)"
+        if not np.isfinite(vector).all():
+            return "a vector holds a number that is not finite"
+    return None
+
+
 def add_documents(
     client: Elasticsearch,
     alias: str,
     documents: Sequence[ImageDocument],
     *,
+    meta: IndexMeta,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AddResult:
     """Write `documents` through `alias`; one that the index refuses is reported and does not stop the others.
@@ -62,8 +84,9 @@ def add_documents(
     Raises EngineError when nothing can be written at all: no such index, a full disk, no connection, or a
     server that is still overloaded after the last retry.
     """
-    failed: dict[str, str] = {}
-    for batch in _batches(documents):
+    faults = {document.image_id: vector_fault(document, meta) for document in documents}
+    failed = {image_id: fault for image_id, fault in faults.items() if fault}
+    for batch in _batches([document for document in documents if document.image_id not in failed]):
         pending = batch
         for pause in (*RETRY_AFTER_S, None):
             pending = _send(client, alias, pending, failed)

@@ -126,6 +126,8 @@ def _refused(error: Any, at: str) -> EngineError:
 def refusal(body: Any, message: str) -> str:
     """Return the deepest reason of an error body, on one line."""
     error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict) and error.get("failed_shards"):
+        error = error["failed_shards"][0]["reason"]
     while isinstance(error, dict) and isinstance(error.get("caused_by"), dict):
         error = error["caused_by"]
     reason = error.get("reason") if isinstance(error, dict) else None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import add_documents
 from es_config.client import engine_errors
-from es_config.documents import AddResult, Hit, ImageDocument, SearchResult
+from es_config.documents import AddResult, ImageDocument, SearchResult
 from es_config.errors import EngineError
 from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
-from es_config.similarity import from_score
+from es_config.similarity import read_hits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +107,7 @@ class ImageIndex:
 
     def add(self, documents: Sequence[ImageDocument]) -> AddResult:
         """Write documents under their `image_id`; what the index refuses is reported, the rest is written."""
-        return add_documents(self._client, self.alias, documents)
+        return add_documents(self._client, self.alias, documents, meta=self.meta())
 
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
@@ -120,6 +120,9 @@ class ImageIndex:
                     source_includes=["relative_path"],
                 )
             for document in answer["docs"]:
+                if "error" in document:
+                    self.mappings()  # it says what is wrong with the index
+                    raise EngineError(f"The index '{self.alias}' could not be read: see `glimpse doctor`.")
                 if document.get("found"):
                     found[document["_id"]] = tuple(document["_source"].get("relative_path", ()))
         return found
@@ -130,7 +133,11 @@ class ImageIndex:
 
         for attempt in range(CONFLICT_RETRIES):
             with engine_errors():
-                document = self._client.get(index=self.alias, id=image_id, source_includes=["relative_path"])
+                document = self._document(image_id, {"source_includes": ["relative_path"]})
+                if document is None:
+                    raise EngineError(
+                        f"The index '{self.alias}' holds no picture {image_id}: ingest it first."
+                    )
                 paths = document["_source"].get("relative_path", [])
                 if relative_path in paths:
                     return
@@ -157,11 +164,7 @@ class ImageIndex:
         with engine_errors():
             answer = self._client.search(index=self.alias, body=body)
         is_knn = "knn" in body and "query" not in body
-        similarity = self.meta().similarity if is_knn else None
-        hits = tuple(_hit(hit, similarity) for hit in answer["hits"]["hits"])
-        return SearchResult(
-            hits, int(answer["hits"].get("total", {}).get("value", len(hits))), int(answer["took"])
-        )
+        return read_hits(answer, similarity=self.meta().similarity if is_knn else None)
 
     def get(self, image_id: str) -> dict[str, Any] | None:
         """Return the `_source` of a picture, which holds no vectors; None when there is no such picture."""
@@ -176,24 +179,18 @@ class ImageIndex:
         return None if values is None else np.asarray(values, dtype=np.float32)
 
     def _get(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
+        return (self._document(image_id, options) or {}).get("_source")
+
+    def _document(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a document with its sequence number; None when there is an index but not this document."""
         with engine_errors():
             answer = self._client.options(ignore_status=404).get(index=self.alias, id=image_id, **options)
-            if answer.meta.status == 404 and "error" in answer.body:
-                self.mappings()
-        return answer.body.get("_source")
+        if answer.meta.status == 404 and "error" in answer.body:
+            self.mappings()
+        return answer.body if answer.body.get("found") else None
 
     def _read(self) -> tuple[str, IndexMeta]:
         if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
             ((name, found),) = self.mappings().items()
             self._seen = (time.monotonic(), name, read_meta(name, found["mappings"]))
         return self._seen[1:]
-
-
-def _hit(hit: dict[str, Any], similarity: str | None) -> Hit:
-    score = float(hit.get("_score") or 0.0)
-    return Hit(
-        image_id=hit["_id"],
-        score=score,
-        similarity=score if similarity is None else from_score(similarity, score),
-        source=hit.get("_source", {}),
-    )

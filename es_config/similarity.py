@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
+
+from es_config.documents import Hit, SearchResult
 
 SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
 
@@ -19,3 +23,14 @@ def from_score(similarity: str, score: float) -> float:
     if similarity == "max_inner_product":
         return score - 1 if score >= 1 else 1 - 1 / score
     raise ValueError(f"unknown similarity {similarity!r}; known: {', '.join(SIMILARITIES)}")
+
+
+def read_hits(answer: Mapping[str, Any], *, similarity: str | None) -> SearchResult:
+    """Return the hits of an answer; with no `similarity` of a field, a hit's similarity is its score."""
+    hits = []
+    for hit in answer["hits"]["hits"]:
+        score = float(hit.get("_score") or 0.0)
+        raw = score if similarity is None else from_score(similarity, score)
+        hits.append(Hit(hit["_id"], score, raw, hit.get("_source", {})))
+    total = answer["hits"].get("total", {}).get("value", len(hits))
+    return SearchResult(tuple(hits), int(total), int(answer["took"]))
