@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from models.pocket import creatures, things
+from models.pocket.footing import Footing
 from models.pocket.land import Land
 from models.pocket.layout import Placed, lay_out
 from models.pocket.pen import Pen
@@ -25,7 +26,7 @@ CAMERAS = ("Drawn World Pencil", "Drawn World Crayon", "Drawn World Brush")
 
 
 def draw(scene: Scene, size: int = 256) -> Image.Image:
-    """Return the RGB picture of `scene`, `size` pixels square: always the same for the same scene and size."""
+    """Return the RGB picture of `scene`, `size` pixels square; equal arguments give equal bytes."""
     from PIL import Image, ImageDraw
 
     scale = 3 if size <= 128 else 2
@@ -33,12 +34,12 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     canvas = ImageDraw.Draw(image, "RGBA")
     rng, placed = Random(f"picture/{scene.seed}"), lay_out(scene)
     light = draw_sky(image, canvas, scene.weather, rng, placed)
-    land = Land(image, canvas, weather=scene.weather, rng=rng, light=light)
-    land.draw_place(scene.place)
+    Land(image, canvas, weather=scene.weather, rng=rng, light=light).draw_place(scene.place)
+    footing = Footing(canvas, image.width, place=scene.place, weather=scene.weather)
     for one in placed:
-        land.draw_footing(scene.place, one)
+        footing.draw_under(one)
         _draw_subject(canvas, one, image.width)
-        land.draw_splash(one)
+        footing.draw_before(one)
     if scene.weather == "rain":
         draw_rain(canvas, image.width, rng)
     return image.reduce(scale)

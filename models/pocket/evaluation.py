@@ -1,4 +1,4 @@
-"""Figures of a pair of towers on scenes that were never trained on: retrieval, and composition by edited facts."""
+"""Figures of a pair of towers on scenes that were never trained on: retrieval, and edited facts."""
 
 from __future__ import annotations
 

@@ -1,13 +1,21 @@
-"""Says statements in English, French, German and Spanish, with gender, plural, agreement, elision and dative."""
+"""Says statements in four languages, with gender, plural, agreement, elision and dative."""
 
 from __future__ import annotations
 
 import unicodedata
 from random import Random
 
-from models.pocket.lexicon import COLOUR_WORDS, LANGUAGES, NOUNS, NUMBERS, PLACE_PHRASES, WEATHER_PHRASES
+from models.pocket.lexicon import COLOUR_WORDS, LANGUAGES, NOUNS, NUMBERS
 from models.pocket.statements import MANY, Mention, Statement, full, partial
-from models.pocket.wording import AND, OPENINGS, RELATION_PHRASES, THERE_IS, WORDS
+from models.pocket.wording import (
+    AND,
+    OPENINGS,
+    PLACE_PHRASES,
+    RELATION_PHRASES,
+    THERE_IS,
+    WEATHER_PHRASES,
+    WORDS,
+)
 from models.pocket.world import Scene
 
 ARTICLES = {

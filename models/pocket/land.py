@@ -1,14 +1,13 @@
-"""The six places, and what a subject stands on in each: an island, a pond, or its own shadow."""
+"""The six places: what is far away, the ground, and its small things."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import TYPE_CHECKING
 
-from models.pocket.layout import HORIZON, Placed
+from models.pocket.layout import HORIZON
 from models.pocket.pen import Colour
 from models.pocket.sky import gradient, lit
-from models.pocket.world import AFLOAT, FLYING
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -21,12 +20,11 @@ GROUND: dict[str, tuple[Colour, Colour]] = {
     "forest": ((78, 128, 70), (52, 96, 56)),
     "mountains": ((240, 246, 252), (206, 222, 240)),
 }
-WATER, FOAM, SAND = (52, 136, 200), (206, 232, 246), (238, 212, 150)
 WALLS = ((112, 122, 148), (140, 124, 128), (92, 104, 128), (150, 138, 120))
 
 
 class Land:
-    """Draws the ground of one picture in one weather; `light` is the x of the sun or moon, if there is one."""
+    """Draws the ground of one picture in one weather; `light` is the x of a sun or moon."""
 
     def __init__(
         self,
@@ -178,52 +176,3 @@ class Land:
             (x, y), reach = self._spot(0.6), self._width * self._rng.uniform(0.1, 0.2)
             self._draw.chord((x - reach, y, x + reach, y + reach * 0.4), 180, 360, self._lit((250, 252, 255)))
         self._pine(self._rng.choice((0.06, 0.94)), 0.62, 0.2, (74, 120, 112))
-
-    def draw_footing(self, place: str, one: Placed) -> None:
-        """Draw what is under a subject that does not fly."""
-        if one.kind in FLYING:
-            return
-        x, y, reach = (
-            one.x * self._width,
-            (one.y + one.size * 0.47) * self._width,
-            one.size * self._width * 0.5,
-        )
-        if one.kind in AFLOAT:
-            if place != "sea":
-                self._oval(x, y, reach * 1.24, reach * 0.36, self._lit(FOAM))
-                self._oval(x, y, reach * 1.18, reach * 0.31, self._lit(WATER))
-            self._oval(x, y, reach * 0.85, reach * 0.16, (12, 40, 80, 80))
-        elif place == "sea":
-            self._oval(x, y + reach * 0.06, reach * 1.26, reach * 0.34, self._lit(FOAM))
-            self._oval(x, y + reach * 0.02, reach * 1.16, reach * 0.28, self._lit(SAND))
-        else:
-            self._oval(x, y, reach * 1.0, reach * 0.17, (20, 24, 40, 80))
-
-    def draw_splash(self, one: Placed) -> None:
-        """Draw water in front of what floats, so that a boat lies in it and a fish leaps out of it."""
-        x, y, reach = (
-            one.x * self._width,
-            (one.y + one.size * 0.46) * self._width,
-            one.size * self._width * 0.5,
-        )
-        if one.kind == "boat":
-            self._bow_wave(x, y, reach)
-        elif one.kind == "fish":
-            for share in (0.62, 0.36):
-                self._ring(x, y, reach * share)
-            for dx, dy in ((-0.62, 0.28), (-0.42, 0.5), (0.42, 0.5), (0.62, 0.28)):
-                self._oval(x + dx * reach, y - dy * reach, reach * 0.055, reach * 0.085, self._lit(FOAM))
-
-    def _bow_wave(self, x: float, y: float, reach: float) -> None:
-        for position in range(-2, 3):
-            middle, wide = x + position * reach * 0.4, reach * 0.22
-            self._draw.chord((middle - wide, y - wide, middle + wide, y + wide), 0, 180, self._lit(WATER))
-            where = (middle - wide, y - wide * 1.1, middle + wide, y + wide * 0.5)
-            self._draw.arc(where, 0, 180, self._lit(FOAM), max(1, self._width // 140))
-
-    def _ring(self, x: float, y: float, rx: float) -> None:
-        where = (x - rx, y - rx * 0.24, x + rx, y + rx * 0.24)
-        self._draw.ellipse(where, outline=self._lit(FOAM), width=max(1, self._width // 150))
-
-    def _oval(self, x: float, y: float, rx: float, ry: float, fill: tuple[int, ...]) -> None:
-        self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill)

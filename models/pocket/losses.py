@@ -1,4 +1,4 @@
-"""What the towers are asked to do. Only the towers are kept; the heads here are thrown away after training."""
+"""What the towers are asked to do. Only the towers are kept; these heads are thrown away."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def patch_loss(heads: Heads, patches: torch.Tensor, targets: torch.Tensor) -> to
 
 
 def contrastive_loss(cosines: torch.Tensor, also_true: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """Match text i with picture i in `[texts, pictures]`, leaving out what is also true of another picture."""
+    """Match text i with picture i in `[texts, pictures]`, leaving out what is true of others too."""
     own = torch.eye(len(cosines), dtype=torch.bool)
     logits = (cosines * factor).masked_fill(also_true & ~own, -1e4)
     goal = torch.arange(len(logits))

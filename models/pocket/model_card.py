@@ -23,14 +23,16 @@ Two small towers that put pictures and texts into one space of {dims} dims. They
 `models/pocket/world.py` and nothing else: **they do not understand photographs**. They exist so that every
 part of Glimpse can be tried and tested without a network, with the same classes that the large models use.
 
-- Image: `CLIPVisionModelWithProjection`, 96 × 96 px. The processor resizes to exactly 96 × 96 without cropping.
-- Text: `DistilBertModel`, mean pooling, a linear map without bias; English, French, German, Spanish; 64 tokens.
+- Image: `CLIPVisionModelWithProjection`, 96 × 96 px. The processor resizes to exactly that without cropping,
+  so nothing at the borders is lost; a picture that is not square is squeezed.
+- Text: `DistilBertModel`, mean pooling, a linear map without bias; English, French, German, Spanish;
+  64 tokens; WordPiece without case and accents, with every Latin letter as a piece of its own.
 - Size: {megabytes:.1f} MB of files, fp16 weights. Licence: Apache-2.0. Training data: drawn by this project.
 
 ## Figures
 
-Measured by the training script on {scenes} scenes of the `{split}` split, whose descriptions were never trained on, with
-the saved weights loaded through the plain classes.
+Measured by the training script on {scenes} scenes of the `{split}` split, whose descriptions were never
+trained on, with the saved weights loaded through the plain classes.
 
 | language | text→image R@1 (≥ 0.98) | text→image R@5 | image→text R@1 (≥ 0.97) |
 | --- | --- | --- | --- |
@@ -44,13 +46,14 @@ True caption against the same caption with one fact edited (chance 0.5):
 
 ## Training
 
-`python -m models.pocket.train` (seed {plan.seed}, {plan.steps} steps of {plan.batch} scenes with an edited sibling each, from a pool
-of {plan.pairs} pairs): {wall:.0f} minutes of wall time, {cpu:.0f} CPU minutes with {plan.threads} threads, drawing included.
+`python -m models.pocket.train` (seed {plan.seed}, {plan.steps} steps of {plan.batch} scenes with an edited sibling
+each, from a pool of {plan.pairs} pairs): {wall:.0f} minutes of wall time and {cpu:.0f} CPU minutes with
+{plan.threads} threads, drawing included, on a machine that did other work at the same time.
 Machine: {machine}.
 
-Losses: contrastive with full and with partial captions (captions that are also true of another picture in the batch are
-masked), a scene against its sibling, kind, colour, count and slot per patch, and facts by slot read from both embeddings by the
-same linear classifiers. The helper heads are not saved.
+Losses: contrastive with full and with partial captions (captions that are also true of another picture in
+the batch are masked); a scene against its sibling; kind, colour, count and slot per patch; and facts by slot
+read from both embeddings by the same linear classifiers. The helper heads are not saved.
 
 ## What it knows
 
@@ -60,14 +63,15 @@ same linear classifiers. The helper heads are not saved.
 
 ## What it does not know
 
-Photographs; other things, colours or numbers; negation; sizes; more than two groups; anything about people. A query
-outside this world still gets its nearest pictures, and their similarity means little.
+Photographs; other things, colours or numbers; negation; sizes; more than two groups; anything about people.
+A query outside this world still gets its nearest pictures, and their similarity means little.
 """
 
 
 def _rows(report: Report) -> tuple[str, str]:
     found = "\n".join(
-        f"| {row.language} | {row.text_to_image_r1:.3f} | {row.text_to_image_r5:.3f} | {row.image_to_text_r1:.3f} |"
+        f"| {row.language} | {row.text_to_image_r1:.3f} | {row.text_to_image_r5:.3f} "
+        f"| {row.image_to_text_r1:.3f} |"
         for row in report.retrieval
     )
     composed = []
@@ -92,7 +96,7 @@ def _cpu_lines() -> list[str]:
 
 
 def write_card(weights: Path, report: Report, *, plan: Plan, spent: tuple[float, float]) -> Path:
-    """Write `MODEL_CARD.md` beside the folder of weights and return its path; `spent` is wall and CPU seconds."""
+    """Write `MODEL_CARD.md` beside `weights` and return its path; `spent` is wall and CPU seconds."""
     found, composed = _rows(report)
     size = sum(path.stat().st_size for part in ("image", "text") for path in (weights / part).rglob("*"))
     text = CARD.format(

@@ -1,4 +1,4 @@
-"""What the towers are trained on: rendered pairs of a scene and a sibling that differs in one fact, with texts."""
+"""What the towers are trained on: pictures of a scene and of a sibling with one fact edited, and texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONSONANTS, VOWELS = "bcdfghklmnprstvw", "aeiou"
 
 @dataclass(frozen=True)
 class Pool:
-    """`scenes[i]` are a scene and its sibling, `pixels[i]` uint8 `[2, 96, 96, 3]`, `patches[i]` `[2, 4, 8, 8]`."""
+    """Scenes with their siblings; `pixels` uint8 `[n, 2, 96, 96, 3]`, `patches` uint8 `[n, 2, 4, 8, 8]`."""
 
     scenes: list[tuple[Scene, Scene]]
     pixels: np.ndarray
@@ -90,7 +90,7 @@ def spoil(text: str, rng: Random) -> str:
 
 
 def write_texts(shown: Sequence[Scene], rng: Random) -> tuple[list[str], list[Statement]]:
-    """Return twice as many texts as scenes: first one full caption of each, then one partial caption of each."""
+    """Return a full caption of each scene, and then a partial caption of each, with what they claim."""
     statements = [full(one) for one in shown] + [partial(one, rng) for one in shown]
     return [spoil(say(said, rng.choice(LANGUAGES), rng), rng) for said in statements], statements
 

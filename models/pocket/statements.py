@@ -12,7 +12,7 @@ MANY = 0
 
 @dataclass(frozen=True)
 class Mention:
-    """A group as a caption names it. `count` is 1 to 3, `MANY` ("cats": two or three), or None ("cat": any)."""
+    """A group as a caption names it. `count` is 1 to 3, `MANY` ("cats": 2 or 3) or None ("cat": any)."""
 
     kind: str
     colour: str | None

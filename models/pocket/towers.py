@@ -1,4 +1,4 @@
-"""The two towers, their tokenizer, and how they are saved: plain transformers and sentence-transformers layouts."""
+"""The two towers and their tokenizer, saved as plain transformers and sentence-transformers folders."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ImageTower(nn.Module):
         self.model = CLIPVisionModelWithProjection._from_config(config, attn_implementation="eager")
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return embeddings `[n, dims]`, not unit length, and patches `[n, 64, hidden]` before the last layer."""
+        """Return embeddings `[n, dims]`, not unit length, and patches `[n, 64, hidden]` one layer earlier."""
         out = self.model(pixel_values=pixels, output_hidden_states=True)
         return out.image_embeds, out.hidden_states[-2][:, 1:]
 
@@ -112,7 +112,7 @@ class TextTower(nn.Module):
         return self.dense((states * weights).sum(1) / weights.sum(1))
 
     def save(self, folder: Path) -> None:
-        """Write a sentence-transformers folder of fp16 weights, beside the tokenizer that is already there."""
+        """Write a sentence-transformers folder of fp16 weights, beside the tokenizer already there."""
         from safetensors.torch import save_file
 
         _half(self.model).save_pretrained(folder)

@@ -39,7 +39,7 @@ class Plan:
 
 
 class Training:
-    """One run: both towers, the helper heads, and a running average of the weights, which is what is saved."""
+    """One run: both towers, the helper heads, and the running average of the weights, which is saved."""
 
     def __init__(self, plan: Plan, *, pool: Pool, folder: Path):
         torch.manual_seed(plan.seed)

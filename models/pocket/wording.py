@@ -1,6 +1,76 @@
-"""The small words between the nouns: relations, openings, and single words for short queries."""
+"""Phrases in four languages: places, weather, relations, openings, and single words for short queries."""
 
 from __future__ import annotations
+
+PLACE_PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "sea": ("at sea", "on the sea", "by the sea"),
+        "meadow": ("in a meadow", "in the meadow", "on a green meadow"),
+        "desert": ("in the desert", "in a desert"),
+        "city": ("in the city", "in a city"),
+        "forest": ("in the forest", "in a forest"),
+        "mountains": ("in the mountains", "in the snowy mountains"),
+    },
+    "fr": {
+        "sea": ("en mer", "sur la mer", "au bord de la mer"),
+        "meadow": ("dans un pré", "dans une prairie", "dans la prairie"),
+        "desert": ("dans le désert", "dans un désert"),
+        "city": ("en ville", "dans la ville"),
+        "forest": ("dans la forêt", "dans une forêt", "en forêt"),
+        "mountains": ("à la montagne", "dans les montagnes enneigées", "dans les montagnes"),
+    },
+    "de": {
+        "sea": ("auf dem Meer", "am Meer"),
+        "meadow": ("auf einer Wiese", "auf der Wiese"),
+        "desert": ("in der Wüste", "in einer Wüste"),
+        "city": ("in der Stadt", "in einer Stadt"),
+        "forest": ("im Wald", "in einem Wald"),
+        "mountains": ("in den Bergen", "in den verschneiten Bergen"),
+    },
+    "es": {
+        "sea": ("en el mar", "en alta mar", "junto al mar"),
+        "meadow": ("en un prado", "en el prado", "en una pradera"),
+        "desert": ("en el desierto", "en un desierto"),
+        "city": ("en la ciudad", "en una ciudad"),
+        "forest": ("en el bosque", "en un bosque"),
+        "mountains": ("en las montañas", "en las montañas nevadas", "en la montaña"),
+    },
+}
+
+WEATHER_PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "sunny": ("in the sunshine", "on a sunny day", "in sunny weather"),
+        "cloudy": ("under a cloudy sky", "on a cloudy day", "in cloudy weather"),
+        "rain": ("in the rain", "on a rainy day"),
+        "sunset": ("at sunset", "at dusk"),
+        "night": ("at night", "under the stars", "under the moon"),
+        "rainbow": ("under a rainbow", "with a rainbow"),
+    },
+    "fr": {
+        "sunny": ("sous le soleil", "par beau temps", "au soleil"),
+        "cloudy": ("sous un ciel nuageux", "par temps nuageux", "sous les nuages"),
+        "rain": ("sous la pluie", "par temps de pluie"),
+        "sunset": ("au coucher du soleil", "au crépuscule"),
+        "night": ("la nuit", "de nuit", "sous les étoiles"),
+        "rainbow": ("sous un arc-en-ciel", "avec un arc-en-ciel"),
+    },
+    "de": {
+        "sunny": ("bei Sonnenschein", "an einem sonnigen Tag", "in der Sonne"),
+        "cloudy": ("unter bewölktem Himmel", "an einem wolkigen Tag", "unter Wolken"),
+        "rain": ("im Regen", "bei Regen", "an einem regnerischen Tag"),
+        "sunset": ("bei Sonnenuntergang", "in der Abenddämmerung"),
+        "night": ("bei Nacht", "in der Nacht", "nachts", "unter den Sternen"),
+        "rainbow": ("unter einem Regenbogen", "mit einem Regenbogen"),
+    },
+    "es": {
+        "sunny": ("bajo el sol", "en un día soleado", "al sol"),
+        "cloudy": ("bajo un cielo nublado", "en un día nublado", "bajo las nubes"),
+        "rain": ("bajo la lluvia", "en un día de lluvia", "en un día lluvioso"),
+        "sunset": ("al atardecer", "en la puesta de sol"),
+        "night": ("de noche", "por la noche", "bajo las estrellas"),
+        "rainbow": ("bajo un arcoíris", "con un arcoíris"),
+    },
+}
 
 RELATION_PHRASES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "en": {
