@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
@@ -49,7 +50,6 @@ def create_app(*, searcher: Searcher, storage: Storage, settings: AppSettings) -
         MAX_UPLOAD=settings.max_upload,
         MAX_CONTENT_LENGTH=settings.max_upload + FORM_ROOM,
         MAX_FORM_MEMORY_SIZE=FORM_ROOM,
-        TRUSTED_HOSTS=list(settings.trusted_hosts) or None,
         API_TITLE="Glimpse",
         API_VERSION="v1",
         OPENAPI_VERSION="3.0.3",
@@ -62,6 +62,8 @@ def create_app(*, searcher: Searcher, storage: Storage, settings: AppSettings) -
     app.register_blueprint(page_blueprint(searcher=searcher, settings=settings))
     app.register_blueprint(health_blueprint(searcher=searcher))
     add_metrics(app)
+    if settings.trusted_hosts:
+        app.before_request(lambda: _check_host(settings.trusted_hosts))
     for expected in EXPECTED:
         app.register_error_handler(expected, lambda error: answer_error(status_of(error), str(error)))
     app.after_request(_secure)
@@ -73,6 +75,13 @@ def answer_error(status: int, sentence: str) -> tuple | Response:
     if request.path.startswith(MACHINE_PATHS):
         return problem(status, sentence)
     return render_error(status, sentence)
+
+
+def _check_host(trusted: tuple[str, ...]) -> None:
+    # Flask's own TRUSTED_HOSTS cannot hold an IPv6 address.
+    name = urlsplit(f"//{request.host}").hostname
+    if name not in trusted:
+        abort(400, f"This server does not answer to the name '{name}'; see `glimpse serve --trusted-host`.")
 
 
 def _secure(response: Response) -> Response:

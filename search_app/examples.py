@@ -7,7 +7,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("en", "a red boat on the sea"),
         ("fr", "deux chats noirs dans un pré"),
         ("de", "ein gelber Ballon in der Nacht"),
-        ("es", "una casa azul en la nieve"),
+        ("es", "una casa azul en el desierto"),
         ("en", "a white umbrella in the rain"),
         ("fr", "une voiture rouge en ville"),
     ),

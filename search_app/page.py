@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
 
 from es_config.errors import EngineError
+from es_config.knn import Filters
 from search_app.arguments import FILTERS, encode_vector, load_query, query_arguments
 from search_app.errors import QueryError
 from search_app.examples import LANGUAGES, examples_for
@@ -83,7 +84,7 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
         form = request.args if request.endpoint == "page.search" else {}
         return {
             "form": form,
-            "filtered": any(form.get(name) for name in KEPT_WITH_A_PICTURE),
+            "filtered": sum(bool(form.get(name)) for name in ("mode", "exact", *FILTERS)),
             "kept": {name: form[name] for name in KEPT_WITH_A_PICTURE if form.get(name)},
             "address": address,
             "max_upload": current_app.config["MAX_UPLOAD"],
@@ -136,6 +137,7 @@ def _results(searcher: Searcher, query: Query, *, default_k: int) -> str:
         "results.html",
         query=query,
         response=response,
+        narrowed=query.filters != Filters(),
         state=state,
         raw={"k": str(query.k), **state},
         previous={**state, "page": query.page - 1} if query.page > 1 else None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
-MAX_PIXELS = 200_000_000
-"""as for the pictures of the index; 50 000 × 50 000 pixels would fill 7 GB"""
+MAX_PIXELS = 100_000_000
+"""that are decoded, 300 MB; JPEG files are decoded at a reduced size, and so may hold more"""
+LARGE = 16_000_000
+"""pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
 SHORT_EDGE, LONG_EDGE = 384, 512
 """pixels that are left at least, when they were there: no tower looks closer"""
+
+_one_large_at_a_time = threading.Lock()
 
 
 def open_picture(data: bytes) -> Image:
@@ -23,16 +29,18 @@ def open_picture(data: bytes) -> Image:
 
     Raises `QueryError` when it is no picture, is damaged, or unfolds to more than `MAX_PIXELS`.
     """
+    from PIL import ImageOps
+
     image = _recognised(data)
-    if image.width * image.height > MAX_PIXELS:
+    factor = _reduction(image)
+    if factor > 1 and image.mode in ("RGB", "L"):
+        image.draft(image.mode, (image.width // factor, image.height // factor))
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
         raise QueryError(_too_many_pixels())
     try:
-        from PIL import ImageOps
-
-        factor = _reduction(image)
-        if factor > 1 and image.mode in ("RGB", "L"):
-            image.draft(image.mode, (image.width // factor, image.height // factor))
-        return ImageOps.exif_transpose(_reduced(_on_white(image)))
+        with _one_large_at_a_time if pixels > LARGE else nullcontext():
+            return ImageOps.exif_transpose(_reduced(_on_white(image)))
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise QueryError("The picture is damaged and cannot be decoded; try another copy of it.") from error
 

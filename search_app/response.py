@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class SearchResponse:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as `glimpse search --json` and the REST API send it."""
-        return asdict(self)
+        return {**vars(self), "hits": [vars(hit) for hit in self.hits]}  # asdict copies every value
 
 
 def search_hit(hit: Hit) -> SearchHit:

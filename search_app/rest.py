@@ -47,7 +47,7 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
         return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
 
     @api.get("/search")
-    @api.arguments(SearchArguments, location="query", unknown=RAISE, error_status_code=400)
+    @api.arguments(SearchArguments(), location="query", unknown=RAISE, error_status_code=400)
     @api.response(200, SearchResponseSchema, content_type=JSON)
     @problem(404)
     @problem(503)

@@ -13,7 +13,7 @@ from search_app.errors import ServeError
 if TYPE_CHECKING:
     from flask import Flask
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
