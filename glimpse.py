@@ -58,7 +58,12 @@ class LazyGroup(click.Group):
             raise failure from error
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# Every option is an environment variable too: `glimpse search --exact` is GLIMPSE_SEARCH_EXACT, and
+# options that several commands share have short names of their own, such as GLIMPSE_PROFILE.
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "GLIMPSE", "max_content_width": 100}
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.version_option(package_name="glimpse")
 def main() -> None:
     """Search a folder of pictures by typing, by speaking and by showing a picture.

@@ -41,13 +41,31 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
     new = draw_gallery(folder, pictures)
     _announce(f"{new} drawn, {pictures - new} were there.")
     _run(ctx, "ingest", str(folder))
+    _deploy_text_model(ctx, home)
     if serve:
-        _announce(
-            f"Glimpse is at http://127.0.0.1:{port} (Ctrl-C stops the page, `glimpse down` stops the node)"
-        )
+        _announce("Three things to try:")
         for line in THREE_THINGS:
             _announce("  " + line.format(folder=folder))
         _run(ctx, "serve", "--port", str(port))
+
+
+def _deploy_text_model(ctx: click.Context, home: Path) -> None:
+    """Put the text model into Elasticsearch unless it is there; without it, texts are embedded here."""
+    from es_config.client import connect
+    from es_config.errors import EngineError
+    from es_config.settings import engine_settings
+    from es_config.trained_model import TrainedModel
+    from models.profiles import get_profile
+
+    try:
+        client = connect(engine_settings(os.environ, home))
+        state = TrainedModel(client, model_id=get_profile("pocket").es_model_id).status().state
+        if state == "stopped":
+            _run(ctx, "model", "start")
+        elif state != "started":
+            _run(ctx, "model", "upload", "--clear-previous", "--start")
+    except EngineError as error:
+        _announce(f"Texts will be embedded by the page itself: {error}")
 
 
 def _start_node(home: Path) -> None:
