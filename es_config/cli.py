@@ -45,7 +45,7 @@ ALIAS = click.option(
     "--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.", envvar="GLIMPSE_NODE_PORT"
 )
 @_option("--heap", str, "Java heap, as 512m or 2g; else by the memory.", callback=_megabytes)
-@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=90, envvar="GLIMPSE_UP_TIMEOUT")
+@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=120, envvar="GLIMPSE_UP_TIMEOUT")
 @JSON
 def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> None:
     """Start the local Elasticsearch node and wait until it can be searched.

@@ -33,7 +33,8 @@ def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasti
     """Return a client that has spoken to the server once. Raises EngineError when that fails."""
     from elasticsearch import Elasticsearch
 
-    options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_timeout": False}
+    # Not 429: the client would repeat the request at once, and bulk writing backs off by itself.
+    options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_status": (502, 503, 504)}
     if settings.api_key:
         options["api_key"] = settings.api_key
     if settings.ca_certs:
@@ -78,7 +79,14 @@ def explain(error: Exception, *, url: str = "") -> EngineError:
     """Say what an exception of the client means and what to do; `url` is where the server was sought."""
     import ssl
 
-    from elasticsearch import ApiError, ConnectionError, ConnectionTimeout, SSLError, UnsupportedProductError
+    from elasticsearch import (
+        ApiError,
+        ConnectionError,
+        ConnectionTimeout,
+        SerializationError,
+        SSLError,
+        UnsupportedProductError,
+    )
 
     at = f" at {url}" if url else ""
     if isinstance(error, ConnectionTimeout):
@@ -89,7 +97,7 @@ def explain(error: Exception, *, url: str = "") -> EngineError:
         return EngineError(
             f"No Elasticsearch answers{at}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
         )
-    if isinstance(error, UnsupportedProductError):
+    if isinstance(error, UnsupportedProductError | SerializationError):
         return EngineError(f"What answers{at} is not Elasticsearch: correct ELASTICSEARCH_URL.")
     if isinstance(error, ApiError):
         return _refused(error, at)

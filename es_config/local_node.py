@@ -19,7 +19,7 @@ from es_config.node_limits import check_port, heap_megabytes
 from es_config.node_state import PROGRAM, RunningNode, find_running, last_error, wait_for_shards
 
 FREE_PORTS = "9200-9300"
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 120.0
 SHARDS_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 

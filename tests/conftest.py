@@ -43,7 +43,7 @@ def node(node_home: Path) -> Iterator[RunningNode]:
 
     local = LocalNode(node_home, environ=dict(os.environ))
     try:
-        yield local.up(heap_mb=1024).node
+        yield local.up(heap_mb=1024, timeout_s=300).node
     finally:
         local.down()
 

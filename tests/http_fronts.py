@@ -1,0 +1,148 @@
+"""Servers in front of the real node: nginx with TLS and API keys, and a proxy that can answer itself."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+GOOD_KEY = "Z29vZDprZXk="
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  map $http_authorization $allowed {{ default 0; "ApiKey {key}" 1; }}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
+    location / {{
+      error_page 401 = @refused;
+      if ($allowed = 0) {{ return 401; }}
+      proxy_pass {node_url};
+    }}
+    location @refused {{
+      default_type application/json;
+      add_header X-Elastic-Product Elasticsearch always;
+      return 401 '{{"error":{{"type":"security_exception","reason":"unable to authenticate"}},"status":401}}';
+    }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class TlsFront:
+    """A TLS server that wants an API key."""
+
+    url: str
+    key: str
+    ca: Path
+    other_ca: Path
+    """a CA that did not sign the server's certificate"""
+
+
+@contextmanager
+def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
+    """Run nginx before `node_url`, with certificates made for this run."""
+    for program, package in (("nginx", "nginx-light"), ("openssl", "openssl")):
+        assert shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin"), (
+            f"this test needs {program}: apt-get install {package}"
+        )
+    for name in ("ca", "other"):
+        _openssl(
+            folder,
+            f"req -x509 -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.pem -subj /CN={name}",
+        )
+    _openssl(folder, "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1")
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
+    _openssl(
+        folder,
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out server.pem",
+    )
+    port = free_port()
+    configuration = folder / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=folder, port=port, node_url=node_url, key=GOOD_KEY))
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    process = subprocess.Popen([nginx, "-p", folder, "-e", folder / "error.log", "-c", configuration])
+    try:
+        _wait_for(port, process)
+        yield TlsFront(f"https://127.0.0.1:{port}", GOOD_KEY, folder / "ca.pem", folder / "other.pem")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _openssl(folder: Path, arguments: str) -> None:
+    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+def _wait_for(port: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "nginx ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("nginx does not listen")
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+Answer = tuple[int, bytes] | None
+
+
+@contextmanager
+def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
+    """Pass requests on to the node, except those that `decide(method, path)` answers by itself."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, content = decide(self.command, self.path) or self.forward(body)
+            self.send_response(status)
+            self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
+
+        def forward(self, body: bytes) -> tuple[int, bytes]:
+            headers = {name: self.headers[name] for name in ("Content-Type", "Accept") if self.headers[name]}
+            request = urllib.request.Request(
+                node_url + self.path, data=body or None, method=self.command, headers=headers
+            )
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.read()
+
+        def log_message(self, *_: object) -> None:
+            """Tests print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # a client that has gone away
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()

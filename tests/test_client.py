@@ -1,0 +1,190 @@
+"""The connection, and what a person reads when it fails. Also bulk writing to a server that is overloaded."""
+
+import json
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from http_fronts import free_port, proxy, tls_front
+
+from es_config.bulk import RETRY_AFTER_S, add_documents
+from es_config.client import connect, engine_errors
+from es_config.documents import ImageDocument
+from es_config.errors import EngineError
+from es_config.index import ImageIndex
+from es_config.mapping import IndexMeta, IndexOptions
+from es_config.settings import EngineSettings
+
+META = IndexMeta("pocket", {}, 4, 4, "cosine")
+OVERLOADED = {"error": {"type": "es_rejected_execution_exception", "reason": "queue is full"}, "status": 429}
+
+
+@pytest.fixture(scope="module")
+def front(node, tmp_path_factory):
+    with tls_front(node.url, tmp_path_factory.mktemp("tls")) as running:
+        yield running
+
+
+def refused(settings: EngineSettings, **options: float) -> str:
+    """Connect in vain and return the sentence."""
+    with pytest.raises(EngineError) as caught:
+        connect(settings, **options)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_a_cluster_with_tls_and_an_api_key_is_used_like_the_local_node(front, index_name):
+    with connect(EngineSettings(front.url, front.key, front.ca)) as client:
+        index = ImageIndex(client, alias=index_name)
+        index.create(META, IndexOptions())
+        assert index.count() == 0
+
+
+def test_a_wrong_api_key_is_one_sentence(front):
+    for key in ("d3Jvbmc6a2V5", None):
+        assert refused(EngineSettings(front.url, key, front.ca)) == (
+            f"Elasticsearch at {front.url} refused the login: set ELASTICSEARCH_API_KEY to a valid API key."
+        )
+
+
+def test_a_wrong_or_missing_ca_is_one_sentence(front):
+    for ca in (front.other_ca, None):
+        assert refused(EngineSettings(front.url, front.key, ca)) == (
+            f"The certificate of Elasticsearch at {front.url} is not trusted: set ELASTICSEARCH_CA_CERTS to "
+            "the certificate of the CA that signed it."
+        )
+
+
+def test_a_ca_file_without_a_certificate_is_one_sentence(front, tmp_path):
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    assert "a file without a certificate" in refused(EngineSettings(front.url, front.key, empty))
+
+
+def test_another_host_name_than_the_certificates_is_one_sentence(front):
+    url = front.url.replace("127.0.0.1", "localhost")
+    assert "is for another host name" in refused(EngineSettings(url, front.key, front.ca))
+
+
+def test_tls_where_there_is_none_is_one_sentence(node):
+    url = node.url.replace("http:", "https:")
+    assert "does not speak TLS: write ELASTICSEARCH_URL with http://" in refused(EngineSettings(url))
+
+
+def test_nobody_at_the_address_is_one_sentence():
+    url = f"http://127.0.0.1:{free_port()}"
+    assert refused(EngineSettings(url)) == (
+        f"No Elasticsearch answers at {url}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
+    )
+
+
+def test_a_server_that_is_too_old_is_one_sentence(node):
+    old = json.dumps({"version": {"number": "8.19.0"}}).encode()
+    with proxy(node.url, lambda _method, path: (200, old) if path == "/" else None) as url:
+        assert "is version 8.19.0: Glimpse needs 9.5 or newer" in refused(EngineSettings(url))
+
+
+def test_another_program_at_the_address_is_one_sentence():
+    import http.server
+    import threading
+
+    class Plain(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"hi")
+
+        def log_message(self, *_: object) -> None:
+            """Tests print nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Plain) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        assert (
+            refused(EngineSettings(url))
+            == f"What answers at {url} is not Elasticsearch: correct ELASTICSEARCH_URL."
+        )
+        server.shutdown()
+
+
+def test_a_server_that_is_too_slow_is_one_sentence(node):
+    def late(_method: str, _path: str) -> None:
+        time.sleep(1)
+
+    with proxy(node.url, late) as url:
+        assert "did not answer in time" in refused(EngineSettings(url), timeout_s=0.2)
+
+
+def test_a_key_without_the_right_is_one_sentence(node):
+    body = json.dumps(
+        {"error": {"type": "security_exception", "reason": "action is unauthorized"}, "status": 403}
+    )
+    with (
+        proxy(node.url, lambda _m, path: (403, body.encode()) if "_count" in path else None) as url,
+        connect(EngineSettings(url)) as client,
+        pytest.raises(EngineError, match=r"may not do this \(action is unauthorized\): give it that right"),
+    ):
+        ImageIndex(client).count()
+
+
+def test_other_exceptions_are_left_alone():
+    with pytest.raises(KeyError), engine_errors():
+        raise KeyError("mine")
+
+
+def pictures(count: int) -> list[ImageDocument]:
+    """Documents with vectors that differ."""
+    vectors = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    now = datetime.now(UTC)
+    return [ImageDocument(str(n), str(n), (str(n),), vectors[n], 1, 1, 1, now) for n in range(count)]
+
+
+def test_writing_waits_and_goes_on_when_an_overloaded_server_recovers(node, client, index_name):
+    ImageIndex(client, alias=index_name).create(META, IndexOptions())
+    answers = [(429, json.dumps(OVERLOADED).encode())] * 2
+    pauses = []
+    with (
+        proxy(node.url, lambda _m, path: answers.pop() if "_bulk" in path and answers else None) as url,
+        connect(EngineSettings(url)) as slow,
+    ):
+        result = add_documents(slow, index_name, pictures(3), meta=META, sleep=pauses.append)
+    assert (result.added, result.failed) == (3, {})
+    assert pauses == [0.5, 1.0]
+
+
+def test_only_the_documents_that_were_turned_away_are_sent_again(node, client, index_name):
+    index = ImageIndex(client, alias=index_name)
+    index.create(META, IndexOptions())
+    documents = pictures(3)
+    index.add(documents[:1])
+    turned_away = {"status": 429, "error": OVERLOADED["error"]}
+    items = [{"index": {"_id": "0", "status": 200}}] + [
+        {"index": {"_id": str(n), **turned_away}} for n in (1, 2)
+    ]
+    answers = [(200, json.dumps({"took": 1, "errors": True, "items": items}).encode())]
+    with (
+        proxy(node.url, lambda _m, path: answers.pop() if "_bulk" in path and answers else None) as url,
+        connect(EngineSettings(url)) as slow,
+    ):
+        result = add_documents(slow, index_name, documents, meta=META, sleep=lambda _: None)
+    assert result.added == 3
+    # The first was written once, by the test itself: it was not among those sent again.
+    assert [client.get(index=index_name, id=str(n))["_version"] for n in range(3)] == [1, 1, 1]
+    for n in range(3):
+        np.testing.assert_allclose(index.vector(str(n)), documents[n].image_embedding, atol=1e-6)
+
+
+def test_a_server_that_stays_overloaded_is_given_up_after_the_last_retry(node, client, index_name):
+    ImageIndex(client, alias=index_name).create(META, IndexOptions())
+    body = json.dumps(OVERLOADED).encode()
+    pauses = []
+    with (
+        proxy(node.url, lambda _m, path: (429, body) if "_bulk" in path else None) as url,
+        connect(EngineSettings(url)) as slow,
+        pytest.raises(EngineError, match="3 pictures could not be indexed after 5 retries"),
+    ):
+        add_documents(slow, index_name, pictures(3), meta=META, sleep=pauses.append)
+    assert pauses == list(RETRY_AFTER_S)

@@ -1,0 +1,167 @@
+"""The engine's commands, as a person types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def glimpse(node, node_home, tmp_path):
+    """Run the installed program against the shared node."""
+
+    def run(
+        *arguments: str, stdin: str = "", home: Path = node_home, **environ: str
+    ) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "glimpse", *arguments],
+            env={**os.environ, "GLIMPSE_HOME": str(home), **environ},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    assert node.ready
+    return run
+
+
+def test_up_says_that_the_node_is_up_already(glimpse, node):
+    done = glimpse("up")
+    assert (done.returncode, done.stdout) == (0, f"Elasticsearch was up already: {node.url}\n")
+
+
+def test_up_warns_when_another_elasticsearch_is_set(glimpse):
+    done = glimpse("up", "--json", ELASTICSEARCH_URL="http://elsewhere:9200")
+    assert json.loads(done.stdout)["started"] is False
+    assert "the other commands go there, not to the local node" in done.stderr
+
+
+@pytest.mark.parametrize("heap", ["2q", "-1", "g"])
+def test_a_heap_that_is_no_size_is_a_mistake_of_usage(glimpse, heap):
+    done = glimpse("up", f"--heap={heap}")
+    assert done.returncode == 2
+    assert "is not a size: write 512m, 2g" in done.stderr
+
+
+def test_the_life_of_an_index(glimpse, node, index_name):
+    named = ("--index", index_name)
+    name = f"{index_name}-pocket-1"
+    empty = json.loads(glimpse("status", "--json", *named).stdout)
+    assert empty == {
+        "url": node.url,
+        "kind": "local",
+        "version": "9.5.3",
+        "index": None,
+        "profile": None,
+        "images": 0,
+    }
+    options = (
+        "--index-type",
+        "int4_hnsw",
+        "--m",
+        "24",
+        "--ef-construction",
+        "200",
+        "--similarity",
+        "dot_product",
+    )
+    assert (
+        glimpse("index", "create", *options, *named).stdout == f"Created {name}; search it as {index_name}.\n"
+    )
+    shown = json.loads(glimpse("index", "status", "--json", *named).stdout)
+    assert shown["index_options"] == {"type": "int4_hnsw", "m": 24, "ef_construction": 200}
+    assert (shown["similarity"], shown["profile"], shown["images"]) == ("dot_product", "pocket", 0)
+    again = glimpse("index", "create", *named)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == (
+        f"Error: The index '{index_name}' exists already: use it, or run `glimpse index delete` first.\n"
+    )
+    status = glimpse("status", *named).stdout.splitlines()
+    assert [line.split()[0] for line in status] == ["url", "kind", "version", "index", "profile", "images"]
+    assert status[3].split()[1] == name
+    kept = glimpse("index", "delete", *named, stdin="n\n")
+    assert kept.returncode == 1
+    assert f"Delete {name} with 0 pictures?" in kept.stderr
+    assert json.loads(glimpse("index", "delete", "--yes", "--json", *named).stdout) == {"deleted": name}
+    gone = glimpse("index", "delete", "--yes", *named)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "run `glimpse index create`" in gone.stderr
+
+
+def test_the_options_are_environment_variables_too(glimpse, index_name):
+    environ = {"GLIMPSE_INDEX": index_name, "GLIMPSE_INDEX_TYPE": "hnsw", "GLIMPSE_SIMILARITY": "l2_norm"}
+    assert glimpse("index", "create", **environ).returncode == 0
+    shown = json.loads(glimpse("index", "status", "--json", **environ).stdout)
+    assert (shown["index_options"]["type"], shown["similarity"]) == ("hnsw", "l2_norm")
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name):
+    glimpse("index", "create", "--index", index_name)
+    done = glimpse("doctor", "--json", "--index", index_name)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"]) == (0, True)
+    details = {check["name"]: check["detail"] for check in report["checks"]}
+    assert list(details) == [
+        "java",
+        "elasticsearch",
+        "licence",
+        "disk",
+        "mapping",
+        "profile",
+        "writable",
+        "images",
+    ]
+    assert details["licence"] == "basic features, no licence service"
+    assert details["mapping"] == f"{index_name} is {index_name}-pocket-1, int8_hnsw, cosine"
+    assert details["profile"].startswith("pocket, ")
+    assert details["images"] == "0"
+
+
+def test_the_doctor_says_what_is_wrong_and_the_way_out(glimpse, client, index_name):
+    glimpse("index", "create", "--index", index_name)
+    client.indices.put_mapping(index=index_name, properties={"extra": {"type": "keyword"}})
+    client.indices.put_settings(index=index_name, settings={"index.blocks.read_only_allow_delete": True})
+    done = glimpse("doctor", "--index", index_name)
+    assert done.returncode == 1
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
+    assert len(wrong) == 2
+    assert "extra is not part of the contract): run `glimpse index delete`" in wrong[0]
+    assert "its disk was full: free space" in wrong[1]
+
+
+def test_the_doctor_knows_an_index_of_another_program(glimpse, client, index_name):
+    client.indices.create(index=index_name)
+    done = glimpse("doctor", "--index", index_name)
+    assert done.returncode == 1
+    assert "was not created by Glimpse" in done.stdout
+
+
+def test_without_a_node_every_command_says_how_to_get_one(glimpse, tmp_path):
+    for command in (("status",), ("index", "create"), ("index", "status"), ("index", "delete", "--yes")):
+        done = glimpse(*command, home=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            "Error: No Elasticsearch is running here: run `glimpse up` or set ELASTICSEARCH_URL.\n"
+        )
+    doctor = glimpse("doctor", home=tmp_path)
+    assert doctor.returncode == 1
+    assert "WRONG  elasticsearch  No Elasticsearch is running here: run `glimpse up`" in doctor.stdout
+    down = glimpse("down", home=tmp_path)
+    assert (down.returncode, down.stdout) == (0, "No local node was up.\n")
+    assert json.loads(glimpse("down", "--json", home=tmp_path).stdout) == {"stopped": False}
+
+
+def test_a_java_home_that_is_too_old_is_noted_by_the_doctor(glimpse, tmp_path):
+    library = tmp_path / "old" / "lib" / "server" / "libjvm.so"
+    library.parent.mkdir(parents=True)
+    library.write_text("")
+    (tmp_path / "old" / "release").write_text('JAVA_VERSION="17.0.1"\n')
+    done = glimpse("doctor", JAVA_HOME=str(tmp_path / "old"))
+    assert done.returncode == 0
+    assert "which is Java 17, older than 21; it is not used" in done.stdout

@@ -1,0 +1,204 @@
+"""The local node: a background process that starts once, keeps its data and says what went wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from es_config.errors import EngineError
+from es_config.local_node import LocalNode
+from es_config.node_home import NodeHome
+from es_config.node_limits import check_port, heap_megabytes
+
+HEAP_MB = 512
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> Iterator[LocalNode]:
+    """A home of this module's own; its node is started by the first test that needs it."""
+    node = LocalNode(tmp_path_factory.mktemp("own"), environ=dict(os.environ))
+    yield node
+    node.down()
+
+
+def glimpse(home: Path, *arguments: str) -> subprocess.Popen:
+    """Start the installed program."""
+    command = [sys.executable, "-m", "glimpse", *arguments]
+    environ = {**os.environ, "GLIMPSE_HOME": str(home)}
+    return subprocess.Popen(
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ask(url: str, method: str = "GET", body: dict | None = None) -> dict:
+    """Send one request, as any program would."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data=data, method=method, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.loads(response.read() or "{}")
+
+
+def test_two_ups_at_once_start_one_node_that_outlives_them(local):
+    both = [
+        glimpse(local.glimpse_home, "up", "--json", "--heap", f"{HEAP_MB}m", "--timeout", "300")
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=400) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    first, second = (json.loads(out) for out, _ in answers)
+    assert {first["started"], second["started"]} == {True, False}
+    assert (first["pid"], first["url"]) == (second["pid"], second["url"])
+    assert local.running().pid == first["pid"]
+    assert os.getsid(first["pid"]) == first["pid"]
+
+
+def test_up_when_up_changes_nothing(local):
+    before = local.up(timeout_s=300).node
+    again = local.up(timeout_s=300)
+    assert (again.new, again.node) == (False, before)
+
+
+def test_the_node_listens_on_the_loopback_interface_alone(local):
+    node = local.up(timeout_s=300).node
+    listening = [
+        each for each in psutil.Process(node.pid).net_connections() if each.status == psutil.CONN_LISTEN
+    ]
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
+    assert int(node.url.rsplit(":", 1)[1]) in {each.laddr.port for each in listening}
+
+
+def test_the_root_answers_as_elasticsearch_does(node):
+    answer = ask(node.url)
+    assert (answer["name"], answer["cluster_name"]) == ("glimpse-local", "glimpse")
+    assert answer["tagline"] == "You Know, for Search"
+    assert len(answer["cluster_uuid"]) == 22
+    assert set(answer["version"]) == {
+        "number",
+        "build_flavor",
+        "build_type",
+        "build_hash",
+        "build_date",
+        "build_snapshot",
+        "lucene_version",
+        "minimum_wire_compatibility_version",
+        "minimum_index_compatibility_version",
+    }
+    assert answer["version"]["number"] == "9.5.3"
+    for method in ("GET", "HEAD"):
+        request = urllib.request.Request(node.url, method=method)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert response.headers["X-Elastic-Product"] == "Elasticsearch"
+            assert (len(response.read()) > 0) == (method == "GET")
+
+
+def test_pictures_survive_a_node_that_is_killed(local):
+    node = local.up(timeout_s=300).node
+    ask(f"{node.url}/kept/_doc/1", "PUT", {"caption": "a boat"})
+    psutil.Process(node.pid).kill()
+    deadline = time.monotonic() + 30
+    while local.running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = local.up(heap_mb=HEAP_MB, timeout_s=300)
+    assert started.new
+    assert ask(f"{started.node.url}/kept/_doc/1")["_source"] == {"caption": "a boat"}
+    assert ask(f"{started.node.url}/kept/_search")["hits"]["total"]["value"] == 1
+
+
+def test_down_closes_the_node_and_a_second_down_does_no_harm(local):
+    node = local.up(timeout_s=300).node
+    assert local.down() is True
+    assert not psutil.pid_exists(node.pid) or psutil.Process(node.pid).status() == psutil.STATUS_ZOMBIE
+    assert local.running() is None
+    assert local.down() is False
+    assert "closed" in local.home.elasticsearch_log.read_text().splitlines()[-1]
+
+
+def test_a_node_that_cannot_start_names_the_error_and_the_log(tmp_path):
+    damaged = NodeHome.of(tmp_path).data / "_state"
+    damaged.mkdir(parents=True)
+    (damaged / "node-1.st").write_text("not a state")
+    broken = LocalNode(tmp_path, environ=dict(os.environ))
+    with pytest.raises(
+        EngineError, match=r"did not start: .*failed to read .*node-1\.st.*node\.log"
+    ) as caught:
+        broken.up(heap_mb=HEAP_MB, timeout_s=300)
+    assert "\n" not in str(caught.value)
+    assert broken.running() is None
+
+
+def test_an_interrupted_up_leaves_no_process_behind(tmp_path):
+    process = glimpse(tmp_path, "up", "--heap", f"{HEAP_MB}m")
+    local = LocalNode(tmp_path, environ={})
+    deadline = time.monotonic() + 60
+    while (starting := local.running()) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert not psutil.pid_exists(starting.pid)
+    assert local.running() is None
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(EngineError, match=f"Port {port} cannot be used .*choose another with --port"):
+            LocalNode(tmp_path, environ=dict(os.environ)).up(port=port)
+    check_port(port)
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="cannot hold the local node .*set GLIMPSE_HOME"):
+        LocalNode(tmp_path / "file", environ={}).up()
+
+
+def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path):
+    home = NodeHome.of(tmp_path)
+    home.root.mkdir()
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)", "es_config.node_process"]
+    )
+    try:
+        created = psutil.Process(sleeper.pid).create_time()
+        state = {"pid": sleeper.pid, "created": created, "url": "", "state": "starting"}
+        home.process_file.write_text(json.dumps(state))
+        local = LocalNode(tmp_path, environ={})
+        with pytest.raises(EngineError, match="was not ready in time"):
+            local.up(timeout_s=0.3)
+        assert local.down() is True
+        assert sleeper.wait(10) == -signal.SIGTERM
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_the_heap_is_a_quarter_of_the_memory_within_bounds():
+    assert heap_megabytes(None, memory_mb=1024) == 512
+    assert heap_megabytes(None, memory_mb=8192) == 2048
+    assert heap_megabytes(None, memory_mb=65536) == 4096
+    assert heap_megabytes(768, memory_mb=1024) == 768
+
+
+@pytest.mark.parametrize("asked", [100, 4000])
+def test_a_heap_that_is_too_small_or_too_large_is_refused(asked):
+    with pytest.raises(EngineError, match="choose from 256 MB to 768 MB"):
+        heap_megabytes(asked, memory_mb=1024)
