@@ -88,7 +88,7 @@ def search(*, query, text, image, as_json, profile, model_dir, text_lane, alias,
       glimpse search ./photo.jpg --k 5
       glimpse search "a red boat" --path holidays/ --json
     """
-    if query is not None and None not in (text, image):
+    if query is not None and (text, image) != (None, None):
         raise click.UsageError("Ask for one thing at a time: QUERY, --text, --image or --like.")
     if query is not None and _is_file(query):
         image = Path(query)

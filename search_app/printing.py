@@ -50,9 +50,9 @@ def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> Non
     lane = f", text model: {response.lane}" if response.lane else ""
     console = Console(file=out)
     console.print(table)
-    console.print(
-        f"{len(response.hits)} pictures in {response.took_ms} ms{lane}", style="dim", highlight=False
-    )
+    noun = "picture" if len(response.hits) == 1 else "pictures"
+    summary = f"{len(response.hits)} {noun} in {response.took_ms} ms{lane}"
+    console.print(summary, style="dim", highlight=False)
 
 
 def printable(text: str) -> str:

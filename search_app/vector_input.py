@@ -20,6 +20,10 @@ def read_vector(data: bytes) -> tuple[float, ...]:
         vector = np.asarray(values, np.float32).squeeze()
     except (ValueError, TypeError, OverflowError) as error:
         raise QueryError("The vector must hold numbers alone, in one list.") from error
+    if vector.size == 0:
+        raise QueryError(
+            "There is no vector here: give a JSON array, numbers between spaces, or a .npy file."
+        )
     if vector.ndim > 1:
         rows, dims = len(vector), vector.shape[-1]
         raise QueryError(f"There are {rows} vectors of {dims} dims here; give one.")

@@ -63,7 +63,12 @@ def pocket() -> tuple[Profile, object, object]:
 @cache
 def pictures() -> dict[str, tuple[Scene, bytes]]:
     """Return the scenes and their JPEG files by name."""
-    scenes = {**NAMED, **{f"other{n}": scene for n, scene in enumerate(sample("demo", FILLERS))}}
+    named = {(scene.place, group.kind) for scene in NAMED.values() for group in scene.groups}
+    others = [
+        scene for scene in sample("demo", 2 * FILLERS)
+        if not any((scene.place, group.kind) in named for group in scene.groups)
+    ]  # fmt: skip
+    scenes = {**NAMED, **{f"other{n}": scene for n, scene in enumerate(others[:FILLERS])}}
     return {name: (scene, jpeg(scene)) for name, scene in scenes.items()}
 
 

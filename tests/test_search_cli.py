@@ -1,0 +1,282 @@
+"""`glimpse search`, `glimpse knn` and `glimpse serve`, as they are typed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import glimpse
+from search_app.errors import QueryError, ServeError
+from search_app.query import Query
+from search_app.response import SearchHit, SearchResponse
+from search_app.server import check_port, is_loopback, trusted_hosts
+from search_app.settings import parse_size
+from search_app.vector_input import read_vector
+
+
+@pytest.fixture(scope="module")
+def environment(node, gallery, tmp_path_factory):
+    """What the commands read to find the gallery."""
+    return {
+        "ELASTICSEARCH_URL": node.url,
+        "GLIMPSE_INDEX": gallery.alias,
+        "GLIMPSE_STORE": gallery.store_uri,
+        "GLIMPSE_TEXT_LANE": "local",
+        "GLIMPSE_HOME": str(tmp_path_factory.mktemp("home")),
+    }
+
+
+@pytest.fixture
+def run(environment):
+    """Type a command and return what became of it."""
+
+    def typed(*words, **more):
+        return CliRunner(env=environment).invoke(glimpse.main, [str(word) for word in words], **more)
+
+    return typed
+
+
+def paths(result) -> list[str]:
+    """Return the third column of tab-separated output."""
+    assert result.exit_code == 0, result.output
+    return [line.split("\t")[2] for line in result.stdout.splitlines()]
+
+
+def test_words_give_tab_separated_lines_for_pipes(run):
+    result = run("search", "a red boat on the sea", "--k", 3)
+    rank, similarity, path, caption = result.stdout.splitlines()[0].split("\t")
+    assert (rank, path) == ("1", "named/boat.jpg")
+    assert 0 < float(similarity) <= 1
+    assert caption.startswith("a red boat")
+    assert len(paths(result)) == 3
+
+
+def test_an_existing_file_is_a_picture(run, gallery, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(gallery.files["cats"])
+    assert paths(run("search", path))[0] == "named/cats.jpg"
+    assert paths(run("search", "--image", path))[0] == "named/cats.jpg"
+
+
+def test_text_says_that_a_files_name_is_meant_as_words(run, gallery, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "boat").write_bytes(gallery.files["cats"])
+    answered = json.loads(run("search", "--text", "boat", "--json").stdout)
+    assert (answered["query"], answered["lane"]) == ("boat", "local")
+
+
+def test_the_id_of_a_picture_finds_its_like_without_a_model(run, gallery):
+    assert paths(run("search", "--like", gallery.ids["car"]))[0] == "named/car.jpg"
+
+
+def test_json_is_the_searchers_answer(run, gallery):
+    result = run("search", "a cat", "--k", 2, "--num-candidates", 50, "--mode", "caption", "--json")
+    query = Query(text="a cat", k=2, num_candidates=50, mode="caption")
+    expected = json.loads(json.dumps(gallery.searcher.search(query).to_json()))
+    assert {**json.loads(result.stdout), "took_ms": 0} == {**expected, "took_ms": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--path", "named/c*"], {"named/cats.jpg", "named/car.jpg"}),
+        (["--date-from", "2021-07-01", "--date-to", "2021-07-01"], {"named/boat.jpg"}),
+        (["--place", "52.5,13.4,50km", "--exact"], {"named/cats.jpg"}),
+        (["--camera", "Drawn World Brush"], {"named/cats.jpg"}),
+    ],
+)
+def test_filters_narrow_the_search(run, options, found):
+    assert set(paths(run("search", "anything", *options))) == found
+
+
+def test_pages_number_their_ranks_on(run):
+    result = run("search", "a cat", "--k", 5, "--page", 3)
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["11", "12", "13", "14", "15"]
+
+
+def test_nothing_found_is_said_on_stderr(run):
+    result = run("search", "a cat", "--path", "nowhere/")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no picture passes the filters" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["search"], "The query is empty"),
+        (["search", " "], "The query is empty"),
+        (["search", "a", "--k", "0"], "k must be between 1 and 10000"),
+        (["search", "a", "--k", "many"], "k: Not a valid integer."),
+        (["search", "a", "--num-candidates", "10001"], "num_candidates must be"),
+        (["search", "x" * 10_000], "at most 1000 are allowed"),
+        (["search", "a", "--mode", "smell"], "mode: Must be one of: image, caption."),
+        (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
+        (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),
+        (["search", "--like", "0" * 64], "no picture with the id"),
+        (["search", "a", "--like", "b"], "one thing at a time"),
+        (["search", "a", "--text", "b"], "one thing at a time"),
+        (["search", "a", "--text-lane", "tram"], "no text lane 'tram'"),
+        (["search", __file__], "not a picture that can be read"),
+    ],
+)
+def test_a_wrong_query_is_one_sentence_and_exit_code_2(run, words, sentence):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unknown_profile_names_the_known_ones(run):
+    result = run("search", "a", "--profile", "nosuch")
+    assert result.exit_code == 1
+    assert "pocket" in result.stderr
+
+
+def test_a_raw_vector_finds_its_picture_in_every_form(run, gallery, tmp_path):
+    vector = gallery.searcher.index.vector(gallery.ids["house"])
+    (tmp_path / "v.json").write_text(json.dumps(vector.tolist()))
+    (tmp_path / "v.txt").write_text("\n".join(str(value) for value in vector))
+    np.save(tmp_path / "v.npy", vector)
+    for name in ("v.json", "v.txt", "v.npy"):
+        assert paths(run("knn", tmp_path / name, "--k", 2))[0] == "named/house.jpg"
+    assert paths(run("knn", input=json.dumps(vector.tolist())))[0] == "named/house.jpg"
+    assert paths(run("knn", "-", "--field", "caption_embedding", input=json.dumps(vector.tolist())))
+
+
+def test_show_request_prints_a_command_that_gives_the_same_hits(run, gallery):
+    vector = json.dumps(gallery.searcher.index.vector(gallery.ids["house"]).tolist())
+    shown = run("knn", "--k", 4, "--path", "named/", "--show-request", input=vector)
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("curl ")
+    answer = subprocess.run(
+        ["bash", "-c", shown.stdout], capture_output=True, text=True, check=True, timeout=30
+    )
+    found = [hit["_source"]["relative_path"][0] for hit in json.loads(answer.stdout)["hits"]["hits"]]
+    assert found == paths(run("knn", "--k", 4, "--path", "named/", input=vector))
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("[1, 2, 3]", "has 3 dims"),
+        ("", "vector"),
+        ("a b c", "This is not a vector"),
+        ("[1, [2]]", "numbers alone"),
+        ("[[1, 2], [3, 4]]", "There are 2 vectors of 2 dims here; give one."),
+        ('{"a": 1}', "must be a JSON array"),
+        ("[1e999, 1]", "not finite"),
+        ("[0, 0]", "only zeros"),
+    ],
+)
+def test_a_vector_that_cannot_be_one_is_one_sentence(run, data, sentence):
+    result = run("knn", input=data)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_a_npy_file_with_code_in_it_is_refused():
+    data = io.BytesIO()
+    np.save(data, np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(QueryError, match="damaged or does not hold numbers"):
+        read_vector(data.getvalue())
+
+
+def test_a_terminal_gets_a_table(capsys):
+    from search_app.printing import print_table
+
+    hit = SearchHit("id", 0.9, 0.8, "a\x1b[31m/b [red].jpg", "[bold]boats\n", "/t")
+    print_table(SearchResponse("q", "image", "local", 1, 100, 1.5, 1, (hit,)), sys.stdout)
+    printed = capsys.readouterr().out
+    assert "similarity" in printed
+    assert "[red].jpg" in printed
+    assert "[bold]boats" in printed
+    assert "\x1b[31m" not in printed
+    assert "1 pictures" not in printed
+    assert "1 picture in 1.5 ms, text model: local" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("5MB", 5_000_000), ("512 KiB", 524_288), ("1000", 1000), ("2m", 2_000_000)]
+)
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "5 TB", "large"])
+def test_a_size_that_makes_no_sense_is_refused(text):
+    with pytest.raises(QueryError, match="is not a size"):
+        parse_size(text)
+
+
+def test_a_loopback_server_answers_to_this_machines_names_only():
+    assert trusted_hosts("127.0.0.1", ()) == ("localhost", "127.0.0.1", "::1")
+    assert trusted_hosts("0.0.0.0", ()) == ()
+    assert trusted_hosts("0.0.0.0", ("pictures.example",))[0] == "pictures.example"
+    assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "name")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_host_that_is_not_ours_is_one_sentence():
+    with pytest.raises(ServeError, match="--host"):
+        check_port("no-such-host.invalid", 5000)
+
+
+def test_a_taken_port_is_one_sentence_before_any_model_is_loaded(run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", port)
+    assert result.exit_code == 1
+    refusal = f"Port {port} on 127.0.0.1 cannot be used (Address already in use)"
+    assert result.stderr == f"Error: {refusal}; choose another with --port.\n"
+
+
+def test_a_server_for_others_warns_that_there_is_no_login(run):
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        result = run("serve", "--host", "0.0.0.0", "--port", taken.getsockname()[1])
+    assert "there is no login" in result.stderr
+
+
+def test_serve_answers_until_it_is_told_to_stop(environment, gallery):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "glimpse", "serve", "--port", str(port)]
+    server = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+    try:
+        line = server.stderr.readline()
+        assert line == f"Glimpse is at http://127.0.0.1:{port} (Ctrl+C stops it)\n"
+        ready = json.load(wait_for(f"http://127.0.0.1:{port}/readyz"))
+        assert ready["images"] == len(gallery.ids)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=10) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def wait_for(address: str, seconds: float = 10):
+    """Open an address as soon as somebody answers there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=seconds)
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline, f"nobody answers at {address}"
+            time.sleep(0.1)
