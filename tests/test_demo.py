@@ -1,0 +1,56 @@
+"""The demo's gallery and its command."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import glimpse
+from demo.gallery import draw_gallery
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    gallery = tmp_path_factory.mktemp("gallery")
+    assert draw_gallery(gallery, 12) == 12
+    return gallery
+
+
+def test_a_second_drawing_draws_nothing(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    assert draw_gallery(folder, 12) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")} == before
+
+
+def test_what_is_missing_is_drawn_again_the_same(folder):
+    first = sorted(folder.rglob("*.jpg"))[0]
+    content = first.read_bytes()
+    first.unlink()
+    assert draw_gallery(folder, 12) == 1
+    assert first.read_bytes() == content
+
+
+def test_pictures_carry_a_date_a_place_a_camera_and_a_description(folder):
+    for path in folder.rglob("*.jpg"):
+        exif = Image.open(path).getexif()
+        assert Image.open(path).size == (512, 512)
+        assert exif[0x010E], "ImageDescription"
+        assert exif[0x0110], "Model"
+        assert exif.get_ifd(0x8769)[0x9003], "DateTimeOriginal"
+        assert exif.get_ifd(0x8825)[2], "GPSLatitude"
+
+
+def test_the_demo_fills_an_index_and_a_second_run_adds_nothing(node, index_name, tmp_path, monkeypatch):
+    monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
+    monkeypatch.setenv("GLIMPSE_HOME", str(tmp_path))
+    monkeypatch.setenv("GLIMPSE_INDEX", index_name)
+    runner = CliRunner()
+    first = runner.invoke(glimpse.main, ["demo", "--pictures", "8", "--no-serve"], catch_exceptions=False)
+    assert "8 drawn, 0 were there" in first.stderr
+    assert "8 indexed" in first.stdout
+    second = runner.invoke(glimpse.main, ["demo", "--pictures", "8", "--no-serve"], catch_exceptions=False)
+    assert "0 drawn, 8 were there" in second.stderr
+    assert "0 indexed" in second.stdout
+    status = runner.invoke(glimpse.main, ["status", "--json", "--index", index_name])
+    assert json.loads(status.stdout)["images"] == 8
