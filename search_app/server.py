@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -58,6 +59,8 @@ def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
         raise ServeError(
             f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
         ) from error
+    # A page asks for two dozen thumbnails at once: that some of them wait their turn is no news.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.run()  # returns after Ctrl+C or SIGTERM
     server.close()

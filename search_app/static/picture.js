@@ -4,7 +4,7 @@ const input = form.querySelector("input[type=file]");
 const notice = document.getElementById("notice");
 const curtain = document.querySelector(".drop");
 const limit = Number(document.body.dataset.maxUpload);
-const SCALED_SIDE = 1600;
+const SCALED_SIDES = [1600, 800, 400];
 const PREVIEW_SIDE = 160;
 
 document.documentElement.classList.add("js");
@@ -34,9 +34,12 @@ async function rememberPreview(file) {
 async function fitted(file) {
   if (file.size <= limit) return file;
   try {
-    const { blob } = await scaled(file, SCALED_SIDE, 0.9);
-    return new File([blob], "picture.jpg", { type: "image/jpeg" });
-  } catch { return file; } // the server says what is wrong with it
+    for (const side of SCALED_SIDES) {
+      const { blob } = await scaled(file, side, 0.9);
+      if (blob.size <= limit) return new File([blob], "picture.jpg", { type: "image/jpeg" });
+    }
+  } catch { /* no picture that a browser can read */ }
+  return file; // the server says what is wrong with it
 }
 
 async function searchWith(file) {
@@ -65,6 +68,10 @@ function showPreview() {
 }
 
 input.addEventListener("change", () => { if (input.files[0]) searchWith(input.files[0]); });
+
+input.addEventListener("keydown", (event) => {
+  if (event.key === "Enter") { event.preventDefault(); input.click(); }
+});
 
 document.addEventListener("paste", (event) => {
   const file = pictureIn(event.clipboardData);
