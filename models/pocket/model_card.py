@@ -46,8 +46,8 @@ True caption against the same caption with one fact edited (chance 0.5):
 
 ## Training
 
-`python -m models.pocket.train` (seed {plan.seed}, {plan.steps} steps of {plan.batch} scenes with an edited sibling
-each, from a pool of {plan.pairs} pairs): {wall:.0f} minutes of wall time and {cpu:.0f} CPU minutes with
+`python -m models.pocket.train`, seed {plan.seed}: {plan.steps} steps of {plan.batch} scenes, each with a sibling,
+from a pool of {plan.pairs} pairs. It took {wall:.0f} minutes of wall time and {cpu:.0f} CPU minutes with
 {plan.threads} threads, drawing included, on a machine that did other work at the same time.
 Machine: {machine}.
 
