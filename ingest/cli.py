@@ -74,6 +74,8 @@ def ingest(paths, *, as_json, dry_run, profile, model_dir, alias, store, **optio
     Example:
       glimpse ingest ~/Pictures --exclude "*.gif" --exclude thumbnails
     """
+    # Read when torch loads: its threads otherwise spin while they wait, on the cores that decode pictures.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ingest.progress import in_words, open_progress
     from ingest.run import ingest_paths
     from ingest.run_types import IngestOptions

@@ -22,7 +22,7 @@ class LineProgress:
         self._stream = stream
         self._every_s = every_s
         self._total = self._done = 0
-        self._begin = self._last = time.monotonic()
+        self._begin = self._last = 0.0
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -34,15 +34,16 @@ class LineProgress:
     def start(self, total: int) -> None:
         """Learn how many files there are."""
         self._total = total
-        self._begin = self._last = time.monotonic()
 
     def advance(self) -> None:
-        """Count one file."""
-        self._done += 1
+        """Count one file; the clock starts with the first, when the models are loaded."""
         now = time.monotonic()
+        if not self._done:
+            self._begin = self._last = now
+        self._done += 1
         if now - self._last >= self._every_s:
             self._last = now
-            rate = self._done / (now - self._begin)
+            rate = self._done / max(now - self._begin, 1e-3)
             left = max(0, self._total - self._done) / rate
             self._write(f"{self._done} of {self._total} files, {rate:.1f}/s, {left:.0f} s left")
 
@@ -71,7 +72,7 @@ class BarProgress:
             refresh_per_second=4,
         )
         self._task = self._bar.add_task("Looking for pictures", total=None, rate=0.0)
-        self._begin = time.monotonic()
+        self._begin = 0.0
         self._done = 0
 
     def __enter__(self) -> Self:
@@ -85,13 +86,14 @@ class BarProgress:
 
     def start(self, total: int) -> None:
         """Learn how many files there are."""
-        self._begin = time.monotonic()
         self._bar.update(self._task, description="Ingesting", total=total)
 
     def advance(self) -> None:
-        """Count one file."""
+        """Count one file; the clock starts with the first, when the models are loaded."""
+        if not self._done:
+            self._begin = time.monotonic()
         self._done += 1
-        rate = self._done / max(time.monotonic() - self._begin, 1e-3)
+        rate = self._done / max(time.monotonic() - self._begin, 1e-3) if self._done > 1 else 0.0
         self._bar.update(self._task, advance=1, rate=rate)
 
     def failed(self, failure: Failure) -> None:

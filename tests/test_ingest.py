@@ -587,6 +587,6 @@ if os.environ.get("GLIMPSE_SHARED"):
 
     def test_real_photographs_are_indexed_and_each_finds_itself(run, index, image_encoder):
         folder = Path(os.environ["GLIMPSE_SHARED"]) / "data" / "flickr8k" / "images"
-        summary = run(folder.resolve(), limit=60)
-        assert counts(summary) == (60, 60, 0, 60, 0)
+        summary = run(folder.resolve(), limit=30)
+        assert counts(summary) == (30, 30, 0, 30, 0)
         assert_vectors_belong_to_their_pictures(index, folder, image_encoder)

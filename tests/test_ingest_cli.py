@@ -185,7 +185,7 @@ def test_a_folder_without_pictures_is_no_failure(environ, tmp_path):
 
 def test_ctrl_c_ends_with_a_summary_and_the_next_run_goes_on(environ, tmp_path, client: Elasticsearch):
     folder = tmp_path / "many"
-    for number in range(300):
+    for number in range(200):
         save_picture(folder / f"{number:03}.png", number)
     command = [sys.executable, str(ROOT / "glimpse.py"), "ingest", str(folder), "--json", "--batch-size", "1"]
     process = subprocess.Popen(
@@ -202,9 +202,9 @@ def test_ctrl_c_ends_with_a_summary_and_the_next_run_goes_on(environ, tmp_path, 
     answer = json.loads(stdout)
     assert (process.returncode, answer["interrupted"], stderr) == (130, True, "")
     written = client.count(index=environ["GLIMPSE_INDEX"])["count"]
-    assert 0 < answer["indexed"] == written < 300
+    assert 0 < answer["indexed"] == written < 200
     again = json.loads(glimpse(environ, folder, "--json").stdout)
-    assert (again["indexed"], again["skipped"]) == (300 - written, written)
+    assert (again["indexed"], again["skipped"]) == (200 - written, written)
 
 
 def test_without_a_terminal_a_line_comes_now_and_then():

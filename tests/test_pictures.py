@@ -278,7 +278,7 @@ def test_a_date_without_an_offset_is_utc_and_a_senseless_one_gives_way_to_the_ne
         2021, 6, 30, 23, 15, 8, tzinfo=UTC
     )
     damaged = exif({306: "2021:06:30 23:15:08"}, camera={36867: "0000:00:00 00:00:00", 36868: "soon"})
-    assert camera_data(damaged).date == expected
+    assert camera_data(damaged).date == datetime(2021, 6, 30, 23, 15, 8, tzinfo=UTC)
     assert camera_data(exif({306: "    :  :     :  :  "})).date is None
 
 
@@ -346,5 +346,5 @@ def test_what_a_person_wrote_is_the_caption(caption):
 
 def test_damaged_exif_does_not_cost_the_picture(tmp_path):
     draw_picture(1).save(tmp_path / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xfe" * 300)
-    picture = read(tmp_path / "x.jpg")
-    assert picture.image.size == (160, 120)
+    with pixel_limit(1_000_000):  # which keeps Pillow's warning to itself
+        assert read(tmp_path / "x.jpg").image.size == (160, 120)
