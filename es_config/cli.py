@@ -22,8 +22,7 @@ SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
 
 
 def _option(name: str, kind: Any, text: str, **settings: Any) -> Callable:
-    """An option that is an environment variable too, GLIMPSE_ and its name unless `envvar` differs."""
-    settings.setdefault("envvar", "GLIMPSE_" + name.removeprefix("--").replace("-", "_").upper())
+    """An option; what several commands share has a short environment variable, see docs/settings.md."""
     settings.setdefault("show_default", settings.get("default") is not None)
     return click.option(name, type=kind, help=text, **settings)
 
@@ -41,11 +40,9 @@ ALIAS = click.option(
 
 
 @click.command()
-@_option(
-    "--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.", envvar="GLIMPSE_NODE_PORT"
-)
+@_option("--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.")
 @_option("--heap", str, "Java heap, as 512m or 2g; else by the memory.", callback=_megabytes)
-@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=120, envvar="GLIMPSE_UP_TIMEOUT")
+@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=120)
 @JSON
 def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> None:
     """Start the local Elasticsearch node and wait until it can be searched.
@@ -122,8 +119,13 @@ def index() -> None:
 
 
 @index.command("create")
-@_option("--profile", str, "Whose vectors.", default="pocket")
-@_option("--model-dir", click.Path(path_type=Path, file_okay=False), "Take the profile's models from here.")
+@_option("--profile", str, "Whose vectors.", default="pocket", envvar="GLIMPSE_PROFILE")
+@_option(
+    "--model-dir",
+    click.Path(path_type=Path, file_okay=False),
+    "Take the profile's models from here.",
+    envvar="GLIMPSE_MODEL_DIR",
+)
 @_option("--index-type", click.Choice(INDEX_TYPES), "How vectors are kept.", default="int8_hnsw")
 @_option("--similarity", click.Choice(SIMILARITIES), "Instead of the profile's.")
 @_option("--m", click.IntRange(2, 512), "Neighbours that a node of the graph keeps.", default=16)
