@@ -136,10 +136,9 @@ class MlRoutes:
             raise bad_request("[docs] must not be null.", kind="illegal_argument_exception")
         timeout_s = seconds(query.get("timeout") or given.get("timeout") or "10s")
         deployment = self._models.deployment(path["model_id"])
-        config = self._models.store.config(path["model_id"])
-        options = config["inference_config"]["text_embedding"]
+        options = deployment.config["inference_config"]["text_embedding"]
         update = _update(given.get("inference_config"))
-        texts = [_text(doc, config["input"]["field_names"][0]) for doc in given["docs"]]
+        texts = [_text(doc, deployment.config["input"]["field_names"][0]) for doc in given["docs"]]
         embeddings = deployment.infer(texts, truncate=_truncate(options, update), timeout_s=timeout_s)
         field = update.get("results_field") or options.get("results_field") or "predicted_value"
         return 200, answers.inference(embeddings, results_field=field)

@@ -57,8 +57,14 @@ class Deployment:
     """
 
     def __init__(
-        self, *, definition: Path, tokenizer: WordPieceTokenizer, parameters: DeploymentParameters
+        self,
+        *,
+        config: dict[str, Any],
+        definition: Path,
+        tokenizer: WordPieceTokenizer,
+        parameters: DeploymentParameters,
     ) -> None:
+        self.config = config
         self.parameters = parameters
         self.counters = Counters()
         self.start_time = int(time.time() * 1000)
@@ -67,6 +73,7 @@ class Deployment:
         for _ in range(WARM_UP_RUNS):
             self._run(tokenizer.encode("a picture"))
         self._queue: queue.Queue[tuple[Future, Tokens] | None] = queue.Queue(parameters.queue_capacity)
+        self._free = threading.Semaphore(parameters.number_of_allocations)
         self._threads = [
             threading.Thread(target=self._work, name=f"glimpse-inference-{number}", daemon=True)
             for number in range(parameters.number_of_allocations)
@@ -86,9 +93,11 @@ class Deployment:
         """
         deadline = time.monotonic() + timeout_s
         encoded = [self._tokenizer.encode(text, truncate=truncate) for text in texts]
-        futures = self._submit(encoded)
+        futures = self._run_at_once(encoded) or self._submit(encoded)
         try:
             vectors = [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
+            if time.monotonic() > deadline:
+                raise FutureTimeoutError
         except FutureTimeoutError as error:
             self._give_up(futures, timeout_count=1)
             reason = f"timeout [{timeout_s:g}s] waiting for inference result"
@@ -115,6 +124,18 @@ class Deployment:
         for thread in self._threads:
             thread.join(timeout=10)
 
+    def _run_at_once(self, encoded: list[Tokens]) -> list[Future] | None:
+        """Run a single text in the caller's own thread where an allocation is free: two hand-overs less."""
+        if len(encoded) != 1 or not self._queue.empty() or not self._free.acquire(blocking=False):
+            return None
+        try:
+            future: Future = Future()
+            self._use_threads()
+            self._finish(future, encoded[0])
+            return [future]
+        finally:
+            self._free.release()
+
     def _submit(self, encoded: list[Tokens]) -> list[Future]:
         futures: list[Future] = []
         for tokens in encoded:
@@ -134,19 +155,27 @@ class Deployment:
             future.cancel()
 
     def _work(self) -> None:
-        import torch
-
-        torch.set_num_threads(self.parameters.threads_per_allocation)  # holds for the thread that says it
+        self._use_threads()
         while (job := self._queue.get()) is not None:
             future, tokens = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            started = time.perf_counter()
-            try:
-                future.set_result(self._run(tokens))
-                self.counters.add(inference_count=1, milliseconds=(time.perf_counter() - started) * 1000)
-            except Exception as error:  # whatever an uploaded model raises must not end this thread
-                future.set_exception(RuntimeError(_first_line(error)))
+            with self._free:
+                if future.set_running_or_notify_cancel():
+                    self._finish(future, tokens)
+
+    def _use_threads(self) -> None:
+        """Bound torch's own threads; it holds for the thread that says it."""
+        import torch
+
+        if torch.get_num_threads() != self.parameters.threads_per_allocation:
+            torch.set_num_threads(self.parameters.threads_per_allocation)
+
+    def _finish(self, future: Future, tokens: Tokens) -> None:
+        started = time.perf_counter()
+        try:
+            future.set_result(self._run(tokens))
+            self.counters.add(inference_count=1, milliseconds=(time.perf_counter() - started) * 1000)
+        except Exception as error:  # whatever an uploaded model raises must not end this thread
+            future.set_exception(RuntimeError(_first_line(error)))
 
     def _run(self, tokens: Tokens) -> list[float]:
         import torch

@@ -130,6 +130,7 @@ class LocalModels:
             )
         try:
             return Deployment(
+                config=config,
                 definition=self.store.definition(model_id),
                 tokenizer=tokenizer(config, words),
                 parameters=parameters,
