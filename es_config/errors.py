@@ -2,4 +2,4 @@
 
 
 class EngineError(Exception):
-    """Elasticsearch, the local node or the index cannot do what was asked; the message says why and what to do."""
+    """Elasticsearch, the node or the index cannot do what was asked; the message says why and what to do."""

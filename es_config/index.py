@@ -105,6 +105,15 @@ class ImageIndex:
                 "and ingest the pictures again."
             )
 
+    def note_revision(self, tower: str, revision: str) -> None:
+        """Write into `_meta` which weights made the vectors, so that other weights can be refused."""
+        ((name, found),) = self.mappings().items()
+        meta = dict(found["mappings"]["_meta"])
+        meta["revisions"] = {**meta.get("revisions", {}), tower: revision}
+        with engine_errors():
+            self._client.indices.put_mapping(index=name, meta=meta)
+        self._seen = None
+
     def add(self, documents: Sequence[ImageDocument]) -> AddResult:
         """Write documents under their `image_id`; what the index refuses is reported, the rest is written."""
         return add_documents(self._client, self.alias, documents, meta=self.meta())

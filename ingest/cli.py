@@ -19,13 +19,12 @@ INTERRUPTED = 130
     metavar="PATH...",
     type=click.Path(exists=True, readable=False, path_type=Path),
 )
-@click.option("--dry-run", is_flag=True, envvar="GLIMPSE_DRY_RUN", help="Read everything, write nothing.")
-@click.option("--limit", type=click.IntRange(min=0), envvar="GLIMPSE_LIMIT", help="Look at this many files.")
+@click.option("--dry-run", is_flag=True, help="Read everything, write nothing.")
+@click.option("--limit", type=click.IntRange(min=0), help="Look at this many files.")
 @click.option(
     "--exclude",
     multiple=True,
     metavar="GLOB",
-    envvar="GLIMPSE_EXCLUDE",
     help="Leave out files and folders with this name or relative path; may be repeated.",
 )
 @click.option("--profile", envvar="GLIMPSE_PROFILE", default="pocket", show_default=True, help="Models.")
@@ -46,7 +45,6 @@ INTERRUPTED = 130
     type=click.IntRange(1, 4096),
     default=32,
     show_default=True,
-    envvar="GLIMPSE_BATCH_SIZE",
     help="Pictures embedded together.",
 )
 @click.option(
@@ -60,7 +58,6 @@ INTERRUPTED = 130
 @click.option(
     "--threads",
     type=click.IntRange(1, 64),
-    envvar="GLIMPSE_THREADS",
     help="Threads that decode.  [default: one for each processor]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

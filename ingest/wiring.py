@@ -59,22 +59,17 @@ def open_parts(settings: IngestSettings, environ: Mapping[str, str], *, dry_run:
     elif dry_run:
         return Parts(None, images, captions, storage)
     else:
-        create_index(index, profile, image_revision=images.revision)
+        create_index(index, profile)
     return Parts(index, images, captions, storage)
 
 
-def create_index(index: ImageIndex, profile: Profile, *, image_revision: str) -> None:
+def create_index(index: ImageIndex, profile: Profile) -> None:
     """Create the index of a profile with the default options. Raises `EngineError`."""
     from es_config.mapping import IndexMeta, IndexOptions
 
-    revisions = {
-        "image": image_revision,
-        "text": _revision(profile.text_model),
-        "caption_text": _revision(profile.caption_text_model),
-    }
     meta = IndexMeta(
         profile=profile.name,
-        revisions=revisions,
+        revisions={},
         dims=profile.dims,
         caption_dims=profile.caption_dims,
         similarity=profile.similarity,
@@ -90,27 +85,26 @@ def encoders(profile: Profile, index: ImageIndex) -> tuple[OnFirstUse, OnFirstUs
     def load_images() -> object:
         encoder = embedding.load_image_encoder(profile)
         _check(index, "image", encoder.revision)
+        _check(index, "text", profile.text_revision())
         return encoder
 
     def load_captions() -> object:
-        _check(index, "caption_text", _revision(profile.caption_text_model))
-        return embedding.load_caption_text_encoder(profile)
+        encoder = embedding.load_caption_text_encoder(profile)
+        _check(index, "caption_text", encoder.revision)
+        return encoder
 
     return OnFirstUse(load_images), OnFirstUse(load_captions)
 
 
 def _check(index: ImageIndex, tower: str, revision: str) -> None:
-    """Refuse to mix vectors of different weights; an index that records no revision takes any."""
-    recorded = index.meta().revisions.get(tower, revision) if index.exists() else revision
-    if recorded != revision:
+    """Refuse to mix vectors of different weights; an index that has noted none takes these and notes them."""
+    if not index.exists():
+        return
+    recorded = index.meta().revisions.get(tower)
+    if recorded is None:
+        index.note_revision(tower, revision)
+    elif recorded != revision:
         raise IngestError(
             f"The index '{index.alias}' was made with other weights ({tower} {recorded}, here {revision}):"
             " use the models that it was made with, or run `glimpse index delete` and ingest again."
         )
-
-
-def _revision(source: object) -> str:
-    """Return the pinned revision of a model on a hub, or the fingerprint of a local folder's weights."""
-    from models.folders import fingerprint, local_folder
-
-    return source.revision or fingerprint(local_folder(source))

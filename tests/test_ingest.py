@@ -52,9 +52,9 @@ def caption_encoder(profile):
 
 
 @pytest.fixture
-def index(client: Elasticsearch, index_name: str, profile, image_encoder) -> ImageIndex:
+def index(client: Elasticsearch, index_name: str, profile) -> ImageIndex:
     made = ImageIndex(client, alias=index_name)
-    create_index(made, profile, image_revision=image_encoder.revision)
+    create_index(made, profile)
     return made
 
 

@@ -18,6 +18,7 @@ from model_folders import save_pair
 from picture_files import save_picture
 
 from es_config.index import ImageIndex
+from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.progress import BarProgress, LineProgress, in_words
 from ingest.run_types import IngestSummary
@@ -101,7 +102,7 @@ def test_options_reach_the_run(environ, pictures, tmp_path):
     answer = json.loads(glimpse(environ, pictures, "--json", "--limit", 3, "--exclude", "0.png").stdout)
     assert (answer["files"], answer["indexed"]) == (3, 3)
     assert len(list((tmp_path / "thumbs").rglob("*.webp"))) == 3
-    environ |= {"GLIMPSE_MAX_PIXELS": "100", "GLIMPSE_EXCLUDE": "0.*"}
+    environ |= {"GLIMPSE_MAX_PIXELS": "100", "GLIMPSE_INGEST_EXCLUDE": "0.*"}
     done = glimpse(environ, pictures, "--threads", 1, "--batch-size", 1)
     sentence = "4.png: 0.0192 megapixels are over the limit of 0.0001 (--max-pixels)"
     assert done.stderr == f"Skipped {pictures}/{sentence}\n"
@@ -118,8 +119,16 @@ def test_the_index_records_what_made_its_vectors(environ, pictures, client):
     glimpse(environ, pictures)
     meta = ImageIndex(client, alias=environ["GLIMPSE_INDEX"]).meta()
     assert (meta.profile, meta.dims, meta.caption_dims, meta.similarity) == ("pocket", 16, 16, "cosine")
-    assert set(meta.revisions) == {"image", "text", "caption_text"}
+    assert set(meta.revisions) == {"image", "text"}, "captions are noted with the first caption"
     assert all(revision.startswith("sha256:") for revision in meta.revisions.values())
+
+
+def test_an_index_made_beforehand_learns_its_weights_from_the_first_run(environ, pictures, client):
+    index = ImageIndex(client, alias=environ["GLIMPSE_INDEX"])
+    meta = IndexMeta("pocket", {}, dims=16, caption_dims=16, similarity="cosine")
+    index.create(meta, IndexOptions())
+    glimpse(environ, pictures)
+    assert set(ImageIndex(client, alias=environ["GLIMPSE_INDEX"]).meta().revisions) == {"image", "text"}
 
 
 def test_other_weights_of_the_same_shape_are_refused(environ, pictures, tmp_path):
