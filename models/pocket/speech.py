@@ -1,0 +1,130 @@
+"""Synthetic speech: espeak-ng speaks a sentence and tells when it says which word and which sound."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+RATE = 16_000
+"""samples per second of everything that is spoken here, as Whisper hears it"""
+
+SYNCHRONOUS, UTF8, PHONEME_EVENTS = 2, 1, 1
+SPEED, PITCH = 1, 3
+WORD, PHONEME = 1, 7
+
+
+class _Id(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One phoneme: when it starts, in seconds, its name, and the number of its word (None in a pause)."""
+
+    start: float
+    name: str
+    word: int | None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A spoken sentence: float32 samples at 16 kHz in -1 to 1, and its sounds in order."""
+
+    samples: np.ndarray
+    text: str
+    language: str
+    sounds: tuple[Sound, ...]
+
+
+class Synthesiser:
+    """espeak-ng's library in this process. One for each process: the library keeps its state in globals."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL("libespeak-ng.so.1")
+        except OSError as error:
+            raise ModelError(
+                f"Synthetic speech needs espeak-ng ({error}); on Debian and Ubuntu: apt install espeak-ng"
+            ) from error
+        self._rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, None, PHONEME_EVENTS)
+        self._callback = _Callback(self._receive)
+        self._library.espeak_SetSynthCallback(self._callback)
+        self._pieces: list[np.ndarray] = []
+        self._events: list[tuple[int, int, str]] = []
+
+    def say(self, text: str, *, language: str, voice: str, speed: int = 170, pitch: int = 50) -> Utterance:
+        """Speak `text` with a voice such as `en-us+f3`, at `speed` words a minute, `pitch` from 0 to 99."""
+        import numpy as np
+
+        self._pieces, self._events = [], []
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ModelError(f"espeak-ng has no voice '{voice}'; `espeak-ng --voices` lists what it has.")
+        self._library.espeak_SetParameter(SPEED, speed, 0)
+        self._library.espeak_SetParameter(PITCH, pitch, 0)
+        data = text.encode() + b"\0"
+        self._library.espeak_Synth(data, len(data), 0, 1, 0, UTF8, None, None)
+        samples = resampled(np.concatenate(self._pieces), self._rate)
+        return Utterance(samples, text, language, tuple(self._sounds(text)))
+
+    def _receive(self, samples: object, count: int, events: object) -> int:
+        import numpy as np
+
+        if count > 0:
+            self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        position = 0
+        while events[position].type != 0:
+            event = events[position]
+            if event.type == PHONEME:
+                name = bytes(event.id.string).decode("utf-8", "replace")
+                self._events.append((event.sample, event.text_position, name))
+            position += 1
+        return 0
+
+    def _sounds(self, text: str) -> list[Sound]:
+        starts = word_starts(text)
+        found = []
+        for sample, position, name in self._events:
+            word = sum(start < position for start in starts) - 1
+            found.append(Sound(sample / self._rate, name, None if name.startswith("_") else max(word, 0)))
+        return found
+
+
+def word_starts(text: str) -> list[int]:
+    """Return where each word of `text` begins."""
+    return [i for i, letter in enumerate(text) if letter != " " and (i == 0 or text[i - 1] == " ")]
+
+
+def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Return int16 mono samples as float32 at 16 kHz."""
+    import av
+    import numpy as np
+
+    frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+    frame.sample_rate = rate
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+    frames = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([one.to_ndarray()[0] for one in frames])
