@@ -143,7 +143,7 @@ def query_of(values: Mapping[str, Any], *, k: int, image: bytes | None = None) -
 
 def first_mistake(messages: Mapping[str, Any]) -> str:
     """Return one sentence for marshmallow's messages, such as `k: Not a valid integer.`"""
-    name, reasons = next(iter(messages.items()))
+    name, reasons = min(messages.items(), key=lambda item: str(item[0]))
     if isinstance(reasons, dict):  # webargs nests them below the location
         return first_mistake(reasons)
     if reasons == ["Unknown field."]:
