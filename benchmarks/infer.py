@@ -33,8 +33,9 @@ def main() -> bool:
 
     folder = os.environ.get("GLIMPSE_MODEL_DIR")
     profile = get_profile("pocket", model_dir=Path(folder) if folder else None)
-    with node() as (client, url), tempfile.TemporaryDirectory() as scratch:
+    with node() as (client, _), tempfile.TemporaryDirectory() as scratch:
         figures = _memory(client, Path(scratch))
+    with node() as (client, url), tempfile.TemporaryDirectory() as scratch:
         definition = _deploy(client, profile, Path(scratch))
         figures += _cost(client, profile, definition)
         figures += _load(url, profile)
