@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,13 @@ class ModelSource:
     revision: str | None = None
 
 
-def local_folder(source: ModelSource) -> Path:
-    """Return the folder that holds the model, downloading it on first use.
+def local_folder(
+    source: ModelSource, *, files: Sequence[str] = DOWNLOADED, option: str = "--model-dir"
+) -> Path:
+    """Return the folder that holds the model, downloading `files` (patterns) on first use.
 
-    Honours `HF_HOME` and `HF_HUB_OFFLINE`. Raises `ModelError` when it is neither here nor to be had.
+    Honours `HF_HOME` and `HF_HUB_OFFLINE`. Raises `ModelError`, which names `option` as the way out, when it
+    is neither here nor to be had.
     """
     if Path(source.name).is_absolute():
         return _existing(Path(source.name))
@@ -35,7 +39,7 @@ def local_folder(source: ModelSource) -> Path:
             snapshot_download(
                 source.name,
                 revision=source.revision,
-                allow_patterns=DOWNLOADED,
+                allow_patterns=list(files),
                 ignore_patterns=NOT_DOWNLOADED,
             )
         )
@@ -43,7 +47,7 @@ def local_folder(source: ModelSource) -> Path:
     except Exception as error:
         raise ModelError(
             f"The model {source.name} is not on this machine and cannot be downloaded from Hugging Face"
-            f" ({type(error).__name__}); connect once, or copy it and name its folder with --model-dir."
+            f" ({type(error).__name__}); connect once, or copy it and name its folder with {option}."
         ) from error
 
 

@@ -32,6 +32,10 @@ class Profile:
     """`infer`: the text model can be deployed in Elasticsearch; `local`: it runs in this process"""
     caption_text_model: ModelSource
     caption_dims: int
+    caption_model: ModelSource
+    """writes captions"""
+    voice_model: str
+    """what `models.whisper.load_transcriber` takes: a size or a folder"""
     languages: str
 
     @property
@@ -61,6 +65,7 @@ def es_model_id(hub_name: str) -> str:
 MINILM = ModelSource(
     "sentence-transformers/paraphrase-MiniLM-L6-v2", "c9a2bfebc254878aee8c3aca9e6844d5bbb102d1"
 )
+BLIP = ModelSource("Salesforce/blip-image-captioning-base", "82a37760796d32b1411fe092ab5d4e227313294b")
 POCKET_TEXT = ModelSource(str(POCKET_WEIGHTS / "text"))
 
 PROFILES: dict[str, Profile] = {
@@ -78,6 +83,8 @@ PROFILES: dict[str, Profile] = {
             text_lanes=("infer", "local"),
             caption_text_model=POCKET_TEXT,
             caption_dims=128,
+            caption_model=ModelSource(str(POCKET_WEIGHTS / "caption")),
+            voice_model=str(POCKET_WEIGHTS / "voice"),
             languages="en, fr, de, es",
         ),
         Profile(
@@ -97,6 +104,8 @@ PROFILES: dict[str, Profile] = {
             text_lanes=("infer", "local"),
             caption_text_model=MINILM,
             caption_dims=384,
+            caption_model=BLIP,
+            voice_model="small",
             languages="50 and more",
         ),
         Profile(
@@ -115,6 +124,8 @@ PROFILES: dict[str, Profile] = {
             text_lanes=("local",),
             caption_text_model=MINILM,
             caption_dims=384,
+            caption_model=BLIP,
+            voice_model="small",
             languages="100 and more",
         ),
     )
@@ -126,6 +137,7 @@ def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
 
     The folder holds `image/` and `text/`, or is itself one model with both towers. The dims are then read
     from the folder, and captions are embedded by the folder's text tower, so that nothing is downloaded.
+    Where it also holds `caption/` or `voice/`, captions are written and recordings heard by those.
     Raises `ModelError` when there is no such row (naming those there are) or when the folder cannot be used.
     """
     if name not in PROFILES:
@@ -151,4 +163,15 @@ def _from_folder(profile: Profile, folder: Path) -> Profile:
         caption_text_model=text_source,
         dims=dims,
         caption_dims=dims,
+        **_own_parts(folder),
     )
+
+
+def _own_parts(folder: Path) -> dict[str, ModelSource | str]:
+    caption, voice = folder / "caption", folder / "voice"
+    parts: dict[str, ModelSource | str] = {}
+    if caption.is_dir():
+        parts["caption_model"] = ModelSource(str(caption.resolve()))
+    if voice.is_dir():
+        parts["voice_model"] = str(voice.resolve())
+    return parts

@@ -1,0 +1,155 @@
+"""Captions: every picture gets a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.errors import ModelError
+from models.folders import ModelSource, fingerprint, local_folder, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+BATCH_SIZE = 16
+LONGEST = 40
+"""tokens that a caption may have"""
+LARGE = 50_000_000
+"""parameters from which computing in bf16 is worth trying"""
+DOWNLOADED = ("*.json", "*.txt", "pytorch_model.bin")
+"""BLIP's repository holds its PyTorch weights in this one file."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence about a picture, or why there is none: one of `text` and `error` is None."""
+
+    text: str | None
+    error: str | None = None
+
+
+class Captioner:
+    """A BLIP model; `revision` is the fingerprint of its weights."""
+
+    def __init__(self, *, model: torch.nn.Module, processor: object, revision: str) -> None:
+        self._model = model
+        self._processor = processor
+        self.revision = revision
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: `float32` or `bfloat16`."""
+        return str(self._model.dtype).removeprefix("torch.")
+
+    def caption_images(self, images: Sequence[Image], *, batch_size: int = BATCH_SIZE) -> list[Caption]:
+        """Return a caption for each RGB picture, always the same for the same picture.
+
+        A picture that fails has an `error` and does not touch the others; nothing is raised for it.
+        """
+        captions: list[Caption] = []
+        for start in range(0, len(images), batch_size):
+            captions += self._caption_batch(images[start : start + batch_size])
+        return captions
+
+    def _caption_batch(self, images: Sequence[Image]) -> list[Caption]:
+        ready = [self._prepared(image) for image in images]
+        pixels = [one for one in ready if not isinstance(one, Caption)]
+        written = iter(self._written(pixels))
+        return [one if isinstance(one, Caption) else next(written) for one in ready]
+
+    def _prepared(self, image: Image) -> np.ndarray | Caption:
+        from transformers.image_utils import ChannelDimension
+
+        try:
+            # Without the explicit format a picture one pixel high is taken for one with three channels.
+            return self._processor.image_processor(
+                image, return_tensors="np", input_data_format=ChannelDimension.LAST
+            )["pixel_values"][0]
+        except Exception as error:  # whatever is wrong with one picture is said of that one
+            return _failed(error)
+
+    def _written(self, pixels: list[np.ndarray]) -> list[Caption]:
+        """Caption preprocessed pictures together; when that fails, one by one."""
+        if not pixels:
+            return []
+        try:
+            return self._generated(pixels)
+        except Exception as error:  # out of memory, or one picture of the batch
+            if len(pixels) == 1:
+                return [_failed(error)]
+            return [caption for one in pixels for caption in self._written([one])]
+
+    def _generated(self, pixels: list[np.ndarray]) -> list[Caption]:
+        import numpy as np
+        import torch
+
+        values = torch.from_numpy(np.stack(pixels)).to(self._model.device, self._model.dtype)
+        with torch.inference_mode():
+            tokens = self._model.generate(values, max_new_tokens=LONGEST, do_sample=False, num_beams=1)
+        texts = self._processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [
+            Caption(text.strip()) if text.strip() else Caption(None, "the model found no words for it")
+            for text in texts
+        ]
+
+
+def load_captioner(source: ModelSource) -> Captioner:
+    """Load a BLIP captioner from the hub or a folder. Raises `ModelError` when it is absent or unusable."""
+    import torch
+    from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+    folder = local_folder(source, files=DOWNLOADED)
+    kind = read_config(folder).get("model_type")
+    if kind != "blip":
+        raise ModelError(
+            f"{folder} holds a '{kind}' model, which cannot write captions; it needs a BLIP model."
+        )
+    try:
+        model = BlipForConditionalGeneration.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        )
+        processor = BlipProcessor(
+            BlipImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        )
+    except Exception as error:  # transformers, safetensors and torch each raise their own
+        raise _unusable(folder, error) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    is_large = sum(one.numel() for one in model.parameters()) >= LARGE
+    dtype = torch.bfloat16 if is_large and (device == "cuda" or bf16_gains()) else torch.float32
+    return Captioner(model=model.eval().to(device, dtype), processor=processor, revision=fingerprint(folder))
+
+
+def bf16_gains(*, at_least: float = 1.3) -> bool:
+    """Try on this processor whether a layer's product in bf16 is `at_least` times as fast as in float32."""
+    import time
+
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        layer, states = torch.nn.Linear(768, 3072).to(dtype), torch.ones(256, 768, dtype=dtype)
+        best = float("inf")
+        with torch.inference_mode():
+            for _ in range(6):
+                begun = time.perf_counter()
+                layer(states)
+                best = min(best, time.perf_counter() - begun)
+        return best
+
+    return seconds(torch.float32) >= at_least * seconds(torch.bfloat16)
+
+
+def _failed(error: Exception) -> Caption:
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return Caption(None, f"the captioner failed on it ({first_line})")
+
+
+def _unusable(folder: Path, error: Exception) -> ModelError:
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelError(
+        f"The captioner in {folder} cannot be loaded ({first_line}); copy or download it again."
+    )
