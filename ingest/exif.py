@@ -53,12 +53,6 @@ def camera_data(exif: Exif) -> CameraData:
     )
 
 
-def orientation(exif: Exif) -> int:
-    """Return 1 to 8; 1, upright, for anything else."""
-    value = _or_none(lambda tags: int(tags.get(ORIENTATION, 1)), exif)
-    return value if value in range(1, 9) else 1
-
-
 def _or_none(read, exif: Exif):
     try:
         return read(exif)

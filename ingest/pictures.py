@@ -10,21 +10,19 @@ import stat
 import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
-from ingest.exif import CameraData, camera_data, orientation
-from ingest.pixels import LONG_EDGE, SHORT_EDGE, shrink, to_rgb, upright
+from ingest.exif import CameraData, camera_data
 from ingest.walk import why
+from models.pixels import FORMATS, draft, orientation, register_formats, shrink, to_rgb, upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "HEIF", "AVIF")
 MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
     re.DOTALL,
@@ -95,7 +93,7 @@ def decode(
     with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
         try:
             size = image.size
-            _draft(image)
+            draft(image)
             image.load()
             tags = image.getexif()
             turn = orientation(tags)
@@ -171,22 +169,5 @@ def _too_large(pixels: int, max_pixels: int) -> UnreadableImageError:
     )
 
 
-def _draft(image: Image) -> None:
-    """Let the JPEG decoder skip detail that nobody will see; other formats ignore it."""
-    factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
-    if factor > 1 and image.mode in ("RGB", "L"):
-        image.draft(image.mode, (image.width // factor, image.height // factor))
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-
-
-@cache
-def register_formats() -> None:
-    """Teach Pillow every format once; threads that decode come later."""
-    import pillow_heif
-    from PIL import Image
-
-    pillow_heif.register_heif_opener()
-    Image.init()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
 from ingest.pictures import FileContent, ImageFile, decode, read_content
-from ingest.pixels import thumbnail
 from ingest.stages import ordered_map
+from ingest.thumbnail import thumbnail
 from ingest.walk import Candidate, Failure
 from storage.store import thumbnail_key
 

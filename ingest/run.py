@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from es_config.errors import EngineError
 from ingest.embed import embed_pictures
 from ingest.errors import IngestError
-from ingest.pictures import pixel_limit, register_formats
+from ingest.pictures import pixel_limit
 from ingest.reader import BadFile, Item, LostThumbnail, NewPath, Prepared, Reader, Unchanged
 from ingest.run_types import IngestOptions, IngestSummary, NoProgress, Progress
 from ingest.stages import ahead
 from ingest.tally import Tally
 from ingest.walk import Candidate, Failure, count, walk
 from ingest.writer import Embedded, ToWrite, Writer
+from models.pixels import register_formats
 from storage.errors import StorageError
 
 if TYPE_CHECKING:

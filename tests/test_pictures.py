@@ -20,8 +20,9 @@ from PIL.TiffImagePlugin import IFDRational
 
 from ingest.errors import UnreadableImageError
 from ingest.exif import camera_data
-from ingest.pictures import FileContent, decode, pixel_limit, read_image, register_formats
-from ingest.pixels import thumbnail
+from ingest.pictures import FileContent, decode, pixel_limit, read_image
+from ingest.thumbnail import thumbnail
+from models.pixels import register_formats
 
 FORMATS = ["jpg", "png", "webp", "gif", "bmp", "tif", "heic", "avif"]
 OPTIONS = {
