@@ -66,7 +66,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "GLIMPSE
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.version_option(package_name="glimpse")
 def main() -> None:
-    """Search a folder of pictures by typing, by speaking and by showing a picture.
+    """Search a folder of pictures by typing and by showing a picture.
 
     \b
     Example:

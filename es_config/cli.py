@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from es_config.local_node import LocalNode
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
@@ -115,17 +116,17 @@ def doctor(alias: str, as_json: bool) -> None:
 
 @click.group()
 def index() -> None:
-    """Create, show or delete the index."""
+    """Create, show or delete the index.
+
+    \b
+    Example:
+      glimpse index status
+    """
 
 
 @index.command("create")
 @_option("--profile", str, "Whose vectors.", default="pocket", envvar="GLIMPSE_PROFILE")
-@_option(
-    "--model-dir",
-    click.Path(path_type=Path, file_okay=False),
-    "Take the profile's models from here.",
-    envvar="GLIMPSE_MODEL_DIR",
-)
+@_option("--model-dir", FOLDER, "Take the profile's models from here.", envvar="GLIMPSE_MODEL_DIR")
 @_option("--index-type", click.Choice(INDEX_TYPES), "How vectors are kept.", default="int8_hnsw")
 @_option("--similarity", click.Choice(SIMILARITIES), "Instead of the profile's.")
 @_option("--m", click.IntRange(2, 512), "Neighbours that a node of the graph keeps.", default=16)

@@ -90,8 +90,11 @@ class ImageIndex:
         with engine_errors():
             self._client.indices.delete(index=name)
 
-    def check_profile(self, profile_name: str, dims: int) -> None:
-        """Raise EngineError unless the index holds vectors of this profile and of this many dims."""
+    def check_profile(self, profile_name: str, dims: int, *, text_revision: str | None = None) -> None:
+        """Raise EngineError unless the index holds vectors of this profile and of this many dims.
+
+        With `text_revision`, the text tower must be the one noted in the index, if one is.
+        """
         meta = self.meta()
         if meta.profile != profile_name:
             raise EngineError(
@@ -103,6 +106,12 @@ class ImageIndex:
                 f"The index '{self.alias}' holds vectors of {meta.dims} dims, and profile '{profile_name}' "
                 f"makes {dims} now: use the models that it was made with, or run `glimpse index delete` "
                 "and ingest the pictures again."
+            )
+        noted = meta.revisions.get("text")
+        if text_revision and noted and noted != text_revision:
+            raise EngineError(
+                f"The index '{self.alias}' was made with other weights of profile '{profile_name}' "
+                f"(text {noted}, here {text_revision}): use the models that it was made with (--model-dir)."
             )
 
     def note_revision(self, tower: str, revision: str) -> None:

@@ -24,9 +24,8 @@ POSITIVE = click.IntRange(min=1)
 
 
 def option(name: str, text: str, **settings: Any) -> Callable:
-    """Return a click option that is also the environment variable `GLIMPSE_<NAME>`."""
-    envvar = "GLIMPSE_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, help=text, envvar=envvar, show_default="default" in settings, **settings)
+    """Return a click option; what several commands share has a short environment variable."""
+    return click.option(name, help=text, show_default="default" in settings, **settings)
 
 
 def together(*options: Callable) -> Callable:
@@ -35,9 +34,9 @@ def together(*options: Callable) -> Callable:
 
 
 PROFILE = together(
-    option("--profile", "Whose text model.", default="pocket"),
-    option("--model-dir", "Take the profile's models from this folder.", type=FOLDER),
-    option("--es-model-id", "Id in Elasticsearch; without it the profile's."),
+    option("--profile", "Whose text model.", default="pocket", envvar="GLIMPSE_PROFILE"),
+    option("--model-dir", "Take the profile's models from here.", type=FOLDER, envvar="GLIMPSE_MODEL_DIR"),
+    option("--es-model-id", "Id in Elasticsearch; without it the profile's.", envvar="GLIMPSE_ES_MODEL_ID"),
 )
 DEPLOYMENT = together(
     option("--number-of-allocations", "Texts computed at the same time.", default=1, type=POSITIVE),

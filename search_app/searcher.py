@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,11 @@ class Searcher:
 
     def check_profile(self) -> None:
         """Raise `EngineError` when there is no index, or one of another profile than this searcher's."""
-        self.index.check_profile(self.profile.name, self.profile.dims)
+        self.index.check_profile(self.profile.name, self.profile.dims, text_revision=self._text_revision)
+
+    @cached_property
+    def _text_revision(self) -> str:
+        return self.profile.text_revision()
 
     def _subject(self, query: Query) -> tuple[dict[str, Any], str | None]:
         """Return what is looked for, as `knn_body` takes it, and the lane that embedded a text."""
