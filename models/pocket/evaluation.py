@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.pocket.draw import draw
-from models.pocket.grammar import caption
+from models.pocket.grammar import caption, say
 from models.pocket.lexicon import LANGUAGES
+from models.pocket.statements import partial
 from models.pocket.world import Scene, edits, sample
 
 if TYPE_CHECKING:
@@ -83,12 +84,23 @@ def composition(
     return Composition(fact, language, float(better.mean()), len(chosen))
 
 
+def short_queries(
+    scenes: Sequence[Scene], images: np.ndarray, embed_texts: EmbedTexts, language: str, *, n: int = 400
+) -> float:
+    """Return the share, 0 to 1, of `n` short queries in `language` that are true of their first hit."""
+    rng = Random(f"short/{language}")
+    claims = [partial(scenes[at % len(scenes)], rng) for at in range(n)]
+    best = (embed_texts([say(claim, language, rng) for claim in claims]) @ images.T).argmax(axis=1)
+    return float(np.mean([claim.holds(scenes[at]) for claim, at in zip(claims, best, strict=True)]))
+
+
 @dataclass(frozen=True)
 class Report:
-    """All figures on one sample."""
+    """All figures on one sample; `short` is the share of short queries answered truly, by language."""
 
     scenes: int
     split: str
+    short: dict[str, float]
     retrieval: tuple[Retrieval, ...]
     composition: tuple[Composition, ...]
 
@@ -114,7 +126,8 @@ def evaluate(
     composed = tuple(
         composition(scenes, images, embed_texts, fact, language) for fact in FACTS for language in LANGUAGES
     )
-    return Report(n, split, found, composed)
+    short = {language: short_queries(scenes, images, embed_texts, language) for language in LANGUAGES}
+    return Report(n, split, short, found, composed)
 
 
 @dataclass(frozen=True)

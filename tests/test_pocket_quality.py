@@ -1,0 +1,146 @@
+"""The pocket towers in the repository: what they know of scenes they never saw; and seeded training."""
+
+from __future__ import annotations
+
+import json
+import re
+from random import Random
+
+import numpy as np
+import pytest
+
+from models.pocket.draw import write_picture
+from models.pocket.evaluation import evaluate, load_towers, pictures_of, recall_at
+from models.pocket.grammar import caption
+from models.pocket.lexicon import LANGUAGES
+from models.pocket.pool import make_pool, spoil
+from models.pocket.statements import Statement
+from models.pocket.towers import DIMS
+from models.pocket.train import WEIGHTS, Plan, Training
+from models.pocket.world import Group, Scene, sample
+from models.profiles import get_profile
+
+
+@pytest.fixture(scope="module")
+def towers():
+    return load_towers(WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def report(towers):
+    return evaluate(towers.embed_images, towers.embed_texts, n=250, size=128)
+
+
+def test_recall_counts_ties_against_the_model():
+    similarities = np.array([[0.9, 0.1, 0.2], [0.5, 0.5, 0.1], [0.3, 0.2, 0.1]])
+    assert recall_at(similarities, 1) == pytest.approx(1 / 3)
+    assert recall_at(similarities, 2) == pytest.approx(2 / 3)
+
+
+def test_unseen_pictures_are_found_in_every_language(report):
+    assert [row.language for row in report.retrieval] == list(LANGUAGES)
+    assert min(row.text_to_image_r1 for row in report.retrieval) >= 0.96
+    assert min(row.image_to_text_r1 for row in report.retrieval) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("fact", "least"),
+    [("place", 0.99), ("weather", 0.99), ("count", 0.86), ("colours", 0.82), ("relation", 0.75)],
+)
+def test_one_edited_fact_is_noticed(report, fact, least):
+    assert report.accuracy(fact) >= least
+
+
+def test_short_queries_find_pictures_of_which_they_are_true(towers):
+    scenes = sample("demo", 200)
+    images = towers.embed_images(pictures_of(scenes, 96))
+    claims = {
+        "boats in the rain": lambda scene: scene.weather == "rain" and "boat" in _kinds(scene),
+        "un chat noir": lambda scene: any((g.kind, g.colour) == ("cat", "black") for g in scene.groups),
+        "rote Autos": lambda scene: any((g.kind, g.colour) == ("car", "red") for g in scene.groups),
+        "el desierto de noche": lambda scene: (scene.place, scene.weather) == ("desert", "night"),
+    }
+    for (text, is_true), best in zip(
+        claims.items(), towers.embed_texts(list(claims)) @ images.T, strict=True
+    ):
+        assert is_true(scenes[int(best.argmax())]), text
+
+
+def _kinds(scene: Scene) -> set[str]:
+    return {group.kind for group in scene.groups}
+
+
+def test_case_and_accents_do_not_matter(towers):
+    one, other = towers.embed_texts(["ein grüner Vogel über dem Meer", "EIN GRUNER VOGEL UBER DEM MEER"])
+    assert one @ other == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("text", ["Straße, façade ¿qué? œuvre!", "zzyzx-99 (k@w)", "un été à l'île d'Yeu"])
+def test_no_latin_text_is_unknown_to_the_tokenizer(towers, text):
+    tokenizer = towers.text_model.tokenizer
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def test_a_very_long_text_is_cut_and_not_refused(towers):
+    assert towers.embed_texts(["a red boat " * 900]).shape == (1, DIMS)
+
+
+def test_vectors_have_the_dims_of_the_profile(towers, tmp_path):
+    path = write_picture(Scene("sea", "rain", (Group("cat", "red", 1),), None), tmp_path / "cat.png", 64)
+    with path.open("rb") as file:
+        from PIL import Image
+
+        vectors = towers.embed_images([Image.open(file).convert("RGB")])
+    assert vectors.shape == (1, get_profile("pocket").dims) == (1, DIMS)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_saved_folders_are_small_and_hold_what_other_programs_read():
+    files = [path for path in WEIGHTS.glob("*/**/*") if path.parts[len(WEIGHTS.parts)] in ("image", "text")]
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 8_000_000
+    settings = json.loads((WEIGHTS / "text" / "tokenizer_config.json").read_text())
+    assert settings["model_max_length"] == 64
+    assert settings["tokenizer_class"].startswith("DistilBertTokenizer")
+    assert (WEIGHTS / "text" / "vocab.txt").read_text().startswith("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
+
+
+def test_the_model_card_states_measured_figures_and_the_licence():
+    card = (WEIGHTS.parent / "MODEL_CARD.md").read_text()
+    assert re.findall(r"^\| (en|fr|de|es) \| \d\.\d{3} \|", card, re.MULTILINE) == list(LANGUAGES)
+    assert "Apache-2.0" in card
+    assert "do not understand photographs" in card
+
+
+def test_training_is_seeded_and_saves_loadable_towers(tmp_path):
+    plan = Plan(steps=3, pairs=24, batch=12, threads=1)
+    pool = make_pool(plan.pairs)
+    losses = []
+    for name in ("one", "other"):
+        training = Training(plan, pool=pool, folder=tmp_path / name)
+        losses.append([float(loss.sum()) for step in range(3) for loss in training.step(step).values()])
+        training.save()
+    assert losses[0] == losses[1]
+    texts = [caption(scene, "en", Random(0)) for scene in sample("demo", 2)]
+    one, other = (load_towers(tmp_path / name).embed_texts(texts) for name in ("one", "other"))
+    assert one.tolist() == other.tolist()
+
+
+def test_the_pool_never_shows_a_test_description():
+    pool = make_pool(64, start=500)
+    assert all(scene.split == "train" for pair in pool.scenes for scene in pair)
+    assert all(one.key != other.key for one, other in pool.scenes)
+    assert pool.pixels.shape == (64, 2, 96, 96, 3)
+
+
+def test_hurried_typing_is_rare_and_leaves_most_of_the_text():
+    rng = Random(0)
+    spoiled = [spoil("ein weißer Vogel über einem grünen Haus", rng) for _ in range(1000)]
+    changed = [text for text in spoiled if text != "ein weißer Vogel über einem grünen Haus"]
+    assert 40 < len(changed) < 120
+    assert "ein weisser Vogel ueber einem gruenen Haus" in changed
+
+
+def test_nothing_claimed_is_true_of_everything():
+    assert all(Statement().holds(scene) for scene in sample("demo", 5))
