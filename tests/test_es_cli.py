@@ -95,7 +95,8 @@ def test_the_life_of_an_index(glimpse, node, index_name):
 
 
 def test_the_options_are_environment_variables_too(glimpse, index_name):
-    environ = {"GLIMPSE_INDEX": index_name, "GLIMPSE_INDEX_TYPE": "hnsw", "GLIMPSE_SIMILARITY": "l2_norm"}
+    environ = {"GLIMPSE_INDEX": index_name, "GLIMPSE_INDEX_CREATE_INDEX_TYPE": "hnsw"}
+    environ["GLIMPSE_INDEX_CREATE_SIMILARITY"] = "l2_norm"
     assert glimpse("index", "create", **environ).returncode == 0
     shown = json.loads(glimpse("index", "status", "--json", **environ).stdout)
     assert (shown["index_options"]["type"], shown["similarity"]) == ("hnsw", "l2_norm")

@@ -1,0 +1,58 @@
+"""The README's tour is typed as it stands, on the demo's pictures."""
+
+import os
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOUR = re.search(r"<!-- tour.*?-->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+LINES = TOUR.strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def shell(node, tmp_path_factory):
+    """Run lines of shell as a person would: the environment's commands, a home and an index of its own."""
+    home = tmp_path_factory.mktemp("readme")
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE")},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ELASTICSEARCH_URL": node.url,
+        "GLIMPSE_HOME": str(home),
+        "GLIMPSE_INDEX": f"test-{uuid.uuid4()}",
+        "COLUMNS": "120",
+    }
+
+    def run(line: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["bash", "-c", line],
+            env=environ,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    made = run("glimpse demo --no-serve")
+    assert made.returncode == 0, made.stderr
+    yield run
+    run("glimpse index delete --yes")
+    run("glimpse model delete --force")
+
+
+def test_every_line_of_the_tour_works_and_answers(shell):
+    assert len(LINES) >= 8
+    for line in LINES:
+        done = shell(line)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stdout.strip(), line
+
+
+def test_the_first_hit_of_a_red_boat_shows_a_red_boat(shell):
+    done = shell("glimpse search 'a red boat' --json --k 1")
+    assert "red boat" in done.stdout
