@@ -28,7 +28,13 @@ def towers():
 
 @pytest.fixture(scope="module")
 def report(towers):
-    return evaluate(towers.embed_images, towers.embed_texts, n=250, size=128)
+    return evaluate(towers.embed_images, towers.embed_texts, n=120, size=96)
+
+
+@pytest.fixture(scope="module")
+def gallery(towers):
+    scenes = sample("demo", 200)
+    return scenes, towers.embed_images(pictures_of(scenes, 96))
 
 
 def test_recall_counts_ties_against_the_model():
@@ -45,29 +51,25 @@ def test_unseen_pictures_are_found_in_every_language(report):
 
 @pytest.mark.parametrize(
     ("fact", "least"),
-    [("place", 0.99), ("weather", 0.99), ("count", 0.86), ("colours", 0.82), ("relation", 0.75)],
+    [("place", 0.99), ("weather", 0.99), ("count", 0.88), ("colours", 0.85), ("relation", 0.75)],
 )
 def test_one_edited_fact_is_noticed(report, fact, least):
     assert report.accuracy(fact) >= least
 
 
-def test_short_queries_find_pictures_of_which_they_are_true(towers):
-    scenes = sample("demo", 200)
-    images = towers.embed_images(pictures_of(scenes, 96))
-    claims = {
-        "boats in the rain": lambda scene: scene.weather == "rain" and "boat" in _kinds(scene),
-        "un chat noir": lambda scene: any((g.kind, g.colour) == ("cat", "black") for g in scene.groups),
-        "rote Autos": lambda scene: any((g.kind, g.colour) == ("car", "red") for g in scene.groups),
-        "el desierto de noche": lambda scene: (scene.place, scene.weather) == ("desert", "night"),
-    }
-    for (text, is_true), best in zip(
-        claims.items(), towers.embed_texts(list(claims)) @ images.T, strict=True
-    ):
-        assert is_true(scenes[int(best.argmax())]), text
+def test_most_short_queries_find_a_picture_of_which_they_are_true(report):
+    assert set(report.short) == set(LANGUAGES)
+    assert min(report.short.values()) >= 0.88
 
 
-def _kinds(scene: Scene) -> set[str]:
-    return {group.kind for group in scene.groups}
+@pytest.mark.parametrize(
+    "text", ["boats in the rain", "des bateaux sous la pluie", "Boote im Regen", "barcos, lluvia"]
+)
+def test_boats_in_the_rain_are_found_however_asked(towers, gallery, text):
+    scenes, images = gallery
+    best = scenes[int((towers.embed_texts([text]) @ images.T).argmax())]
+    assert best.weather == "rain"
+    assert "boat" in {group.kind for group in best.groups}
 
 
 def test_case_and_accents_do_not_matter(towers):

@@ -50,8 +50,9 @@ True caption against the same caption with one fact edited (chance 0.5):
 ## Training
 
 `python -m models.pocket.train`, seed {plan.seed}: {plan.steps} steps of {plan.batch} scenes, each with a
-sibling, from a pool of {plan.pairs} pairs. It took {wall:.0f} minutes of wall time and {cpu:.0f}
-CPU minutes with {plan.threads} threads, drawing included, on a machine that did other work at the same time.
+sibling that differs in one fact, from a pool of {plan.pairs} pairs. It took {wall:.0f} minutes of wall
+time and {cpu:.0f} CPU minutes with {plan.threads} threads, drawing included, on a machine that did other work
+at the same time.
 Machine: {machine}.
 
 Losses: contrastive with full and with partial captions (captions that are also true of another picture in
@@ -65,6 +66,9 @@ read from both embeddings by the same linear classifiers. The helper heads are n
 - Places: {places}. Weather: {weathers}.
 
 ## What it does not know
+
+Who has which colour is less certain in short queries than in full captions: "a blue bird" may first find an
+orange bird beside a blue house.
 
 Photographs; other things, colours or numbers; negation; sizes; more than two groups; anything about people.
 A query outside this world still gets its nearest pictures, and their similarity means little.
