@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 THREE_THINGS = (
-    'type    "two white birds above a house" or "ein rotes Auto in der Nacht"',
+    'type    "red boats at night", or "zwei gelbe Vögel im Wald"',
     "show    drop any picture of {folder} on the page",
     "follow  open a picture and choose «more like this»",
 )
@@ -40,8 +40,9 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
     _announce(f"Drawing {pictures} pictures in {folder} …")
     new = draw_gallery(folder, pictures)
     _announce(f"{new} drawn, {pictures - new} were there.")
-    _run(ctx, "ingest", str(folder))
+    # Before ingest, which first uses torch in a thread: torch's profiler wants its first use in the main one.
     _deploy_text_model(ctx, home)
+    _run(ctx, "ingest", str(folder))
     if serve:
         _announce("Three things to try:")
         for line in THREE_THINGS:

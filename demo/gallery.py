@@ -25,6 +25,14 @@ def file_name(scene: Scene, number: int) -> str:
     return f"{scene.place}/IMG_{number:04d}.jpg"
 
 
+def gallery_scenes(count: int) -> list[Scene]:
+    """Return the gallery's first `count` scenes; of five, three show one group, as most queries name one."""
+    found = sample("demo", 4 * count)
+    one = iter([scene for scene in found if len(scene.groups) == 1])
+    two = iter([scene for scene in found if len(scene.groups) == 2])
+    return [next(one if position % 5 in (0, 2, 4) else two) for position in range(count)]
+
+
 def draw_gallery(folder: Path, count: int, *, drawn: Callable[[], None] = lambda: None) -> int:
     """Draw the first `count` pictures of the demo into `folder`; return how many were not there yet.
 
@@ -32,7 +40,7 @@ def draw_gallery(folder: Path, count: int, *, drawn: Callable[[], None] = lambda
     """
     missing = [
         (scene, folder / file_name(scene, number))
-        for number, scene in enumerate(sample("demo", count))
+        for number, scene in enumerate(gallery_scenes(count))
         if not (folder / file_name(scene, number)).exists()
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

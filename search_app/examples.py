@@ -4,12 +4,12 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "pocket": (
-        ("en", "a red boat on the sea"),
-        ("fr", "deux chats noirs dans un pré"),
-        ("de", "ein gelber Ballon in der Nacht"),
-        ("es", "una casa azul en el desierto"),
-        ("en", "a white umbrella in the rain"),
-        ("fr", "une voiture rouge en ville"),
+        ("en", "a white cat in the rain"),
+        ("fr", "trois papillons verts la nuit"),
+        ("de", "zwei gelbe Vögel im Wald"),
+        ("es", "un caballo rojo en la ciudad"),
+        ("en", "orange cats to the left of white trees"),
+        ("de", "ein gelber Ballon im Regen"),
     ),
 }
 """(language, text) by profile"""

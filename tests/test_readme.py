@@ -1,5 +1,6 @@
 """The README's tour is typed as it stands, on the demo's pictures."""
 
+import json
 import os
 import re
 import subprocess
@@ -53,6 +54,20 @@ def test_every_line_of_the_tour_works_and_answers(shell):
         assert done.stdout.strip(), line
 
 
-def test_the_first_hit_of_a_red_boat_shows_a_red_boat(shell):
-    done = shell("glimpse search 'a red boat' --json --k 1")
-    assert "red boat" in done.stdout
+@pytest.mark.parametrize(
+    ("query", "caption"),
+    [
+        ("red boats at night", "three red boats"),
+        ("a white cat in the rain", "white cat"),
+        ("trois papillons verts la nuit", "three green butterflies"),
+        ("zwei gelbe Vögel im Wald", "two yellow birds"),
+        ("un caballo rojo en la ciudad", "red horse"),
+        ("orange cats to the left of white trees", "orange cats"),
+        ("ein gelber Ballon im Regen", "yellow balloon"),
+    ],
+)
+def test_the_examples_of_the_readme_and_the_start_page_find_what_they_say(shell, query, caption):
+    done = shell(f"glimpse search '{query}' --json --k 1")
+    assert caption in json.loads(done.stdout)["hits"][0]["caption"].replace("2 ", "two ").replace(
+        "3 ", "three "
+    )
