@@ -1,0 +1,215 @@
+"""What is heard: sentences by voices that the pocket's model never heard, and nothing where nobody speaks."""
+
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import recordings
+import voice_folders
+
+from models.errors import ModelError
+from models.pocket.speech_noise import KINDS, not_speech, with_noise
+from models.pocket.speech_sentences import TEST_VARIANTS, TRAIN_VARIANTS, line
+from models.pocket.speech_tokens import build_tokenizer, vocabulary
+from models.pocket.word_errors import word_errors
+from models.profiles import get_profile
+from models.recordings import RecordingError
+from models.transcription import Gates, windows_of
+from models.whisper import SIZES, load_transcriber
+
+
+@pytest.fixture(scope="module")
+def transcriber():
+    return load_transcriber(get_profile("pocket").voice_model)
+
+
+def wer(transcriber, samples_and_lines):
+    """Return wrong words over all words."""
+    counted = [
+        word_errors(transcriber.transcribe_samples(samples).text, spoken.transcript)
+        for samples, spoken in samples_and_lines
+    ]
+    return sum(wrong for wrong, _ in counted) / sum(words for _, words in counted)
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return [line("test", number) for number in range(60)]
+
+
+def test_word_errors_are_counted_by_the_shortest_edit():
+    assert word_errors("two Black cats.", "two black cats") == (0, 3)
+    assert word_errors("two cats at night", "two black cats") == (3, 3)
+    assert word_errors("", "two black cats") == (3, 3)
+    assert word_errors("d'un arc-en-ciel", "d'un arc-en-ciel bleu") == (1, 3)
+
+
+def test_voices_of_the_tests_are_strangers_to_the_model():
+    assert not set(TEST_VARIANTS) & set(TRAIN_VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "voice"),
+    [
+        ("two black cats in the desert at night", "en", "en-us+f3"),
+        ("un bateau rouge sur la mer sous la pluie", "fr", "fr+m5"),
+        ("drei gelbe Autos in der Stadt bei Sonnenuntergang", "de", "de+f3"),
+        ("dos caballos blancos en el bosque", "es", "es+m5"),
+    ],
+)
+def test_a_spoken_sentence_is_written_down_and_its_language_told(transcriber, text, language, voice):
+    recording = recordings.packed(recordings.spoken(text, language=language, voice=voice))
+    transcript = transcriber.transcribe(recording)
+    assert transcript.text == text
+    assert transcript.language == language
+    assert transcript.language_probability > 0.5
+    assert transcript.no_speech_probability < 0.5
+    assert transcript.seconds > 1
+    assert transcript.took_ms > 0
+
+
+def test_few_words_are_wrong_in_sentences_and_voices_never_heard(transcriber, lines):
+    assert wer(transcriber, [(recordings.utter(one).samples, one) for one in lines]) <= 0.06
+
+
+def test_noise_at_twenty_decibels_and_silence_around_cost_little(transcriber, lines):
+    rng, quiet = np.random.default_rng(1), recordings.silence(0.5)
+    heard = []
+    for one in lines:
+        samples = np.concatenate([quiet, recordings.utter(one).samples, quiet])
+        heard.append((with_noise(samples, not_speech("pink", 12, rng), 20), one))
+    assert wer(transcriber, heard) <= 0.12
+
+
+def test_nothing_is_heard_where_nobody_speaks(transcriber):
+    rng = np.random.default_rng(5)
+    for number in range(60):
+        kind = KINDS[number % len(KINDS)]
+        transcript = transcriber.transcribe_samples(not_speech(kind, rng.uniform(0.5, 8), rng))
+        assert (transcript.text, transcript.language) == ("", None), kind
+        assert transcript.language_probability == 0
+
+
+@pytest.mark.parametrize("container", sorted(recordings.CODECS))
+def test_the_container_does_not_change_what_is_heard(transcriber, container):
+    samples = recordings.spoken("two black cats in the desert at night")
+    assert (
+        transcriber.transcribe(recordings.packed(samples, container)).text
+        == "two black cats in the desert at night"
+    )
+
+
+def test_sentences_after_one_another_are_all_heard(transcriber):
+    first = recordings.spoken("three red boats on the sea")
+    second = recordings.spoken("a white horse in the forest")
+    for pause in (0.3, 1.5, 9.0):
+        samples = np.concatenate([first, recordings.silence(pause), second])
+        heard = transcriber.transcribe_samples(samples).text
+        wrong, _words = word_errors(heard, "three red boats on the sea a white horse in the forest")
+        assert wrong <= 1, (pause, heard)
+
+
+def test_the_same_recording_gives_the_same_text_in_ten_threads(transcriber):
+    recording = recordings.packed(recordings.spoken("a pink house in the mountains in the rain"), "webm")
+    alone = transcriber.transcribe(recording).text
+    with ThreadPoolExecutor(10) as pool:
+        heard = [one.text for one in pool.map(transcriber.transcribe, [recording] * 10)]
+    assert heard == [alone] * 10
+
+
+def test_nothing_is_kept_on_disk(transcriber, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    transcriber.transcribe(recordings.packed(recordings.spoken("a red boat"), "webm"))
+    with pytest.raises(RecordingError):
+        transcriber.transcribe(b"no recording at all")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def segment(log_probability, no_speech, compression=1.0):
+    return SimpleNamespace(
+        avg_logprob=log_probability, no_speech_prob=no_speech, compression_ratio=compression
+    )
+
+
+def test_gates_drop_what_whisper_itself_does_not_believe():
+    gates = Gates(no_speech=0.6, log_probability=-1.0, sure_log_probability=-0.4, compression=2.4)
+    assert gates.passes(segment(-0.2, 0.1))
+    assert gates.passes(segment(-0.3, 0.9))
+    assert not gates.passes(segment(-0.5, 0.9))
+    assert not gates.passes(segment(-1.1, 0.0))
+    assert not gates.passes(segment(-0.2, 0.1, compression=3.0))
+
+
+def test_speech_is_joined_into_windows_that_the_model_can_hear():
+    spoken = [(0.5, 4.0), (5.0, 9.0), (9.5, 16.0), (20.0, 21.0)]
+    assert windows_of(spoken, longest=10) == [(0.5, 9.0), (9.5, 16.0), (20.0, 21.0)]
+    assert windows_of(spoken, longest=30) == [(0.5, 21.0)]
+    assert windows_of([], longest=10) == []
+
+
+def test_the_tokenizer_spells_every_text_and_bans_no_word():
+    tokenizer = build_tokenizer(["two", "cerfs-volants", "d'un", "forêt"])
+    for text in (" two cerfs-volants", " d'un forêt", " Straße - 東京"):
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    assert tokenizer.encode(" cerfs-volants d'un").tokens == ["Ġcerfs-volants", "Ġd'un"]
+    assert [len(tokenizer.encode(text).ids) for text in (" -", " '")] == [1, 1]
+    assert vocabulary(tokenizer)[tokenizer.token_to_id("<|endoftext|>") - 1] == ""
+
+
+@pytest.mark.parametrize("window", [10, 30])
+def test_models_of_any_window_are_loaded_and_run(tmp_path, window):
+    transcriber = load_transcriber(str(voice_folders.save_whisper(tmp_path / "voice", window=window)))
+    transcript = transcriber.transcribe_samples(recordings.spoken("two cats"))
+    assert transcript.text == ""  # random weights believe nothing
+    assert transcript.seconds > 0.5
+
+
+def test_the_sizes_are_pinned_to_a_revision():
+    assert {"tiny", "base", "small"} <= SIZES.keys()
+    assert all(len(source.revision) == 40 for source in SIZES.values())
+    assert get_profile("clip").voice_model in SIZES
+
+
+def test_an_unknown_voice_model_names_the_known_ones(tmp_path):
+    with pytest.raises(ModelError, match="no voice model 'nope'; choose one of: tiny, base, small, or name"):
+        load_transcriber("nope")
+    with pytest.raises(ModelError, match="not a voice model: it has no model.bin"):
+        load_transcriber(str(tmp_path))
+
+
+def test_a_damaged_voice_model_is_one_sentence(tmp_path):
+    folder = voice_folders.save_whisper(tmp_path / "voice")
+    (folder / "model.bin").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="cannot be loaded .*; convert or download it again"):
+        load_transcriber(str(folder))
+
+
+def test_a_size_that_cannot_be_downloaded_names_the_option(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="faster-whisper-tiny is not on this machine .*--voice-model"):
+        load_transcriber("tiny")
+
+
+def test_the_models_voice_is_small_enough_for_the_repository():
+    files = Path(get_profile("pocket").voice_model).iterdir()
+    assert sum(path.stat().st_size for path in files) < 2.5e6
+
+
+if "GLIMPSE_SHARED" in os.environ:
+    SPEECH = Path(os.environ["GLIMPSE_SHARED"]) / "data" / "speech"
+
+    @pytest.mark.parametrize("name", ["001.wav", "jfk.flac", "stereo_diarization.wav"])
+    def test_a_person_is_recognised_as_a_voice(transcriber, name):
+        transcript = transcriber.transcribe((SPEECH / name).read_bytes())
+        assert transcript.no_speech_probability < 1  # the voice detector let something through
+        assert transcript.seconds > 0.5
+
+    def test_a_recording_of_minutes_is_refused(transcriber):
+        with pytest.raises(RecordingError, match="at most 30 seconds"):
+            transcriber.transcribe((SPEECH / "multilingual.mp3").read_bytes())
