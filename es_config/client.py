@@ -39,10 +39,10 @@ def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasti
         options["api_key"] = settings.api_key
     if settings.ca_certs:
         options["ca_certs"] = str(settings.ca_certs)
-    with engine_errors(settings.url):
+    with engine_errors(settings.shown_url):
         client = Elasticsearch(settings.url, **options)
         try:
-            _check_version(str(client.info()["version"]["number"]), settings.url)
+            _check_version(str(client.info()["version"]["number"]), settings.shown_url)
         except BaseException:
             client.close()
             raise

@@ -48,7 +48,7 @@ def examine(
 def _examine_server(
     client: Elasticsearch, settings: EngineSettings, index: ImageIndex, profile_dims: Mapping[str, int]
 ) -> Iterator[Check]:
-    yield _check("elasticsearch", lambda: f"{client.info()['version']['number']} at {settings.url}")
+    yield _check("elasticsearch", lambda: f"{client.info()['version']['number']} at {settings.shown_url}")
     yield _check("licence", lambda: _licence(client))
     yield _check("disk", lambda: _disk(client))
     if not index.exists():

@@ -20,6 +20,12 @@ class EngineSettings:
     local: bool = False
     """whether it is the local node of this machine"""
 
+    @property
+    def shown_url(self) -> str:
+        """The address without user and password, as it may be printed."""
+        parts = urlsplit(self.url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
 
 def glimpse_home(environ: Mapping[str, str]) -> Path:
     """Return GLIMPSE_HOME, by default the platform's folder for the data of a user's programs."""

@@ -28,12 +28,12 @@ class Status:
 def read_status(environ: Mapping[str, str], home: Path, *, alias: str) -> Status:
     """Ask the Elasticsearch of `environ` and `home`. Raises EngineError when none answers."""
     settings = engine_settings(environ, home)
-    with connect(settings) as client, engine_errors(settings.url):
+    with connect(settings) as client, engine_errors(settings.shown_url):
         version = client.info()["version"]["number"]
         index = ImageIndex(client, alias=alias)
         found = index.exists()
         return Status(
-            url=settings.url,
+            url=settings.shown_url,
             kind="local" if settings.local else "remote",
             version=version,
             index=index.name() if found else None,

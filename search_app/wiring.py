@@ -77,7 +77,7 @@ def request_as_curl(searcher: Searcher, query: Query, environ: Mapping[str, str]
     engine = engine_settings(environ, glimpse_home(environ))
     return as_curl(
         searcher.prepare(query).body,
-        url=engine.url,
+        url=engine.shown_url,
         index=searcher.index.alias,
         api_key=engine.api_key is not None,
         ca_certs=str(engine.ca_certs) if engine.ca_certs else None,

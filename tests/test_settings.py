@@ -7,10 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from es_config.client import connect
 from es_config.errors import EngineError
 from es_config.local_node import LocalNode
 from es_config.node_home import NodeHome
-from es_config.settings import engine_settings, glimpse_home
+from es_config.settings import EngineSettings, engine_settings, glimpse_home
 
 
 def test_the_address_key_and_ca_come_from_the_environment(tmp_path):
@@ -100,3 +101,12 @@ def test_a_stale_or_damaged_process_file_means_that_nothing_runs(content, tmp_pa
 def test_the_homes_folder_is_not_made_by_looking_at_it(tmp_path: Path):
     assert LocalNode(tmp_path / "none", environ={}).running() is None
     assert not (tmp_path / "none").exists()
+
+
+def test_a_password_in_the_address_is_never_shown():
+    settings = EngineSettings("https://elastic:secret@elastic.example:9200/es")
+    assert settings.shown_url == "https://elastic.example:9200/es"
+    assert EngineSettings("http://127.0.0.1:9200").shown_url == "http://127.0.0.1:9200"
+    with pytest.raises(EngineError) as refused:
+        connect(EngineSettings("http://elastic:secret@127.0.0.1:1"))
+    assert "secret" not in str(refused.value)
