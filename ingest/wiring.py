@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingest.embed import OnFirstUse
 from ingest.errors import IngestError
+from models.on_first_use import OnFirstUse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

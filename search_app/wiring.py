@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
+from models.on_first_use import OnFirstUse
 from search_app.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -13,22 +13,6 @@ if TYPE_CHECKING:
     from models.profiles import Profile
     from search_app.query import Query
     from search_app.settings import AppSettings, SearchSettings
-
-
-class LazyEncoder:
-    """An encoder that is loaded when it is first used: `--like` and raw vectors need no model at all."""
-
-    def __init__(self, load: Callable[[], object]) -> None:
-        self._load = load
-        self._encoder: object | None = None
-        self._loading = threading.Lock()
-
-    def __getattr__(self, name: str) -> object:
-        """Answer as the encoder does, loading it first. Raises `ModelError`."""
-        with self._loading:
-            if self._encoder is None:
-                self._encoder = self._load()
-        return getattr(self._encoder, name)
 
 
 def build_searcher(
@@ -48,11 +32,11 @@ def build_searcher(
 
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client = connect(engine_settings(environ, glimpse_home(environ)))
-    images = LazyEncoder(lambda: load_image_encoder(profile))
+    images = OnFirstUse(lambda: load_image_encoder(profile))
     searcher = Searcher(
         index=ImageIndex(client, alias=settings.alias),
         profile=profile,
-        text_encoder=LazyEncoder(lambda: text_lanes(profile, client, choice=settings.text_lane, warn=warn)),
+        text_encoder=OnFirstUse(lambda: text_lanes(profile, client, choice=settings.text_lane, warn=warn)),
         image_encoder=images,
         caption_text_encoder=_caption_texts(profile),
     )
@@ -62,11 +46,11 @@ def build_searcher(
     return searcher
 
 
-def _caption_texts(profile: Profile) -> LazyEncoder | None:
+def _caption_texts(profile: Profile) -> OnFirstUse | None:
     """Return the encoder of captions where it is another one than that of queries for pictures."""
     from models.embedding import load_caption_text_encoder
 
-    return None if profile.caption_shares_space else LazyEncoder(lambda: load_caption_text_encoder(profile))
+    return None if profile.caption_shares_space else OnFirstUse(lambda: load_caption_text_encoder(profile))
 
 
 def request_as_curl(searcher: Searcher, query: Query, environ: Mapping[str, str]) -> str:

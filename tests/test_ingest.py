@@ -22,7 +22,7 @@ from PIL import Image
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from ingest.embed import OnFirstUse, embed_each
+from ingest.embed import embed_each
 from ingest.errors import IngestError
 from ingest.pictures import read_image
 from ingest.run import ingest_paths
@@ -30,6 +30,7 @@ from ingest.run_types import IngestOptions
 from ingest.stages import ahead, ordered_map
 from ingest.wiring import create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
+from models.on_first_use import OnFirstUse
 from models.profiles import get_profile
 from storage.folder import FolderStorage
 from storage.store import thumbnail_key
