@@ -32,10 +32,9 @@ def page() -> str:
     """Return the whole page as Markdown."""
     from glimpse import main
 
-    root = click.Context(main, info_name="glimpse", terminal_width=WIDTH)
+    root = click.Context(main, info_name="glimpse", terminal_width=WIDTH, **main.context_settings)
     parts = [HEAD]
     for command, context in walk(main, root):
-        context.max_content_width = WIDTH
         help_text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         parts.append(f"## {context.command_path}\n\n```text\n{help_text}\n```\n")
     return "\n".join(parts)
