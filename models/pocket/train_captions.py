@@ -152,10 +152,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.pocket.train_captions", description=__doc__)
     add = parser.add_argument
-    add("--pictures", type=int, default=24_000)
-    add("--minutes", type=float, default=20, help="of processor time")
+    add("--pictures", type=int, default=20_000)
+    add("--minutes", type=float, default=7, help="of processor time")
     add("--batch", type=int, default=48)
-    add("--rate", type=float, default=1e-3, help="highest learning rate")
+    add("--rate", type=float, default=1.2e-3, help="highest learning rate")
     add("--threads", type=int, default=1)
     add("--out", type=Path, default=OUT)
     return parser.parse_args(arguments)
