@@ -174,9 +174,10 @@ fp16, 5 MB. It writes one English sentence about a picture of the drawn world.
 - **Made by** `python -m models.pocket.train_captions`: {steps:,} steps, {minutes:g} minutes of one core. What
   is seen in each patch, and which group a word is about, comes with the drawing; the head that learns it is
   thrown away.
-- **Measured** on 500 unseen descriptions, by facts (`python -m benchmarks captions`): place
+- **Measured** on 500 unseen descriptions, by facts, at the end of the training: place
   {scores.place:.3f}, weather {scores.weather:.3f}, kinds {scores.kinds:.3f}, colours {scores.colours:.3f},
   counts {scores.counts:.3f}, relations {scores.relations:.3f}; every fact true: {scores.all:.3f}.
+  `python -m benchmarks captions` measures the saved weights.
 - **Cannot do:** photographs. It has only ever seen the drawn world, and describes everything in its words;
   for photographs choose a profile with a large captioner (`--profile clip`).
 - **Licence:** Apache-2.0, as the rest of Glimpse.

@@ -20,8 +20,10 @@ from models.pocket.speech_sentences import TRAIN_VARIANTS, line
 from models.pocket.speech_tokens import build_tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
+    from models.pocket.speech_batches import Batch
     from models.pocket.voice_model import Trainee
 
 OUT = Path(__file__).parent / "weights" / "voice"
@@ -65,39 +67,42 @@ def speak(data: Path, utterances: int) -> SpeechSet:
 
 def train(
     trainee: Trainee, data: SpeechSet, *, seconds: float, batch: int, rate: float, checkpoint: Path
-) -> int:
-    """Train for `seconds` of processor time; return the number of steps. One line on stderr now and then."""
+) -> None:
+    """Train for `seconds` of processor time, kept in `checkpoint` now and then. Progress on stderr."""
     import numpy as np
     import torch
 
     from models.pocket.speech_batches import Batches
 
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    begun, step, shown = time.process_time(), 0, {}
-    for examples in Batches(data, size=batch, rng=np.random.default_rng(7)):
+    begun, before = time.process_time(), trainee.seconds
+    for step, examples in enumerate(Batches(data, size=batch, rng=np.random.default_rng(7 + trainee.steps))):
         done = (time.process_time() - begun) / seconds
-        if done >= 1:
-            return step
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
-            )
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = trainee.losses(examples)
-        optimizer.zero_grad()
-        sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
-        torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        shown = {
-            name: 0.95 * shown.get(name, float(loss)) + 0.05 * float(loss) for name, loss in losses.items()
-        }
-        if step % 50 == 0:
-            figures = "  ".join(f"{name} {loss:.3f}" for name, loss in shown.items())
-            print(f"step {step}  {100 * done:.1f} %  {figures}", file=sys.stderr, flush=True)
-        if step % 100 == 0:
+        trainee.seconds = before + min(1, done) * seconds
+        if done >= 1 or step % 100 == 99:
             torch.save(trainee.state(), checkpoint)
-    return step
+        if done >= 1:
+            return
+        warm_up, slope = min(1.0, (step + 1) / 200), 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = rate * warm_up * slope
+        losses = _learn(trainee, optimizer, examples)
+        if step % 50 == 0:
+            figures = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+            print(f"step {trainee.steps}  {100 * done:.1f} %  {figures}", file=sys.stderr, flush=True)
+
+
+def _learn(trainee: Trainee, optimizer: torch.optim.Optimizer, examples: Batch) -> dict[str, float]:
+    import torch
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = trainee.losses(examples)
+    optimizer.zero_grad()
+    sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+    torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
+    optimizer.step()
+    trainee.steps += 1
+    return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -115,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     checkpoint = options.data / "checkpoint.pt"
     if options.resume:
         trainee.restore(torch.load(checkpoint))
-    steps = train(
+    train(
         trainee,
         data,
         seconds=options.minutes * 60,
@@ -123,11 +128,11 @@ def main(arguments: list[str] | None = None) -> None:
         rate=options.rate,
         checkpoint=checkpoint,
     )
-    torch.save(trainee.state(), checkpoint)
     convert(trainee.model, tokenizer, options.out)
     hours = float(data.starts[-1]) / 100 / 3600
     if options.out == OUT:
-        write_card(utterances=len(data.languages), hours=hours, steps=steps, minutes=options.minutes)
+        minutes = trainee.seconds / 60
+        write_card(utterances=len(data.languages), hours=hours, steps=trainee.steps, minutes=minutes)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -135,12 +140,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", type=Path, default=Path(tempfile.gettempdir()) / "glimpse-speech", help="spoken sentences")
     add("--utterances", type=int, default=36_000)
-    add("--minutes", type=float, default=20, help="of processor time")
+    add("--minutes", type=float, default=30, help="of processor time")
     add("--batch", type=int, default=32)
     add("--rate", type=float, default=2e-3, help="highest learning rate")
     add("--threads", type=int, default=1)
     add("--out", type=Path, default=OUT)
-    add("--resume", action="store_true", help="begin with the last checkpoint in --data")
+    add("--resume", action="store_true", help="go on from the checkpoint in --data")
     return parser.parse_args(arguments)
 
 
@@ -156,7 +161,7 @@ French, German and Spanish, and says which language it heard.
 - **Made from** {utterances:,} sentences ({hours:.1f} hours) of the drawn world's grammar, spoken by espeak-ng
   with {len(TRAIN_VARIANTS)} voice variants, several accents, 125 to 205 words a minute. No recording of a
   person, no other model.
-- **Made by** `python -m models.pocket.train_voice`: {steps:,} steps, {minutes:g} minutes of one core.
+- **Made by** `python -m models.pocket.train_voice`: {steps:,} steps, {minutes:.0f} minutes of one core.
   Labels for every frame (which word, which sound) come with the synthesis; the heads that learn them are
   thrown away.
 - **Measured by** `python -m benchmarks voice`, on unseen sentences and unheard voices.

@@ -55,12 +55,13 @@ def new_model(tokenizer: Tokenizer) -> WhisperForConditionalGeneration:
 
 
 class Trainee:
-    """A model with its helper heads; `losses` is all that a training loop needs."""
+    """A model with its helper heads; `steps` and `seconds` of processor time count its training."""
 
     def __init__(self, model: WhisperForConditionalGeneration, tokenizer: Tokenizer) -> None:
         import torch
 
         self.model, self._tokenizer = model, tokenizer
+        self.steps, self.seconds = 0, 0.0
         size = tokenizer.get_vocab_size()
         self.helpers = torch.nn.ModuleDict(
             {name: torch.nn.Linear(WIDTH, n) for name, n in (("words", size), ("sounds", SOUNDS))}
@@ -74,12 +75,18 @@ class Trainee:
 
     def state(self) -> dict:
         """Return what `restore` takes."""
-        return {"model": self.model.state_dict(), "helpers": self.helpers.state_dict()}
+        return {
+            "model": self.model.state_dict(),
+            "helpers": self.helpers.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
 
     def restore(self, state: dict) -> None:
         """Go on from what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
 
     def _watch_attention(self) -> None:
         """Keep the cross-attention of the last layer for `_attention_loss`."""
