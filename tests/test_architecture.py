@@ -18,6 +18,8 @@ PLACES = {
     "sentence_transformers": ("models/",),
     "faster_whisper": ("models/",),
     "onnxruntime": ("models/",),
+    "ctranslate2": ("models/",),
+    "av": ("models/",),
     "eland": ("es_config/text_model",),
     "elasticsearch": ("es_config/",),
     "elastic_transport": ("es_config/",),
@@ -27,6 +29,8 @@ PLACES = {
     "flask": ("search_app/",),
     "flask_smorest": ("search_app/",),
     "waitress": ("search_app/",),
+    "marshmallow": ("search_app/",),
+    "prometheus_client": ("search_app/",),
 }
 
 
