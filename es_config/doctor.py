@@ -76,7 +76,7 @@ def _java(environ: Mapping[str, str]) -> str:
     speed = (
         "" if java.has_vectors else " (without jdk.incubator.vector: a full JDK would search twice as fast)"
     )
-    return " ".join([f"{java.version} in {java.home}{speed}", *notes])
+    return "; ".join([f"{java.version} in {java.home}{speed}", *notes])
 
 
 def _licence(client: Elasticsearch) -> str:

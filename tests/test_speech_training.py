@@ -1,5 +1,7 @@
 """What the small voice model and the captioner are trained on, and that both trainings run."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,12 @@ def test_the_caption_training_begins_with_the_towers_eyes_and_saves_a_captioner(
         ["--pictures", "130", "--minutes", "0.02", "--batch", "4", "--out", str(tmp_path / "out")]
     )
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_synthesiser_outlives_another_one():
+    first = Synthesiser()
+    alone = first.say("two black cats", language="en", voice="en-us+f3").samples
+    Synthesiser().say("a red boat", language="en", voice="en-us+f3")
+    gc.collect()
+    again = first.say("two black cats", language="en", voice="en-us+f3").samples
+    assert len(again) == pytest.approx(len(alone), rel=0.05)

@@ -61,7 +61,7 @@ class Utterance:
 
 
 class Synthesiser:
-    """espeak-ng's library in this process. One for each process: the library keeps its state in globals."""
+    """espeak-ng in this process; not for several threads, as the library keeps its state in globals."""
 
     def __init__(self) -> None:
         try:
@@ -72,7 +72,6 @@ class Synthesiser:
             ) from error
         self._rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, None, PHONEME_EVENTS)
         self._callback = _Callback(self._receive)
-        self._library.espeak_SetSynthCallback(self._callback)
         self._pieces: list[np.ndarray] = []
         self._events: list[tuple[int, int, str]] = []
 
@@ -81,6 +80,8 @@ class Synthesiser:
         import numpy as np
 
         self._pieces, self._events = [], []
+        # Each time: another synthesiser may have set its own since, and may be gone by now.
+        self._library.espeak_SetSynthCallback(self._callback)
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ModelError(f"espeak-ng has no voice '{voice}'; `espeak-ng --voices` lists what it has.")
         self._library.espeak_SetParameter(SPEED, speed, 0)
