@@ -178,8 +178,10 @@ def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path):
         [sys.executable, "-c", "import time; time.sleep(60)", "es_config.node_process"]
     )
     try:
-        created = psutil.Process(sleeper.pid).create_time()
-        state = {"pid": sleeper.pid, "created": created, "url": "", "state": "starting"}
+        process = psutil.Process(sleeper.pid)
+        while "es_config.node_process" not in process.cmdline():  # empty for a moment after the process began
+            time.sleep(0.01)
+        state = {"pid": process.pid, "created": process.create_time(), "url": "", "state": "starting"}
         home.process_file.write_text(json.dumps(state))
         local = LocalNode(tmp_path, environ={})
         with pytest.raises(EngineError, match="was not ready in time"):
