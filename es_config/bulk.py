@@ -35,6 +35,7 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "relative_path": list(document.relative_path),
         "image_embedding": pack_dense_vector(document.image_embedding),
         "caption": document.caption,
+        "caption_source": document.caption_source,
         "caption_embedding": None if caption_embedding is None else pack_dense_vector(caption_embedding),
         "exif": _present(exif),
         "width": document.width,

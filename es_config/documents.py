@@ -27,6 +27,8 @@ class ImageDocument:
     indexed_at: datetime
     phash: str | None = None
     caption: str | None = None
+    caption_source: str | None = None
+    """who wrote the caption: `model`, `description` (the file itself says it) or `human`"""
     caption_embedding: np.ndarray | None = None
     """float32 `[caption_dims]`, unit length"""
     exif_date: datetime | None = None

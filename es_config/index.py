@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,26 +9,19 @@ from es_config.bulk import add_documents
 from es_config.client import engine_errors
 from es_config.documents import AddResult, ImageDocument, SearchResult
 from es_config.errors import EngineError
-from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
+from es_config.identity import IndexIdentity
+from es_config.mapping import IndexMeta, IndexOptions, index_body, with_options
 from es_config.similarity import read_hits
 
 if TYPE_CHECKING:
     import numpy as np
-    from elasticsearch import Elasticsearch
 
-META_SECONDS = 10.0
-"""for how long an index's name and `_meta` are believed before they are read again"""
 MGET_SIZE = 1000
 CONFLICT_RETRIES = 5
 
 
-class ImageIndex:
+class ImageIndex(IndexIdentity):
     """Pictures behind a read alias. Every method raises EngineError when Elasticsearch cannot do it."""
-
-    def __init__(self, client: Elasticsearch, *, alias: str = "images") -> None:
-        self._client = client
-        self.alias = alias
-        self._seen: tuple[float, str, IndexMeta] | None = None
 
     def create(self, meta: IndexMeta, options: IndexOptions) -> str:
         """Create `<alias>-<profile>-<n>` with the alias on it, and return its name."""
@@ -51,33 +43,6 @@ class ImageIndex:
         self._seen = None
         return name
 
-    def exists(self) -> bool:
-        """Whether there is an index behind the alias."""
-        with engine_errors():
-            return bool(self._client.indices.exists(index=self.alias))
-
-    def name(self) -> str:
-        """Return the name of the index behind the alias."""
-        return self._read()[0]
-
-    def meta(self) -> IndexMeta:
-        """Return what the index says that it holds; at most ten seconds old."""
-        return self._read()[1]
-
-    def mappings(self) -> dict[str, Any]:
-        """Return the mapping as Elasticsearch has it."""
-        with engine_errors():
-            answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.alias)
-        if answer.meta.status == 404:
-            raise EngineError(
-                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`."
-            )
-        if len(answer.body) != 1:
-            raise EngineError(
-                f"The alias '{self.alias}' points at {', '.join(sorted(answer.body))}: leave it on one."
-            )
-        return answer.body
-
     def count(self) -> int:
         """Return the number of pictures, as far as the last refresh."""
         with engine_errors():
@@ -89,39 +54,6 @@ class ImageIndex:
         self._seen = None
         with engine_errors():
             self._client.indices.delete(index=name)
-
-    def check_profile(self, profile_name: str, dims: int, *, text_revision: str | None = None) -> None:
-        """Raise EngineError unless the index holds vectors of this profile and of this many dims.
-
-        With `text_revision`, the text tower must be the one noted in the index, if one is.
-        """
-        meta = self.meta()
-        if meta.profile != profile_name:
-            raise EngineError(
-                f"The index '{self.alias}' holds vectors of profile '{meta.profile}', not '{profile_name}': "
-                f"use --profile {meta.profile}, or run `glimpse index delete` and ingest the pictures again."
-            )
-        if meta.dims != dims:
-            raise EngineError(
-                f"The index '{self.alias}' holds vectors of {meta.dims} dims, and profile '{profile_name}' "
-                f"makes {dims} now: use the models that it was made with, or run `glimpse index delete` "
-                "and ingest the pictures again."
-            )
-        noted = meta.revisions.get("text")
-        if text_revision and noted and noted != text_revision:
-            raise EngineError(
-                f"The index '{self.alias}' was made with other weights of profile '{profile_name}' "
-                f"(text {noted}, here {text_revision}): use the models that it was made with (--model-dir)."
-            )
-
-    def note_revision(self, tower: str, revision: str) -> None:
-        """Write into `_meta` which weights made the vectors, so that other weights can be refused."""
-        ((name, found),) = self.mappings().items()
-        meta = dict(found["mappings"]["_meta"])
-        meta["revisions"] = {**meta.get("revisions", {}), tower: revision}
-        with engine_errors():
-            self._client.indices.put_mapping(index=name, meta=meta)
-        self._seen = None
 
     def add(self, documents: Sequence[ImageDocument]) -> AddResult:
         """Write documents under their `image_id`; what the index refuses is reported, the rest is written."""
@@ -206,9 +138,3 @@ class ImageIndex:
         if answer.meta.status == 404 and "error" in answer.body:
             self.mappings()
         return answer.body if answer.body.get("found") else None
-
-    def _read(self) -> tuple[str, IndexMeta]:
-        if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
-            ((name, found),) = self.mappings().items()
-            self._seen = (time.monotonic(), name, read_meta(name, found["mappings"]))
-        return self._seen[1:]

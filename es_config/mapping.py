@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ class IndexMeta:
     caption_dims: int
     similarity: str
     operating_points: dict[str, Any] = field(default_factory=dict)
+    """what `glimpse tune` found: for each `k`, as text, its `num_candidates`, `oversample` and figures"""
+    relevance: dict[str, Any] = field(default_factory=dict)
+    """what `glimpse calibrate` found: for each mode, the thresholds of a strong and of a weak hit"""
 
 
 def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:
@@ -77,7 +80,8 @@ def read_meta(index: str, mappings: Mapping[str, Any]) -> IndexMeta:
     """Return the `_meta` of an index. Raises EngineError when the index was not made by Glimpse."""
     meta = mappings.get("_meta", {})
     try:
-        return IndexMeta(**{each.name: meta[each.name] for each in fields(IndexMeta)})
+        needed = (each for each in fields(IndexMeta) if each.default_factory is MISSING or each.name in meta)
+        return IndexMeta(**{each.name: meta[each.name] for each in needed})
     except KeyError as missing:
         raise EngineError(
             f"The index {index} was not created by Glimpse (its mapping lacks _meta.{missing.args[0]}): "

@@ -75,6 +75,7 @@ def _document(
         indexed_at=datetime.now(UTC),
         phash=file.phash,
         caption=file.exif.description,
+        caption_source="description" if file.exif.description else None,
         caption_embedding=caption_vector,
         exif_date=file.exif.date,
         exif_location=file.exif.location,

@@ -28,6 +28,7 @@ def test_the_file_itself_is_an_index_that_elasticsearch_accepts(client, index_na
         "relative_path",
         "image_embedding",
         "caption",
+        "caption_source",
         "caption_embedding",
         "exif",
         "width",
@@ -50,6 +51,7 @@ def test_only_dims_similarity_options_and_meta_are_filled_in():
         "caption_dims": 4,
         "similarity": "dot_product",
         "operating_points": {"num_candidates": 50},
+        "relevance": {},
     }
     for name, dims in (("image_embedding", 8), ("caption_embedding", 4)):
         expected["mappings"]["properties"][name] = {
