@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 LONGEST = WINDOW * FRAMES
-PAIRS, SILENT, NOISY, PHONE, WARPED = 0.12, 0.07, 0.6, 0.08, 0.5
+PAIRS, SILENT, NOISY, PHONE, WARPED = 0.2, 0.07, 0.6, 0.08, 0.5
 """shares of the examples"""
 NO_LANGUAGE = -1
 
@@ -89,7 +89,7 @@ class Batches:
         end = parts[0][1] + self._length(first)
         if self._rng.random() < PAIRS:
             second = int(self._rng.choice(self._by_language[int(self._data.languages[first])]))
-            begin = end + 2 * int(self._rng.integers(2, 50))
+            begin = end + 2 * int(self._rng.integers(2, 100))
             if begin + self._length(second) <= LONGEST:
                 parts.append((second, begin))
                 end = begin + self._length(second)
