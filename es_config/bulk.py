@@ -1,9 +1,10 @@
-"""Writing documents in bulk: base64 vectors, refusals per document, retries when the server is overloaded."""
+"""Writing in bulk: base64 vectors, refusals per document, retries when the server is overloaded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import blocked, engine_errors, refusal
@@ -12,10 +13,27 @@ from es_config.errors import EngineError
 from es_config.mapping import IndexMeta
 
 if TYPE_CHECKING:
+    import numpy as np
     from elasticsearch import Elasticsearch
 
 REQUEST_BYTES = 8 * 2**20
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+REASONS = {
+    "version_conflict_engine_exception": "changed meanwhile",
+    "document_missing_exception": "deleted meanwhile",
+}
+"""what the refusals mean that are nobody's fault"""
+
+
+@dataclass(frozen=True)
+class BulkItem:
+    """One operation on one picture."""
+
+    image_id: str
+    action: dict[str, Any]
+    """the first line, such as `{"index": {"_id": …}}`"""
+    body: dict[str, Any]
+    """the second line: a document, or `{"doc": …}` with the fields to change"""
 
 
 def document_source(document: ImageDocument) -> dict[str, Any]:
@@ -52,24 +70,22 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
-def vector_fault(document: ImageDocument, meta: IndexMeta) -> str | None:
-    """Return what is wrong with the vectors of a document for an index, or None.
+def vector_fault(vector: np.ndarray, dims: int) -> str | None:
+    """Return what is wrong with a vector for a field of `dims` dims, or None.
 
     Elasticsearch would take base64 of half the dims as 16-bit numbers and store a vector that nobody sent.
     """
     import numpy as np
 
-    for vector, dims in (
-        (document.image_embedding, meta.dims),
-        (document.caption_embedding, meta.caption_dims),
-    ):
-        if vector is None:
-            continue
-        if vector.shape != (dims,) or vector.dtype != np.float32:
-            return f"a vector is {vector.dtype} of shape {vector.shape}, the index takes float32 of ({dims},)"
-        if not np.isfinite(vector).all():
-            return "a vector holds a number that is not finite"
-    return None
+    if vector.shape != (dims,) or vector.dtype != np.float32:
+        return f"a vector is {vector.dtype} of shape {vector.shape}, the index takes float32 of ({dims},)"
+    return None if np.isfinite(vector).all() else "a vector holds a number that is not finite"
+
+
+def _document_fault(document: ImageDocument, meta: IndexMeta) -> str | None:
+    pairs = ((document.image_embedding, meta.dims), (document.caption_embedding, meta.caption_dims))
+    faults = (vector_fault(vector, dims) for vector, dims in pairs if vector is not None)
+    return next((fault for fault in faults if fault), None)
 
 
 def add_documents(
@@ -85,9 +101,30 @@ def add_documents(
     Raises EngineError when nothing can be written at all: no such index, a full disk, no connection, or a
     server that is still overloaded after the last retry.
     """
-    faults = {document.image_id: vector_fault(document, meta) for document in documents}
+    faults = {document.image_id: _document_fault(document, meta) for document in documents}
     failed = {image_id: fault for image_id, fault in faults.items() if fault}
-    for batch in _batches([document for document in documents if document.image_id not in failed]):
+    items = (
+        BulkItem(document.image_id, {"index": {"_id": document.image_id}}, document_source(document))
+        for document in documents
+        if document.image_id not in failed
+    )
+    failed |= send_bulk(client, alias, items, sleep=sleep)
+    return AddResult(added=len(documents) - len(failed), failed=failed)
+
+
+def send_bulk(
+    client: Elasticsearch,
+    alias: str,
+    items: Iterable[BulkItem],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, str]:
+    """Send operations through `alias`; return why those failed that the index refuses, by image id.
+
+    Raises EngineError as `add_documents` does.
+    """
+    failed: dict[str, str] = {}
+    for batch in _batches(items):
         pending = batch
         for pause in (*RETRY_AFTER_S, None):
             pending = _send(client, alias, pending, failed)
@@ -95,35 +132,33 @@ def add_documents(
                 break
             if pause is None:
                 raise EngineError(
-                    f"Elasticsearch is overloaded: {len(pending)} pictures could not be indexed after "
+                    f"Elasticsearch is overloaded: {len(pending)} pictures could not be written after "
                     f"{len(RETRY_AFTER_S)} retries; wait, or give it more memory, then run the command again."
                 )
             sleep(pause)
-    return AddResult(added=len(documents) - len(failed), failed=failed)
+    return failed
 
 
-def _batches(documents: Sequence[ImageDocument]) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+def _batches(items: Iterable[BulkItem]) -> Iterator[list[BulkItem]]:
     """Cut into requests of about 8 MB, far below what a server accepts, so that one retry repeats little."""
     batch, size = [], 0
-    for document in documents:
-        source = document_source(document)
-        weight = 1000 + sum(len(value) for value in source.values() if isinstance(value, str))
+    for item in items:
+        fields = item.body.get("doc", item.body)
+        weight = 1000 + sum(len(value) for value in fields.values() if isinstance(value, str))
         if batch and size + weight > REQUEST_BYTES:
             yield batch
             batch, size = [], 0
-        batch.append((document.image_id, source))
+        batch.append(item)
         size += weight
     if batch:
         yield batch
 
 
-def _send(
-    client: Elasticsearch, alias: str, batch: list[tuple[str, dict[str, Any]]], failed: dict[str, str]
-) -> list[tuple[str, dict[str, Any]]]:
+def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict[str, str]) -> list[BulkItem]:
     """Send one request; note in `failed` what the index refuses and return what is worth sending again."""
     from elasticsearch import ApiError
 
-    lines = [line for image_id, source in batch for line in ({"index": {"_id": image_id}}, source)]
+    lines = [line for item in batch for line in (item.action, item.body)]
     try:
         with engine_errors():
             answer = client.bulk(index=alias, operations=lines, require_alias=True)
@@ -138,12 +173,13 @@ def _send(
         raise
     again = []
     # Answers come in the order of the operations: each one is matched by its position, never by what it says.
-    for (image_id, source), item in zip(batch, answer["items"], strict=True):
-        result = item["index"]
+    for item, answered in zip(batch, answer["items"], strict=True):
+        (result,) = answered.values()
         if "error" in result and not _is_worth_retrying(alias, result):
-            failed[image_id] = refusal(result, "refused")
+            kind = result["error"].get("type")
+            failed[item.image_id] = REASONS.get(kind) or refusal(result, "refused")
         elif "error" in result:
-            again.append((image_id, source))
+            again.append(item)
     return again
 
 

@@ -184,7 +184,7 @@ def test_a_server_that_stays_overloaded_is_given_up_after_the_last_retry(node, c
     with (
         proxy(node.url, lambda _m, path: (429, body) if "_bulk" in path else None) as url,
         connect(EngineSettings(url)) as slow,
-        pytest.raises(EngineError, match="3 pictures could not be indexed after 5 retries"),
+        pytest.raises(EngineError, match="3 pictures could not be written after 5 retries"),
     ):
         add_documents(slow, index_name, pictures(3), meta=META, sleep=pauses.append)
     assert pauses == list(RETRY_AFTER_S)
