@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingest.errors import IngestError
+from ingest.weights import check_weights
 from models.on_first_use import OnFirstUse
 
 if TYPE_CHECKING:
@@ -84,27 +84,13 @@ def encoders(profile: Profile, index: ImageIndex) -> tuple[OnFirstUse, OnFirstUs
 
     def load_images() -> object:
         encoder = embedding.load_image_encoder(profile)
-        _check(index, "image", encoder.revision)
-        _check(index, "text", profile.text_revision())
+        check_weights(index, "image", encoder.revision)
+        check_weights(index, "text", profile.text_revision())
         return encoder
 
     def load_captions() -> object:
         encoder = embedding.load_caption_text_encoder(profile)
-        _check(index, "caption_text", encoder.revision)
+        check_weights(index, "caption_text", encoder.revision)
         return encoder
 
     return OnFirstUse(load_images), OnFirstUse(load_captions)
-
-
-def _check(index: ImageIndex, tower: str, revision: str) -> None:
-    """Refuse to mix vectors of different weights; an index that has noted none takes these and notes them."""
-    if not index.exists():
-        return
-    recorded = index.meta().revisions.get(tower)
-    if recorded is None:
-        index.note_revision(tower, revision)
-    elif recorded != revision:
-        raise IngestError(
-            f"The index '{index.alias}' was made with other weights ({tower} {recorded}, here {revision}):"
-            " use the models that it was made with, or run `glimpse index delete` and ingest again."
-        )

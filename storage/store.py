@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: `C:` is a drive, not a scheme
+ORIGINAL_TYPES = {
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "bmp": "image/bmp",
+    "tiff": "image/tiff",
+    "heic": "image/heic",
+    "avif": "image/avif",
+}
+"""extensions of the originals that are kept, with their media types: none that a browser would run"""
 
 
 class Storage(Protocol):
@@ -54,11 +65,27 @@ def thumbnail_key(image_id: str) -> str:
 
     `image_id` is the SHA-256 in lower-case hex; anything else raises `StorageError`.
     """
+    return f"thumbnails/{_spread(image_id)}.webp"
+
+
+def original_key(image_id: str, extension: str) -> str:
+    """Return the key of an uploaded file: `originals/ab/cd/<id>.<extension>`.
+
+    `extension` is one of `ORIGINAL_TYPES`; anything else raises `StorageError`, as a wrong id does.
+    """
+    if extension not in ORIGINAL_TYPES:
+        known = ", ".join(ORIGINAL_TYPES)
+        raise StorageError(f"{extension!r} is not the extension of an original; they are: {known}.")
+    return f"originals/{_spread(image_id)}.{extension}"
+
+
+def _spread(image_id: str) -> str:
+    """Return `ab/cd/<id>`: no folder of the store grows large."""
     if not IMAGE_ID.fullmatch(image_id):
         raise StorageError(
             f"{image_id!r} is not an image id: an id is the 64 hexadecimal digits of a SHA-256."
         )
-    return f"thumbnails/{image_id[:2]}/{image_id[2:4]}/{image_id}.webp"
+    return f"{image_id[:2]}/{image_id[2:4]}/{image_id}"
 
 
 def _open_folder(location: str) -> Storage:
