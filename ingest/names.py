@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
+
+LONGEST_STEM = 100
+"""characters that are kept of an uploaded file's name"""
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
+    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
+)
 
 
 def printable(name: str) -> str:
@@ -20,3 +29,15 @@ def printable(name: str) -> str:
 def one_line(text: str) -> str:
     """Return text for a terminal: line breaks and control characters are spelled out, never obeyed."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def safe_name(name: str, extension: str) -> str:
+    """Return what a file of this name and content is called here: no folders, nothing that a shell obeys.
+
+    Names come from strangers; `extension` is that of the content, and replaces a picture's extension.
+    """
+    last = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    stem, dot, suffix = last.rpartition(".")
+    stem = stem if dot and f".{suffix.lower()}" in EXTENSIONS else last
+    kept = "".join(char if char.isprintable() and char not in '<>:"|?*' else "_" for char in stem)
+    return f"{kept[:LONGEST_STEM].strip(' ._') or 'picture'}.{extension}"

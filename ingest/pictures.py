@@ -59,6 +59,8 @@ class ImageFile:
     exif: CameraData
     phash: str
     """perceptual hash, 64 bits in hex: pictures that look alike differ in few bits"""
+    format: str
+    """what the content is, as Pillow calls it, whatever the file's name says"""
 
 
 def read_image(path: Path, *, relative_path: str, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -112,6 +114,7 @@ def decode(
         size_bytes=len(content.data),
         exif=facts,
         phash=perceptual_hash(pixels),
+        format=image.format,
     )
 
 

@@ -10,15 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.names import printable
+from ingest.names import EXTENSIONS, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
-    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
-)
 
 
 @dataclass(frozen=True)

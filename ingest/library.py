@@ -1,0 +1,210 @@
+"""Adding single pictures while people search: what is uploaded is indexed as what is ingested."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from es_config.errors import EngineError
+from ingest.embed import embed_each, embed_pictures
+from ingest.errors import IngestError, UnreadableImageError
+from ingest.names import safe_name
+from ingest.pictures import FileContent, ImageFile, decode
+from ingest.reader import Prepared
+from ingest.thumbnail import thumbnail
+from ingest.walk import Candidate
+from ingest.weights import check_weights
+from ingest.wiring import create_index
+from models.errors import ModelError
+from storage.store import original_key, thumbnail_key
+
+if TYPE_CHECKING:
+    from es_config.documents import ImageDocument
+    from es_config.index import ImageIndex
+    from models.captioning import Captioner
+    from models.encoders import ImageEncoder, TextEncoder
+    from models.profiles import Profile
+    from storage.store import Storage
+
+FOLDER = "uploads"
+MAX_PIXELS = 89_000_000
+"""just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
+FORMAT_EXTENSIONS = {
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "DIB": "bmp",
+    "TIFF": "tiff", "HEIF": "heic", "AVIF": "avif",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What became of one file: a picture of the index, or the reason in `refused` why it is none."""
+
+    image_id: str
+    is_new: bool = False
+    """False where the index had the content already: nothing is written then"""
+    path: str | None = None
+    caption: str | None = None
+    caption_source: str | None = None
+    caption_error: str | None = None
+    """why the picture is indexed without a caption; `glimpse caption --missing` tries again"""
+    refused: str | None = None
+
+
+class Library:
+    """Adds pictures to an index and keeps their files. Thread-safe: the models are used by one at a time."""
+
+    def __init__(
+        self,
+        *,
+        index: ImageIndex,
+        profile: Profile,
+        image_encoder: ImageEncoder,
+        caption_encoder: TextEncoder,
+        captioner: Captioner,
+        storage: Storage,
+    ) -> None:
+        self._index = index
+        self._profile = profile
+        self._image_encoder = image_encoder
+        self._caption_encoder = caption_encoder
+        self._captioner = captioner
+        self._storage = storage
+        self._turn = threading.Lock()
+        self._checked: str | None = None
+        """name of the index whose weights were compared with these models'"""
+
+    def add(self, name: str, data: bytes) -> Addition:
+        """Index one file's content; searches find it after `publish`.
+
+        Of a refused file nothing is kept. Raises `EngineError`, `ModelError` or `StorageError` when nothing
+        can be added at all.
+        """
+        image_id = hashlib.sha256(data).hexdigest()
+        self._make_ready()
+        known = self._known(image_id)
+        if known and self._storage.exists(thumbnail_key(image_id)):
+            return known
+        try:
+            picture = self._read(name, FileContent(data, image_id))
+        except UnreadableImageError as error:
+            reason = str(error).replace(" (--max-pixels)", "; make it smaller first")
+            return Addition(image_id, refused=reason)
+        with self._turn:  # the same content may be on its way twice
+            known = self._known(image_id)
+            if known is None:
+                return self._add_new(picture, data)
+            self._storage.put(thumbnail_key(image_id), picture.thumbnail)
+            return known
+
+    def publish(self) -> None:
+        """Let searches find what was added. Raises `EngineError`."""
+        self._index.refresh()
+
+    def _make_ready(self) -> None:
+        """Create the index where there is none; refuse one that was made with other models."""
+        with self._turn:
+            if not self._index.exists():
+                create_index(self._index, self._profile)
+            self._index.check_profile(self._profile.name, self._profile.dims)
+            name = self._index.name()
+            if self._checked == name:
+                return
+            try:
+                check_weights(self._index, "image", self._image_encoder.revision)
+                check_weights(self._index, "text", self._profile.text_revision())
+                check_weights(self._index, "caption_text", self._caption_encoder.revision)
+            except IngestError as error:
+                raise EngineError(str(error)) from error
+            self._checked = name
+
+    def _known(self, image_id: str) -> Addition | None:
+        source = self._index.get(image_id)
+        if source is None:
+            return None
+        paths = source.get("relative_path") or [image_id]
+        return Addition(
+            image_id,
+            path=paths if isinstance(paths, str) else paths[0],
+            caption=source.get("caption"),
+            caption_source=source.get("caption_source"),
+        )
+
+    def _read(self, name: str, content: FileContent) -> Prepared:
+        """Decode a file and make what is stored and embedded. Raises `UnreadableImageError`."""
+        file = decode(content, path=Path(FOLDER), relative_path="", max_pixels=MAX_PIXELS)
+        relative_path = f"{FOLDER}/{safe_name(name, FORMAT_EXTENSIONS[file.format])}"
+        preprocess = (
+            self._image_encoder.preprocess
+        )  # may load the model, which failing is no fault of the file
+        try:
+            small, pixels = thumbnail(file.image), preprocess(file.image)
+        except Exception as error:  # whatever a library raises for a strange picture
+            raise UnreadableImageError(
+                f"the model cannot take it ({type(error).__name__}: {error})"
+            ) from error
+        candidate = Candidate(Path(relative_path), relative_path)
+        return Prepared(candidate, replace(file, relative_path=relative_path), pixels, small)
+
+    def _add_new(self, picture: Prepared, data: bytes) -> Addition:
+        encoders = {"image_encoder": self._image_encoder, "caption_encoder": self._caption_encoder}
+        (document,) = embed_pictures([picture], **encoders)
+        if isinstance(document, str):
+            return Addition(picture.file.image_id, refused=document)
+        document, caption_error = self._captioned(document, picture.file)
+        refused = self._write(document, picture, data)
+        if refused:
+            return Addition(document.image_id, refused=f"the index refused it: {refused}")
+        return Addition(
+            document.image_id,
+            is_new=True,
+            path=picture.candidate.relative_path,
+            caption=document.caption,
+            caption_source=document.caption_source,
+            caption_error=caption_error,
+        )
+
+    def _captioned(self, document: ImageDocument, file: ImageFile) -> tuple[ImageDocument, str | None]:
+        """Return the document with a caption of the model, or as it is with the reason why it has none."""
+        if document.caption:
+            return document, None
+        try:
+            (written,) = self._captioner.caption_images([file.image])
+        except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
+            return document, str(error)
+        if written.text is None:
+            return document, written.error
+        (vector,) = embed_each(self._caption_encoder.embed_texts, [written.text])
+        if isinstance(vector, str):
+            return document, vector
+        source = {"caption": written.text, "caption_source": "model", "caption_embedding": vector}
+        return replace(document, **source), None
+
+    def _write(self, document: ImageDocument, picture: Prepared, data: bytes) -> str | None:
+        """Write the files, then the document; return why the index refused it, with the files gone again."""
+        extension = FORMAT_EXTENSIONS[picture.file.format]
+        files = {
+            thumbnail_key(document.image_id): picture.thumbnail,
+            original_key(document.image_id, extension): data,
+        }
+        new = [key for key in files if not self._storage.exists(key)]
+        try:
+            for key, content in files.items():
+                self._storage.put(key, content)
+            refused = self._index.add([document]).failed.get(document.image_id)
+        except Exception:
+            with suppress(Exception):  # the first error is the one to tell
+                self._forget(document.image_id, new)
+            raise
+        if refused:
+            self._forget(document.image_id, new)
+        return refused
+
+    def _forget(self, image_id: str, keys: list[str]) -> None:
+        """Remove files that were written for a document, unless it is in the index after all."""
+        if self._index.get(image_id) is None:
+            for key in keys:
+                self._storage.delete(key)
