@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES = 8 * 2**20
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-REASONS = {
-    "version_conflict_engine_exception": "changed meanwhile",
-    "document_missing_exception": "deleted meanwhile",
-}
+CHANGED, DELETED = "changed meanwhile", "deleted meanwhile"
+REASONS = {"version_conflict_engine_exception": CHANGED, "document_missing_exception": DELETED}
 """what the refusals mean that are nobody's fault"""
 
 

@@ -1,0 +1,186 @@
+"""The pass that gives captions to pictures of the index, the newest first."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from es_config.captions import MEANWHILE, CaptionUpdate
+from es_config.errors import EngineError
+from ingest.caption_tally import CaptionTally
+from ingest.caption_types import CaptionOptions, CaptionSummary
+from ingest.captioned import Captioned, caption_each, open_thumbnail
+from ingest.errors import IngestError
+from ingest.run_types import NoProgress, Progress
+from ingest.stages import ahead, ordered_map
+from storage.errors import StorageError
+from storage.store import thumbnail_key
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from PIL.Image import Image
+
+    from es_config.captions import Captions, Uncaptioned
+    from es_config.index import ImageIndex
+    from models.captioning import Captioner
+    from models.encoders import TextEncoder
+    from storage.store import Storage
+
+READ_AHEAD_BATCHES = 1
+REFRESH_EVERY_S = 10.0
+
+
+def caption_pictures(
+    *,
+    index: ImageIndex,
+    captions: Captions,
+    captioner: Captioner,
+    caption_encoder: TextEncoder,
+    storage: Storage,
+    options: CaptionOptions,
+    progress: Progress | None = None,
+) -> CaptionSummary:
+    """Caption the pictures of `index` that have no caption, from their thumbnails, and say what was done.
+
+    Only captions and their vectors are written. A picture that fails is reported, costs nothing else and is
+    missing for the next pass too. Ctrl-C ends the pass early with a summary. Where nothing is missing, no
+    model is loaded. Raises `IngestError` when Elasticsearch fails on the way and `ModelError` when a model
+    cannot be loaded: what was written stays, and the same call goes on from there.
+    """
+    begin, interrupted = time.monotonic(), False
+    run = _Pass(
+        index=index,
+        captions=captions,
+        captioner=captioner,
+        caption_encoder=caption_encoder,
+        storage=storage,
+        options=options,
+        progress=progress or NoProgress(),
+    )
+    try:
+        run.all()
+    except KeyboardInterrupt:
+        interrupted = True
+    except EngineError as error:
+        raise IngestError(
+            f"Stopped after {run.tally.written} captions were written. {error} Nothing is lost: once that is"
+            " mended, `glimpse caption` goes on from there."
+        ) from error
+    return run.tally.summary(time.monotonic() - begin, interrupted=interrupted)
+
+
+class _Pass:
+    def __init__(
+        self,
+        *,
+        index: ImageIndex,
+        captions: Captions,
+        captioner: Captioner,
+        caption_encoder: TextEncoder,
+        storage: Storage,
+        options: CaptionOptions,
+        progress: Progress,
+    ) -> None:
+        self._index = index
+        self._captions = captions
+        self._captioner = captioner
+        self._caption_encoder = caption_encoder
+        self._storage = storage
+        self._options = options
+        self._progress = progress
+        self.tally = CaptionTally(progress)
+        self._refreshed = time.monotonic()
+
+    def all(self) -> None:
+        """Do the whole pass; when it is interrupted, write what is captioned."""
+        self._index.refresh()
+        total = self._captions.count_missing(every=self._options.every)
+        limit = self._options.limit
+        self._progress.start(total if limit is None else min(total, limit))
+        if not total or limit == 0:
+            return
+        # Before any picture is read: what cannot be loaded is said at once.
+        _ = (self._captioner.revision, self._caption_encoder.revision)
+        readers = ThreadPoolExecutor(self._options.threads, thread_name_prefix="thumbnails")
+        try:
+            with closing(ahead(self._batches(readers), size=READ_AHEAD_BATCHES)) as batches:
+                self._write_all(batches)
+        finally:
+            readers.shutdown(cancel_futures=True)
+            self._index.refresh()
+
+    def _batches(self, readers: ThreadPoolExecutor) -> Generator[list[tuple[Uncaptioned, Image | str]]]:
+        size = self._options.batch_size
+        waiting = chain.from_iterable(self._captions.missing(every=self._options.every))
+        chosen = islice(waiting, self._options.limit)
+        read = ordered_map(readers, self._read, chosen, window=max(size, 2 * self._options.threads))
+        while batch := list(islice(read, size)):
+            yield batch
+
+    def _read(self, waiting: Uncaptioned) -> tuple[Uncaptioned, Image | str]:
+        """Return a picture as its thumbnail shows it, or the reason why that cannot be seen."""
+        try:
+            return waiting, open_thumbnail(self._storage.get(thumbnail_key(waiting.image_id)))
+        except StorageError as error:
+            return waiting, f"{error} Ingest its folder again, or name its store with --store."
+        except Exception as error:  # decoders raise whatever damaged bytes lead them to
+            return waiting, f"its thumbnail is damaged ({type(error).__name__}: {error})"
+
+    def _write_all(self, batches: Generator[list[tuple[Uncaptioned, Image | str]]]) -> None:
+        """Caption batches; each is written while the next one is captioned."""
+        writing: Future | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="captions") as writer:
+            try:
+                for batch in batches:
+                    updates = self._caption(batch)
+                    if writing:
+                        writing.result()
+                    writing = writer.submit(self._write, updates)
+            finally:
+                if writing:
+                    writing.result()
+
+    def _caption(self, batch: Sequence[tuple[Uncaptioned, Image | str]]) -> list[tuple[str, CaptionUpdate]]:
+        """Return an update for each picture that gets a caption, with its path, and report the others."""
+        seen = [(waiting, image) for waiting, image in batch if not isinstance(image, str)]
+        models = {"captioner": self._captioner, "caption_encoder": self._caption_encoder}
+        captioned = caption_each([image for _, image in seen], **models) if seen else []
+        results = [(waiting, image) for waiting, image in batch if isinstance(image, str)]
+        results += [(waiting, one) for (waiting, _), one in zip(seen, captioned, strict=True)]
+        for waiting, one in results:
+            if isinstance(one, str):
+                self.tally.add_failure(waiting.relative_path, one)
+        return [
+            (waiting.relative_path, _update(waiting, one))
+            for waiting, one in results
+            if isinstance(one, Captioned)
+        ]
+
+    def _write(self, updates: Sequence[tuple[str, CaptionUpdate]]) -> None:
+        refused = self._captions.write([update for _, update in updates]).failed
+        for path, update in updates:
+            reason = refused.get(update.image_id)
+            if reason is None:
+                self.tally.add_written()
+            elif reason in MEANWHILE:
+                self.tally.add_changed()
+            else:
+                self.tally.add_failure(path, f"the index refused its caption: {reason}")
+        if time.monotonic() - self._refreshed > REFRESH_EVERY_S:
+            self._refreshed = time.monotonic()
+            self._index.refresh()
+
+
+def _update(waiting: Uncaptioned, captioned: Captioned) -> CaptionUpdate:
+    return CaptionUpdate(
+        waiting.image_id,
+        captioned.text,
+        captioned.vector,
+        source="model",
+        seq_no=waiting.seq_no,
+        primary_term=waiting.primary_term,
+    )
