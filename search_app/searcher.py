@@ -57,7 +57,7 @@ class Searcher:
         self.profile = profile
         self.texts = TextVectors(text_encoder)
         self._caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
-        self._image_encoder = image_encoder
+        self.image_encoder = image_encoder
 
     def search(self, query: Query) -> SearchResponse:
         """Answer one query.
@@ -101,7 +101,7 @@ class Searcher:
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
         """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
         image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
-        return self._image_encoder.embed_images([image])[0]
+        return self.image_encoder.embed_images([image])[0]
 
     def picture(self, image_id: str) -> dict[str, Any]:
         """Return a picture's `_source`. Raises `NotFoundError`."""
