@@ -1,0 +1,114 @@
+"""Every vector of a field, read in blocks from one frozen view of an index."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from es_config.client import engine_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from elasticsearch import Elasticsearch
+
+KEEP_ALIVE = "10m"
+"""for how long the frozen view outlives the last request"""
+
+
+class PointInTime:
+    """A frozen view of an index: what is written meanwhile is not seen."""
+
+    def __init__(self, client: Elasticsearch, index: str) -> None:
+        """Open the view. Raises EngineError when there is no such index."""
+        self._client = client
+        with engine_errors():
+            self._id = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+
+    def search(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Send one search. Raises EngineError."""
+        with engine_errors():
+            answer = self._client.search(body=self._viewed(body)).body
+        self._id = answer.get("pit_id", self._id)
+        return answer
+
+    def msearch(self, bodies: Sequence[dict[str, Any]], *, filter_path: Sequence[str]) -> list[dict]:
+        """Send searches together; return of each answer what `filter_path` names. Raises EngineError."""
+        lines = [line for body in bodies for line in ({}, self._viewed(body))]
+        paths = [f"responses.{path}" for path in (*filter_path, "error", "status")]
+        with engine_errors():
+            answers = self._client.msearch(searches=lines, filter_path=paths).body["responses"]
+        for body, answer in zip(bodies, answers, strict=True):
+            if "error" in answer:
+                self.search(body)  # alone, its error becomes a sentence
+        return answers
+
+    def close(self) -> None:
+        """Let the view go; one that has expired is gone already."""
+        self._client.options(ignore_status=404).close_point_in_time(id=self._id)
+
+    def _viewed(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "pit": {"id": self._id, "keep_alive": KEEP_ALIVE}}
+
+
+@contextmanager
+def point_in_time(client: Elasticsearch, index: str) -> Iterator[PointInTime]:
+    """Open a frozen view for the body of a `with` statement. Raises EngineError."""
+    view = PointInTime(client, index)
+    try:
+        yield view
+    finally:
+        with engine_errors():
+            view.close()
+
+
+def scan_vectors(
+    client: Elasticsearch, index: str, *, field: str, filters: Sequence[dict[str, Any]] = (), size: int = 1000
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Give ids and vectors, float32 `[n, dims]`, of every document that has the field and passes `filters`.
+
+    At most `size` come at a time, so the memory is that of one block. Raises EngineError.
+    """
+    with point_in_time(client, index) as view:
+        yield from scan_view(view, field=field, filters=filters, size=size)
+
+
+def scan_view(
+    view: PointInTime, *, field: str, filters: Sequence[dict[str, Any]] = (), size: int = 1000
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Give the blocks of `scan_vectors` from a view that is open."""
+    body = vectors_body(field=field, filters=filters, size=size)
+    while hits := view.search(body)["hits"]["hits"]:
+        yield [hit["_id"] for hit in hits], read_vectors(hits, field)
+        body["search_after"] = hits[-1]["sort"]
+
+
+def vectors_of(view: PointInTime, ids: Sequence[str], *, field: str) -> dict[str, np.ndarray]:
+    """Return the vectors, float32 `[dims]`, of those of `ids` that have one."""
+    found: dict[str, np.ndarray] = {}
+    for start in range(0, len(ids), 1000):
+        named = {"ids": {"values": list(ids[start : start + 1000])}}
+        for some, vectors in scan_view(view, field=field, filters=[named]):
+            found.update(zip(some, vectors, strict=True))
+    return found
+
+
+def vectors_body(*, field: str, filters: Sequence[dict[str, Any]] = (), size: int) -> dict[str, Any]:
+    """Return the search for one block; base64 takes a tenth of the time of numbers in JSON."""
+    return {
+        "query": {"bool": {"filter": [{"exists": {"field": field}}, *filters]}},
+        "size": size,
+        "sort": ["_shard_doc"],
+        "track_total_hits": False,
+        "_source": False,
+        "docvalue_fields": [{"field": field, "format": "binary"}],
+    }
+
+
+def read_vectors(hits: Sequence[dict[str, Any]], field: str) -> np.ndarray:
+    """Return the vectors of hits of `vectors_body`, float32 `[n, dims]`."""
+    import numpy as np
+
+    packed = b"".join(base64.b64decode(hit["fields"][field][0]) for hit in hits)
+    return np.frombuffer(packed, dtype=">f4").astype(np.float32).reshape(len(hits), -1)
