@@ -21,8 +21,9 @@ COMMANDS = {
     "index": ("es_config.cli:index", "Create, show or delete the index."),
     "ingest": ("ingest.cli:ingest", "Make the pictures of folders searchable."),
     "search": ("search_app.cli:search", "Search by words, by a picture or by a picture of the index."),
+    "listen": ("search_app.listen_cli:listen", "Speak a query into the microphone."),
     "knn": ("search_app.cli:knn", "Send a raw vector as a kNN search."),
-    "serve": ("search_app.cli:serve", "Serve the page and the REST API."),
+    "serve": ("search_app.serve_cli:serve", "Serve the page and the REST API."),
     "model": ("models.cli:model", "Show the profiles and their models."),
     "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }

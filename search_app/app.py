@@ -15,8 +15,10 @@ from search_app.problems import EXPECTED, PROBLEM_TYPE, problem, sentence_of, st
 from search_app.rest import rest_blueprint
 from search_app.schemas import ProblemSchema
 from search_app.uploads import FORM_ROOM
+from search_app.voice_routes import voice_blueprint
 
 if TYPE_CHECKING:
+    from models.transcription import Transcriber
     from search_app.searcher import Searcher
     from search_app.settings import AppSettings
     from storage.store import Storage
@@ -29,6 +31,7 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
 
 
@@ -43,8 +46,10 @@ class ProblemApi(Api):
         return answer_error(error.code, sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"]))
 
 
-def create_app(*, searcher: Searcher, storage: Storage, settings: AppSettings) -> Flask:
-    """Build the page and the REST API around a searcher and a store of thumbnails."""
+def create_app(
+    *, searcher: Searcher, storage: Storage, settings: AppSettings, transcriber: Transcriber | None = None
+) -> Flask:
+    """Build the page and the REST API around a searcher and a store; without a transcriber, voice is off."""
     app = Flask("search_app")
     app.config.update(
         MAX_UPLOAD=settings.max_upload,
@@ -59,6 +64,7 @@ def create_app(*, searcher: Searcher, storage: Storage, settings: AppSettings) -
     app.json.sort_keys = False
     api = ProblemApi(app)
     api.register_blueprint(rest_blueprint(searcher=searcher, storage=storage, settings=settings))
+    api.register_blueprint(voice_blueprint(transcriber=transcriber))
     app.register_blueprint(page_blueprint(searcher=searcher, settings=settings))
     app.register_blueprint(health_blueprint(searcher=searcher))
     add_metrics(app)

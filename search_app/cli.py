@@ -1,4 +1,4 @@
-"""Commands that ask: `glimpse search`, `glimpse knn` and `glimpse serve`."""
+"""Commands that ask: `glimpse search` and `glimpse knn`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search_app.errors import ServeError
-from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
+from search_app.settings import SearchSettings
+from search_app.voice_cli import VOICE_OPTION, sentence_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,12 +73,16 @@ def _options(*options: Callable) -> Callable:
 @click.option("--text", help="Search for this text, even if a file has this name.")
 @click.option("--image", type=click.Path(path_type=Path), help="Search with this picture file.")
 @click.option("--like", metavar="IMAGE_ID", help="Search with a picture of the index.")
+@click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
+@VOICE_OPTION
 @_setting(
     "--mode", "GLIMPSE_MODE", default="image", show_default=True, help="Search image or caption vectors."
 )
 @_options(*QUERY_OPTIONS, *MODEL_OPTIONS)
-def search(*, query, text, image, as_json, profile, model_dir, text_lane, alias, **rest) -> None:
-    """Search by words, by a picture file or by a picture of the index.
+def search(
+    *, query, text, image, voice, voice_model, as_json, profile, model_dir, text_lane, alias, **rest
+) -> None:
+    """Search by words, by a picture file, by a recording of a voice or by a picture of the index.
 
     QUERY is a picture if a file has that name, and a text otherwise.
 
@@ -86,16 +90,20 @@ def search(*, query, text, image, as_json, profile, model_dir, text_lane, alias,
     Example:
       glimpse search "a red boat"
       glimpse search ./photo.jpg --k 5
+      glimpse search --voice clip.wav
       glimpse search "a red boat" --path holidays/ --json
     """
-    if query is not None and (text, image) != (None, None):
-        raise click.UsageError("Ask for one thing at a time: QUERY, --text, --image or --like.")
+    settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)
+    if sum(one is not None for one in (query, text, image, voice)) > 1:
+        raise click.UsageError("Ask for one thing at a time: QUERY, --text, --image, --voice or --like.")
     if query is not None and _is_file(query):
         image = Path(query)
     elif query is not None:
         text = query
+    elif voice is not None:
+        text = sentence_of_file(voice, settings)
     asked = _query({"q": text, **rest}, image=image)
-    _answer(_searcher(SearchSettings(profile, model_dir, alias, text_lane)), asked, as_json)
+    _answer(_searcher(settings), asked, as_json)
 
 
 @click.command()
@@ -130,46 +138,6 @@ def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
         click.echo(request_as_curl(searcher, asked, os.environ))
     else:
         _answer(searcher, asked, as_json)
-
-
-@click.command()
-@_setting("--host", "GLIMPSE_HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@_setting("--port", "GLIMPSE_PORT", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@_setting(
-    "--threads", "GLIMPSE_THREADS", type=click.IntRange(1, 64), default=8, show_default=True,
-    help="Requests answered at a time.",
-)  # fmt: skip
-@_setting(
-    "--max-upload", "GLIMPSE_MAX_UPLOAD", default=DEFAULT_MAX_UPLOAD, show_default=True,
-    help="Largest picture to search with, in bytes or with KB or MB.",
-)  # fmt: skip
-@_setting("--store", "GLIMPSE_STORE", help="Where thumbnails are kept.  [default: a folder of GLIMPSE_HOME]")
-@_setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
-@_options(*MODEL_OPTIONS)
-def serve(*, host, max_upload, store, trusted, profile, model_dir, text_lane, alias, **listen) -> None:
-    """Serve the page and the REST API.
-
-    \b
-    Example:
-      glimpse serve --port 8080
-    """
-    from search_app.server import is_loopback, trusted_hosts
-    from search_app.wiring import serve_pictures
-
-    if not is_loopback(host):
-        _warn(f"everyone who can reach {host} can search; there is no login.")
-    try:
-        serve_pictures(
-            SearchSettings(profile, model_dir, alias, text_lane),
-            AppSettings(parse_size(max_upload), trusted_hosts=trusted_hosts(host, trusted)),
-            {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
-            host=host,
-            warn=_warn,
-            ready=lambda address: click.echo(f"Glimpse is at {address} (Ctrl+C stops it)", err=True),
-            **listen,
-        )
-    except ServeError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _is_file(name: str) -> bool:

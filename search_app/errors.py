@@ -19,5 +19,15 @@ class TooLargeError(QueryError):
     status = 413
 
 
+class BusyError(QueryError):
+    """Too much is asked at once; the same will work in a moment."""
+
+    status = 503
+
+
+class MicrophoneError(Exception):
+    """The microphone cannot be used; the message says why and what to do."""
+
+
 class ServeError(Exception):
     """The server cannot start; the message says why and what to do."""

@@ -13,6 +13,7 @@ from search_app.errors import ServeError
 
 if TYPE_CHECKING:
     from flask import Flask
+    from waitress.server import BaseWSGIServer
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -49,16 +50,35 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
-    """Serve until interrupted. Raises `ServeError` when the port is taken."""
+def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIServer:
+    """Return waitress around the app, listening. Raises `ServeError` when the port is taken.
+
+    Recordings and uploads that wait for their turn have threads of their own beside the page's `threads`.
+    A body of a recording's size stays in memory: waitress would else write it to a temporary file.
+    """
     from waitress import create_server
 
+    from search_app.turns import WAITING
+    from search_app.voice_routes import MAX_BODY
+
     try:
-        server = create_server(app, host=host, port=port, threads=threads, ident="glimpse")
+        return create_server(
+            app,
+            host=host,
+            port=port,
+            threads=threads + 2 * WAITING,
+            inbuf_overflow=MAX_BODY,
+            ident="glimpse",
+        )
     except OSError as error:
         raise ServeError(
             f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
         ) from error
+
+
+def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
+    """Serve until interrupted. Raises `ServeError` when the port is taken."""
+    server = build_server(app, host=host, port=port, threads=threads)
     # A page asks for two dozen thumbnails at once: that some of them wait their turn is no news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -26,6 +26,8 @@ class AppSettings:
     """hits on a page when the address does not say `k`"""
     trusted_hosts: tuple[str, ...] = ()
     """names that a request may call this server by; empty: any"""
+    read_only: bool = False
+    """whether only searches are answered: nothing is added or corrected"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class SearchSettings:
     alias: str = "images"
     text_lane: str = "auto"
     """`infer`: texts are embedded in Elasticsearch; `local`: in this process; `auto`: what works"""
+    voice_model: str | None = None
+    """what hears: a size or a folder, `off` for nothing, None for the profile's own"""
 
 
 def parse_size(text: str) -> int:

@@ -87,11 +87,14 @@ def serve_pictures(
     from search_app.app import create_app
     from search_app.server import check_port, run_server
     from search_app.settings import store_uri
+    from search_app.voice import build_transcriber, warm
     from storage.store import open_storage
 
     check_port(host, port)
+    transcriber = build_transcriber(settings)
     searcher = build_searcher(settings, environ, warn=warn, warm=True)
     store = open_storage(store_uri(environ, glimpse_home(environ)))
-    app = create_app(searcher=searcher, storage=store, settings=app_settings)
+    warm(transcriber, warn=warn)
+    app = create_app(searcher=searcher, storage=store, settings=app_settings, transcriber=transcriber)
     ready(f"http://{host}:{port}")
     run_server(app, host=host, port=port, threads=threads)

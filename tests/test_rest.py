@@ -201,6 +201,7 @@ def test_the_openapi_document_names_every_route_and_parameter(web):
         ("/api/v1/search", "post"),
         ("/api/v1/images/{image_id}", "get"),
         ("/api/v1/images/{image_id}/thumbnail", "get"),
+        ("/api/v1/transcribe", "post"),
     }
     names = {parameter["name"] for parameter in paths["/api/v1/search"]["get"]["parameters"]}
     assert names >= {"q", "like", "vector", "k", "num_candidates", "mode", "exact", "place", "camera", "path"}

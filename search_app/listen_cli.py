@@ -1,0 +1,79 @@
+"""`glimpse listen`: speak, and see the pictures."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from search_app.cli import MODEL_OPTIONS, QUERY_OPTIONS, _answer, _options, _query, _searcher
+from search_app.errors import MicrophoneError
+from search_app.settings import SearchSettings
+from search_app.voice_cli import VOICE_OPTION, sentence_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BAR = 24
+"""characters of the level meter"""
+
+
+@click.command()
+@click.option("--device", help="Microphone by its number or a part of its name.  [default: the system's]")
+@VOICE_OPTION
+@_options(*QUERY_OPTIONS, *MODEL_OPTIONS)
+def listen(*, device, voice_model, as_json, profile, model_dir, text_lane, alias, **rest) -> None:
+    """Speak a query into this machine's microphone.
+
+    It listens until you fall silent, for at most 30 seconds; Enter ends it at once. Nothing is kept.
+
+    \b
+    Example:
+      glimpse listen
+      glimpse listen --k 3 --json
+    """
+    settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)
+    searcher = _searcher(settings)
+    text = sentence_of(recorded(device), settings)
+    _answer(searcher, _query({"q": text, **rest}), as_json)
+
+
+def recorded(device: str | None) -> bytes:
+    """Return a WAV file of what is said into the microphone; the level is shown on a terminal."""
+    from search_app.microphone import open_microphone, record
+
+    try:
+        with open_microphone(device) as sound:
+            click.echo("Speak now; silence or Enter ends it.", err=True)
+            return record(sound, stopped=enter_pressed(), show=show_level)
+    except MicrophoneError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        _clear_level()
+
+
+def enter_pressed() -> Callable[[], bool]:
+    """Return a function that says whether Enter has been pressed; never where nobody sits at a keyboard."""
+    pressed = threading.Event()
+
+    def wait() -> None:
+        sys.stdin.readline()
+        pressed.set()
+
+    if sys.stdin.isatty():
+        threading.Thread(target=wait, daemon=True).start()
+    return pressed.is_set
+
+
+def show_level(seconds: float, level: float) -> None:
+    """Draw the meter over itself."""
+    if sys.stderr.isatty():
+        filled = round(BAR * min(1.0, level))
+        click.echo(f"\r  {'█' * filled}{'·' * (BAR - filled)} {seconds:4.1f} s", err=True, nl=False)
+
+
+def _clear_level() -> None:
+    if sys.stderr.isatty():
+        click.echo("\r" + " " * (BAR + 12) + "\r", err=True, nl=False)

@@ -1,0 +1,107 @@
+"""`glimpse serve`: the page and the REST API for as long as it runs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from search_app.cli import MODEL_OPTIONS, _options, _setting, _warn
+from search_app.errors import ServeError
+from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
+from search_app.voice_cli import VOICE_OPTION
+
+if TYPE_CHECKING:
+    from ingest.library import Library
+    from search_app.searcher import Searcher
+    from storage.store import Storage
+
+
+@click.command()
+@_setting("--host", "GLIMPSE_HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@_setting("--port", "GLIMPSE_PORT", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@_setting(
+    "--threads", "GLIMPSE_THREADS", type=click.IntRange(1, 64), default=8, show_default=True,
+    help="Requests answered at a time.",
+)  # fmt: skip
+@_setting(
+    "--max-upload", "GLIMPSE_MAX_UPLOAD", default=DEFAULT_MAX_UPLOAD, show_default=True,
+    help="Largest picture to search with or to add, in bytes or with KB or MB.",
+)  # fmt: skip
+@_setting(
+    "--store",
+    "GLIMPSE_STORE",
+    help="Where thumbnails and uploads are kept.  [default: a folder of GLIMPSE_HOME]",
+)
+@_setting("--read-only", "GLIMPSE_READ_ONLY", is_flag=True, help="Only search: nobody adds or corrects.")
+@_setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
+@VOICE_OPTION
+@_options(*MODEL_OPTIONS)
+def serve(
+    *,
+    host,
+    max_upload,
+    store,
+    read_only,
+    trusted,
+    voice_model,
+    profile,
+    model_dir,
+    text_lane,
+    alias,
+    **listen,
+) -> None:
+    """Serve the page and the REST API.
+
+    \b
+    Example:
+      glimpse serve --port 8080
+    """
+    from search_app.server import is_loopback, trusted_hosts
+    from search_app.wiring import serve_pictures
+
+    if not is_loopback(host):
+        _warn(_who_can(host, read_only))
+    try:
+        serve_pictures(
+            SearchSettings(profile, model_dir, alias, text_lane, voice_model),
+            AppSettings(
+                parse_size(max_upload), trusted_hosts=trusted_hosts(host, trusted), read_only=read_only
+            ),
+            {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
+            host=host,
+            warn=_warn,
+            ready=lambda address: click.echo(f"Glimpse is at {address} (Ctrl+C stops it)", err=True),
+            open_library=None if read_only else _open_library,
+            **listen,
+        )
+    except ServeError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _who_can(host: str, read_only: bool) -> str:
+    if read_only:
+        return f"everyone who can reach {host} can search; there is no login."
+    return (
+        f"everyone who can reach {host} can search, add pictures and correct captions; there is no login."
+        " With --read-only they can only search."
+    )
+
+
+def _open_library(searcher: Searcher, storage: Storage) -> Library:
+    """Return what adds pictures to the searcher's index; its other models load with the first one."""
+    from ingest.library import Library
+    from models.captioning import load_captioner
+    from models.embedding import load_caption_text_encoder
+    from models.on_first_use import OnFirstUse
+
+    profile = searcher.profile
+    return Library(
+        index=searcher.index,
+        profile=profile,
+        image_encoder=searcher.image_encoder,
+        caption_encoder=OnFirstUse(lambda: load_caption_text_encoder(profile)),
+        captioner=OnFirstUse(lambda: load_captioner(profile.caption_model)),
+        storage=storage,
+    )

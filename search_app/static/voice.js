@@ -1,0 +1,214 @@
+// Speaking a query: hold the button while you speak, or press it once to begin and once to end.
+import { openMicrophone, Recording, Refusal } from "./recording.js";
+
+const HELD = 400; // milliseconds: a shorter press switches on and off
+const MOMENT = 400; // milliseconds that the transcript is to be seen before the search begins
+const TRIES = 5;
+const BARS = 48;
+const NOTHING = "Nothing was heard. Speak close to the microphone, and try again.";
+const AWAY = "The server does not answer; look whether it still runs.";
+
+const button = document.querySelector("button.mic");
+const panel = document.querySelector(".voice");
+const canvas = panel.querySelector("canvas");
+const clock = panel.querySelector(".clock");
+const line = document.getElementById("said");
+const field = document.getElementById("q");
+let spoken = null; // the query that is being spoken
+
+const say = (sentence) => { if (line.textContent !== sentence) line.textContent = sentence; };
+const languageOf = (code) => new Intl.DisplayNames(["en"], { type: "language" }).of(code);
+
+function look(state) {
+  button.dataset.state = state;
+  button.setAttribute("aria-pressed", String(state === "opening" || state === "listening"));
+  panel.hidden = state !== "listening";
+}
+
+async function begin() {
+  const mine = spoken = { before: field.value, levels: [], abort: new AbortController() };
+  look("opening");
+  say("");
+  try {
+    const stream = await openMicrophone();
+    if (spoken !== mine) { for (const track of stream.getTracks()) track.stop(); return; }
+    const longest = Number(button.dataset.seconds);
+    const mark = (level, seconds) => draw(mine, level, seconds);
+    mine.recording = new Recording(stream, { longest, onLevel: mark, onPause: () => guess(mine), onEnd: () => finish(mine) });
+    mine.listening = true;
+    look("listening");
+    say("Listening. Speak now.");
+  } catch (error) {
+    if (spoken === mine) fail(error);
+  }
+}
+
+// The speaker may have ended: what was said so far is written down already while the recording goes on.
+async function guess(mine) {
+  if (mine.guessing || spoken !== mine) return;
+  mine.guessing = true;
+  const { loud } = mine.recording;
+  mine.guess = { loud, heard: mine.recording.soFar().then((blob) => transcribe(blob, mine.abort.signal)).catch(() => null) };
+  const heard = await mine.guess.heard;
+  mine.guessing = false;
+  if (spoken === mine && mine.listening && heard?.text && loud === mine.recording.loud) put(mine, heard);
+}
+
+async function finish(mine) {
+  if (spoken !== mine || !mine.listening) return;
+  mine.listening = false;
+  look("hearing");
+  try {
+    const blob = await mine.recording.stop();
+    const heard = await understood(mine, blob);
+    if (spoken !== mine) return;
+    if (!heard.text) throw new Refusal(NOTHING);
+    put(mine, heard);
+    look("shown");
+    say(`Heard in ${languageOf(heard.language)}. Searching…`);
+    mine.timer = setTimeout(() => search(mine, heard), Math.max(0, mine.shown + MOMENT - performance.now()));
+  } catch (error) {
+    if (spoken === mine) fail(error);
+  }
+}
+
+async function understood(mine, blob) {
+  const early = mine.guess?.loud === mine.recording.loud ? await mine.guess.heard : null;
+  if (early?.text) return early;
+  say("Writing down what you said…");
+  return transcribe(blob, mine.abort.signal);
+}
+
+async function transcribe(blob, signal) {
+  for (let tries = 1; ; tries += 1) {
+    const body = new FormData();
+    body.append("audio", blob, "query");
+    const response = await fetch(button.dataset.url, { method: "POST", body, signal }).catch(() => { throw new Refusal(AWAY); });
+    if (response.ok) return response.json();
+    if (!response.headers.has("Retry-After") || tries === TRIES) {
+      const problem = await response.json().catch(() => ({}));
+      throw new Refusal(problem.detail ?? AWAY);
+    }
+    await new Promise((done) => setTimeout(done, 1000 * Number(response.headers.get("Retry-After"))));
+  }
+}
+
+function put(mine, heard) {
+  if (field.value !== heard.text || !mine.shown) mine.shown = performance.now();
+  field.value = heard.text;
+  field.lang = heard.language;
+}
+
+function search(mine, heard) {
+  if (spoken !== mine) return;
+  try { sessionStorage.setItem("voice", JSON.stringify(heard)); } catch { /* private window: not shown again */ }
+  field.form.requestSubmit();
+}
+
+function fail(error) {
+  end();
+  say(error instanceof Refusal ? error.message : `Speaking does not work here (${error.message}).`);
+}
+
+function end() {
+  if (!spoken) return;
+  const { recording, listening, timer, abort } = spoken;
+  clearTimeout(timer);
+  if (listening) recording.discard();
+  abort.abort();
+  spoken = null;
+  look("idle");
+}
+
+function cancel() {
+  if (!spoken) return;
+  if (spoken.shown) field.value = spoken.before;
+  end();
+  say("");
+}
+
+// Typing wins over speaking.
+function typed() {
+  field.removeAttribute("lang");
+  if (button.dataset.state === "shown") keep();
+  else if (spoken) { end(); say(""); }
+}
+
+// Whoever touches the transcript wants to change it first.
+function keep() {
+  if (!spoken || button.dataset.state !== "shown") return;
+  end();
+  say("Change the words, then press Enter to search.");
+}
+
+function draw(mine, level, seconds) {
+  mine.levels = [...mine.levels, level].slice(-BARS);
+  clock.textContent = `0:${String(Math.floor(seconds)).padStart(2, "0")}`;
+  const scale = devicePixelRatio;
+  const [width, height] = [canvas.clientWidth * scale, canvas.clientHeight * scale];
+  Object.assign(canvas, { width, height });
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = getComputedStyle(canvas).color;
+  const step = width / BARS;
+  for (let bar = 0; bar < BARS; bar += 1) {
+    const tall = Math.max(2 * scale, (mine.levels[mine.levels.length - BARS + bar] ?? 0) * height);
+    pen.fillRect(bar * step, (height - tall) / 2, step * 0.55, tall);
+  }
+}
+
+let pressed = null; // when the button went down and began a query
+
+function press() {
+  pressed = null;
+  if (button.dataset.state === "listening") finish(spoken);
+  else if (button.dataset.state === "opening") cancel();
+  else if (button.dataset.state !== "hearing") { end(); pressed = performance.now(); begin(); }
+}
+
+function release() {
+  const held = pressed !== null && performance.now() - pressed >= HELD;
+  pressed = null;
+  if (held && button.dataset.state === "listening") finish(spoken);
+}
+
+const isPress = (event) => event.key === " " || event.key === "Enter";
+button.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0) return;
+  button.setPointerCapture(event.pointerId);
+  press();
+});
+button.addEventListener("pointerup", release);
+button.addEventListener("pointercancel", release);
+button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press on a touch screen
+button.addEventListener("keydown", (event) => {
+  if (!isPress(event)) return;
+  event.preventDefault();
+  if (!event.repeat) press();
+});
+button.addEventListener("keyup", (event) => { if (isPress(event)) { event.preventDefault(); release(); } });
+button.addEventListener("click", (event) => { if (event.detail === 0) press(); }); // speech control, screen readers
+button.addEventListener("blur", () => { pressed = null; });
+
+panel.querySelector("button").addEventListener("click", () => { cancel(); button.focus(); });
+field.addEventListener("input", typed);
+field.addEventListener("pointerdown", keep);
+field.addEventListener("keydown", (event) => { if (!["Enter", "Tab", "Escape"].includes(event.key)) keep(); });
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !spoken) return;
+  event.preventDefault(); // a browser would empty the field
+  if (button.dataset.state === "shown") keep();
+  else cancel();
+});
+addEventListener("pagehide", end);
+
+function remember() {
+  const heard = JSON.parse(sessionStorage.getItem("voice") ?? "null");
+  sessionStorage.removeItem("voice");
+  if (heard?.text !== field.value) return;
+  field.lang = heard.language;
+  say(`Heard in ${languageOf(heard.language)}. Not what you said? Change the words, or speak again.`);
+}
+
+button.hidden = false;
+look("idle");
+try { remember(); } catch { /* no storage */ }

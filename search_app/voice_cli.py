@@ -1,0 +1,46 @@
+"""What commands share that are spoken to: the voice model's option, and saying what was heard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.transcription import Transcript
+    from search_app.settings import SearchSettings
+
+VOICE_OPTION = click.option(
+    "--voice-model",
+    envvar="GLIMPSE_VOICE_MODEL",
+    show_envvar=True,
+    metavar="SIZE|PATH|off",
+    help="What hears: tiny, base or small (downloaded), a folder, or off.  [default: the profile's]",
+)
+
+
+def sentence_of(recording: bytes, settings: SearchSettings) -> str:
+    """Return the sentence that is said in a recording, and show it on stderr. Raises as `heard` does."""
+    from search_app.voice import build_transcriber, heard
+
+    transcript = heard(recording, build_transcriber(settings))
+    click.echo(heard_line(transcript), err=True)
+    return transcript.text
+
+
+def sentence_of_file(path: Path, settings: SearchSettings) -> str:
+    """Do the same with a file. Raises `QueryError` when there is none or it is too large."""
+    from search_app.voice import read_clip
+
+    return sentence_of(read_clip(path), settings)
+
+
+def heard_line(transcript: Transcript) -> str:
+    """Return what a person is told about a transcript, without what could steer a terminal."""
+    from search_app.examples import LANGUAGES
+    from search_app.printing import printable
+
+    language = LANGUAGES.get(transcript.language, transcript.language)
+    return f"Heard ({language}): {printable(transcript.text)}"

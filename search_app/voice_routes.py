@@ -1,0 +1,141 @@
+"""Voice by HTTP: a recording comes in, the sentence goes out, and no byte of it is kept."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from flask import Request, Response, current_app, make_response, request
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
+
+from models.recordings import LONGEST, RecordingError
+from search_app.errors import BusyError, QueryError, TooLargeError
+from search_app.problems import PROBLEM_TYPE, problem
+from search_app.response import API_PREFIX
+from search_app.schemas import ProblemSchema
+from search_app.turns import Turns
+from search_app.uploads import FORM_ROOM
+from search_app.voice import MAX_RECORDING
+
+if TYPE_CHECKING:
+    from models.transcription import Transcriber
+
+MAX_BODY = MAX_RECORDING + FORM_ROOM
+RAW_TYPES = ("audio/", "video/", "application/ogg", "application/octet-stream")
+JSON = "application/json"
+BINARY = {"type": "string", "format": "binary"}
+POST_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["audio"], "properties": {"audio": BINARY}}
+        },
+        "audio/*": {"schema": BINARY},
+    },
+}
+
+
+class TranscriptSchema(Schema):
+    """What was heard."""
+
+    text = fields.String(required=True, metadata={"description": "empty where nobody spoke"})
+    language = fields.String(
+        required=True, allow_none=True, metadata={"description": "ISO 639-1, such as `fr`"}
+    )
+    language_probability = fields.Float(required=True, metadata={"description": "0 to 1"})
+    no_speech_probability = fields.Float(
+        required=True, metadata={"description": "0 to 1; 1 where no voice was found at all"}
+    )
+    seconds = fields.Float(required=True, metadata={"description": "length of the recording"})
+    took_ms = fields.Integer(required=True)
+
+
+def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = None) -> Blueprint:
+    """Return the route of voice; without a transcriber it says that voice is off."""
+    api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
+    line = turns or Turns(busy="Too many recordings are waiting to be heard; try again in a moment.")
+
+    def may_fail(status: int):
+        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
+
+    @api.post("/transcribe")
+    @api.doc(requestBody=POST_BODY)
+    @api.response(200, TranscriptSchema, content_type=JSON)
+    @may_fail(400)
+    @may_fail(413)
+    @may_fail(503)
+    def transcribe() -> Response:
+        """Write down what is said in a recording of at most 30 seconds; nothing is kept."""
+        if transcriber is None:
+            return make_response(
+                *problem(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
+            )
+        recording = read_recording(request)
+        try:
+            with line.turn():
+                transcript = transcriber.transcribe(recording)
+        except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
+            raise QueryError(str(error)) from error
+        except BusyError as error:
+            busy = make_response(*problem(error.status, str(error)))
+            busy.headers["Retry-After"] = "1"
+            return busy
+        return current_app.json.response(asdict(transcript))
+
+    @api.app_context_processor
+    def microphone() -> dict[str, object]:
+        """Tell the page whether to offer its microphone, and for how long it may listen."""
+        return {"voice": transcriber is not None, "voice_seconds": int(LONGEST)}
+
+    return api
+
+
+def read_recording(asked: Request) -> bytes:
+    """Return the recording of a multipart field `audio` or of the body itself; it stays in memory.
+
+    Raises `TooLargeError` over `MAX_RECORDING` bytes, `QueryError` when there is none.
+    """
+    asked.max_content_length = MAX_BODY  # not the limit of pictures
+    try:
+        if asked.mimetype == "multipart/form-data":
+            data = _form_file(asked)
+        elif asked.mimetype.startswith(RAW_TYPES):
+            data = asked.stream.read()
+        else:
+            raise QueryError(
+                "No recording arrived: send it as the multipart field `audio`, or as the body with its"
+                " audio/… content type."
+            )
+    except RequestEntityTooLarge as error:
+        raise _too_large() from error
+    if len(data) > MAX_RECORDING:
+        raise _too_large()
+    return data
+
+
+def _form_file(asked: Request) -> bytes:
+    # Not `asked.files`: it would write large files to the disk.
+    parser = FormDataParser(
+        stream_factory=lambda *_: io.BytesIO(),
+        max_form_memory_size=FORM_ROOM,
+        max_form_parts=20,
+        silent=False,
+    )
+    try:
+        _, _, files = parser.parse(asked.stream, asked.mimetype, asked.content_length, asked.mimetype_params)
+    except ValueError as error:
+        raise QueryError("The form is damaged; send the recording again.") from error
+    if "audio" not in files:
+        raise QueryError("No recording arrived: the form has no file called `audio`.")
+    return files["audio"].read()
+
+
+def _too_large() -> TooLargeError:
+    return TooLargeError(
+        f"The recording is over the limit of {MAX_RECORDING / 1_000_000:g} MB; speak for at most"
+        f" {LONGEST:.0f} seconds."
+    )
