@@ -120,7 +120,7 @@ def read_recording(asked: Request) -> bytes:
 def _form_file(asked: Request) -> bytes:
     # Not `asked.files`: it would write large files to the disk.
     parser = FormDataParser(
-        stream_factory=lambda *_: io.BytesIO(),
+        stream_factory=lambda **_: io.BytesIO(),
         max_form_memory_size=FORM_ROOM,
         max_form_parts=20,
         silent=False,
