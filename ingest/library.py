@@ -20,7 +20,7 @@ from ingest.walk import Candidate
 from ingest.weights import check_weights
 from ingest.wiring import create_index
 from models.errors import ModelError
-from storage.store import original_key, thumbnail_key
+from storage.store import UPLOADS, original_key, thumbnail_key
 
 if TYPE_CHECKING:
     from es_config.documents import ImageDocument
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from models.profiles import Profile
     from storage.store import Storage
 
-FOLDER = "uploads"
 MAX_PIXELS = 89_000_000
 """just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
 FORMAT_EXTENSIONS = {
@@ -135,8 +134,8 @@ class Library:
 
     def _read(self, name: str, content: FileContent) -> Prepared:
         """Decode a file and make what is stored and embedded. Raises `UnreadableImageError`."""
-        file = decode(content, path=Path(FOLDER), relative_path="", max_pixels=MAX_PIXELS)
-        relative_path = f"{FOLDER}/{safe_name(name, FORMAT_EXTENSIONS[file.format])}"
+        file = decode(content, path=Path(UPLOADS), relative_path="", max_pixels=MAX_PIXELS)
+        relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
         preprocess = (
             self._image_encoder.preprocess
         )  # may load the model, which failing is no fault of the file

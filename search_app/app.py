@@ -9,16 +9,19 @@ from flask import Flask, Response, abort, request
 from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
+from search_app.add_page import add_page_blueprint
 from search_app.health import add_metrics, health_blueprint
 from search_app.page import page_blueprint, render_error
 from search_app.problems import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
 from search_app.rest import rest_blueprint
 from search_app.schemas import ProblemSchema
+from search_app.upload_routes import Uploads, upload_blueprint
 from search_app.uploads import FORM_ROOM
 from search_app.voice_routes import voice_blueprint
 
 if TYPE_CHECKING:
     from models.transcription import Transcriber
+    from search_app.additions import Library
     from search_app.searcher import Searcher
     from search_app.settings import AppSettings
     from storage.store import Storage
@@ -47,12 +50,21 @@ class ProblemApi(Api):
 
 
 def create_app(
-    *, searcher: Searcher, storage: Storage, settings: AppSettings, transcriber: Transcriber | None = None
+    *,
+    searcher: Searcher,
+    storage: Storage,
+    settings: AppSettings,
+    transcriber: Transcriber | None = None,
+    library: Library | None = None,
 ) -> Flask:
-    """Build the page and the REST API around a searcher and a store; without a transcriber, voice is off."""
+    """Build the page and the REST API around a searcher and a store.
+
+    Without a transcriber, voice is off; without a library, no pictures can be added.
+    """
     app = Flask("search_app")
     app.config.update(
         MAX_UPLOAD=settings.max_upload,
+        READ_ONLY=settings.read_only,
         MAX_CONTENT_LENGTH=settings.max_upload + FORM_ROOM,
         MAX_FORM_MEMORY_SIZE=FORM_ROOM,
         API_TITLE="Glimpse",
@@ -66,6 +78,9 @@ def create_app(
     api.register_blueprint(rest_blueprint(searcher=searcher, storage=storage, settings=settings))
     api.register_blueprint(voice_blueprint(transcriber=transcriber))
     app.register_blueprint(page_blueprint(searcher=searcher, settings=settings))
+    uploads = Uploads(library=library, max_upload=settings.max_upload)
+    api.register_blueprint(upload_blueprint(searcher=searcher, storage=storage, uploads=uploads))
+    app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
     app.register_blueprint(health_blueprint(searcher=searcher))
     add_metrics(app)
     if settings.trusted_hosts:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.profiles import Profile
+    from search_app.additions import Library
     from search_app.query import Query
     from search_app.settings import AppSettings, SearchSettings
+    from storage.store import Storage
 
 
 def build_searcher(
@@ -78,8 +80,11 @@ def serve_pictures(
     threads: int,
     warn: Callable[[str], None],
     ready: Callable[[str], None],
+    open_library: Callable[[Searcher, Storage], Library] | None = None,
 ) -> None:
     """Load the models, then serve the page until interrupted; `ready` gets the address first.
+
+    Pictures can be added where there is `open_library`, which returns what adds them.
 
     Raises `ServeError` when the port is taken, and as `build_searcher` does.
     """
@@ -95,6 +100,12 @@ def serve_pictures(
     searcher = build_searcher(settings, environ, warn=warn, warm=True)
     store = open_storage(store_uri(environ, glimpse_home(environ)))
     warm(transcriber, warn=warn)
-    app = create_app(searcher=searcher, storage=store, settings=app_settings, transcriber=transcriber)
+    app = create_app(
+        searcher=searcher,
+        storage=store,
+        settings=app_settings,
+        transcriber=transcriber,
+        library=open_library(searcher, store) if open_library else None,
+    )
     ready(f"http://{host}:{port}")
     run_server(app, host=host, port=port, threads=threads)

@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from storage.errors import StorageError
+from storage.errors import NoSuchKeyError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: `C:` is a drive, not a scheme
+UPLOADS = "uploads/"
+"""the beginning of the relative path of an uploaded picture; the rest is its safe file name"""
 ORIGINAL_TYPES = {
     "jpg": "image/jpeg",
     "png": "image/png",
@@ -33,7 +35,7 @@ class Storage(Protocol):
         """Keep `data` under `key`, whole or not at all; replaces what was there. Raises `StorageError`."""
 
     def get(self, key: str) -> bytes:
-        """Return the bytes under `key`; `StorageError` when there are none."""
+        """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
 
     def exists(self, key: str) -> bool:
         """Say whether `key` holds bytes; `StorageError` for a key that no store can have."""
@@ -43,7 +45,9 @@ class Storage(Protocol):
 
 
 def open_storage(uri: str) -> Storage:
-    """Open the store at `file:/path` or at a plain path; the folder is made on the first `put`.
+    """Open the store at `file:/path`, at a plain path or at `s3://bucket/prefix`.
+
+    A folder is made on the first `put`; a bucket is asked nothing before it.
 
     Raises `StorageError` naming the known schemes when the scheme is unknown.
     """
@@ -63,7 +67,7 @@ def open_storage(uri: str) -> Storage:
 def thumbnail_key(image_id: str) -> str:
     """Return the key of a picture's thumbnail: `thumbnails/ab/cd/<id>.webp`.
 
-    `image_id` is the SHA-256 in lower-case hex; anything else raises `StorageError`.
+    `image_id` is the SHA-256 in lower-case hex; anything else raises `NoSuchKeyError`.
     """
     return f"thumbnails/{_spread(image_id)}.webp"
 
@@ -71,18 +75,23 @@ def thumbnail_key(image_id: str) -> str:
 def original_key(image_id: str, extension: str) -> str:
     """Return the key of an uploaded file: `originals/ab/cd/<id>.<extension>`.
 
-    `extension` is one of `ORIGINAL_TYPES`; anything else raises `StorageError`, as a wrong id does.
+    `extension` is one of `ORIGINAL_TYPES`; anything else raises `NoSuchKeyError`, as a wrong id does.
     """
     if extension not in ORIGINAL_TYPES:
         known = ", ".join(ORIGINAL_TYPES)
-        raise StorageError(f"{extension!r} is not the extension of an original; they are: {known}.")
+        raise NoSuchKeyError(f"{extension!r} is not the extension of an original; they are: {known}.")
     return f"originals/{_spread(image_id)}.{extension}"
+
+
+def media_type(key: str) -> str:
+    """Return the media type of what is kept under a key, by its extension; bytes for any other."""
+    return ORIGINAL_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
 
 
 def _spread(image_id: str) -> str:
     """Return `ab/cd/<id>`: no folder of the store grows large."""
     if not IMAGE_ID.fullmatch(image_id):
-        raise StorageError(
+        raise NoSuchKeyError(
             f"{image_id!r} is not an image id: an id is the 64 hexadecimal digits of a SHA-256."
         )
     return f"{image_id[:2]}/{image_id[2:4]}/{image_id}"
@@ -98,4 +107,10 @@ def _open_folder(location: str) -> Storage:
     return FolderStorage(Path(path).expanduser())
 
 
-SCHEMES: dict[str, Callable[[str], Storage]] = {"file": _open_folder}
+def _open_bucket(location: str) -> Storage:
+    from storage.s3 import open_bucket
+
+    return open_bucket(location)
+
+
+SCHEMES: dict[str, Callable[[str], Storage]] = {"file": _open_folder, "s3": _open_bucket}

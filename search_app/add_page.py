@@ -1,0 +1,50 @@
+"""The page where pictures are added; with JavaScript it is also a panel on every other page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, render_template, url_for
+
+from search_app.additions import MAX_FILES
+from search_app.upload_routes import original_path
+from search_app.writing import writing
+from storage.store import original_key
+
+if TYPE_CHECKING:
+    from search_app.upload_routes import Uploads
+    from storage.store import Storage
+
+
+def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> Blueprint:
+    """Return the page's routes, and tell every template whether pictures can be added."""
+    page = Blueprint("add_page", __name__)
+
+    @page.get("/add")
+    def add() -> str:
+        """Show the form."""
+        return render_template("add.html", added=())
+
+    @page.post("/add")
+    @writing
+    def add_chosen() -> str:
+        """Add the chosen pictures and show what became of each: for browsers without JavaScript."""
+        return render_template("add.html", added=uploads.add_request())
+
+    @page.app_context_processor
+    def adding() -> dict[str, Any]:
+        return {
+            "can_add": uploads.is_open,
+            "max_files": MAX_FILES,
+            "original_url": lambda image_id, source: _original_url(storage, image_id, source),
+        }
+
+    return page
+
+
+def _original_url(storage: Storage, image_id: str, source: dict) -> str | None:
+    """Return where the original of a picture is; None where none is kept."""
+    path = original_path(source)
+    if path is None or not storage.exists(original_key(image_id, path.rpartition(".")[2])):
+        return None
+    return url_for("uploads.original", image_id=image_id)

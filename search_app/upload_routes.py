@@ -1,0 +1,172 @@
+"""Uploads by REST: pictures come in, and their originals come out again as nothing but pictures."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flask import Response, current_app, make_response, request
+from flask_smorest import Blueprint
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from search_app.additions import MAX_FILES, AddedFile, Library, add_files
+from search_app.errors import BusyError, NotFoundError, TooLargeError
+from search_app.problems import PROBLEM_TYPE, problem
+from search_app.response import API_PREFIX
+from search_app.schemas import ProblemSchema
+from search_app.turns import Turns
+from search_app.upload_schemas import AddedSchema
+from search_app.uploads import FORM_ROOM
+from search_app.writing import ForbiddenError, check_writable, writing
+from storage.errors import StorageError
+from storage.store import ORIGINAL_TYPES, UPLOADS, original_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from werkzeug.datastructures import FileStorage
+
+    from search_app.searcher import Searcher
+    from storage.store import Storage
+
+JSON = "application/json"
+YEAR = 365 * 24 * 3600
+BINARY = {"type": "string", "format": "binary"}
+POST_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {"image": {"type": "array", "items": BINARY, "maxItems": MAX_FILES}},
+            }
+        }
+    },
+}
+SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
+"""a Content-Security-Policy under which nothing runs, whatever a file's bytes could also be read as"""
+
+
+class Uploads:
+    """Adds what requests carry, a few requests at a time; `library` is None where that is switched off."""
+
+    def __init__(self, *, library: Library | None, max_upload: int, turns: Turns | None = None) -> None:
+        self._library = library
+        self._max_upload = max_upload
+        self._turns = turns or Turns(
+            busy="Too many pictures are being added at the moment; send this one again in a few seconds."
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this server adds pictures at all."""
+        return self._library is not None and not current_app.config["READ_ONLY"]
+
+    def add_request(self) -> list[AddedFile]:
+        """Add the files of this request. Raises `QueryError`, `BusyError` or `ForbiddenError`."""
+        check_writable()
+        if self._library is None:
+            raise ForbiddenError("Adding pictures is switched off on this server.")
+        files = self._files()
+        with self._turns.turn():
+            return add_files(self._library, files, max_upload=self._max_upload)
+
+    def _files(self) -> list[FileStorage]:
+        """Read the form, which may be larger than one of a search; what is too large is not read at all."""
+        request.max_content_length = largest_request(self._max_upload)
+        try:
+            return request.files.getlist("image")
+        except RequestEntityTooLarge as error:
+            raise TooLargeError(too_large(self._max_upload)) from error
+
+
+def largest_request(max_upload: int) -> int:
+    """Return the bytes that one request may have."""
+    return MAX_FILES * max_upload + FORM_ROOM
+
+
+def too_large(max_upload: int) -> str:
+    """Return what to say of a request that is over its limit."""
+    each = f"{max_upload / 1_000_000:g} MB"
+    return f"The upload is over the limit: {MAX_FILES} pictures of at most {each} each in one request."
+
+
+def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) -> Blueprint:
+    """Return the routes that add pictures and that send the originals of those that were added."""
+    api = Blueprint("uploads", __name__, url_prefix=API_PREFIX, description="Adding pictures")
+
+    def may_fail(status: int):
+        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
+
+    @api.post("/images")
+    @api.doc(requestBody=POST_BODY)
+    @api.response(201, AddedSchema, content_type=JSON)
+    @api.alt_response(200, schema=AddedSchema, content_type=JSON)
+    @may_fail(400)
+    @may_fail(403)
+    @may_fail(413)
+    @may_fail(503)
+    @writing
+    def add() -> Response:
+        """Add one or several pictures (multipart `image`); with the answer, searches find them."""
+        return _answer(uploads.add_request())
+
+    @api.errorhandler(BusyError)
+    def busy(error: BusyError) -> Response:
+        answer = make_response(*problem(error.status, str(error)))
+        answer.headers["Retry-After"] = "3"
+        return answer
+
+    @api.get("/images/<image_id>/original")
+    @api.response(200, BINARY, content_type="image/*")
+    @may_fail(404)
+    @may_fail(503)
+    def original(image_id: str) -> Response:
+        """Send the file of an uploaded picture as it came."""
+        path = original_path(searcher.picture(image_id))
+        if path is None:
+            raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here: it was not uploaded.")
+        return _send_original(storage, image_id, path)
+
+    return api
+
+
+def original_path(source: dict) -> str | None:
+    """Return the path under which a picture was uploaded, which tells its format; None where it was not."""
+    paths = source.get("relative_path") or ()
+    for path in [paths] if isinstance(paths, str) else paths:
+        if path.startswith(UPLOADS) and path.rpartition(".")[2] in ORIGINAL_TYPES:
+            return path
+    return None
+
+
+def _send_original(storage: Storage, image_id: str, path: str) -> Response:
+    extension = path.rpartition(".")[2]
+    try:
+        data = storage.get(original_key(image_id, extension))
+    except StorageError as error:
+        raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.") from error
+    response = Response(data, mimetype=ORIGINAL_TYPES[extension])
+    response.headers.set("Content-Disposition", "inline", filename=path.rpartition("/")[2])
+    response.headers["Content-Security-Policy"] = SEALED
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.set_etag(image_id)
+    response.cache_control.private = True
+    response.cache_control.max_age = YEAR
+    response.cache_control.immutable = True
+    return response.make_conditional(request)
+
+
+def _answer(added: Sequence[AddedFile]) -> Response:
+    """Answer 201 when something is new, 200 when the index had what could be used, else with a problem."""
+    shown = [each.to_json() for each in added]
+    if all(each.is_refused for each in added):
+        status = max(each.status for each in added)
+        detail = added[0].detail if len(added) == 1 else f"None of {len(added)} files: {added[0].detail}"
+        body, *rest = problem(status, detail)
+        return make_response(({**body, "images": shown}, *rest))
+    is_new = any(each.status == HTTPStatus.CREATED for each in added)
+    response = current_app.json.response({"images": shown})
+    response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+    return response
