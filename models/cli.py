@@ -90,14 +90,15 @@ def list_profiles(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
-        click.echo(f"{row['name']:8} {row['description']}")
+        click.echo(f"{row['name']:{width}} {row['description']}")
         facts = (
             f"{row['dims']} dims, {row['languages']}, lanes: {' and '.join(row['text_lanes'])}",
             f"{row['size_mb']} MB to download, {row['licence']}",
             f"text model in Elasticsearch: {row['es_model_id'] or 'none'}",
         )
-        click.echo("".join(f"         {fact}\n" for fact in facts), nl=False)
+        click.echo("".join(f"{'':{width}} {fact}\n" for fact in facts), nl=False)
 
 
 @model.command()

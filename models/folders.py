@@ -12,6 +12,8 @@ from models.errors import ModelError
 
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "open_clip*"]
+OLD_WEIGHTS = "pytorch_model.bin"
+"""what a repository without safetensors has; transformers reads numbers from it and nothing else"""
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,30 @@ def local_folder(
     """
     if Path(source.name).is_absolute():
         return _existing(Path(source.name))
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(
-            snapshot_download(
-                source.name,
-                revision=source.revision,
-                allow_patterns=list(files),
-                ignore_patterns=NOT_DOWNLOADED,
-            )
-        )
+        folder = _downloaded(source, files)
+        if "*.safetensors" in files and not any(folder.rglob("*.safetensors")):
+            folder = _downloaded(source, [OLD_WEIGHTS])
+        return folder
     # The hub's client raises its own errors, httpx's, requests' and OSError: each means the same here.
     except Exception as error:
         raise ModelError(
             f"The model {source.name} is not on this machine and cannot be downloaded from Hugging Face"
             f" ({type(error).__name__}); connect once, or copy it and name its folder with {option}."
         ) from error
+
+
+def _downloaded(source: ModelSource, files: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            source.name,
+            revision=source.revision,
+            allow_patterns=list(files),
+            ignore_patterns=NOT_DOWNLOADED,
+        )
+    )
 
 
 def _existing(folder: Path) -> Path:

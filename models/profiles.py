@@ -5,61 +5,14 @@ Revisions are commits of the named repositories on Hugging Face, so that the sam
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from models.errors import ModelError
-from models.folders import ModelSource, fingerprint, image_dims, local_folder, text_dims
+from models.folders import ModelSource, image_dims, text_dims
+from models.profile import Profile
 
 POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Models that belong together: vectors of different profiles are never compared."""
-
-    name: str
-    description: str
-    image_model: ModelSource
-    text_model: ModelSource
-    dims: int
-    similarity: str
-    licence: str
-    size_mb: int
-    """megabytes that are downloaded on first use"""
-    text_lanes: tuple[str, ...]
-    """`infer`: the text model can be deployed in Elasticsearch; `local`: it runs in this process"""
-    caption_text_model: ModelSource
-    caption_dims: int
-    caption_model: ModelSource
-    """writes captions"""
-    voice_model: str
-    """what `models.whisper.load_transcriber` takes: a size or a folder"""
-    languages: str
-
-    @property
-    def caption_shares_space(self) -> bool:
-        """Whether a picture's vector can be compared with the vector of a caption."""
-        return self.caption_text_model == self.text_model
-
-    @property
-    def es_model_id(self) -> str:
-        """The text model's id in Elasticsearch: eland's rule, or `glimpse__<name>-text` for a folder."""
-        is_folder = Path(self.text_model.name).is_absolute()  # a path says nothing to other machines
-        return f"glimpse__{self.name}-text" if is_folder else es_model_id(self.text_model.name)
-
-    def text_revision(self) -> str:
-        """Return what tells other text weights from these: the hub's commit, or the folder's fingerprint.
-
-        Raises `ModelError` when the folder does not exist.
-        """
-        return self.text_model.revision or fingerprint(local_folder(self.text_model))
-
-
-def es_model_id(hub_name: str) -> str:
-    """Return the id that eland gives in Elasticsearch to a model of the hub."""
-    return re.sub(r"[\s\\/]", "__", hub_name).lower()[-64:].removeprefix("__")
 
 
 MINILM = ModelSource(
@@ -67,6 +20,29 @@ MINILM = ModelSource(
 )
 BLIP = ModelSource("Salesforce/blip-image-captioning-base", "82a37760796d32b1411fe092ab5d4e227313294b")
 POCKET_TEXT = ModelSource(str(POCKET_WEIGHTS / "text"))
+
+
+def _english_pair(
+    name: str, description: str, source: ModelSource, *, licence: str, dims: int = 512, size_mb: int = 610
+) -> Profile:
+    """Return a CLIP model with both towers, whose text tower reads English and runs in this process only."""
+    return Profile(
+        name=name,
+        description=description,
+        image_model=source,
+        text_model=source,
+        dims=dims,
+        similarity="cosine",
+        licence=licence,
+        size_mb=size_mb,
+        text_lanes=("local",),
+        caption_text_model=MINILM,
+        caption_dims=384,
+        caption_model=BLIP,
+        voice_model="small",
+        languages="en",
+    )
+
 
 PROFILES: dict[str, Profile] = {
     row.name: row
@@ -127,6 +103,40 @@ PROFILES: dict[str, Profile] = {
             caption_model=BLIP,
             voice_model="small",
             languages="100 and more",
+        ),
+        _english_pair(
+            "clip-b32",
+            "OpenAI's CLIP ViT-B/32 with its own English text tower",
+            ModelSource("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"),
+            licence="MIT",
+        ),
+        _english_pair(
+            "clip-b16",
+            "OpenAI's CLIP ViT-B/16: smaller patches, about four times the work of B/32",
+            ModelSource("openai/clip-vit-base-patch16", "57c216476eefef5ab752ec549e440a49ae4ae5f3"),
+            licence="MIT",
+        ),
+        _english_pair(
+            "clip-l14",
+            "OpenAI's CLIP ViT-L/14: the largest here, about eighteen times the work of B/32",
+            ModelSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
+            licence="MIT",
+            dims=768,
+            size_mb=1710,
+        ),
+        _english_pair(
+            "laion-b32",
+            "CLIP ViT-B/32 trained on LAION-2B",
+            ModelSource("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "1a25a446712ba5ee05982a381eed697ef9b435cf"),
+            licence="MIT",
+        ),
+        _english_pair(
+            "datacomp-b32",
+            "CLIP ViT-B/32 trained on DataComp-1B",
+            ModelSource(
+                "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "f0e2ffa09cbadab3db6a261ec1ec56407ce42912"
+            ),
+            licence="MIT",
         ),
     )
 }

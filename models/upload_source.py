@@ -7,7 +7,8 @@ from pathlib import Path
 
 from models.errors import ModelError
 from models.folders import ModelSource, fingerprint, local_folder
-from models.profiles import PROFILES, Profile, es_model_id, get_profile
+from models.profile import Profile, es_model_id
+from models.profiles import PROFILES, get_profile
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,21 @@ def save_sentence_clip(folder: Path, *, dims: int = 512, size: dict | None = Non
     return folder
 
 
+def save_clip(folder: Path, *, dims: int = 16, safetensors: bool = True, seed: int = 7) -> Path:
+    """Save a tiny CLIP model with both towers, as `openai/clip-vit-base-patch32` has them."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    torch.manual_seed(seed)
+    vision = CLIPVisionConfig(**TINY, image_size=32, patch_size=8, projection_dim=dims)
+    text = CLIPTextConfig(**TINY, vocab_size=200, projection_dim=dims)
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=dims)
+    CLIPModel(config).save_pretrained(folder, safe_serialization=safetensors)
+    save_preprocessor(folder, 32)
+    save_clip_tokenizer(folder)
+    return folder
+
+
 def save_clip_tokenizer(folder: Path) -> None:
     """Save a byte-pair tokenizer of CLIP's kind that spells every word."""
     from transformers import CLIPTokenizer

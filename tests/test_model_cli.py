@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from eland.ml.pytorch.transformers import elasticsearch_model_id
 
 from glimpse import main
-from models.profiles import PROFILES, es_model_id
+from models.profile import es_model_id
+from models.profiles import PROFILES
 from models.upload_source import upload_source
 
 

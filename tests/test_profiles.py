@@ -4,7 +4,9 @@ from pathlib import Path
 
 import model_folders
 import pytest
+from PIL import Image
 
+from models.embedding import load_image_encoder, load_text_encoder
 from models.errors import ModelError
 from models.folders import ModelSource, fingerprint, local_folder
 from models.profiles import PROFILES, get_profile
@@ -68,3 +70,21 @@ def test_equal_weights_have_equal_fingerprints_wherever_they_lie(tmp_path):
     second = model_folders.save_vision_tower(tmp_path / "b")
     other = model_folders.save_vision_tower(tmp_path / "c", dims=24)
     assert fingerprint(first) == fingerprint(second) != fingerprint(other)
+
+
+@pytest.mark.parametrize("safetensors", [True, False], ids=["safetensors", "pytorch_model.bin"])
+def test_a_clip_model_as_its_repository_has_it_gives_both_towers(tmp_path, safetensors):
+    folder = model_folders.save_clip(tmp_path / "model", dims=24, safetensors=safetensors)
+    profile = get_profile("laion-b32" if safetensors else "clip-b32", model_dir=folder)
+    images, texts = load_image_encoder(profile), load_text_encoder(profile)
+    assert images.embed_images([Image.new("RGB", (60, 40), "red")]).shape == (1, 24)
+    assert texts.embed_texts(["a red boat", "a cat"]).shape == (2, 24)
+
+
+def test_a_repository_without_safetensors_gives_its_older_weights(monkeypatch, tmp_path):
+    source = PROFILES["clip-b16"].image_model
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / f"models--{source.name.replace('/', '--')}" / "snapshots" / source.revision
+    model_folders.save_clip(cached, safetensors=False)
+    assert (local_folder(source) / "pytorch_model.bin").is_file()
