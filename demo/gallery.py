@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 from models.pocket.draw import write_picture
-from models.pocket.grammar import caption
 from models.pocket.world import sample
 
 if TYPE_CHECKING:
@@ -52,6 +50,5 @@ def draw_gallery(folder: Path, count: int, *, drawn: Callable[[], None] = lambda
 def _draw(scene: Scene, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part.jpg")
-    # The description is what a person would have noted: whoever looks at a result can judge it.
-    write_picture(scene, unfinished, SIZE, description=caption(scene, "en", Random(scene.key)))
+    write_picture(scene, unfinished, SIZE)
     unfinished.replace(path)

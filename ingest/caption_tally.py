@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ingest.caption_types import CaptionSummary
+from ingest.run_types import UNCAPTIONED
 from ingest.walk import Failure
 
 if TYPE_CHECKING:
@@ -18,14 +19,13 @@ class CaptionTally:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._lock = threading.Lock()
-        self._changed = 0
+        self._written = self._changed = 0
         self._failures: list[Failure] = []
-        self.written = 0
 
     def add_written(self) -> None:
         """A picture got its caption."""
         with self._lock:
-            self.written += 1
+            self._written += 1
             self._progress.advance()
 
     def add_changed(self) -> None:
@@ -38,12 +38,11 @@ class CaptionTally:
         """A picture gets no caption."""
         with self._lock:
             self._failures.append(Failure(path, reason))
-            self._progress.failed(self._failures[-1])
+            self._progress.failed(self._failures[-1], what=UNCAPTIONED)
             self._progress.advance()
 
-    def summary(self, seconds: float, *, interrupted: bool) -> CaptionSummary:
+    def summary(self, seconds: float, *, interrupted: bool, error: str | None) -> CaptionSummary:
         """Return the counts as they are now."""
         with self._lock:
-            return CaptionSummary(
-                self.written, self._changed, tuple(self._failures), seconds, interrupted=interrupted
-            )
+            failures = tuple(self._failures)
+            return CaptionSummary(self._written, self._changed, failures, seconds, interrupted, error)

@@ -13,7 +13,6 @@ from es_config.errors import EngineError
 from ingest.caption_tally import CaptionTally
 from ingest.caption_types import CaptionOptions, CaptionSummary
 from ingest.captioned import Captioned, caption_each, open_thumbnail
-from ingest.errors import IngestError
 from ingest.run_types import NoProgress, Progress
 from ingest.stages import ahead, ordered_map
 from storage.errors import StorageError
@@ -47,11 +46,12 @@ def caption_pictures(
     """Caption the pictures of `index` that have no caption, from their thumbnails, and say what was done.
 
     Only captions and their vectors are written. A picture that fails is reported, costs nothing else and is
-    missing for the next pass too. Ctrl-C ends the pass early with a summary. Where nothing is missing, no
-    model is loaded. Raises `IngestError` when Elasticsearch fails on the way and `ModelError` when a model
-    cannot be loaded: what was written stays, and the same call goes on from there.
+    missing for the next pass too. Ctrl-C, and Elasticsearch when it fails on the way, end the pass early with
+    a summary: what was written stays, and the same call goes on from there. Where nothing is missing, no
+    model is loaded. Raises `ModelError` when a model cannot be loaded and `IngestError` when it is not the
+    one whose vectors the index holds.
     """
-    begin, interrupted = time.monotonic(), False
+    begin, interrupted, stopped = time.monotonic(), False, None
     run = _Pass(
         index=index,
         captions=captions,
@@ -66,11 +66,8 @@ def caption_pictures(
     except KeyboardInterrupt:
         interrupted = True
     except EngineError as error:
-        raise IngestError(
-            f"Stopped after {run.tally.written} captions were written. {error} Nothing is lost: once that is"
-            " mended, `glimpse caption` goes on from there."
-        ) from error
-    return run.tally.summary(time.monotonic() - begin, interrupted=interrupted)
+        stopped = str(error)
+    return run.tally.summary(time.monotonic() - begin, interrupted=interrupted, error=stopped)
 
 
 class _Pass:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ingest.run_types import IngestSummary
 
 INTERRUPTED = 130
 
@@ -41,6 +46,14 @@ INTERRUPTED = 130
     help="Keep thumbnails here.  [default: the folder store of GLIMPSE_HOME]",
 )
 @click.option(
+    "--captions",
+    "when",
+    type=click.Choice(["now", "later", "off"]),
+    default="later",
+    show_default=True,
+    help="Caption pictures as they are indexed, once all are searchable, or not at all.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
     default=32,
@@ -61,11 +74,12 @@ INTERRUPTED = 130
     help="Threads that decode.  [default: one for each processor]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def ingest(paths, *, as_json, dry_run, profile, model_dir, alias, store, **options) -> None:
+def ingest(paths, *, as_json, dry_run, when, profile, model_dir, alias, store, **options) -> None:
     """Make the pictures of folders and files searchable.
 
     The same content is one picture with every path that holds it; what the index knows is not embedded again.
-    A file that cannot be used is skipped with its reason, and the exit code is then 1.
+    A file that cannot be used is skipped with its reason, and the exit code is then 1. Captions follow once
+    all pictures are searchable; Ctrl-C is safe then too, and `glimpse caption` goes on.
 
     \b
     Example:
@@ -73,6 +87,7 @@ def ingest(paths, *, as_json, dry_run, profile, model_dir, alias, store, **optio
     """
     # Read when torch loads: its threads otherwise spin while they wait, on the cores that decode pictures.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from ingest.caption_cli import caption_later
     from ingest.progress import in_words, open_progress
     from ingest.run import ingest_paths
     from ingest.run_types import IngestOptions
@@ -88,8 +103,28 @@ def ingest(paths, *, as_json, dry_run, profile, model_dir, alias, store, **optio
             caption_encoder=parts.caption_encoder,
             storage=parts.storage,
             options=IngestOptions(dry_run=dry_run, **given),
+            captioner=parts.captioner if when == "now" and not dry_run else None,
             progress=progress,
         )
-    click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else in_words(summary))
-    if summary.interrupted or summary.failed:
-        raise SystemExit(INTERRUPTED if summary.interrupted else 1)
+    if not as_json:
+        click.echo(in_words(summary))
+    if when == "later" and not (dry_run or summary.interrupted):
+        summary = replace(summary, captions=caption_later(parts))
+    _finish(summary, as_json=as_json)
+
+
+def _finish(summary: IngestSummary, *, as_json: bool) -> None:
+    """Print what is not printed yet and end with the exit code."""
+    from ingest.progress import captions_in_words, captions_stopped
+
+    captions = summary.captions
+    if captions.error:
+        click.echo(captions_stopped(captions), err=True)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), indent=2))
+    elif captions.pictures or captions.interrupted:
+        click.echo(captions_in_words(captions))
+    if summary.interrupted or captions.interrupted:
+        raise SystemExit(INTERRUPTED)
+    if summary.failed or captions.failed or captions.error:
+        raise SystemExit(1)

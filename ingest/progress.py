@@ -7,8 +7,10 @@ import time
 from typing import TYPE_CHECKING, Self, TextIO
 
 from ingest.names import one_line
+from ingest.run_types import SKIPPED
 
 if TYPE_CHECKING:
+    from ingest.caption_types import CaptionSummary
     from ingest.run_types import IngestSummary
     from ingest.walk import Failure
 
@@ -18,8 +20,9 @@ LINE_EVERY_S = 10.0
 class LineProgress:
     """Writes a line every ten seconds: what a log file can take."""
 
-    def __init__(self, stream: TextIO, *, every_s: float = LINE_EVERY_S) -> None:
+    def __init__(self, stream: TextIO, *, noun: str = "files", every_s: float = LINE_EVERY_S) -> None:
         self._stream = stream
+        self._noun = noun
         self._every_s = every_s
         self._total = self._done = 0
         self._begin = self._last = 0.0
@@ -45,11 +48,11 @@ class LineProgress:
             self._last = now
             rate = self._done / max(now - self._begin, 1e-3)
             left = max(0, self._total - self._done) / rate
-            self._write(f"{self._done} of {self._total} files, {rate:.1f}/s, {left:.0f} s left")
+            self._write(f"{self._done} of {self._total} {self._noun}, {rate:.1f}/s, {left:.0f} s left")
 
-    def failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
         """Say what cannot be used."""
-        self._write(_sentence(failure))
+        self._write(_sentence(failure, what))
 
     def _write(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -58,7 +61,7 @@ class LineProgress:
 class BarProgress:
     """A bar with the count, the rate and the time left; failures scroll above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, doing: str = "Ingesting") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -72,6 +75,7 @@ class BarProgress:
             refresh_per_second=4,
         )
         self._task = self._bar.add_task("Looking for pictures", total=None, rate=0.0)
+        self._doing = doing
         self._begin = 0.0
         self._done = 0
 
@@ -86,7 +90,7 @@ class BarProgress:
 
     def start(self, total: int) -> None:
         """Learn how many files there are."""
-        self._bar.update(self._task, description="Ingesting", total=total)
+        self._bar.update(self._task, description=self._doing, total=total)
 
     def advance(self) -> None:
         """Count one file; the clock starts with the first, when the models are loaded."""
@@ -96,14 +100,14 @@ class BarProgress:
         rate = self._done / max(time.monotonic() - self._begin, 1e-3) if self._done > 1 else 0.0
         self._bar.update(self._task, advance=1, rate=rate)
 
-    def failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
         """Say what cannot be used, above the bar."""
-        self._bar.console.print(_sentence(failure), markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(_sentence(failure, what), markup=False, highlight=False, soft_wrap=True)
 
 
-def open_progress() -> BarProgress | LineProgress:
+def open_progress(*, doing: str = "Ingesting", noun: str = "files") -> BarProgress | LineProgress:
     """Return a bar when stderr is a terminal, lines otherwise."""
-    return BarProgress() if sys.stderr.isatty() else LineProgress(sys.stderr)
+    return BarProgress(doing=doing) if sys.stderr.isatty() else LineProgress(sys.stderr, noun=noun)
 
 
 def in_words(summary: IngestSummary) -> str:
@@ -121,5 +125,27 @@ def in_words(summary: IngestSummary) -> str:
     return f"Interrupted. {text}{again}" if summary.interrupted else text
 
 
-def _sentence(failure: Failure) -> str:
-    return one_line(f"Skipped {failure.path}: {failure.reason}")
+def captions_in_words(summary: CaptionSummary) -> str:
+    """Return what became of the captions as a person reads it."""
+    if not (summary.pictures or summary.interrupted or summary.error):
+        return "No picture waits for a caption."
+    took = (
+        f", in {summary.seconds:.1f} s ({summary.pictures / summary.seconds:.1f}/s)"
+        if summary.seconds
+        else ""
+    )
+    changed = f", {summary.changed} changed meanwhile and left alone" if summary.changed else ""
+    text = f"{summary.written} captions written, {summary.failed} failed{changed}{took}."
+    return f"Interrupted. {text} `glimpse caption` goes on from there." if summary.interrupted else text
+
+
+def captions_stopped(summary: CaptionSummary) -> str:
+    """Say why captions are not written, or no more of them, and what to do."""
+    return (
+        f"Error: The pictures are searchable, but not all have captions: {summary.error}"
+        " Once that is mended, `glimpse caption` goes on from there."
+    )
+
+
+def _sentence(failure: Failure, what: str) -> str:
+    return one_line(f"{what} {failure.path}: {failure.reason}")

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
+from ingest.caption_now import CaptionNow
 from ingest.embed import embed_pictures
 from ingest.errors import IngestError
 from ingest.pictures import pixel_limit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from es_config.index import ImageIndex
+    from models.captioning import Captioner
     from models.encoders import ImageEncoder, TextEncoder
     from storage.store import Storage
 
@@ -40,13 +42,15 @@ def ingest_paths(
     caption_encoder: TextEncoder,
     storage: Storage,
     options: IngestOptions,
+    captioner: Captioner | None = None,
     progress: Progress | None = None,
 ) -> IngestSummary:
     """Make the pictures of `paths` documents of `index` and return what was done.
 
-    A bad file or folder is reported in the summary and costs nothing else. Ctrl-C ends the run early with a
-    summary. `index` is None only in a dry run without an index. Raises `IngestError` when Elasticsearch or
-    the store fails on the way: what was written stays, and the same call goes on from there.
+    A bad file or folder is reported in the summary and costs nothing else. With a `captioner` new pictures
+    are written with captions; one that cannot be loaded costs the captions alone. Ctrl-C ends the run early
+    with a summary. `index` is None only in a dry run without an index. Raises `IngestError` when
+    Elasticsearch or the store fails on the way: what was written stays, and the same call goes on from there.
     """
     begin, interrupted = time.monotonic(), False
     run = _Run(
@@ -55,6 +59,7 @@ def ingest_paths(
         caption_encoder=caption_encoder,
         storage=storage,
         options=options,
+        captioner=captioner,
         progress=progress or NoProgress(),
     )
     with pixel_limit(options.max_pixels):
@@ -79,6 +84,7 @@ class _Run:
         caption_encoder: TextEncoder,
         storage: Storage,
         options: IngestOptions,
+        captioner: Captioner | None,
         progress: Progress,
     ) -> None:
         self._index = index
@@ -88,6 +94,8 @@ class _Run:
         self._options = options
         self._progress = progress
         self.tally = Tally(progress)
+        models = {"captioner": captioner, "caption_encoder": caption_encoder}
+        self._captions = CaptionNow(**models, tally=self.tally) if captioner else None
 
     def all(self, paths: Sequence[Path]) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
@@ -187,4 +195,4 @@ class _Run:
             else:
                 ready.append(Embedded(item.candidate, document, item.thumbnail))
         self.tally.add_embedded(sum(isinstance(item, Embedded) for item in ready))
-        return ready
+        return self._captions.add(ready) if self._captions else ready

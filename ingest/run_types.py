@@ -6,12 +6,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ingest.caption_types import CaptionSummary
 from ingest.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
     from ingest.walk import Failure
 
 BATCH_SIZE = 32
+SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class IngestSummary:
     seconds: float
     interrupted: bool = False
     dry_run: bool = False
+    captions: CaptionSummary = field(default_factory=CaptionSummary)
+    """captions that were written with the pictures or after them"""
 
     @property
     def failed(self) -> int:
@@ -68,6 +72,7 @@ class IngestSummary:
             "interrupted": self.interrupted,
             "dry_run": self.dry_run,
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+            "captions": self.captions.as_dict(),
         }
 
 
@@ -80,8 +85,8 @@ class Progress(Protocol):
     def advance(self) -> None:
         """One more file is done."""
 
-    def failed(self, failure: Failure) -> None:
-        """A file or a folder could not be used."""
+    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
+        """A file or a folder could not be used, or a picture gets no caption; `what` says which."""
 
 
 class NoProgress:
@@ -93,5 +98,5 @@ class NoProgress:
     def advance(self) -> None:
         """Ignore it."""
 
-    def failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
         """Ignore it."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from ingest.caption_types import CaptionSummary
 from ingest.names import printable
-from ingest.run_types import IngestSummary
+from ingest.run_types import UNCAPTIONED, IngestSummary
 from ingest.walk import Candidate, Failure
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ class Tally:
         self._progress = progress
         self._lock = threading.Lock()
         self._files = self._indexed = self._skipped = self._paths_added = self._embedded = 0
+        self._captioned = 0
         self._failures: list[Failure] = []
+        self._caption_failures: list[Failure] = []
+        self.caption_error: str | None = None
+        """why no captions are written in this run, or no more"""
         self.reasons: dict[str, str] = {}
         """image id -> why a picture with this content cannot be indexed"""
 
@@ -29,10 +34,11 @@ class Tally:
         """Documents written so far."""
         return self._indexed
 
-    def add_indexed(self) -> None:
-        """A file became a new document."""
+    def add_indexed(self, *, captioned: bool = False) -> None:
+        """A file became a new document; `captioned` when the captioner wrote its caption."""
         with self._lock:
             self._indexed += 1
+            self._captioned += captioned
             self._done()
 
     def add_skipped(self, *, path_added: bool = False) -> None:
@@ -53,6 +59,12 @@ class Tally:
             self._fail(Failure(printable(str(candidate.path)), reason))
             self._done()
 
+    def add_caption_failure(self, candidate: Candidate, reason: str) -> None:
+        """A picture gets no caption; what becomes of the picture itself is counted apart."""
+        with self._lock:
+            self._caption_failures.append(Failure(printable(str(candidate.path)), reason))
+            self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)
+
     def add_folder_failure(self, failure: Failure) -> None:
         """A folder, or a link in the place of one, cannot be used; it is no file, so `files` stays."""
         with self._lock:
@@ -71,6 +83,11 @@ class Tally:
                 seconds=seconds,
                 interrupted=interrupted,
                 dry_run=dry_run,
+                captions=CaptionSummary(
+                    written=self._captioned,
+                    failures=tuple(self._caption_failures),
+                    error=self.caption_error,
+                ),
             )
 
     def _fail(self, failure: Failure) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from es_config.captions import Captions
     from es_config.index import ImageIndex
     from models.profiles import Profile
     from storage.store import Storage
@@ -30,19 +31,25 @@ class IngestSettings:
 
 @dataclass(frozen=True)
 class Parts:
-    """What `ingest_paths` is handed: the encoders load on first use."""
+    """What `ingest_paths` and `caption_pictures` are handed: the models load on first use."""
 
     index: ImageIndex | None
+    captions: Captions
     image_encoder: OnFirstUse
     caption_encoder: OnFirstUse
+    captioner: OnFirstUse
     storage: Storage
 
 
-def open_parts(settings: IngestSettings, environ: Mapping[str, str], *, dry_run: bool = False) -> Parts:
+def open_parts(
+    settings: IngestSettings, environ: Mapping[str, str], *, dry_run: bool = False, create: bool = True
+) -> Parts:
     """Connect, check that the index belongs to the profile, and create it when there is none.
 
-    In a dry run nothing is created. Raises `EngineError`, `ModelError`, `StorageError` or `IngestError`.
+    In a dry run nothing is created; without `create`, an index must be there. Raises `EngineError`,
+    `ModelError`, `StorageError` or `IngestError`.
     """
+    from es_config.captions import Captions
     from es_config.client import connect
     from es_config.index import ImageIndex
     from es_config.settings import engine_settings, glimpse_home
@@ -52,15 +59,22 @@ def open_parts(settings: IngestSettings, environ: Mapping[str, str], *, dry_run:
     home = glimpse_home(environ)
     storage = open_storage(settings.store or f"file:{home / 'store'}")
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
-    index = ImageIndex(connect(engine_settings(environ, home)), alias=settings.alias)
-    images, captions = encoders(profile, index)
-    if index.exists():
+    client = connect(engine_settings(environ, home))
+    index = ImageIndex(client, alias=settings.alias)
+    exists = index.exists()
+    if exists or not create:
         index.check_profile(profile.name, profile.dims)
-    elif dry_run:
-        return Parts(None, images, captions, storage)
-    else:
+    elif not dry_run:
         create_index(index, profile)
-    return Parts(index, images, captions, storage)
+    images, texts = encoders(profile, index)
+    return Parts(
+        index=None if dry_run and not exists else index,
+        captions=Captions(client, index=index),
+        image_encoder=images,
+        caption_encoder=texts,
+        captioner=captioner(profile, index),
+        storage=storage,
+    )
 
 
 def create_index(index: ImageIndex, profile: Profile) -> None:
@@ -94,3 +108,19 @@ def encoders(profile: Profile, index: ImageIndex) -> tuple[OnFirstUse, OnFirstUs
         return encoder
 
     return OnFirstUse(load_images), OnFirstUse(load_captions)
+
+
+def captioner(profile: Profile, index: ImageIndex) -> OnFirstUse:
+    """Return the profile's captioner; when it loads, the index notes its weights.
+
+    Any captioner may write: sentences of different ones stand side by side, as vectors of one text model.
+    """
+    from models import captioning
+
+    def load() -> object:
+        loaded = captioning.load_captioner(profile.caption_model)
+        if index.meta().revisions.get("caption") != loaded.revision:
+            index.note_revision("caption", loaded.revision)
+        return loaded
+
+    return OnFirstUse(load)

@@ -105,7 +105,7 @@ class Writer:
             if item.document.image_id in failed:
                 self._tally.add_failure(item.candidate, failed[item.document.image_id])
             else:
-                self._tally.add_indexed()
+                self._tally.add_indexed(captioned=item.document.caption_source == "model")
 
     def _finish_other(self, item: NewPath | LostThumbnail, *, merged: bool) -> None:
         is_new = isinstance(item, NewPath) or item.new_path

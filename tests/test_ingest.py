@@ -146,6 +146,7 @@ def test_a_picture_becomes_a_document_with_what_is_known_of_it(run, index, store
         "image_name": "boats.jpg",
         "relative_path": ["trip/boats.jpg"],
         "caption": "Zwei Boote in Köln",
+        "caption_source": "description",
         "exif": {
             "date": "2021-06-30T23:15:08+02:00",
             "location": {"lat": 50.9333333, "lon": 6.95},

@@ -41,6 +41,7 @@ def environ(node, tmp_path: Path, models: Path, index_name: str) -> dict[str, st
         "GLIMPSE_HOME": str(tmp_path / "home"),
         "GLIMPSE_MODEL_DIR": str(models),
         "GLIMPSE_INDEX": index_name,
+        "GLIMPSE_INGEST_CAPTIONS": "off",
     }
 
 
@@ -58,6 +59,7 @@ def glimpse(environ: dict[str, str], *arguments: object) -> Result:
 def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
     first = json.loads(glimpse(environ, pictures, "--json").stdout)
     assert first.pop("seconds") > 0
+    assert first.pop("captions")["pictures"] == 0
     assert first == {
         "files": 5,
         "indexed": 5,
