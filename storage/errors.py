@@ -1,5 +1,9 @@
-"""The one error that `storage` raises on purpose."""
+"""The errors that `storage` raises on purpose."""
 
 
 class StorageError(Exception):
     """A store cannot be opened, read or written; the message says why and what to do."""
+
+
+class NoSuchKeyError(StorageError):
+    """The store works and holds nothing under this key, or the key is none that a store can have."""

@@ -8,7 +8,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from storage.errors import StorageError
+from storage.errors import NoSuchKeyError, StorageError
+from storage.keys import key_parts
 
 WAYS_OUT = {
     errno.ENOSPC: "the disk is full; make room or choose another store with --store",
@@ -38,11 +39,11 @@ class FolderStorage:
             raise self._failure("written", key, error) from error
 
     def get(self, key: str) -> bytes:
-        """Return the bytes under `key`; `StorageError` when there are none."""
+        """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise StorageError(f"The store at {self.root} has nothing under '{key}'.") from error
+            raise NoSuchKeyError(f"The store at {self.root} has nothing under '{key}'.") from error
         except OSError as error:
             raise self._failure("read", key, error) from error
 
@@ -72,19 +73,16 @@ class FolderStorage:
             raise
 
     def _path(self, key: str) -> Path:
-        """Return the file of `key`, or raise `StorageError` when it would lie outside the store."""
-        parts = key.split("/")
-        if "\0" in key or "\\" in key or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
-            raise StorageError(f"{key!r} is not a key: a key is a relative path with forward slashes.")
-        target = self.root.joinpath(*parts)
+        """Return the file of `key`, or raise `NoSuchKeyError` when it would lie outside the store."""
+        target = self.root.joinpath(*key_parts(key))
         # A link inside the store may point out of it, so the parts are resolved before anything is opened.
         try:
             real = os.path.realpath(target)
             inside = Path(real).is_relative_to(os.path.realpath(self.root))
         except (OSError, ValueError) as error:
-            raise StorageError(f"{key!r} is not a key of the store at {self.root}: {error}.") from error
+            raise NoSuchKeyError(f"{key!r} is not a key of the store at {self.root}: {error}.") from error
         if not inside:
-            raise StorageError(f"'{key}' leads out of the store at {self.root}; nothing was touched.")
+            raise NoSuchKeyError(f"'{key}' leads out of the store at {self.root}; nothing was touched.")
         return target
 
     def _failure(self, verb: str, key: str, error: OSError) -> StorageError:

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from es_config.local_node import RunningNode
 
-OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY")
+OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY", "AWS_")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,6 +65,40 @@ def index_name(client: Elasticsearch) -> Iterator[str]:
     found = client.indices.get(index=f"{name}*", expand_wildcards="all", features="aliases")
     for index in found.body:
         client.indices.delete(index=index)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of moto's S3 server, reached from this machine only."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_server: str) -> Any:
+    """A client of that server, to look at buckets without the product's own code."""
+    import boto3
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.session.Session().client("s3", endpoint_url=s3_server, **keys)
+
+
+@pytest.fixture
+def bucket(s3_server: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh bucket, with the environment that leads to it."""
+    for name, value in (
+        ("ENDPOINT_URL", s3_server),
+        ("ACCESS_KEY_ID", "test"),
+        ("SECRET_ACCESS_KEY", "test"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    name = f"test-{uuid.uuid4()}"
+    s3_client.create_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture(scope="session")

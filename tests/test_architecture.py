@@ -27,6 +27,7 @@ PLACES = {
     "jpype": ("es_config/",),
     "sounddevice": ("search_app/microphone",),
     "boto3": ("storage/s3",),
+    "botocore": ("storage/s3",),
     "flask": ("search_app/",),
     "flask_smorest": ("search_app/",),
     "waitress": ("search_app/",),

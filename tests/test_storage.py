@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,37 +13,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picture_files import unprivileged
 
-from storage.errors import StorageError
+from storage.errors import NoSuchKeyError, StorageError
 from storage.folder import FolderStorage, reason
-from storage.store import open_storage, thumbnail_key
+from storage.store import Storage, open_storage, thumbnail_key
 
 IMAGE_ID = "ab" + "cd" + "0" * 60
+BAD_KEYS = [
+    "",
+    "/etc/passwd",
+    "..",
+    "a/../../b",
+    "a//b",
+    "./a",
+    "a/.",
+    "a\0b",
+    "a\\b",
+    "..\\b",
+    "C:/b",
+    "a/",
+    "\ud800",
+]
 KEY_PARTS = st.one_of(
     st.sampled_from(["..", ".", "", "/", "\\", "C:", "~", "\0", "a", "link", "etc", "%2e%2e", "..."]),
     st.text(),
 )
 
 
-def test_what_was_put_is_what_is_got(tmp_path):
-    store = FolderStorage(tmp_path / "store")
+@pytest.fixture(params=["folder", "bucket"])
+def store(request, tmp_path) -> Storage:
+    """A store of each kind, with nothing in it: what follows holds for both."""
+    if request.param == "folder":
+        return open_storage(f"file:{tmp_path / 'store'}")
+    return open_storage(f"s3://{request.getfixturevalue('bucket')}/some/prefix")
+
+
+def test_what_was_put_is_what_is_got(store):
     store.put("a/b.webp", b"one")
     store.put("a/b.webp", b"two")
+    store.put("a/ä b+c%2F?#.webp", bytes(range(256)) * 5000)
     assert store.get("a/b.webp") == b"two"
+    assert store.get("a/ä b+c%2F?#.webp") == bytes(range(256)) * 5000
     assert store.exists("a/b.webp")
-    assert sorted(path.name for path in (tmp_path / "store").rglob("*")) == ["a", "b.webp"]
 
 
-def test_a_missing_key_is_a_sentence_that_names_it(tmp_path):
-    store = FolderStorage(tmp_path)
+def test_a_missing_key_is_a_sentence_that_names_it(store):
     store.put("folder/file", b"x")
     for key in ("absent", "folder", "folder/file/below"):
         assert not store.exists(key)
-        with pytest.raises(StorageError, match=f"has nothing under '{key}'"):
+        with pytest.raises(NoSuchKeyError, match=f"has nothing under '{key}'"):
             store.get(key)
 
 
-def test_deleting_removes_a_key_and_does_not_mind_an_absent_one(tmp_path):
-    store = FolderStorage(tmp_path)
+def test_deleting_removes_a_key_and_does_not_mind_an_absent_one(store):
     store.put("a", b"x")
     store.delete("a")
     store.delete("a")
@@ -50,29 +72,45 @@ def test_deleting_removes_a_key_and_does_not_mind_an_absent_one(tmp_path):
     assert not store.exists("a")
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "/etc/passwd",
-        "..",
-        "a/../../b",
-        "a//b",
-        "./a",
-        "a/.",
-        "a\0b",
-        "a\\b",
-        "..\\b",
-        "C:/b",
-        "a/",
-        "\ud800",
-    ],
-)
-def test_a_key_that_is_no_plain_relative_path_is_refused_by_every_method(tmp_path, key):
-    store = FolderStorage(tmp_path / "store")
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_a_key_that_is_no_plain_relative_path_is_refused_by_every_method(store, key):
     for method in (store.get, store.exists, store.delete, lambda bad: store.put(bad, b"x")):
-        with pytest.raises(StorageError):
+        with pytest.raises(NoSuchKeyError):
             method(key)
+
+
+def test_a_reader_never_sees_half_of_what_is_written(store):
+    contents = [bytes([number]) * 200_000 for number in range(3)]
+    store.put("key", contents[0])
+    done = threading.Event()
+    seen: set[bytes] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(store.get("key"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(50):
+        store.put("key", contents[number % 3])
+    done.set()
+    reader.join()
+    assert seen
+    assert seen <= set(contents)
+
+
+def test_many_threads_share_a_store(store):
+    keys = [thumbnail_key(f"{number:064x}") for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, key.encode()), keys))
+        assert list(pool.map(store.get, keys)) == [key.encode() for key in keys]
+        assert all(pool.map(store.exists, keys))
+
+
+def test_a_folder_keeps_keys_as_files_and_nothing_else(tmp_path):
+    FolderStorage(tmp_path / "store").put("a/b.webp", b"one")
+    FolderStorage(tmp_path / "store").put("a/b.webp", b"two")
+    assert sorted(path.name for path in (tmp_path / "store").rglob("*")) == ["a", "b.webp"]
 
 
 def test_a_link_inside_the_store_does_not_lead_out_of_it(tmp_path):
@@ -112,27 +150,6 @@ def test_no_key_leaves_the_store(tmp_path_factory, key):
     assert {path.name for path in base.iterdir()} == {"store", "secret"}
     assert (base / "secret").read_bytes() == b"secret"
     shutil.rmtree(base)
-
-
-def test_a_reader_never_sees_half_a_file(tmp_path):
-    store = FolderStorage(tmp_path)
-    contents = [bytes([number]) * 200_000 for number in range(3)]
-    store.put("key", contents[0])
-    done = threading.Event()
-    seen: set[bytes] = set()
-
-    def read() -> None:
-        while not done.is_set():
-            seen.add(store.get("key"))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(150):
-        store.put("key", contents[number % 3])
-    done.set()
-    reader.join()
-    assert seen
-    assert seen <= set(contents)
 
 
 def test_a_write_that_fails_leaves_the_old_bytes_and_no_litter(tmp_path):
@@ -182,7 +199,7 @@ def test_a_relative_path_is_a_store_too(tmp_path, monkeypatch):
 
 
 def test_an_unknown_scheme_names_the_known_ones():
-    with pytest.raises(StorageError, match="one of these schemes: file:"):
+    with pytest.raises(StorageError, match="one of these schemes: file:, s3:"):
         open_storage("ftp://example.org/x")
 
 

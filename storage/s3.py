@@ -1,0 +1,172 @@
+"""A store in a bucket of S3, or of anything that speaks its protocol."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from storage.errors import NoSuchKeyError, StorageError
+from storage.keys import key_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+LONGEST_KEY = 1024
+"""bytes of UTF-8, the prefix included: S3's own limit"""
+CONNECT_S, READ_S, ATTEMPTS, CONNECTIONS = 5, 30, 4, 32
+ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+RIGHTS = "s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
+CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+ENDPOINT = "AWS_ENDPOINT_URL and the network"
+FORBIDDEN = f"forbidden; its credentials need {RIGHTS}"
+REFUSED = f"the credentials are refused; check {CREDENTIALS}"
+BUSY = "the server is overloaded; try again later"
+REFUSALS = {
+    "NoSuchBucket": "there is no such bucket; create it, or choose another store with --store",
+    "403": FORBIDDEN,
+    "AccessDenied": FORBIDDEN,
+    "AllAccessDisabled": FORBIDDEN,
+    "InvalidAccessKeyId": REFUSED,
+    "SignatureDoesNotMatch": REFUSED,
+    "InvalidToken": REFUSED,
+    "ExpiredToken": REFUSED,
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
+    "503": BUSY,
+    "SlowDown": BUSY,
+    "ServiceUnavailable": BUSY,
+}
+TROUBLES = {
+    "NoCredentialsError": f"there are no credentials; set {CREDENTIALS}",
+    "PartialCredentialsError": f"the credentials are incomplete; set {CREDENTIALS}",
+    "CredentialRetrievalError": f"the credentials cannot be had; check {CREDENTIALS}",
+    "EndpointConnectionError": f"nobody answers there; check {ENDPOINT}",
+    "ConnectTimeoutError": f"nobody answers there; check {ENDPOINT}",
+    "ProxyConnectionError": "the proxy does not answer; check HTTPS_PROXY",
+    "ReadTimeoutError": "it does not answer in time; try again later",
+    "ConnectionClosedError": f"it closed the connection; check {ENDPOINT}",
+    "SSLError": "its certificate is not accepted; set AWS_CA_BUNDLE to its authority's file",
+}
+
+
+class S3Storage:
+    """Keeps each key as one object `prefix/key` of a bucket; may be used by several threads at once.
+
+    `client` is a boto3 client of S3.
+    """
+
+    def __init__(self, client: Any, *, bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep `data` under `key`; S3 shows an object whole or not at all."""
+        from storage.store import media_type
+
+        with self._failures("written", key):
+            self._client.put_object(**self._object(key), Body=data, ContentType=media_type(key))
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
+        with self._failures("read", key):
+            return self._client.get_object(**self._object(key))["Body"].read()
+
+    def exists(self, key: str) -> bool:
+        """Say whether `key` holds bytes."""
+        from botocore.exceptions import ClientError
+
+        with self._failures("looked up", key):
+            try:
+                self._client.head_object(**self._object(key))
+            except ClientError as error:
+                if _code(error) in ABSENT:
+                    return False
+                raise
+        return True
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it is absent."""
+        with self._failures("removed", key):
+            self._client.delete_object(**self._object(key))
+
+    def _object(self, key: str) -> dict[str, str]:
+        """Return the address of a key's object, below the prefix; `NoSuchKeyError` for what is no key."""
+        name = self._prefix + "/".join(key_parts(key))
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise NoSuchKeyError(f"{key!r} is not a key: it is not valid Unicode.") from error
+        if size > LONGEST_KEY:
+            raise NoSuchKeyError(f"'{key[:60]}…' is too long for a key: S3 takes {LONGEST_KEY} bytes.")
+        return {"Bucket": self._bucket, "Key": name}
+
+    @contextmanager
+    def _failures(self, verb: str, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as error:
+            if _code(error) in ABSENT:
+                raise NoSuchKeyError(f"The store at {self._where()} has nothing under '{key}'.") from error
+            raise self._failure(verb, key, _refusal(error)) from error
+        except BotoCoreError as error:
+            reason = TROUBLES.get(type(error).__name__) or str(error).rstrip(".")
+            raise self._failure(verb, key, reason) from error
+
+    def _failure(self, verb: str, key: str, reason: str) -> StorageError:
+        return StorageError(f"'{key}' cannot be {verb} in the store at {self._where()}: {reason}.")
+
+    def _where(self) -> str:
+        """Return the store's address and its server's, without the name and password that it may hold."""
+        parts = urlsplit(self._client.meta.endpoint_url)
+        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/") + f" ({server})"
+
+
+def open_bucket(location: str) -> S3Storage:
+    """Open the store at `//bucket/prefix`; endpoint, region and credentials come from AWS's own variables.
+
+    Nothing is sent yet. Raises `StorageError` for an address that names no bucket.
+    """
+    bucket, _, prefix = location.removeprefix("//").partition("/")
+    prefix = prefix.rstrip("/")
+    if not (location.startswith("//") and BUCKET.fullmatch(bucket)):
+        raise StorageError(f"'s3:{location}' names no bucket: write s3://bucket/prefix")
+    if prefix:
+        key_parts(prefix)
+    return S3Storage(_client(), bucket=bucket, prefix=prefix)
+
+
+def _client() -> Any:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(
+        connect_timeout=CONNECT_S,
+        read_timeout=READ_S,
+        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        max_pool_connections=CONNECTIONS,
+        # Servers that are not Amazon's often know nothing of the checksums that boto3 adds by itself.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:
+        reason = TROUBLES.get(type(error).__name__) or str(error).rstrip(".")
+        raise StorageError(f"The S3 store cannot be opened: {reason}.") from error
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _refusal(error: Any) -> str:
+    """Return why the server refused, with the way out where there is one."""
+    code, said = _code(error), error.response.get("Error", {}).get("Message", "")
+    return REFUSALS.get(code) or f"the server refuses it ({code}: {said.rstrip('.')})"
