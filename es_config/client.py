@@ -75,6 +75,17 @@ def engine_errors(url: str = "") -> Iterator[None]:
         raise explain(error, url=url) from error
 
 
+def raise_item_error(item: Any, meta: Any) -> None:
+    """Raise the client's ApiError if one answer of several, such as of `_msearch`, is an error."""
+    from dataclasses import replace
+
+    from elasticsearch import ApiError
+
+    if "error" in item:
+        status = int(item.get("status", 500))
+        raise ApiError("one request of several failed", replace(meta, status=status), dict(item))
+
+
 def explain(error: Exception, *, url: str = "") -> EngineError:
     """Say what an exception of the client means and what to do; `url` is where the server was sought."""
     import ssl

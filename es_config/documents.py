@@ -49,6 +49,8 @@ class Hit:
     """the field's raw similarity, recovered from the score: the cosine for `cosine`"""
     source: dict[str, Any]
     """the document's `_source`, which never holds vectors"""
+    matched: tuple[str, ...] = ()
+    """the names of the named queries that it satisfies"""
 
 
 @dataclass(frozen=True)

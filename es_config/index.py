@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import add_documents
-from es_config.client import engine_errors
+from es_config.client import engine_errors, raise_item_error
 from es_config.documents import AddResult, ImageDocument, SearchResult
 from es_config.errors import EngineError
 from es_config.identity import IndexIdentity
@@ -113,8 +113,17 @@ class ImageIndex(IndexIdentity):
         """Send a search; similarities are recovered from the scores when these come from kNN alone."""
         with engine_errors():
             answer = self._client.search(index=self.alias, body=body)
-        is_knn = "knn" in body and "query" not in body
-        return read_hits(answer, similarity=self.meta().similarity if is_knn else None)
+        return self._result(body, answer)
+
+    def search_many(self, bodies: Sequence[dict[str, Any]]) -> list[SearchResult]:
+        """Send several searches as one `_msearch` request; if one of them fails, all do."""
+        lines = [line for body in bodies for line in ({}, body)]
+        with engine_errors():
+            answer = self._client.msearch(index=self.alias, searches=lines)
+            for each in answer["responses"]:
+                raise_item_error(each, answer.meta)
+        rows = zip(bodies, answer["responses"], strict=True)
+        return [self._result(body, each) for body, each in rows]
 
     def get(self, image_id: str) -> dict[str, Any] | None:
         """Return the `_source` of a picture, which holds no vectors; None when there is no such picture."""
@@ -127,6 +136,10 @@ class ImageIndex(IndexIdentity):
         source = self._get(image_id, {"source_includes": [field], "source_exclude_vectors": False})
         values = (source or {}).get(field)
         return None if values is None else np.asarray(values, dtype=np.float32)
+
+    def _result(self, body: dict[str, Any], answer: Any) -> SearchResult:
+        is_knn = "knn" in body and "query" not in body
+        return read_hits(answer, similarity=self.meta().similarity if is_knn else None)
 
     def _get(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
         return (self._document(image_id, options) or {}).get("_source")

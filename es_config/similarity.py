@@ -31,6 +31,7 @@ def read_hits(answer: Mapping[str, Any], *, similarity: str | None) -> SearchRes
     for hit in answer["hits"]["hits"]:
         score = float(hit.get("_score") or 0.0)
         raw = score if similarity is None else from_score(similarity, score)
-        hits.append(Hit(hit["_id"], score, raw, hit.get("_source", {})))
+        matched = tuple(hit.get("matched_queries", ()))
+        hits.append(Hit(hit["_id"], score, raw, hit.get("_source", {}), matched))
     total = answer["hits"].get("total", {}).get("value", len(hits))
     return SearchResult(tuple(hits), int(total), int(answer["took"]))

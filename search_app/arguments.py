@@ -103,7 +103,8 @@ class SearchArguments(Schema):
         }
     )
     mode = fields.String(
-        validate=validate.OneOf(MODES), metadata={"description": "search the pictures, or their captions"}
+        validate=validate.OneOf(MODES),
+        metadata={"description": "search the pictures, their captions, or both and fuse the ranks"},
     )
     exact = fields.Boolean(metadata={"description": "look at every vector instead of the graph"})
     date_from = fields.Date(metadata={"description": "taken on this day or later"})

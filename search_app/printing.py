@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from search_app.response import SearchResponse
+    from search_app.response import SearchHit, SearchResponse
 
 
 def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -> None:
@@ -24,9 +24,9 @@ def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -
 
 
 def tab_lines(response: SearchResponse, *, first: int = 1) -> list[str]:
-    """Return `rank, similarity, path, caption` of each hit, separated by tabs."""
+    """Return `rank, similarity, path, caption` of each hit, and why where it says so, separated by tabs."""
     return [
-        f"{rank}\t{hit.similarity:.4f}\t{printable(hit.path)}\t{printable(hit.caption or '')}"
+        "\t".join([str(rank), _number(hit.similarity, 4), *_texts(hit)])
         for rank, hit in enumerate(response.hits, first)
     ]
 
@@ -42,10 +42,12 @@ def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> Non
     table.add_column("", justify="right", style="dim")
     table.add_column("similarity", justify="right")
     table.add_column("path", overflow="fold", style="bold")
-    if any(hit.caption for hit in response.hits):
+    if any(hit.caption or hit.why for hit in response.hits):
         table.add_column("caption", overflow="fold")
+    if any(hit.why for hit in response.hits):
+        table.add_column("why", overflow="fold", style="dim")
     for rank, hit in enumerate(response.hits, first):
-        cells = (str(rank), f"{hit.similarity:.3f}", printable(hit.path), printable(hit.caption or ""))
+        cells = (str(rank), _number(hit.similarity, 3), *_texts(hit))
         table.add_row(*(Text(cell) for cell in cells[: len(table.columns)]))
     lane = f", text model: {response.lane}" if response.lane else ""
     console = Console(file=out)
@@ -60,3 +62,11 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+def _texts(hit: SearchHit) -> list[str]:
+    return [printable(text) for text in (hit.path, hit.caption or "", *([hit.why] if hit.why else []))]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from es_config.knn import Filters
 from search_app.errors import QueryError
 
-MODES = ("image", "caption")
+MODES = ("image", "caption", "hybrid")
 MAX_CANDIDATES = 10_000
 """Elasticsearch's own limit for `k` and `num_candidates`"""
 MAX_TEXT = 1_000
@@ -37,7 +37,7 @@ class Query:
     filters: Filters = field(default_factory=Filters)
     exact: bool = False
     mode: str = "image"
-    """which vectors are searched: of the pictures (`image`) or of their captions (`caption`)"""
+    """what is searched: the pictures (`image`), their captions (`caption`), or both and fused (`hybrid`)"""
 
     def __post_init__(self) -> None:
         """Refuse what no search can answer."""
@@ -46,6 +46,10 @@ class Query:
         self._check_numbers()
         if self.mode not in MODES:
             raise QueryError(f"There is no mode '{self.mode}'; choose one of: {', '.join(MODES)}.")
+        if self.mode == "hybrid" and self.vector is not None:
+            raise QueryError(
+                "A raw vector belongs to one space, so mode hybrid takes none: choose mode image or caption."
+            )
 
     @property
     def depth(self) -> int:

@@ -17,14 +17,17 @@ class SearchHit:
 
     image_id: str
     score: float
-    """Elasticsearch's `_score`: (1 + cosine) / 2 for `cosine`"""
-    similarity: float
-    """the cosine itself (or what the index's similarity measures)"""
+    """Elasticsearch's `_score`: (1 + cosine) / 2 for `cosine`; in mode hybrid the score of the fusion"""
+    similarity: float | None
+    """the cosine itself (or what the index's similarity measures); in mode hybrid the picture's, None when
+    its caption alone was found"""
     path: str
     """the first of the relative paths that hold this content"""
     caption: str | None
     thumbnail_url: str
     """a path on the server of the page"""
+    why: str | None = None
+    """in mode hybrid: the ranks and the words that brought it here"""
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,18 @@ class SearchResponse:
         return {**vars(self), "hits": [vars(hit) for hit in self.hits]}  # asdict copies every value
 
 
-def search_hit(hit: Hit) -> SearchHit:
-    """Turn an index hit into what people see."""
+def search_hit(hit: Hit, **fused: Any) -> SearchHit:
+    """Turn an index hit into what people see; a fusion has its own `score`, `similarity` and `why`."""
     paths = hit.source.get("relative_path") or hit.image_id
+    own = {"score": hit.score, "similarity": hit.similarity, **fused}
+    similarity = own.pop("similarity")
     return SearchHit(
         image_id=hit.image_id,
-        score=hit.score,
-        similarity=round(hit.similarity, 6),
+        similarity=None if similarity is None else round(similarity, 6),
         path=paths if isinstance(paths, str) else paths[0],
         caption=hit.source.get("caption"),
         thumbnail_url=thumbnail_url(hit.image_id),
+        **own,
     )
 
 

@@ -11,11 +11,25 @@ class HitSchema(Schema):
     """One picture that was found."""
 
     image_id = fields.String(required=True, metadata={"description": "SHA-256 of the file's content"})
-    score = fields.Float(required=True, metadata={"description": "Elasticsearch's _score"})
-    similarity = fields.Float(required=True, metadata={"description": "the cosine, recovered from the score"})
+    score = fields.Float(
+        required=True, metadata={"description": "Elasticsearch's _score; in mode hybrid the fusion's"}
+    )
+    similarity = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the cosine; null in mode hybrid for a picture found by its caption alone"},
+    )
     path = fields.String(required=True)
     caption = fields.String(required=True, allow_none=True)
     thumbnail_url = fields.String(required=True)
+    why = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "in mode hybrid, what brought it here: ranks and words",
+            "example": "visual 2nd; caption meaning 1st; caption words: boat, red",
+        },
+    )
 
 
 class SearchResponseSchema(Schema):

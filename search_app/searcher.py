@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.errors import EngineError
 from es_config.knn import exact_body, knn_body
-from search_app.errors import NotFoundError, QueryError
-from search_app.pictures import open_picture
+from es_config.words import query_words, words_body
+from search_app.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
 from search_app.query import default_candidates
 from search_app.response import SearchHit, SearchResponse, search_hit
-from search_app.vector_cache import TextVectors
+from search_app.subjects import FIELDS, Subjects, no_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from models.profiles import Profile
     from search_app.query import Query
 
-FIELDS = {"image": "image_embedding", "caption": "caption_embedding"}
 MAX_ID = 512
 """Elasticsearch's own limit for an `_id`, in bytes"""
 SOURCE = ["relative_path", "caption"]
@@ -36,6 +35,16 @@ class Request:
     """What Elasticsearch is sent, and what the answer says about it."""
 
     body: dict[str, Any]
+    lane: str | None
+    num_candidates: int | None
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What became of a query, whatever its mode."""
+
+    hits: tuple[SearchHit, ...]
+    total: int
     lane: str | None
     num_candidates: int | None
 
@@ -55,8 +64,15 @@ class Searcher:
         """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too."""
         self.index = index
         self.profile = profile
-        self.texts = TextVectors(text_encoder)
-        self._caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
+        self._subjects = Subjects(
+            index=index,
+            profile=profile,
+            text_encoder=text_encoder,
+            image_encoder=image_encoder,
+            caption_text_encoder=caption_text_encoder,
+        )
+        self.texts = self._subjects.texts
+        self.caption_texts = self._subjects.caption_texts
         self.image_encoder = image_encoder
 
     def search(self, query: Query) -> SearchResponse:
@@ -66,48 +82,33 @@ class Searcher:
         index, `EngineError` when Elasticsearch does not answer or the index belongs to another profile.
         """
         started = time.perf_counter()
-        request = self.prepare(query)
-        result = self._send(query, request.body)
+        answered = self._answered(query)
         return SearchResponse(
             query=query.label,
             mode=query.mode,
-            lane=request.lane,
+            lane=answered.lane,
             k=query.k,
-            num_candidates=request.num_candidates,
+            num_candidates=answered.num_candidates,
             took_ms=round((time.perf_counter() - started) * 1000, 1),
-            total=result.total,
-            hits=tuple(search_hit(hit) for hit in result.hits),
+            total=answered.total,
+            hits=answered.hits,
         )
 
     def prepare(self, query: Query) -> Request:
-        """Return the request that `search` sends. Raises as `search` does."""
+        """Return the request that `search` sends in the modes image and caption. Raises as `search` does."""
         if query.vector is None:
             self.check_profile()
-        subject, lane = self._subject(query)
-        common = {
-            "field": FIELDS[query.mode],
-            "k": query.depth,
-            "filters": query.filters,
-            "size": query.k,
-            "from_": query.depth - query.k,
-        }
-        if query.exact:
-            body = exact_body(**subject, **common, documents=self.index.count())
-            return Request({**body, "_source": SOURCE}, lane, None)
-        point = self._operating_point(query)
-        body = knn_body(**subject, **common, **point)
-        return Request({**body, "_source": SOURCE}, lane, point["num_candidates"])
+        return self._request(query, mode=query.mode, k=query.depth, size=query.k, from_=query.depth - query.k)
 
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
         """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
-        image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
-        return self.image_encoder.embed_images([image])[0]
+        return self._subjects.embed_picture(picture)
 
     def picture(self, image_id: str) -> dict[str, Any]:
         """Return a picture's `_source`. Raises `NotFoundError`."""
         source = self.index.get(image_id) if len(image_id) <= MAX_ID else None
         if source is None:
-            raise _no_picture(image_id)
+            raise no_picture(image_id)
         return source
 
     def sample(self, size: int) -> tuple[SearchHit, ...]:
@@ -128,62 +129,55 @@ class Searcher:
     def _text_revision(self) -> str:
         return self.profile.text_revision()
 
-    def _subject(self, query: Query) -> tuple[dict[str, Any], str | None]:
-        """Return what is looked for, as `knn_body` takes it, and the lane that embedded a text."""
+    def _answered(self, query: Query) -> _Answered:
+        if query.mode == "hybrid":
+            self.check_profile()
+            return self._hybrid(query)
+        request = self.prepare(query)
+        (result,) = self._send(query, [request.body])
+        hits = tuple(search_hit(hit) for hit in result.hits)
+        return _Answered(hits, result.total, request.lane, request.num_candidates)
+
+    def _hybrid(self, query: Query) -> _Answered:
+        if query.text is None:
+            self._subjects.check_shared_space()
+        size = window(query.depth)
+        requests = {
+            name: self._request(query, mode=mode, k=size, size=size) for name, mode in VECTOR_PARTS.items()
+        }
+        bodies = {name: request.body for name, request in requests.items()}
         if query.text is not None:
-            texts = self._caption_texts if query.mode == "caption" else self.texts
-            vector, lane = texts.embed(query.text)
-            return {"query_vector": vector}, lane
-        if query.vector is not None:
-            return {"query_vector": self._raw_vector(query)}, None
-        if query.mode == "caption":
-            self._check_shared_space()
-        if query.image is not None:
-            return {"query_vector": self.embed_picture(query.image)}, None
-        if query.mode == "caption":
-            return {"query_vector": self._stored_vector(query.like)}, None
-        return {"like_id": query.like, "index": self.index.name()}, None
+            bodies[WORDS] = {**words_body(query.text, size=size, filters=query.filters), "_source": SOURCE}
+        results = dict(zip(bodies, self._send(query, list(bodies.values())), strict=True))
+        words = query_words(query.text or "")
+        hits = fuse_results(results, weights=weights_of(self.profile.name), words=words)[: query.depth]
+        visual = requests["visual"]
+        page = tuple(hits[query.depth - query.k :])
+        return _Answered(page, len(hits), visual.lane, visual.num_candidates)
 
-    def _raw_vector(self, query: Query) -> np.ndarray:
-        import numpy as np
+    def _request(self, query: Query, *, mode: str, k: int, size: int, from_: int = 0) -> Request:
+        """Return one kNN request for the `k` nearest, of which `size` are shown from `from_` on."""
+        subject, lane = self._subjects.of(query, mode)
+        common = {"field": FIELDS[mode], "k": k, "filters": query.filters, "size": size, "from_": from_}
+        if query.exact:
+            body = exact_body(**subject, **common, documents=self.index.count())
+            return Request({**body, "_source": SOURCE}, lane, None)
+        point = self._operating_point(query, k)
+        body = knn_body(**subject, **common, **point)
+        return Request({**body, "_source": SOURCE}, lane, point["num_candidates"])
 
-        meta = self.index.meta()
-        dims = meta.caption_dims if query.mode == "caption" else meta.dims
-        if len(query.vector) != dims:
-            raise QueryError(
-                f"The vector has {len(query.vector)} dims, and {FIELDS[query.mode]} of the index has {dims}."
-            )
-        return np.asarray(query.vector, np.float32)
-
-    def _stored_vector(self, image_id: str) -> np.ndarray:
-        vector = self.index.vector(image_id)
-        if vector is None:
-            raise _no_picture(image_id)
-        return vector
-
-    def _check_shared_space(self) -> None:
-        if not self.profile.caption_shares_space:
-            raise QueryError(
-                f"Profile {self.profile.name} embeds captions with another model than pictures, so a picture"
-                " cannot be compared with captions: use words, or mode image."
-            )
-
-    def _operating_point(self, query: Query) -> dict[str, Any]:
-        tuned = self.index.meta().operating_points.get(str(query.depth)) or {}
-        chosen = query.num_candidates or tuned.get("num_candidates") or default_candidates(query.depth)
-        point = {"num_candidates": max(chosen, query.depth)}
+    def _operating_point(self, query: Query, k: int) -> dict[str, Any]:
+        tuned = self.index.meta().operating_points.get(str(k)) or {}
+        chosen = query.num_candidates or tuned.get("num_candidates") or default_candidates(k)
+        point = {"num_candidates": max(chosen, k)}
         if tuned.get("oversample") and query.num_candidates is None:
             point["oversample"] = tuned["oversample"]
         return point
 
-    def _send(self, query: Query, body: dict[str, Any]) -> SearchResult:
+    def _send(self, query: Query, bodies: list[dict[str, Any]]) -> list[SearchResult]:
         try:
-            return self.index.search(body)
+            return self.index.search_many(bodies) if len(bodies) > 1 else [self.index.search(bodies[0])]
         except EngineError:
             if query.like is not None:
                 self.picture(query.like)  # the lookup of an unknown id is an error: say it as one
             raise
-
-
-def _no_picture(image_id: str) -> NotFoundError:
-    return NotFoundError(f"The index holds no picture with the id '{image_id[:70]}'.")

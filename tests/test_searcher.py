@@ -100,7 +100,7 @@ def test_the_answer_says_what_was_asked_and_found(searcher, gallery):
         "took_ms": 0, "total": 3, "hits": [],
     }  # fmt: skip
     hit = searcher.search(Query(like=gallery.ids["boat"], k=1)).to_json()["hits"][0]
-    assert list(hit) == ["image_id", "score", "similarity", "path", "caption", "thumbnail_url"]
+    assert list(hit) == ["image_id", "score", "similarity", "path", "caption", "thumbnail_url", "why"]
     assert hit["caption"].startswith("a red boat")
     assert hit["thumbnail_url"] == f"/api/v1/images/{gallery.ids['boat']}/thumbnail"
 
@@ -233,3 +233,78 @@ def test_the_memory_of_texts_is_bounded_and_forgets_the_oldest():
     for text in ("a", "b", "a", "c", "a", "b"):
         vectors.embed(text)
     assert encoder.asked == ["a", "b", "c", "b"]
+
+
+def hybrid(searcher, **asked):
+    """Return the answer of mode hybrid."""
+    return searcher.search(Query(mode="hybrid", **asked))
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_hybrid_finds_by_look_and_by_words_and_says_why(searcher, gallery, exact):
+    response = hybrid(searcher, text="red boats in the sunshine", k=5, exact=exact)
+    first = response.hits[0]
+    assert (response.mode, first.image_id) == ("hybrid", gallery.ids["boat"])
+    assert first.why == "visual 1st; caption meaning 1st; caption words: red, boats, sunshine"
+    assert first.score == pytest.approx(1.25 / 61, abs=1e-6)
+    assert first.similarity == pytest.approx(0.436, abs=0.005)
+    assert (response.num_candidates, response.total) == (None if exact else 200, 5)
+
+
+def test_words_of_another_language_meet_no_english_captions(searcher, gallery):
+    hit = hybrid(searcher, text="ein blaues Haus in der Wüste bei Nacht", k=1).hits[0]
+    assert (hit.image_id, hit.why) == (gallery.ids["house"], "visual 1st; caption meaning 1st")
+
+
+def test_hybrid_pages_follow_each_other_without_gap_or_repetition(searcher):
+    whole = hybrid(searcher, text="a cat", k=10).hits
+    pages = [hybrid(searcher, text="a cat", k=5, page=page).hits for page in (1, 2)]
+    assert pages[0] + pages[1] == whole
+    deep = [hybrid(searcher, text="a cat", k=25, page=page) for page in (1, 2, 3, 4)]
+    assert [len(page.hits) for page in deep] == [25, 25, EVERYTHING - 50, 0]
+    assert deep[2].total == EVERYTHING
+
+
+def test_filters_hold_in_every_part_of_hybrid(searcher, gallery):
+    response = hybrid(searcher, text="a red boat", filters=Filters(path="named/c*"))
+    assert {hit.image_id for hit in response.hits} == {gallery.ids["cats"], gallery.ids["car"]}
+
+
+@pytest.mark.parametrize("asked", ["like", "image"])
+def test_hybrid_takes_pictures_where_they_share_a_space_with_captions(searcher, gallery, asked):
+    given = {"like": gallery.ids["car"], "image": gallery.files["car"]}
+    first = hybrid(searcher, **{asked: given[asked]}).hits[0]
+    assert (first.image_id, first.why) == (gallery.ids["car"], "visual 1st; caption meaning 1st")
+
+
+def test_hybrid_refuses_what_has_no_place_in_both_spaces(searcher, gallery):
+    with pytest.raises(QueryError, match="choose mode image or caption"):
+        Query(vector=(1.0,), mode="hybrid")
+    with pytest.raises(NotFoundError, match="holds no picture"):
+        hybrid(searcher, like="0" * 64)
+    apart = replace(searcher.profile, caption_text_model=ModelSource("another/model"))
+    other = Searcher(index=searcher.index, profile=apart, text_encoder=None, image_encoder=None)
+    with pytest.raises(QueryError, match="use words, or mode image"):
+        hybrid(other, image=gallery.files["boat"])
+
+
+def test_hybrid_embeds_a_text_once_where_the_space_is_shared(searcher):
+    class Counting:
+        revision, asked = "1", 0
+
+        def embed_texts(self, texts):
+            self.asked += 1
+            return np.ones((len(texts), searcher.profile.dims), np.float32)
+
+    encoder = Counting()
+    own = Searcher(index=searcher.index, profile=searcher.profile, text_encoder=encoder, image_encoder=None)
+    hybrid(own, text="a boat")
+    assert encoder.asked == 1
+
+
+def test_hybrid_without_captions_orders_as_the_pictures_do(searcher):
+    only = Filters(path="others/")
+    response = hybrid(searcher, text="a tree", filters=only)
+    by_look = searcher.search(Query(text="a tree", filters=only))
+    assert [hit.image_id for hit in response.hits] == [hit.image_id for hit in by_look.hits]
+    assert response.hits[1].why == "visual 2nd"

@@ -1,0 +1,79 @@
+"""Hybrid search: pictures and captions are asked in one request, and their rankings fused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from search_app.fusion import Fused, fuse
+from search_app.query import MAX_CANDIDATES
+from search_app.response import SearchHit, search_hit
+
+if TYPE_CHECKING:
+    from es_config.documents import Hit, SearchResult
+
+VECTOR_PARTS = {"visual": "image", "meaning": "caption"}
+"""the parts of a hybrid search that are kNN searches, and the mode that each is"""
+WORDS = "words"
+EVEN = {"visual": 1.0, "meaning": 1.0, WORDS: 0.5}
+"""pictures and captions have a vote each; a caption's words say again what its meaning does"""
+POCKET = {"visual": 1.0, "meaning": 0.05, WORDS: 0.2}
+"""its towers read short queries better from pictures (nDCG@10 0.94) than from captions (0.78)"""
+WEIGHTS = {"pocket": POCKET}
+"""by profile, for what a part is worth depends on the models; `python -m benchmarks hybrid` measures it"""
+WINDOW = 100
+
+
+def window(depth: int) -> int:
+    """Return how many hits each part is asked for: 100, 200, 400, … and at least `depth`, at most 10 000.
+
+    Pages within one step are cut from one and the same fused list.
+    """
+    size = WINDOW
+    while size < depth:
+        size *= 2
+    return min(size, MAX_CANDIDATES)
+
+
+def weights_of(profile_name: str) -> Mapping[str, float]:
+    """Return what each part counts in the fusion for a profile."""
+    return WEIGHTS.get(profile_name, EVEN)
+
+
+def fuse_results(
+    results: Mapping[str, SearchResult], *, weights: Mapping[str, float], words: Sequence[str] = ()
+) -> list[SearchHit]:
+    """Return the pictures of all parts, best first; each says why it is there, with `words` in their order.
+
+    The score is that of the fusion. The similarity is the picture's cosine, None when the picture is not
+    among its nearest.
+    """
+    found: dict[str, dict[str, Hit]] = {
+        name: {hit.image_id: hit for hit in result.hits} for name, result in results.items()
+    }
+    fused = fuse({name: list(hits) for name, hits in found.items()}, weights=weights)
+    return [_hit(each, {name: found[name][each.image_id] for name in each.ranks}, words) for each in fused]
+
+
+def reason(ranks: Mapping[str, int], words: Sequence[str]) -> str:
+    """Return why a picture was found, such as `visual 2nd; caption meaning 1st; caption words: boat, red`."""
+    parts = [f"visual {ordinal(ranks['visual'])}"] if "visual" in ranks else []
+    parts += [f"caption meaning {ordinal(ranks['meaning'])}"] if "meaning" in ranks else []
+    parts += [f"caption words: {', '.join(words)}"] if words else []
+    return "; ".join(parts)
+
+
+def ordinal(number: int) -> str:
+    """Return `1st`, `2nd`, `3rd`, `4th`, … `11th`, …"""
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
+def _hit(fused: Fused, parts: Mapping[str, Hit], words: Sequence[str]) -> SearchHit:
+    matched = parts[WORDS].matched if WORDS in parts else ()
+    return search_hit(
+        next(iter(parts.values())),
+        score=round(fused.score, 6),
+        similarity=parts["visual"].similarity if "visual" in parts else None,
+        why=reason(fused.ranks, [word for word in words if word in matched]),
+    )

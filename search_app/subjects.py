@@ -1,0 +1,94 @@
+"""What is looked for: a query's words, picture, id or numbers become what `knn_body` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_app.errors import NotFoundError, QueryError
+from search_app.pictures import open_picture
+from search_app.vector_cache import TextVectors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from es_config.index import ImageIndex
+    from models.encoders import ImageEncoder, TextEncoder
+    from models.profiles import Profile
+    from search_app.query import Query
+
+FIELDS = {"image": "image_embedding", "caption": "caption_embedding"}
+
+
+class Subjects:
+    """Turns queries into vectors of the space that is searched."""
+
+    def __init__(
+        self,
+        *,
+        index: ImageIndex,
+        profile: Profile,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder,
+        caption_text_encoder: TextEncoder | None = None,
+    ) -> None:
+        """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too."""
+        self.texts = TextVectors(text_encoder)
+        self.caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
+        self.image_encoder = image_encoder
+        self._index = index
+        self._profile = profile
+
+    def of(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
+        """Return what is looked for in the vectors of `mode`, and the lane that embedded a text.
+
+        Raises `QueryError` for what has no place in that space, `NotFoundError` for an unknown id.
+        """
+        if query.text is not None:
+            texts = self.caption_texts if mode == "caption" else self.texts
+            vector, lane = texts.embed(query.text)
+            return {"query_vector": vector}, lane
+        if query.vector is not None:
+            return {"query_vector": self._raw_vector(query.vector, mode)}, None
+        if mode == "caption":
+            self.check_shared_space()
+        if query.image is not None:
+            return {"query_vector": self.embed_picture(query.image)}, None
+        if mode == "caption":
+            return {"query_vector": self._stored_vector(query.like)}, None
+        return {"like_id": query.like, "index": self._index.name()}, None
+
+    def embed_picture(self, picture: bytes | Path) -> np.ndarray:
+        """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
+        image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
+        return self.image_encoder.embed_images([image])[0]
+
+    def _raw_vector(self, vector: tuple[float, ...], mode: str) -> np.ndarray:
+        import numpy as np
+
+        meta = self._index.meta()
+        dims = meta.caption_dims if mode == "caption" else meta.dims
+        if len(vector) != dims:
+            raise QueryError(
+                f"The vector has {len(vector)} dims, and {FIELDS[mode]} of the index has {dims}."
+            )
+        return np.asarray(vector, np.float32)
+
+    def _stored_vector(self, image_id: str) -> np.ndarray:
+        vector = self._index.vector(image_id)
+        if vector is None:
+            raise no_picture(image_id)
+        return vector
+
+    def check_shared_space(self) -> None:
+        """Raise `QueryError` unless a picture can be compared with captions."""
+        if not self._profile.caption_shares_space:
+            raise QueryError(
+                f"Profile {self._profile.name} embeds captions with another model than pictures, so a picture"
+                " cannot be compared with captions: use words, or mode image."
+            )
+
+
+def no_picture(image_id: str) -> NotFoundError:
+    """Return the error that says that the index holds no picture with this id."""
+    return NotFoundError(f"The index holds no picture with the id '{image_id[:70]}'.")
