@@ -54,26 +54,34 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
     """Return waitress around the app, listening. Raises `ServeError` when the port is taken.
 
     Recordings and uploads that wait for their turn have threads of their own beside the page's `threads`.
-    A body of a recording's size stays in memory: waitress would else write it to a temporary file.
+    A body over every route's limit is refused by its header; one of a recording's size stays in memory:
+    waitress would else write it to a temporary file.
     """
     from waitress import create_server
 
-    from search_app.turns import WAITING
+    from search_app.request_limit import answer_with_problems
+    from search_app.turns import AT_ONCE, WAITING
+    from search_app.upload_routes import largest_request
     from search_app.voice_routes import MAX_BODY
 
+    sockets: dict[int, object] = {}
     try:
-        return create_server(
+        server = create_server(
             app,
+            map=sockets,
             host=host,
             port=port,
-            threads=threads + 2 * WAITING,
+            threads=threads + 2 * (AT_ONCE + WAITING),
             inbuf_overflow=MAX_BODY,
+            max_request_body_size=max(MAX_BODY, largest_request(app.config["MAX_UPLOAD"])) + 1,
             ident="glimpse",
         )
     except OSError as error:
         raise ServeError(
             f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
         ) from error
+    answer_with_problems(sockets.values())
+    return server
 
 
 def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
