@@ -47,7 +47,6 @@ INTERRUPTED = 130
 )
 @click.option(
     "--captions",
-    "when",
     type=click.Choice(["now", "later", "off"]),
     default="later",
     show_default=True,
@@ -74,7 +73,7 @@ INTERRUPTED = 130
     help="Threads that decode.  [default: one for each processor]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def ingest(paths, *, as_json, dry_run, when, profile, model_dir, alias, store, **options) -> None:
+def ingest(paths, *, as_json, dry_run, captions, profile, model_dir, alias, store, **options) -> None:
     """Make the pictures of folders and files searchable.
 
     The same content is one picture with every path that holds it; what the index knows is not embedded again.
@@ -103,12 +102,12 @@ def ingest(paths, *, as_json, dry_run, when, profile, model_dir, alias, store, *
             caption_encoder=parts.caption_encoder,
             storage=parts.storage,
             options=IngestOptions(dry_run=dry_run, **given),
-            captioner=parts.captioner if when == "now" and not dry_run else None,
+            captioner=parts.captioner if captions == "now" and not dry_run else None,
             progress=progress,
         )
     if not as_json:
         click.echo(in_words(summary))
-    if when == "later" and not (dry_run or summary.interrupted):
+    if captions == "later" and not (dry_run or summary.interrupted):
         summary = replace(summary, captions=caption_later(parts))
     _finish(summary, as_json=as_json)
 
