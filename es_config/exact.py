@@ -32,7 +32,7 @@ def script_body(
     *, field: str, similarity: str, query_vector: np.ndarray, k: int, filters: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """Return an exact search by `script_score`; its scores are those of a kNN search."""
-    # Painless takes a field's name as a constant only; the vector is a parameter, so that one script serves all.
+    # A field's name is a constant of the script; the vector is a parameter, so that one script serves all.
     quoted = "'" + field.replace("\\", "\\\\").replace("'", "\\'") + "'"
     source = SCRIPTS[similarity].replace("FIELD", quoted)
     script = {"source": source, "params": {"query": [float(str(value)) for value in query_vector]}}

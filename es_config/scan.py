@@ -75,10 +75,20 @@ def scan_vectors(
 
 
 def scan_view(
-    view: PointInTime, *, field: str, filters: Sequence[dict[str, Any]] = (), size: int = 1000
+    view: PointInTime,
+    *,
+    field: str,
+    filters: Sequence[dict[str, Any]] = (),
+    size: int = 1000,
+    drawn: tuple[int, float] | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Give the blocks of `scan_vectors` from a view that is open."""
+    """Give the blocks of `scan_vectors` from a view that is open.
+
+    With `drawn`, a seed and a number from 0 to 1, only the documents whose throw is at least that number.
+    """
     body = vectors_body(field=field, filters=filters, size=size)
+    if drawn:
+        body |= {"query": random_body(body["query"], seed=drawn[0]), "min_score": drawn[1]}
     while hits := view.search(body)["hits"]["hits"]:
         yield [hit["_id"] for hit in hits], read_vectors(hits, field)
         body["search_after"] = hits[-1]["sort"]
@@ -112,3 +122,30 @@ def read_vectors(hits: Sequence[dict[str, Any]], field: str) -> np.ndarray:
 
     packed = b"".join(base64.b64decode(hit["fields"][field][0]) for hit in hits)
     return np.frombuffer(packed, dtype=">f4").astype(np.float32).reshape(len(hits), -1)
+
+
+def sample_view(
+    view: PointInTime, *, field: str, size: int, documents: int, seed: int = 0, dims: int = 512
+) -> tuple[list[str], np.ndarray]:
+    """Return ids and vectors, float32 `[n, dims]`, of up to `size` documents drawn by chance.
+
+    Elasticsearch draws them: of an index of millions, only the sample is read.
+    """
+    import numpy as np
+
+    ids: list[str] = []
+    parts: list[np.ndarray] = []
+    # A tenth more than wanted, as each document is in or out by a throw of its own.
+    least = 1 - min(1.0, (1.1 * size + 50) / max(1, documents))
+    for some, vectors in scan_view(view, field=field, drawn=(seed, least)):
+        ids.extend(some)
+        parts.append(vectors)
+    found = np.concatenate(parts) if parts else np.zeros((0, dims), np.float32)
+    order = np.random.default_rng(seed).permutation(len(ids))[:size]
+    return [ids[place] for place in order], found[order]
+
+
+def random_body(query: dict[str, Any], *, seed: int) -> dict[str, Any]:
+    """Return a query that scores what `query` matches by chance, from 0 to 1, alike for the same seed."""
+    score = {"seed": seed, "field": "_seq_no"}
+    return {"function_score": {"query": query, "random_score": score, "boost_mode": "replace"}}

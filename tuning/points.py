@@ -1,0 +1,111 @@
+"""Settings of a kNN search, what was measured of each, and what is written down of the chosen one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SERVED = 0.95
+"""share of the queries that must reach a recall of 0.9"""
+MAX_STORED = 48
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search says besides its query."""
+
+    num_candidates: int
+    oversample: float | None = None
+    """None: nothing is said, and the index's own default applies"""
+
+    def __str__(self) -> str:
+        """Return it as people write it."""
+        rescored = "" if self.oversample is None else f", oversample {self.oversample:g}"
+        return f"num_candidates {self.num_candidates}{rescored}"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds that requests took, seen from the client."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float | None
+    """only from 1 000 samples on"""
+    samples: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting, measured."""
+
+    setting: Setting
+    index_type: str
+    recall: float
+    """mean of the queries' recall@k"""
+    recall_low: float
+    """one-sided lower 95 % bound of that mean"""
+    served: float
+    """share of the queries with a recall of at least 0.9"""
+    operations: float
+    """mean of the profile's `vector_operations_count`: vectors compared for one query"""
+    rescored: float
+    """the oversampling that was in force, said or by the index's default; 1 for none"""
+    latency: Latency | None = None
+
+    def meets(self, target: float) -> bool:
+        """Whether the bound meets the target and nearly all queries are served."""
+        return self.recall_low >= target and self.served >= SERVED
+
+    def timed(self, latency: Latency) -> Point:
+        """Return the point with its latency."""
+        return replace(self, latency=latency)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one flat object."""
+        timed = asdict(self.latency) if self.latency else {"p50_ms": None, "p95_ms": None}
+        timed = {name: value for name, value in timed.items() if name != "p99_ms" or value is not None}
+        return {
+            "index_type": self.index_type,
+            **asdict(self.setting),
+            "recall": round(self.recall, 5),
+            "recall_low": round(self.recall_low, 5),
+            "served": round(self.served, 4),
+            "vector_operations_count": round(self.operations, 1),
+            **{name: round(value, 3) if isinstance(value, float) else value for name, value in timed.items()},
+        }
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The chosen setting on queries that had no part in choosing it."""
+
+    recall: float
+    recall_low: float
+    served: float
+    queries: int
+
+    def confirms(self, target: float) -> bool:
+        """Whether the mean meets the target and nearly all queries are served here, too."""
+        return self.recall >= target and self.served >= SERVED
+
+
+def stored_points(points: list[Point]) -> list[list[float | None]]:
+    """Return `[num_candidates, oversample, recall, p50_ms, operations]` of at most 48 points, for `_meta`.
+
+    When there are more, those with the lowest recall are left out.
+    """
+    kept = sorted(points, key=lambda point: -point.recall)[:MAX_STORED]
+    return [
+        [
+            point.setting.num_candidates,
+            point.setting.oversample,
+            round(point.recall, 4),
+            round(point.latency.p50_ms, 2),
+            round(point.operations),
+        ]
+        for point in sorted(
+            kept, key=lambda point: (point.setting.oversample or 0, point.setting.num_candidates)
+        )
+        if point.latency
+    ]

@@ -1,0 +1,128 @@
+"""A tuning run for people and for programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tuning.points import Point, stored_points
+from tuning.queries import SOURCES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tuning.run import Tuning
+
+
+def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
+    """Return what `glimpse tune --json` prints; `pick` is null when no setting meets the target."""
+    field, goal = tuning.subject.field, tuning.goal
+    pick = tuning.pick.to_json() if tuning.pick else None
+    held_out = vars(tuning.held_out) if tuning.held_out else None
+    return {
+        "index": field.index,
+        "field": field.name,
+        "index_type": field.index_type,
+        "similarity": field.similarity,
+        "k": tuning.subject.k,
+        "target": goal.target,
+        "documents": tuning.documents,
+        "queries": {"source": tuning.source, "count": tuning.queries},
+        "filters": list(tuning.subject.filters),
+        "pick": pick,
+        "held_out": held_out,
+        "default": tuning.default.to_json() if tuning.default else None,
+        "exact": {"p50_ms": round(tuning.exact.p50_ms, 3), "p95_ms": round(tuning.exact.p95_ms, 3)},
+        "points": [point.to_json() for point in in_order(tuning.points)],
+        "changed": tuning.changed,
+        "written": written,
+    }
+
+
+def operating_point(tuning: Tuning) -> dict[str, Any]:
+    """Return what is written into `_meta.operating_points` for a picked point."""
+    pick, held_out, goal = tuning.pick, tuning.held_out, tuning.goal
+    if pick is None or pick.latency is None or held_out is None:
+        raise ValueError("nothing was picked")
+    default = tuning.default
+    return {
+        "num_candidates": pick.setting.num_candidates,
+        "oversample": pick.setting.oversample,
+        "recall": round(pick.recall, 5),
+        "recall_low": round(pick.recall_low, 5),
+        "held_out_recall": round(held_out.recall, 5),
+        "p50_ms": round(pick.latency.p50_ms, 3),
+        "p95_ms": round(pick.latency.p95_ms, 3),
+        "vector_operations_count": round(pick.operations, 1),
+        "target": goal.target,
+        "documents": tuning.documents,
+        "field": tuning.subject.field.name,
+        "queries": tuning.source,
+        "exact_p50_ms": round(tuning.exact.p50_ms, 3),
+        "default_num_candidates": default.setting.num_candidates if default else None,
+        "points": stored_points(tuning.points),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def in_order(points: tuple[Point, ...]) -> list[Point]:
+    """Return points by oversampling, then by candidates."""
+    return sorted(points, key=lambda each: (each.rescored, each.setting.num_candidates))
+
+
+def table(tuning: Tuning) -> Table:
+    """Return the points as a table; the default, the pick and exact search are named."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("num_candidates", "oversample", "recall", "at least", "p50 ms", "p95 ms", "compared"):
+        shown.add_column(name, justify="right")
+    shown.add_column("")
+    for point in in_order(tuning.points):
+        is_pick = tuning.pick is not None and point.setting == tuning.pick.setting
+        style = "bold" if is_pick else None if point.meets(tuning.goal.target) else "dim"
+        shown.add_row(*_cells(point), _mark(tuning, point), style=style)
+    exact = tuning.exact
+    shown.add_row(
+        "all", "", "1.0000", "", f"{exact.p50_ms:.2f}", f"{exact.p95_ms:.2f}", str(tuning.documents), "exact"
+    )
+    return shown
+
+
+def _cells(point: Point) -> tuple[str, ...]:
+    setting, latency = point.setting, point.latency
+    return (
+        str(setting.num_candidates),
+        "" if setting.oversample is None else f"{setting.oversample:g}",
+        f"{point.recall:.4f}",
+        f"{point.recall_low:.4f}",
+        f"{latency.p50_ms:.2f}" if latency else "",
+        f"{latency.p95_ms:.2f}" if latency else "",
+        f"{point.operations:.0f}",
+    )
+
+
+def _mark(tuning: Tuning, point: Point) -> str:
+    marks = ["pick"] if tuning.pick and point.setting == tuning.pick.setting else []
+    marks += ["default"] if point.setting == tuning.goal.default else []
+    return ", ".join(marks)
+
+
+def lines(tuning: Tuning) -> list[str]:
+    """Return what was measured and what was found, a sentence a line."""
+    field = tuning.subject.field
+    narrowed = ", filtered" if tuning.subject.filters else ""
+    found = [
+        f"{field.index}, {field.name} ({field.index_type}, {field.dims} dims, {field.similarity}): "
+        f"{tuning.documents} documents{narrowed}, k = {tuning.subject.k}, {tuning.queries} queries: "
+        f"{SOURCES[tuning.source]}."
+    ]
+    pick, held_out = tuning.pick, tuning.held_out
+    if pick and pick.latency and held_out:
+        found.append(
+            f"Pick: {pick.setting}. Recall {pick.recall:.4f} (at least {pick.recall_low:.4f} with 95 % "
+            f"confidence), {held_out.recall:.4f} on {held_out.queries} other queries; "
+            f"p50 {pick.latency.p50_ms:.2f} ms, exact search {tuning.exact.p50_ms:.2f} ms."
+        )
+    return found

@@ -1,0 +1,197 @@
+"""One tuning run: exact neighbours, recall pass, latency pass, choice, confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from es_config.client import engine_errors
+from es_config.scan import scan_view
+from es_config.vector_field import read_extent
+from tuning.bounds import best_bound
+from tuning.errors import TuneError
+from tuning.exact import exact_latency
+from tuning.latency import interleaved, summary
+from tuning.pick import confirmed, finalists
+from tuning.points import HeldOut, Latency, Point, Setting
+from tuning.queries import Queries
+from tuning.sweep import Sample, Subject, measure_again, sweep
+from tuning.truth import Truth, scanned_truth, scripted_truth
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_config.vector_field import Extent
+
+ROUNDS = 60
+"""requests of each point in the latency pass"""
+FINAL_ROUNDS = 300
+"""requests of each point that may be chosen"""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked of the chosen setting."""
+
+    target: float = 0.99
+    default: Setting | None = None
+    """what a search says when nothing was tuned; measured in any case"""
+    truth: str = "scan"
+    """`scan`: numpy over all vectors; `script`: the server's `script_score`"""
+    rounds: int = ROUNDS
+    final_rounds: int = FINAL_ROUNDS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a run found."""
+
+    subject: Subject
+    goal: Goal
+    source: str
+    queries: int
+    documents: int
+    points: tuple[Point, ...]
+    pick: Point | None
+    """None when no setting meets the target"""
+    held_out: HeldOut | None
+    exact: Latency
+    changed: str | None
+    """a sentence when the index changed meanwhile"""
+
+    @property
+    def default(self) -> Point | None:
+        """The point that a search uses when nothing was tuned."""
+        return next((point for point in self.points if point.setting == self.goal.default), None)
+
+
+def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> Tuning:
+    """Measure and choose. The frozen view of `subject` keeps the recall true while the index changes.
+
+    Raises TuneError when there is nothing to measure or the queries cannot show the target, EngineError.
+    """
+    before = read_extent(client, subject.field.index)
+    sample = with_truth(subject, queries, goal=goal, say=say)
+    chosen, held_out = halves(sample, goal.target)
+    say(f"Recall of each setting, {len(chosen.queries)} queries …")
+    also = [goal.default] if goal.default else []
+    points = sweep(subject, chosen, target=goal.target, also=also, done=lambda point: say(progress(point)))
+    points = timed(client, subject, chosen, points, goal=goal, say=say)
+    found = confirmed(points, goal.target, lambda point: measure_again(subject, held_out, point.setting))
+    say("Latency of the exact search …")
+    exact = exact_latency(client, subject, chosen.queries, last_sequence=before.last_sequence)
+    return Tuning(
+        subject=subject,
+        goal=goal,
+        source=queries.source,
+        queries=len(queries.vectors),
+        documents=sample.truth.documents,
+        points=tuple(points),
+        pick=found[0] if found else None,
+        held_out=found[1] if found else None,
+        exact=exact,
+        changed=change(before, read_extent(client, subject.field.index)),
+    )
+
+
+def with_truth(subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> Sample:
+    """Return the queries with their exact neighbours. Raises TuneError when there are no documents."""
+    if not len(queries.vectors):
+        raise TuneError("There are no queries to measure with.")
+    say(f"Exact neighbours of {len(queries.vectors)} queries …")
+    truth = _truth(subject, queries, goal=goal)
+    if truth.documents == 0:
+        raise TuneError(
+            f"The index {subject.field.index} holds no vectors in '{subject.field.name}'"
+            f"{' that pass the filters' if subject.filters else ''}: there is nothing to measure."
+        )
+    if truth.documents < subject.k:
+        say(f"Only {truth.documents} documents can be found, fewer than k = {subject.k}: all are neighbours.")
+    return Sample(queries.vectors, truth)
+
+
+def _truth(subject: Subject, queries: Queries, *, goal: Goal) -> Truth:
+    field, filters = subject.field, subject.filters
+    if goal.truth == "script":
+        documents = _matching(subject)
+        return scripted_truth(
+            subject.view, field, queries.vectors, k=subject.k, documents=documents, filters=filters
+        )
+    blocks = scan_view(subject.view, field=field.name, filters=filters)
+    return scanned_truth(blocks, queries.vectors, k=subject.k, similarity=field.similarity)
+
+
+def _matching(subject: Subject) -> int:
+    wanted = [{"exists": {"field": subject.field.name}}, *subject.filters]
+    body = {"query": {"bool": {"filter": wanted}}, "size": 0, "track_total_hits": True}
+    return int(subject.view.search(body)["hits"]["total"]["value"])
+
+
+def halves(sample: Sample, target: float) -> tuple[Sample, Sample]:
+    """Return the queries to choose with and those to confirm with. Raises TuneError for too few."""
+    half = len(sample.queries) // 2
+    best = best_bound(half, k=sample.truth.wanted) if half else 0.0
+    if best < target:
+        raise TuneError(
+            f"{len(sample.queries)} queries are too few to show a recall of {target:g} (half of them choose, "
+            f"half confirm, and without a single miss that shows {best:.4f}): give more, or lower the target."
+        )
+    return sample.part(slice(0, half)), sample.part(slice(half, None))
+
+
+def timed(
+    client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, goal: Goal, say: Say
+) -> list[Point]:
+    """Return the points with latencies; those that may be chosen are measured more often."""
+    say(f"Latency of {len(points)} settings, in turn …")
+    rough = _latencies(client, subject, sample, points, rounds=goal.rounds, seed=goal.seed)
+    points = [point.timed(summary(rough[point.setting])) for point in points]
+    final = finalists(points, goal.target)
+    if goal.final_rounds and len(final) > 1:
+        say(f"Latency of the {len(final)} that may be the cheapest …")
+        fine = _latencies(client, subject, sample, final, rounds=goal.final_rounds, seed=goal.seed + 1)
+        points = [
+            point.timed(summary(fine[point.setting])) if point.setting in fine else point for point in points
+        ]
+    return points
+
+
+def _latencies(
+    client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, rounds: int, seed: int
+) -> dict[Setting, list[float]]:
+    some = sample.queries[: min(rounds, 100)]
+    bodies = {point.setting: [subject.body(query, point.setting) for query in some] for point in points}
+    return interleaved(sender(client, subject.field.index), bodies, rounds=rounds, seed=seed)
+
+
+def sender(client: Elasticsearch, index: str) -> Callable[[dict[str, Any]], object]:
+    """Return what sends a search to the index as it is now."""
+
+    def send(body: dict[str, Any]) -> object:
+        with engine_errors():
+            return client.search(index=index, body=body)
+
+    return send
+
+
+def progress(point: Point) -> str:
+    """Return one line about a point that was just measured."""
+    return f"  {point.setting}: recall {point.recall:.4f} (at least {point.recall_low:.4f})"
+
+
+def change(before: Extent, after: Extent) -> str | None:
+    """Return a sentence when an index changed between two looks at it."""
+    if before == after:
+        return None
+    if after.documents != before.documents:
+        what = f"from {before.documents} to {after.documents} documents"
+    else:
+        what = f"{after.last_sequence - before.last_sequence} writes"
+    return (
+        f"The index changed while it was tuned ({what}): the recall is of the state at the start; "
+        "tune again when it is quiet."
+    )

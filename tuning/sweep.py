@@ -1,0 +1,150 @@
+"""The recall pass: every setting against the exact neighbours, with the vectors compared as its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from es_config.knn import MAX_CANDIDATES, knn_body
+from es_config.scan import vectors_of
+from tuning.bounds import lower_bound, share_reached
+from tuning.closeness import closeness
+from tuning.ladder import bisect, climb, is_same, oversamples
+from tuning.points import HeldOut, Point, Setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from es_config.scan import PointInTime
+    from es_config.vector_field import VectorField
+    from tuning.truth import Truth
+
+TOGETHER = 50
+ANSWER = ["hits.hits._id", "profile.shards.dfs.knn.vector_operations_count"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The searches that are measured: one field of one frozen view, with or without filters."""
+
+    view: PointInTime
+    field: VectorField
+    k: int
+    filters: tuple[dict[str, Any], ...] = ()
+
+    def body(self, query: np.ndarray, setting: Setting) -> dict[str, Any]:
+        """Return the search for one query, float32 `[dims]`; nothing but ids comes back."""
+        body = knn_body(
+            field=self.field.name,
+            query_vector=query,
+            k=self.k,
+            num_candidates=setting.num_candidates,
+            oversample=setting.oversample,
+        )
+        if self.filters:
+            body["knn"]["filter"] = list(self.filters)
+        return {**body, "_source": False}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Queries, float32 `[n, dims]`, with their exact neighbours."""
+
+    queries: np.ndarray
+    truth: Truth
+
+    def part(self, rows: slice) -> Sample:
+        """Return some of the queries."""
+        return Sample(self.queries[rows], self.truth.part(rows))
+
+
+def measure_recall(subject: Subject, sample: Sample, setting: Setting) -> tuple[np.ndarray, float]:
+    """Return recall@k of each query, float64 `[n]`, and the mean of the vectors compared.
+
+    An id whose vector is as near as the k-th neighbour's is right, whatever its id.
+    """
+    import numpy as np
+
+    bodies = [{**subject.body(query, setting), "profile": True} for query in sample.queries]
+    answers: list[dict[str, Any]] = []
+    for start in range(0, len(bodies), TOGETHER):
+        answers += subject.view.msearch(bodies[start : start + TOGETHER], filter_path=ANSWER)
+    found = [[hit["_id"] for hit in answer.get("hits", {}).get("hits", [])] for answer in answers]
+    right = [sum(each in truth for each in ids) for ids, truth in zip(found, sample.truth.right, strict=True)]
+    for row in np.flatnonzero(sample.truth.open_ties):
+        right[row] += _tied(subject, sample, int(row), set(found[row]) - sample.truth.right[row])
+    operations = [_operations(answer) for answer in answers]
+    return np.array(right) / max(1, sample.truth.wanted), float(np.mean(operations))
+
+
+def _tied(subject: Subject, sample: Sample, row: int, ids: set[str]) -> int:
+    """Return how many of `ids` are as near as the k-th neighbour, by their vectors."""
+    import numpy as np
+
+    vectors = vectors_of(subject.view, sorted(ids), field=subject.field.name)
+    if not vectors:
+        return 0
+    near = closeness(
+        sample.queries[row : row + 1], np.stack(list(vectors.values())), subject.field.similarity
+    )
+    return int((near[0] >= sample.truth.limits[row]).sum())
+
+
+def _operations(answer: dict[str, Any]) -> float:
+    shards = answer.get("profile", {}).get("shards", [])
+    sections = [section for shard in shards for section in shard.get("dfs", {}).get("knn", [])]
+    return sum(section.get("vector_operations_count", 0) for section in sections)
+
+
+def measure(subject: Subject, sample: Sample, setting: Setting) -> Point:
+    """Return a setting with everything but its latency."""
+    recalls, operations = measure_recall(subject, sample, setting)
+    return Point(
+        setting=setting,
+        index_type=subject.field.index_type,
+        recall=float(recalls.mean()),
+        recall_low=lower_bound(recalls, k=max(1, sample.truth.wanted)),
+        served=share_reached(recalls),
+        operations=operations if subject.field.has_graph else sample.truth.documents,
+        rescored=setting.oversample or subject.field.oversample or 1.0,
+    )
+
+
+def measure_again(subject: Subject, sample: Sample, setting: Setting) -> HeldOut:
+    """Return what a chosen setting gives on other queries."""
+    point = measure(subject, sample, setting)
+    return HeldOut(point.recall, point.recall_low, point.served, len(sample.queries))
+
+
+def sweep(
+    subject: Subject,
+    sample: Sample,
+    *,
+    target: float,
+    also: Sequence[Setting] = (),
+    done: Callable[[Point], None] = lambda _: None,
+) -> list[Point]:
+    """Measure settings until each oversampling has met `target` or stopped rising, then close in on it.
+
+    `also` are measured in any case; `done` gets every point as it comes.
+    """
+    points: dict[Setting, Point] = {}
+
+    def look(setting: Setting) -> Point:
+        if setting not in points:
+            points[setting] = measure(subject, sample, setting)
+            done(points[setting])
+        return points[setting]
+
+    most = MAX_CANDIDATES if subject.field.has_graph else subject.k
+    before: list[Point] = []
+    for oversample in oversamples(subject.field):
+        curve = climb(look, k=subject.k, oversample=oversample, target=target, most=most)
+        bisect(look, curve, target=target)
+        if before and is_same(before, curve):
+            break
+        before = curve
+    for setting in also:
+        look(setting)
+    return list(points.values())
