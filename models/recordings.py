@@ -55,7 +55,7 @@ def _decode(container: av.container.InputContainer, longest: float) -> np.ndarra
     if declared > 2 * longest:  # headers of some MP3 files only estimate: those near the limit are decoded
         raise _too_long(declared, longest)
     pieces, count = [], 0
-    for piece in _pieces(container, stream):
+    for piece in _pieces(container, stream, longest):
         pieces.append(piece)
         count += len(piece)
         if count > longest * RATE:
@@ -81,7 +81,9 @@ def _declared(container: av.container.InputContainer, stream: av.AudioStream) ->
     return (container.duration or 0) / 1_000_000
 
 
-def _pieces(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[np.ndarray]:
+def _pieces(
+    container: av.container.InputContainer, stream: av.AudioStream, longest: float
+) -> Iterator[np.ndarray]:
     """Decode and resample; a damaged packet is left out, the rest goes on."""
     import av
 
@@ -92,6 +94,8 @@ def _pieces(container: av.container.InputContainer, stream: av.AudioStream) -> I
         except av.error.InvalidDataError:
             continue
         for frame in frames:
+            if frame.samples > longest * frame.sample_rate:  # few samples a second would become very many
+                raise _too_long(frame.samples / frame.sample_rate, longest)
             frame.pts = None  # what matters is the sound, whatever the clock in the file says
             yield from (one.to_ndarray()[0] for one in resampler.resample(frame))
     yield from (one.to_ndarray()[0] for one in resampler.resample(None))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search_app.cli import MODEL_OPTIONS, QUERY_OPTIONS, _answer, _options, _query, _searcher
+from search_app.cli import MODE_OPTION, MODEL_OPTIONS, QUERY_OPTIONS, _answer, _options, _query, _searcher
 from search_app.errors import MicrophoneError
 from search_app.settings import SearchSettings
 from search_app.voice_cli import VOICE_OPTION, sentence_of
@@ -23,7 +23,7 @@ BAR = 24
 @click.command()
 @click.option("--device", help="Microphone by its number or a part of its name.  [default: the system's]")
 @VOICE_OPTION
-@_options(*QUERY_OPTIONS, *MODEL_OPTIONS)
+@_options(MODE_OPTION, *QUERY_OPTIONS, *MODEL_OPTIONS)
 def listen(*, device, voice_model, as_json, profile, model_dir, text_lane, alias, **rest) -> None:
     """Speak a query into this machine's microphone.
 
@@ -34,9 +34,12 @@ def listen(*, device, voice_model, as_json, profile, model_dir, text_lane, alias
       glimpse listen
       glimpse listen --k 3 --json
     """
+    from search_app.voice import needed_transcriber
+
     settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)
-    searcher = _searcher(settings)
-    text = sentence_of(recorded(device), settings)
+    searcher, transcriber = _searcher(settings), needed_transcriber(settings)
+    transcriber.warm()  # before anybody speaks, who should not wait afterwards
+    text = sentence_of(recorded(device), transcriber)
     _answer(searcher, _query({"q": text, **rest}), as_json)
 
 

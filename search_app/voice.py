@@ -37,6 +37,14 @@ def build_transcriber(settings: SearchSettings) -> OnFirstUse | None:
     return OnFirstUse(lambda: load_transcriber(voice_model))
 
 
+def needed_transcriber(settings: SearchSettings) -> OnFirstUse:
+    """Return the transcriber of the settings. Raises `QueryError` where voice is off, else as above."""
+    transcriber = build_transcriber(settings)
+    if transcriber is None:
+        raise QueryError(f"A spoken query needs a voice model; choose one instead of --voice-model {OFF}.")
+    return transcriber
+
+
 def warm(transcriber: OnFirstUse | None, *, warn: Callable[[str], None]) -> None:
     """Load a transcriber and run it once; where that fails the page works on, and a recording tries again."""
     if transcriber is None:
@@ -58,13 +66,11 @@ def read_clip(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def heard(recording: bytes, transcriber: Transcriber | None) -> Transcript:
+def heard(recording: bytes, transcriber: Transcriber) -> Transcript:
     """Return what is said in a recording.
 
     Raises `QueryError` when that is nothing or the recording cannot be used, `ModelError` without a model.
     """
-    if transcriber is None:
-        raise QueryError(f"A spoken query needs a voice model; choose one instead of --voice-model {OFF}.")
     try:
         transcript = transcriber.transcribe(recording)
     except RecordingError as error:

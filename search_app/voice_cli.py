@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.transcription import Transcript
+    from models.transcription import Transcriber, Transcript
     from search_app.settings import SearchSettings
 
 VOICE_OPTION = click.option(
@@ -21,20 +21,20 @@ VOICE_OPTION = click.option(
 )
 
 
-def sentence_of(recording: bytes, settings: SearchSettings) -> str:
+def sentence_of(recording: bytes, transcriber: Transcriber) -> str:
     """Return the sentence that is said in a recording, and show it on stderr. Raises as `heard` does."""
-    from search_app.voice import build_transcriber, heard
+    from search_app.voice import heard
 
-    transcript = heard(recording, build_transcriber(settings))
+    transcript = heard(recording, transcriber)
     click.echo(heard_line(transcript), err=True)
     return transcript.text
 
 
 def sentence_of_file(path: Path, settings: SearchSettings) -> str:
     """Do the same with a file. Raises `QueryError` when there is none or it is too large."""
-    from search_app.voice import read_clip
+    from search_app.voice import needed_transcriber, read_clip
 
-    return sentence_of(read_clip(path), settings)
+    return sentence_of(read_clip(path), needed_transcriber(settings))
 
 
 def heard_line(transcript: Transcript) -> str:

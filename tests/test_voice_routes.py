@@ -1,0 +1,330 @@
+"""`POST /api/v1/transcribe`: what is heard, what is refused, and that nothing is kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import recordings
+from flask import Flask
+
+from models.profiles import get_profile
+from models.whisper import load_transcriber
+from search_app.app import ProblemApi, create_app
+from search_app.server import build_server
+from search_app.settings import AppSettings
+from search_app.turns import Turns
+from search_app.voice import MAX_RECORDING
+from search_app.voice_routes import voice_blueprint
+
+ADDRESS = "/api/v1/transcribe"
+SENTENCE = "two black cats in the desert at night"
+
+
+@pytest.fixture(scope="module")
+def transcriber():
+    loaded = load_transcriber(get_profile("pocket").voice_model)
+    loaded.warm()
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def app(gallery, transcriber):
+    """An application whose pictures may be 100 kB only: recordings have a limit of their own."""
+    return create_app(
+        searcher=gallery.searcher,
+        storage=gallery.storage,
+        settings=AppSettings(max_upload=100_000),
+        transcriber=transcriber,
+    )
+
+
+@pytest.fixture
+def web(app):
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def address(app):
+    """The application under the production server."""
+    server = build_server(app, host="127.0.0.1", port=0, threads=4)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+    thread.join(timeout=5)
+
+
+@pytest.fixture(scope="module")
+def sentence():
+    return recordings.spoken(SENTENCE)
+
+
+@pytest.fixture
+def no_disk(monkeypatch, tmp_path):
+    """Whatever wants to write a temporary file fails."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+
+
+def send(web, data: bytes, *, field: str = "audio", name: str = "clip"):
+    """Send a recording as a form does."""
+    return web.post(ADDRESS, data={field: (io.BytesIO(data), name)})
+
+
+def problem(response, status: int) -> str:
+    """Return the sentence of a problem document that has this status."""
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/problem+json"
+    assert response.json["status"] == status
+    assert response.json["detail"].endswith(".")
+    return response.json["detail"]
+
+
+@pytest.mark.parametrize("container", sorted(recordings.CODECS))
+def test_a_recording_in_every_container_becomes_its_words(web, sentence, container):
+    response = send(web, recordings.packed(sentence, container))
+    assert response.status_code == 200, response.text
+    assert list(response.json) == [
+        "text", "language", "language_probability", "no_speech_probability", "seconds", "took_ms",
+    ]  # fmt: skip
+    assert response.json["text"] == SENTENCE
+    assert response.json["language"] == "en"
+
+
+@pytest.mark.parametrize("kind", ["audio/wav", "audio/webm; codecs=opus", "application/octet-stream"])
+def test_the_body_itself_may_be_the_recording(web, sentence, kind):
+    response = web.post(ADDRESS, data=recordings.packed(sentence, "webm"), content_type=kind)
+    assert response.json["text"] == SENTENCE
+
+
+def test_stereo_and_the_sound_of_a_film_are_heard(web, sentence):
+    assert send(web, recordings.packed(sentence, rate=44_100, layout="stereo")).json["text"] == SENTENCE
+    assert send(web, recordings.packed(sentence, "mp4", video=True)).json["text"] == SENTENCE
+
+
+def test_a_telephone_is_answered(web, sentence):
+    heard = send(web, recordings.packed(sentence, rate=8_000))
+    assert heard.status_code == 200
+    assert "black cats" in heard.json["text"]
+
+
+@pytest.mark.parametrize("sound", ["silence", "hum", "noise"])
+def test_where_nobody_speaks_the_answer_is_no_text(web, sound):
+    rng = np.random.default_rng(4)
+    samples = {
+        "silence": recordings.silence(3),
+        "hum": 0.2 * np.sin(np.arange(48_000) * 2 * np.pi * 50 / 16_000).astype(np.float32),
+        "noise": 0.05 * rng.standard_normal(48_000).astype(np.float32),
+    }[sound]
+    response = send(web, recordings.packed(samples))
+    assert response.status_code == 200
+    assert (response.json["text"], response.json["language"]) == ("", None)
+    assert response.json["language_probability"] == 0
+    assert response.json["seconds"] == 3
+
+
+def flac_of_hours(hours: int) -> bytes:
+    """Return a small file that plays for hours: silence packs well."""
+    data, rate = io.BytesIO(), 8_000
+    minute = np.zeros((1, 60 * rate), np.int16)
+    with recordings.av.open(data, "w", format="flac") as file:
+        stream = file.add_stream("flac", rate=rate, layout="mono")
+        for number in range(60 * hours):
+            frame = recordings.av.AudioFrame.from_ndarray(minute, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = rate, number * 60 * rate
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return data.getvalue()
+
+
+def without_length(flac: bytes) -> bytes:
+    """Return a FLAC file whose header does not say how long it is."""
+    data = bytearray(flac)
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    return bytes(data)
+
+
+def test_three_hours_are_refused_at_once_with_and_without_a_length_in_the_header(web):
+    long = flac_of_hours(3)
+    assert len(long) < MAX_RECORDING
+    begun = time.perf_counter()
+    assert "lasts 180 minutes; speak for at most 30 seconds" in problem(send(web, long), 400)
+    assert "more than 30 seconds" in problem(send(web, without_length(long)), 400)
+    assert time.perf_counter() - begun < 2
+
+
+WAV = recordings.packed(recordings.silence(4))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello " * 1000, "not a recording"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2000), "not a recording"),
+        (WAV[: len(WAV) // 3], "Only .* bytes have come"),
+        (recordings.packed(recordings.silence(4), "mp4")[:1500], "not a recording"),
+        (recordings.silent_film(), "no sound track"),
+        (recordings.packed(recordings.silence(31), "ogg"), "at most 30 seconds"),
+        (recordings.packed(recordings.silence(0.05)), "no sound that can be decoded"),
+    ],
+    ids=["0 bytes", "text", "picture", "broken WAV", "broken MP4", "silent film", "too long", "too short"],
+)
+@pytest.mark.usefixtures("no_disk")
+def test_what_cannot_be_heard_is_a_problem_in_one_sentence(web, data, reason):
+    for name in ("clip.wav", "clip.webm"):
+        assert re.search(reason, problem(send(web, data, name=name), 400))
+
+
+def test_a_form_without_its_recording_says_which_field_is_missing(web, sentence):
+    wav = recordings.packed(sentence)
+    assert "no file called `audio`" in problem(send(web, wav, field="sound"), 400)
+    assert "multipart field `audio`" in problem(web.post(ADDRESS), 400)
+    assert "multipart field `audio`" in problem(web.post(ADDRESS, json={"audio": "words"}), 400)
+    garbled = web.post(ADDRESS, data=b"nothing of a form", content_type="multipart/form-data; boundary=x")
+    assert problem(garbled, 400)
+    assert problem(web.post(ADDRESS, data=wav, content_type="multipart/form-data"), 400)
+    assert web.get(ADDRESS).status_code == 405
+
+
+@pytest.mark.parametrize("kind", ["form", "body"])
+def test_a_recording_has_a_limit_of_its_own(web, kind):
+    for size in (MAX_RECORDING + 1, MAX_RECORDING + 1_000_000):
+        data = bytes(size)
+        response = (
+            send(web, data) if kind == "form" else web.post(ADDRESS, data=data, content_type="audio/wav")
+        )
+        assert "over the limit of 10 MB" in problem(response, 413)
+
+
+def test_pictures_keep_their_limit(web):
+    response = web.post("/api/v1/search", data={"image": (io.BytesIO(bytes(1_000_000)), "x.jpg")})
+    assert "limit of 0.1 MB" in problem(response, 413)
+
+
+def test_without_a_voice_model_the_route_says_so_and_the_page_has_no_microphone(gallery, web):
+    silent = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings())
+    assert "Voice is off" in problem(send(silent.test_client(), WAV), 503)
+    assert 'class="mic"' not in silent.test_client().get("/").text
+    page = web.get("/")
+    assert 'class="mic"' in page.text
+    assert "microphone=(self)" in page.headers["Permissions-Policy"]
+
+
+def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path):
+    from models.on_first_use import OnFirstUse
+
+    broken = OnFirstUse(lambda: load_transcriber(str(tmp_path)))
+    app = create_app(
+        searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings(), transcriber=broken
+    )
+    assert "not a voice model" in problem(send(app.test_client(), WAV), 503)
+    assert app.test_client().get("/?q=a+cat").status_code == 200
+
+
+def test_when_the_line_is_full_the_next_is_told_when_to_come_again(transcriber, sentence):
+    app = Flask(__name__)
+    app.config.update(API_TITLE="x", API_VERSION="1", OPENAPI_VERSION="3.0.3")
+    turns = Turns(busy="Come again.", at_once=1, waiting=0)
+    ProblemApi(app).register_blueprint(voice_blueprint(transcriber=transcriber, turns=turns))
+    with turns.turn():
+        refused = send(app.test_client(), WAV)
+    assert problem(refused, 503) == "Come again."
+    assert refused.headers["Retry-After"] == "1"
+    assert send(app.test_client(), recordings.packed(sentence)).json["text"] == SENTENCE
+
+
+def test_the_openapi_document_knows_both_ways_to_send(web):
+    operation = web.get("/openapi.json").json["paths"][ADDRESS]["post"]
+    assert operation["requestBody"]["content"].keys() == {"multipart/form-data", "audio/*"}
+    assert {"200", "400", "413", "503"} <= operation["responses"].keys()
+
+
+def post(address: str, data: bytes) -> dict:
+    """Send a recording over a real connection and return the answer."""
+    request = urllib.request.Request(address + ADDRESS, data=data, headers={"Content-Type": "audio/wav"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)
+
+
+def get(address: str, path: str) -> float:
+    """Return the seconds that a page took."""
+    begun = time.perf_counter()
+    with urllib.request.urlopen(address + path, timeout=60) as response:
+        assert response.status == 200
+        response.read()
+    return time.perf_counter() - begun
+
+
+def form(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return a multipart body and its header."""
+    head = b'--edge\r\nContent-Disposition: form-data; name="audio"; filename="clip"\r\n\r\n'
+    return head + data + b"\r\n--edge--\r\n", {"Content-Type": "multipart/form-data; boundary=edge"}
+
+
+@pytest.mark.usefixtures("no_disk")
+def test_even_a_large_recording_is_never_written_to_the_disk(address, sentence):
+    quiet = recordings.silence(26)
+    large = recordings.packed(np.concatenate([quiet, sentence]), rate=48_000, layout="stereo")
+    assert len(large) > 5_000_000
+    body, headers = form(large)
+    request = urllib.request.Request(address + ADDRESS, data=body, headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert json.load(response)["text"] == SENTENCE
+
+
+@contextmanager
+def begun(address: str, length: int, data: bytes):
+    """Promise a recording of `length` bytes, send some of it, and then nothing more."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        head = f"POST {ADDRESS} HTTP/1.1\r\nHost: {host}\r\nContent-Type: audio/wav\r\n"
+        connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + data)
+        yield connection
+
+
+def test_a_body_of_hundreds_of_megabytes_is_refused_by_its_header(address):
+    with begun(address, 300_000_000, b"RIFF") as connection:
+        answer = connection.recv(10_000)
+    assert b" 413 " in answer.splitlines()[0]
+    assert b"application/problem+json" in answer
+
+
+def test_ten_recordings_at_once_are_all_heard_and_the_page_answers_meanwhile(address, sentence):
+    clip = recordings.packed(np.concatenate([sentence, recordings.silence(3)]))
+    with ThreadPoolExecutor(10) as pool:
+        begun = time.perf_counter()
+        heard = [pool.submit(post, address, clip) for _ in range(10)]
+        waited = [get(address, path) for path in ("/healthz", "/?q=a+red+boat", "/healthz")]
+        texts = [one.result()["text"] for one in heard]
+        took = time.perf_counter() - begun
+    assert texts == [SENTENCE] * 10
+    assert max(waited) < 2, (waited, took)
+
+
+@pytest.mark.usefixtures("no_disk")
+def test_uploads_that_stop_midway_hold_nobody_up(address, sentence):
+    clip = recordings.packed(sentence)
+    half = clip[: len(clip) // 2]
+    for _ in range(6):  # more than the server has threads for the page
+        with begun(address, len(clip), half):
+            pass
+    with begun(address, len(clip), half) as first, begun(address, len(clip), half) as second:
+        assert get(address, "/healthz") < 2
+        assert get(address, "/?q=a+red+boat") < 5
+        assert post(address, clip)["text"] == SENTENCE
+        first.shutdown(socket.SHUT_WR)
+        second.sendall(clip[len(clip) // 2 :])
+        assert SENTENCE.encode() in second.recv(10_000)
