@@ -80,4 +80,5 @@ def _document(
         exif_date=file.exif.date,
         exif_location=file.exif.location,
         exif_camera=file.exif.camera,
+        tags=file.tags,
     )

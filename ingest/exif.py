@@ -63,9 +63,9 @@ def _or_none(read, exif: Exif):
 def _date(exif: Exif) -> datetime | None:
     for folder, date_tag, offset_tag in DATES:
         tags = exif if folder is None else exif.get_ifd(folder)
-        match = DATE.match(_text(tags.get(date_tag)))
+        match = DATE.match(plain_text(tags.get(date_tag)))
         if match:
-            offset = _text(exif.get_ifd(EXIF_IFD).get(offset_tag))
+            offset = plain_text(exif.get_ifd(EXIF_IFD).get(offset_tag))
             try:
                 date = datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)
             except ValueError:  # 0000:00:00 is what a camera without a clock writes
@@ -81,8 +81,8 @@ def _date(exif: Exif) -> datetime | None:
 
 def _location(exif: Exif) -> tuple[float, float] | None:
     gps = exif.get_ifd(GPS_IFD)
-    latitude = _degrees(gps.get(2), negative=_text(gps.get(1)).upper().startswith("S"))
-    longitude = _degrees(gps.get(4), negative=_text(gps.get(3)).upper().startswith("W"))
+    latitude = _degrees(gps.get(2), negative=plain_text(gps.get(1)).upper().startswith("S"))
+    longitude = _degrees(gps.get(4), negative=plain_text(gps.get(3)).upper().startswith("W"))
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false for NaN too
         return None
     return (latitude, longitude) if (latitude, longitude) != (0, 0) else None  # 0, 0 means "no fix"
@@ -96,18 +96,22 @@ def _degrees(parts: tuple | None, *, negative: bool) -> float:
 
 
 def _camera(exif: Exif) -> str | None:
-    make, model = _text(exif.get(MAKE)), _text(exif.get(MODEL))
+    make, model = plain_text(exif.get(MAKE)), plain_text(exif.get(MODEL))
     if make and model and model.split()[0].casefold() == make.split()[0].casefold():
         make = ""  # "Canon" and "Canon EOS 5D"
     return f"{make} {model}".strip()[:200] or None
 
 
 def _description(exif: Exif) -> str | None:
-    text = _text(exif.get(IMAGE_DESCRIPTION))
+    return as_caption(plain_text(exif.get(IMAGE_DESCRIPTION)))
+
+
+def as_caption(text: str) -> str | None:
+    """Return what a person wrote of a picture; None for what cameras write into every one."""
     return None if BOILERPLATE.fullmatch(text) else text[:LONGEST_CAPTION]
 
 
-def _text(value: object) -> str:
+def plain_text(value: object) -> str:
     """Return a tag as text on one line; EXIF's ASCII is often UTF-8, which Pillow reads as Latin-1."""
     if isinstance(value, bytes):
         value = value.decode("latin-1")

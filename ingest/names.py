@@ -8,7 +8,12 @@ import unicodedata
 
 LONGEST_STEM = 100
 """characters that are kept of an uploaded file's name"""
-EXTENSIONS = frozenset(
+RAW_EXTENSIONS = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mrw", ".nef", ".nrw"}
+    | {".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+)
+"""of cameras' RAW files, whose previews `rawpy` reads"""
+EXTENSIONS = RAW_EXTENSIONS | frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
 )

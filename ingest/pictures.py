@@ -9,12 +9,14 @@ import re
 import stat
 import threading
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
 from ingest.exif import CameraData, camera_data
+from ingest.keywords import words_of
+from ingest.raw import is_raw, open_raw
 from ingest.walk import why
 from models.pixels import FORMATS, draft, orientation, register_formats, shrink, to_rgb, upright
 
@@ -57,10 +59,13 @@ class ImageFile:
     height: int
     size_bytes: int
     exif: CameraData
+    """the description may be that of XMP or IPTC"""
+    tags: tuple[str, ...]
+    """keywords of XMP and IPTC"""
     phash: str
     """perceptual hash, 64 bits in hex: pictures that look alike differ in few bits"""
     format: str
-    """what the content is, as Pillow calls it, whatever the file's name says"""
+    """what the content is, as Pillow calls it, whatever the file's name says; of a RAW file, its preview"""
 
 
 def read_image(path: Path, *, relative_path: str, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -91,15 +96,16 @@ def decode(
     content: FileContent, *, path: Path, relative_path: str, max_pixels: int = MAX_PIXELS
 ) -> ImageFile:
     """Decode a file's bytes, all of them. Raises `UnreadableImageError` for whatever is no whole picture."""
-    image = _open(content.data, max_pixels)
+    raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
+    image = raw.image if raw else _open(content.data, max_pixels)
     with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
         try:
-            size = image.size
+            size = raw.size if raw else image.size
             draft(image)
             image.load()
-            tags = image.getexif()
+            tags = raw.exif if raw else image.getexif()
             turn = orientation(tags)
-            facts = camera_data(tags)
+            facts, words = camera_data(tags), words_of(image)
             pixels = upright(shrink(to_rgb(image)), turn)
         except Exception as error:  # decoders raise whatever damaged bytes lead them to
             raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
@@ -112,9 +118,10 @@ def decode(
         width=width,
         height=height,
         size_bytes=len(content.data),
-        exif=facts,
+        exif=replace(facts, description=facts.description or words.description),
+        tags=words.tags,
         phash=perceptual_hash(pixels),
-        format=image.format,
+        format=image.format or "RAW",
     )
 
 

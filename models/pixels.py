@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from functools import cache
 from typing import TYPE_CHECKING
@@ -43,9 +44,11 @@ def orientation(exif: Exif) -> int:
 
 
 def to_rgb(image: Image) -> Image:
-    """Return RGB: transparency on white, 16 bits and floats brought to 8."""
+    """Return RGB: transparency on white, 16 bits and floats brought to 8, inks by their profile."""
     from PIL import Image as pil
 
+    if image.mode in ("CMYK", "LAB"):
+        image = _as_srgb(image)
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     if image.has_transparency_data:
@@ -81,6 +84,20 @@ def upright(image: Image, orientation: int) -> Image:
         8: Transpose.ROTATE_90,
     }
     return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def _as_srgb(image: Image) -> Image:
+    """Return CMYK or LAB as RGB by its colour profile; as it is where that cannot be followed."""
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
+        rgb = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    rgb.info.pop("icc_profile", None)  # sRGB is what everybody assumes
+    return rgb
 
 
 def _eight_bits(image: Image) -> Image:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 NOBODY = 65534
@@ -59,13 +60,47 @@ def save_picture(path: Path, seed: int, **options: object) -> Path:
 
 def png_header(width: int, height: int) -> bytes:
     """Return a PNG that claims a size and holds almost no data."""
+    return _png(width, height, bits=8, rows=b"\0" * 1000)
 
+
+def png_rgb16(values: np.ndarray) -> bytes:
+    """Return a PNG of big-endian 16-bit `[height, width, 3]`, which Pillow reads and does not write."""
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    return _png(values.shape[1], values.shape[0], bits=16, rows=rows)
+
+
+def _png(width: int, height: int, *, bits: int, rows: bytes) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def ink_profile() -> bytes:
+    """Return a colour profile of four inks that prints green wherever there is ink, and white elsewhere."""
+    white, green = bytes((255, 128, 128)), bytes((140, 98, 158))  # CIELAB in 8 bits
+    inputs = bytes(range(256)) * 4
+    outputs = bytes(range(256)) * 3
+    identity = struct.pack(">9i", *(65536, 0, 0, 0, 65536, 0, 0, 0, 65536))
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + inputs + white + green * 15 + outputs
+    text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"inks\0" + bytes(78)
+    point = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags, data, place = b"", b"", 128 + 4 + 4 * 12
+    for name, body in (
+        (b"desc", text),
+        (b"cprt", b"text" + bytes(4) + b"none\0"),
+        (b"wtpt", point),
+        (b"A2B0", table),
+    ):
+        padded = body + bytes(-len(body) % 4)
+        tags += name + struct.pack(">II", place + len(data), len(body))
+        data += padded
+    body = struct.pack(">I", 4) + tags + data
+    header = struct.pack(">I4sI4s4s4s", 128 + len(body), bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + body
 
 
 def truncate(path: Path, share: float = 0.5) -> Path:

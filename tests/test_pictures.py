@@ -14,8 +14,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_files import draw_picture, png_header, save_picture, truncate, unprivileged
-from PIL import Image
+from picture_files import (
+    draw_picture,
+    ink_profile,
+    png_header,
+    png_rgb16,
+    save_picture,
+    truncate,
+    unprivileged,
+)
+from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 from ingest.errors import UnreadableImageError
@@ -113,6 +121,39 @@ def test_other_colour_models_become_rgb(tmp_path, mode):
     Image.new("RGB", (32, 32), (255, 0, 0)).convert(mode).save(tmp_path / "x.tif")
     pixel = read(tmp_path / "x.tif").image.getpixel((5, 5))
     assert pixel[0] > 250 if mode in ("CMYK", "P", "YCbCr") else len(set(pixel)) == 1
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif"])
+def test_inks_are_seen_as_their_colour_profile_prints_them(tmp_path, name):
+    image = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    image.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    image.save(tmp_path / name, icc_profile=ink_profile())
+    paper, ink = (read(tmp_path / name).image.getpixel((x, 5)) for x in (5, 60))
+    assert min(paper) > 240
+    assert ink[1] > ink[0] + 20
+    assert ink[1] > ink[2] + 20
+    assert "icc_profile" not in read(tmp_path / name).image.info
+
+
+def test_a_colour_profile_that_does_not_fit_is_left_aside(tmp_path):
+    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, profile in (("a.jpg", rgb), ("b.jpg", b"no profile")):
+        Image.new("CMYK", (32, 32), (0, 255, 255, 0)).save(tmp_path / name, icc_profile=profile)
+        assert read(tmp_path / name).image.getpixel((5, 5))[0] > 200
+
+
+def test_lab_pictures_become_rgb(tmp_path):
+    to_lab = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
+    ImageCms.applyTransform(draw_picture(4), to_lab).save(tmp_path / "x.tif")
+    assert difference(read(tmp_path / "x.tif").image, draw_picture(4)) < 4
+
+
+def test_sixteen_bits_of_each_colour_become_eight(tmp_path):
+    values = np.asarray(draw_picture(6)).astype(">u2") * 257
+    (tmp_path / "x.png").write_bytes(png_rgb16(values))
+    assert difference(read(tmp_path / "x.png").image, draw_picture(6)) <= 1
 
 
 def test_the_first_frame_of_an_animation_counts(tmp_path):
