@@ -24,7 +24,14 @@ COMMANDS = {
     "search": ("search_app.cli:search", "Search by words, by a picture or by a picture of the index."),
     "listen": ("search_app.listen_cli:listen", "Speak a query into the microphone."),
     "knn": ("search_app.cli:knn", "Send a raw vector as a kNN search."),
+    "describe": ("search_app.describe_cli:describe", "Say in words what a picture shows."),
     "serve": ("search_app.serve_cli:serve", "Serve the page and the REST API."),
+    "evaluate": (
+        "evaluation.cli:evaluate",
+        "Measure what queries find; compare models.",
+    ),
+    "tune": ("tuning.cli:tune", "Find the cheapest search setting that meets a target recall."),
+    "advise": ("tuning.trial_cli:advise", "Try every type of index on a sample of your vectors."),
     "model": ("models.cli:model", "Show the profiles and their models."),
     "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }
