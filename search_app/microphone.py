@@ -140,6 +140,11 @@ def _rate(sounddevice: ModuleType, device: str | int | None) -> int:
     """Return the device's own samples per second: few devices can do every rate."""
     try:
         return int(sounddevice.query_devices(device, "input")["default_samplerate"])
+    except sounddevice.PortAudioError as error:  # it tells in numbers that there is no such device
+        which = "microphone" if device is None else f"microphone number {device}"
+        raise MicrophoneError(
+            f"There is no {which}; connect one, or record a file: glimpse search --voice clip.wav"
+        ) from error
     except ValueError as error:  # no device has this name
         raise _unusable(error) from error
 
