@@ -16,6 +16,8 @@ from es_config.similarity import read_hits
 if TYPE_CHECKING:
     import numpy as np
 
+    from es_config.captions import Captions
+
 MGET_SIZE = 1000
 CONFLICT_RETRIES = 5
 
@@ -124,6 +126,12 @@ class ImageIndex(IndexIdentity):
                 raise_item_error(each, answer.meta)
         rows = zip(bodies, answer["responses"], strict=True)
         return [self._result(body, each) for body, each in rows]
+
+    def captions(self) -> Captions:
+        """Return what writes the captions of this index."""
+        from es_config.captions import Captions
+
+        return Captions(self._client, index=self)
 
     def get(self, image_id: str) -> dict[str, Any] | None:
         """Return the `_source` of a picture, which holds no vectors; None when there is no such picture."""

@@ -10,6 +10,7 @@ from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from search_app.add_page import add_page_blueprint
+from search_app.caption_routes import caption_blueprint, caption_page_blueprint
 from search_app.health import add_metrics, health_blueprint
 from search_app.page import page_blueprint, render_error
 from search_app.problems import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
@@ -81,6 +82,8 @@ def create_app(
     uploads = Uploads(library=library, max_upload=settings.max_upload)
     api.register_blueprint(upload_blueprint(searcher=searcher, storage=storage, uploads=uploads))
     app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
+    api.register_blueprint(caption_blueprint(searcher=searcher))
+    app.register_blueprint(caption_page_blueprint(searcher=searcher))
     app.register_blueprint(health_blueprint(searcher=searcher))
     add_metrics(app)
     if settings.trusted_hosts:

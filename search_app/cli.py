@@ -45,6 +45,13 @@ MODEL_OPTIONS = (
     ),
     INDEX_OPTION,
 )
+MODE_OPTION = _setting(
+    "--mode",
+    "GLIMPSE_MODE",
+    default="image",
+    show_default=True,
+    help="Search the pictures (image), their captions (caption), or both together (hybrid).",
+)
 QUERY_OPTIONS = (
     _setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), show_default=True, help="Hits a page."),
     click.option("--page", help="1 for the k nearest, 2 for the next k, ..."),
@@ -75,10 +82,7 @@ def _options(*options: Callable) -> Callable:
 @click.option("--like", metavar="IMAGE_ID", help="Search with a picture of the index.")
 @click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
 @VOICE_OPTION
-@_setting(
-    "--mode", "GLIMPSE_MODE", default="image", show_default=True, help="Search image or caption vectors."
-)
-@_options(*QUERY_OPTIONS, *MODEL_OPTIONS)
+@_options(MODE_OPTION, *QUERY_OPTIONS, *MODEL_OPTIONS)
 def search(
     *, query, text, image, voice, voice_model, as_json, profile, model_dir, text_lane, alias, **rest
 ) -> None:
@@ -91,6 +95,7 @@ def search(
       glimpse search "a red boat"
       glimpse search ./photo.jpg --k 5
       glimpse search --voice clip.wav
+      glimpse search "a red boat" --mode hybrid
       glimpse search "a red boat" --path holidays/ --json
     """
     settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)

@@ -29,5 +29,11 @@ class MicrophoneError(Exception):
     """The microphone cannot be used; the message says why and what to do."""
 
 
+class WrongTypeError(QueryError):
+    """A request's body is not of a type that its route reads."""
+
+    status = 415
+
+
 class ServeError(Exception):
     """The server cannot start; the message says why and what to do."""

@@ -60,6 +60,8 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
         image_id = hashlib.sha256(data).hexdigest()
         if searcher.holds(image_id):
             return redirect(address({"like": image_id, **kept}), code=303)
+        if kept.get("mode") == "hybrid":  # takes no raw vectors
+            kept.pop("mode")
         searcher.check_profile()
         vector = encode_vector(searcher.embed_picture(data))
         return redirect(address({"vector": vector, **kept}), code=303)

@@ -75,6 +75,12 @@ class PictureSchema(Schema):
     image_name = fields.String()
     relative_path = fields.List(fields.String())
     caption = fields.String()
+    caption_source = fields.String(
+        metadata={
+            "description": "who wrote the caption: a model, the file's own description, or a person",
+            "enum": ["model", "description", "human"],
+        }
+    )
     width = fields.Integer()
     height = fields.Integer()
     size_bytes = fields.Integer()

@@ -84,6 +84,7 @@ def test_function_words_are_left_out_unless_there_is_nothing_else():
     assert query_words("The boat, the BOAT in the rain!") == ("boat", "rain")
     assert query_words("in the") == ("in", "the")
     assert query_words("?!") == ()
+    assert query_words("Grandma's cat. A 3.5 m boat") == ("grandma's", "cat", "3.5", "m", "boat")
     assert len(query_words(" ".join(f"w{n}" for n in range(500)))) == MOST_WORDS
 
 

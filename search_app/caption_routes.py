@@ -1,0 +1,101 @@
+"""The routes that correct a caption: one for programs and the page's script, one for a plain form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint as PageBlueprint
+from flask import Response, current_app, redirect, request
+from flask_smorest import Blueprint
+
+from search_app.corrections import MAX_CAPTION, correct_caption
+from search_app.errors import QueryError, WrongTypeError
+from search_app.page import address
+from search_app.problems import PROBLEM_TYPE
+from search_app.response import API_PREFIX, thumbnail_url
+from search_app.schemas import PictureSchema, ProblemSchema
+from search_app.writing import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from search_app.searcher import Searcher
+
+JSON = "application/json"
+WRITTEN_BY = {"model": "Caption written by the captioner", "human": "Caption written by a person"}
+PUT_BODY = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["caption"],
+                "properties": {"caption": {"type": "string", "minLength": 1, "maxLength": MAX_CAPTION}},
+                "additionalProperties": False,
+            }
+        }
+    },
+}
+
+
+def caption_blueprint(*, searcher: Searcher) -> Blueprint:
+    """Return the API's route around one searcher."""
+    api = Blueprint("captions", __name__, url_prefix=API_PREFIX, description="Captions")
+
+    def may_fail(status: int):
+        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
+
+    @api.put("/images/<image_id>/caption")
+    @api.doc(requestBody=PUT_BODY)
+    @api.response(200, PictureSchema, content_type=JSON)
+    @may_fail(400)
+    @may_fail(403)
+    @may_fail(404)
+    @may_fail(415)
+    @may_fail(503)
+    @writing
+    def write_caption(image_id: str) -> Response:
+        """Write what a person says of a picture; searches find it at once, and no captioner overwrites it."""
+        source = correct_caption(searcher, image_id, _caption_of_json())
+        shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
+        return current_app.json.response(shown)
+
+    return api
+
+
+def caption_page_blueprint(*, searcher: Searcher) -> PageBlueprint:
+    """Return the form's route for browsers without JavaScript, and tell templates whether it may be used."""
+    page = PageBlueprint("caption_page", __name__)
+
+    @page.post("/images/<image_id>/caption")
+    @writing
+    def write_caption(image_id: str) -> Response:
+        """Write the form's caption and show the picture's page again."""
+        correct_caption(searcher, image_id, request.form.get("caption", ""))
+        return redirect(address(request.args.to_dict(), image_id), code=303)
+
+    @page.app_context_processor
+    def editing() -> dict[str, Any]:
+        return {
+            "can_edit": not current_app.config["READ_ONLY"],
+            "max_caption": MAX_CAPTION,
+            "written_by": written_by,
+        }
+
+    return page
+
+
+def written_by(source: Mapping[str, Any]) -> str:
+    """Return a few words on whose caption a picture has, from its `_source`."""
+    if not source.get("caption"):
+        return "No caption yet; this is the file's name."
+    return WRITTEN_BY.get(source.get("caption_source"), "From the file's own description")
+
+
+def _caption_of_json() -> object:
+    if not request.is_json:
+        raise WrongTypeError('Send the caption as JSON: {"caption": "…"} with Content-Type application/json.')
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict) or set(body) != {"caption"}:
+        raise QueryError('The JSON body must be {"caption": "…"} and nothing else.')
+    return body["caption"]

@@ -1,0 +1,63 @@
+"""`glimpse describe`: words for a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from search_app.cli import MODEL_OPTIONS, _options, _warn
+from search_app.settings import SearchSettings
+
+if TYPE_CHECKING:
+    from search_app.describe import Description
+
+
+@click.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--k", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Captions to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_options(*MODEL_OPTIONS)
+def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None:
+    """Caption a picture file, and show the captions of the index that are nearest to that.
+
+    PHOTO may be any picture, in the index or not. Without an index, the caption alone is printed.
+
+    \b
+    Example:
+      glimpse describe photo.jpg
+      glimpse describe photo.jpg --k 3 --json
+    """
+    from models.captioning import load_captioner
+    from models.on_first_use import OnFirstUse
+    from models.profiles import get_profile
+    from search_app.describe import describe as described
+    from search_app.wiring import build_searcher
+
+    settings = SearchSettings(profile, model_dir, alias, text_lane)
+    model = get_profile(profile, model_dir=model_dir).caption_model
+    description = described(
+        photo,
+        captioner=OnFirstUse(lambda: load_captioner(model)),
+        build_searcher=lambda: build_searcher(settings, os.environ, warn=_warn),
+        k=k,
+        warn=_warn,
+    )
+    as_text = (
+        json.dumps(description.to_json(), ensure_ascii=False, indent=2) if as_json else _lines(description)
+    )
+    click.echo(as_text)
+
+
+def _lines(description: Description) -> str:
+    """Return the caption, and below it similarity, caption and path of each neighbour, with tabs."""
+    from search_app.printing import printable
+
+    neighbours = [
+        f"{hit.similarity:.4f}\t{printable(hit.caption or '')}\t{printable(hit.path)}"
+        for hit in description.nearest
+    ]
+    return "\n".join([printable(description.caption), *neighbours])
