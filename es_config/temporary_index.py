@@ -1,0 +1,92 @@
+"""An index of vectors for the time of a measurement; it is deleted however the measurement ends."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from es_config.client import engine_errors
+from es_config.errors import EngineError
+from es_config.knn import knn_body
+from es_config.mapping import IndexOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from elasticsearch import Elasticsearch
+
+BULK = 500
+FIELD = "image_embedding"
+PREFIX = "glimpse-compare"
+
+
+class TemporaryIndex:
+    """Vectors under ids. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    def __init__(self, client: Elasticsearch, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Write float32 `[n, dims]` vectors and make them searchable, as one segment."""
+        from elasticsearch.helpers import pack_dense_vector
+
+        for start in range(0, len(ids), BULK):
+            rows = range(start, min(start + BULK, len(ids)))
+            operations = [
+                part
+                for row in rows
+                for part in ({"index": {"_id": ids[row]}}, {FIELD: pack_dense_vector(vectors[row])})
+            ]
+            with engine_errors():
+                answer = self._client.bulk(index=self.name, operations=operations)
+            if answer["errors"]:
+                reasons = [
+                    item["index"]["error"]["reason"] for item in answer["items"] if "error" in item["index"]
+                ]
+                raise EngineError(f"The index {self.name} refused vectors: {reasons[0]}")
+        with engine_errors():
+            self._client.indices.refresh(index=self.name)
+            self._client.indices.forcemerge(index=self.name, max_num_segments=1)
+
+    def nearest(self, vector: np.ndarray, *, k: int, num_candidates: int) -> list[str]:
+        """Return the ids of the `k` nearest vectors, nearest first."""
+        body = knn_body(field=FIELD, query_vector=vector, k=k, num_candidates=num_candidates)
+        with engine_errors():
+            answer = self._client.search(index=self.name, body={**body, "_source": False})
+        return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+    def size_bytes(self) -> int:
+        """Return the bytes that the index takes on disk."""
+        with engine_errors():
+            self._client.indices.flush(index=self.name)
+            stats = self._client.indices.stats(index=self.name, metric="store")
+        return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
+
+
+@contextmanager
+def temporary_index(
+    client: Elasticsearch, *, label: str, dims: int, similarity: str, options: IndexOptions | None = None
+) -> Iterator[TemporaryIndex]:
+    """Give an empty index `glimpse-compare-<uuid>-<label>`, gone after the `with` statement."""
+    chosen = options or IndexOptions()
+    name = f"{PREFIX}-{uuid.uuid4()}-{_safe(label)}"
+    graph = {"type": chosen.type, "m": chosen.m, "ef_construction": chosen.ef_construction}
+    field = {"type": "dense_vector", "dims": dims, "similarity": similarity, "index_options": graph}
+    try:
+        with engine_errors():
+            settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": -1}
+            mappings = {"dynamic": "strict", "properties": {FIELD: field}}
+            created = client.indices.create(index=name, settings=settings, mappings=mappings)
+        yield TemporaryIndex(client, created["index"])
+    finally:
+        # By name, whether or not the request to create it was answered before the interruption.
+        with engine_errors():
+            client.options(ignore_status=404).indices.delete(index=name)
+
+
+def _safe(label: str) -> str:
+    """Return a label as an index name may hold it."""
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in label.lower())
+    return kept[:40] or "profile"
