@@ -107,6 +107,13 @@ def read_extent(client: Elasticsearch, index: str) -> Extent:
     return Extent(documents, max((shard["seq_no"]["max_seq_no"] for shard in shards), default=-1))
 
 
+def note_meta(client: Elasticsearch, field: VectorField, section: str, entries: Mapping[str, Any]) -> None:
+    """Merge `entries` into one section of the `_meta` of any index; the rest stays. Raises EngineError."""
+    merged = {**field.meta, section: {**field.meta.get(section, {}), **entries}}
+    with engine_errors():
+        client.indices.put_mapping(index=field.index, meta=merged)
+
+
 def _at(properties: Mapping[str, Any], field: str) -> dict[str, Any] | None:
     found: Any = {"properties": properties}
     for part in field.split("."):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
 
 CONFIDENCE = 0.95
+ONE_MISS = 4.75
+"""trials times the 95 % bound of the share of misses, after one miss"""
 REACHED = 0.9
 """recall that a single query must reach to count as well served"""
 
@@ -47,6 +50,11 @@ def best_bound(queries: int, *, k: int) -> float:
     import numpy as np
 
     return lower_bound(np.ones(queries), k=k)
+
+
+def needed_queries(target: float, *, k: int) -> int:
+    """Return how many queries without a miss show a target, by the rule of 4.74 for one miss."""
+    return math.ceil(ONE_MISS / (k * (1 - target)))
 
 
 def share_reached(recalls: np.ndarray) -> float:

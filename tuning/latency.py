@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import cycle, islice
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tuning.points import Latency
 
@@ -16,6 +16,7 @@ WARM_UP = 10
 """requests of each setting that are sent first and not counted"""
 
 Key = TypeVar("Key")
+Request = TypeVar("Request")
 
 
 def percentile(samples: list[float], q: float) -> float:
@@ -34,8 +35,8 @@ def summary(samples: list[float]) -> Latency:
 
 
 def interleaved(
-    send: Callable[[dict[str, Any]], object],
-    bodies: Mapping[Key, list[dict[str, Any]]],
+    send: Callable[[Request], object],
+    requests: Mapping[Key, list[Request]],
     *,
     rounds: int,
     seed: int = 0,
@@ -44,17 +45,17 @@ def interleaved(
 ) -> dict[Key, list[float]]:
     """Return milliseconds of `rounds` requests of each key.
 
-    In every round each key sends its next body, in an order drawn anew: none is always the one that runs
-    after a slow neighbour. Bodies are used again when there are fewer than rounds.
+    In every round each key sends its next request, in an order drawn anew: none is always the one that runs
+    after a slow neighbour. Requests are used again when there are fewer than rounds.
     """
     random = Random(seed)
-    taken: dict[Key, list[float]] = {key: [] for key in bodies}
-    upcoming = {key: islice(cycle(each), warm_up + rounds) for key, each in bodies.items()}
+    taken: dict[Key, list[float]] = {key: [] for key in requests}
+    upcoming = {key: islice(cycle(each), warm_up + rounds) for key, each in requests.items()}
     for turn in range(warm_up + rounds):
-        for key in random.sample(list(bodies), len(bodies)):
-            body = next(upcoming[key])
+        for key in random.sample(list(requests), len(requests)):
+            request = next(upcoming[key])
             begin = clock()
-            send(body)
+            send(request)
             if turn >= warm_up:
                 taken[key].append(1000 * (clock() - begin))
     return taken

@@ -77,8 +77,8 @@ def table(tuning: Tuning) -> Table:
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("num_candidates", "oversample", "recall", "at least", "p50 ms", "p95 ms", "compared"):
-        shown.add_column(name, justify="right")
-    shown.add_column("")
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("", no_wrap=True)
     for point in in_order(tuning.points):
         is_pick = tuning.pick is not None and point.setting == tuning.pick.setting
         style = "bold" if is_pick else None if point.meets(tuning.goal.target) else "dim"

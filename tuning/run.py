@@ -165,17 +165,14 @@ def _latencies(
 ) -> dict[Setting, list[float]]:
     some = sample.queries[: min(rounds, 100)]
     bodies = {point.setting: [subject.body(query, point.setting) for query in some] for point in points}
-    return interleaved(sender(client, subject.field.index), bodies, rounds=rounds, seed=seed)
+    index = subject.field.index
+    return interleaved(lambda body: send(client, index, body), bodies, rounds=rounds, seed=seed)
 
 
-def sender(client: Elasticsearch, index: str) -> Callable[[dict[str, Any]], object]:
-    """Return what sends a search to the index as it is now."""
-
-    def send(body: dict[str, Any]) -> object:
-        with engine_errors():
-            return client.search(index=index, body=body)
-
-    return send
+def send(client: Elasticsearch, index: str, body: dict[str, Any]) -> object:
+    """Send a search to an index as it is now. Raises EngineError."""
+    with engine_errors():
+        return client.search(index=index, body=body)
 
 
 def progress(point: Point) -> str:

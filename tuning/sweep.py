@@ -35,16 +35,28 @@ class Subject:
 
     def body(self, query: np.ndarray, setting: Setting) -> dict[str, Any]:
         """Return the search for one query, float32 `[dims]`; nothing but ids comes back."""
-        body = knn_body(
-            field=self.field.name,
-            query_vector=query,
-            k=self.k,
-            num_candidates=setting.num_candidates,
-            oversample=setting.oversample,
-        )
-        if self.filters:
-            body["knn"]["filter"] = list(self.filters)
-        return {**body, "_source": False}
+        return search_body(self.field, query, setting, k=self.k, filters=self.filters)
+
+
+def search_body(
+    field: VectorField,
+    query: np.ndarray,
+    setting: Setting,
+    *,
+    k: int,
+    filters: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the kNN search for one query, float32 `[dims]`; nothing but ids comes back."""
+    body = knn_body(
+        field=field.name,
+        query_vector=query,
+        k=k,
+        num_candidates=setting.num_candidates,
+        oversample=setting.oversample,
+    )
+    if filters:
+        body["knn"]["filter"] = list(filters)
+    return {**body, "_source": False}
 
 
 @dataclass(frozen=True)

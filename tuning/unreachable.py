@@ -32,9 +32,12 @@ def way_up(best: Point, field: VectorField, target: float) -> str:
     if best.recall >= target and best.served >= SERVED:
         return "The mean meets it, but so few queries do not show it for sure: give more (--samples)."
     if field.index_type.startswith("bbq"):
-        return "One bit per number is too coarse for these vectors: try --index-type int8_hnsw, or ask `glimpse advise`."
+        return (
+            "One bit for each number is too coarse for these vectors: make the index with --index-type "
+            "int8_hnsw, or ask `glimpse advise`."
+        )
     if field.is_quantised and best.rescored < 1 + NEARLY:
-        return "Rescoring (oversample) is what quantised vectors need, and it did not help: try --index-type hnsw."
+        return "Rescoring (oversample) does not help here: make the index with --index-type hnsw."
     if field.has_graph:
         m, ef = field.m or 16, field.ef_construction or 100
         return (

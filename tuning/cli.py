@@ -1,0 +1,138 @@
+"""`glimpse tune`: the cheapest setting of kNN search that meets a target recall."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuning.options_cli import AS_JSON, FILE, FILTERS, QUERIES, SUBJECT, K, index_types, telling, together
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from tuning.run import Tuning
+    from tuning.trial_cli import Trial
+
+DEFAULT_K = 10
+NAMED_FILTERS = ("path", "camera", "date_from", "date_to", "place")
+HOW = together(
+    click.option(
+        "--index-types", callback=index_types, metavar="TYPE,…", help="Try these on a copy of a sample, too."
+    ),
+    click.option("--truth", type=click.Choice(["scan", "script"]), default="scan", show_default=True,
+                 help="Exact neighbours: all vectors compared here, or by the server's painless scripts."),
+)  # fmt: skip
+OUTPUT = together(
+    click.option("--plot", type=FILE, help="Draw recall against latency: a .png, .svg or .html file."),
+    click.option("--dry-run", is_flag=True, help="Write nothing into the index."),
+    click.option("--write", is_flag=True, help="Write into an index that Glimpse did not make, too."),
+    click.option("--check", "only_check", is_flag=True, help="Measure what is stored; exit 1 if it fails."),
+    AS_JSON,
+)
+
+
+@click.command()
+@SUBJECT
+@K
+@QUERIES
+@FILTERS
+@HOW
+@OUTPUT
+@telling
+def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) -> None:
+    """Find the cheapest num_candidates and oversample that meet a target recall.
+
+    Recall is measured against exact neighbours, latency in a pass of its own. What is found is confirmed on
+    other queries and written into the index; page, REST API and commands then use it for that k.
+
+    \b
+    Example:
+      glimpse tune --target-recall 0.99 -k 10
+      glimpse tune --plot recall.svg --dry-run
+      glimpse tune --check
+      glimpse tune --index products --field embedding
+    """
+    from tuning.check_cli import run_check
+    from tuning.plot import check_plot_name, write_plot
+
+    if only_check:
+        run_check(options, as_json=as_json)
+        return
+    if plot:
+        check_plot_name(plot)
+    tuning, written, trial = run_tune(**options)
+    if plot:
+        write_plot(tuning, plot)
+    show(tuning, written=written, trial=trial, as_json=as_json)
+
+
+def run_tune(
+    *, alias: str, field: str, k: int | None, target: float, truth: str, seed: int, raw_filter: str | None,
+    index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
+) -> tuple[Tuning, bool, Trial | None]:  # fmt: skip
+    """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
+    from tuning import parts_cli as parts
+    from tuning.run import Goal, tune
+    from tuning.sweep import Subject
+    from tuning.trial_cli import run_trial
+
+    filters = parts.clauses(raw_filter, {name: options.pop(name) for name in NAMED_FILTERS})
+    k = k or DEFAULT_K
+    goal = Goal(target=target, default=parts.default_setting(k), truth=truth, seed=seed)
+    with parts.stoppable(), parts.opened(alias, field) as (client, corpus):
+        drawn = parts.queries(corpus, alias=alias, seed=seed, target=target, k=k, **options)
+        subject = Subject(corpus.view, corpus.field, k, filters)
+        tuning = tune(client, subject, drawn, goal=goal, say=parts.say)
+        written = not dry_run and store(client, alias, tuning, write=write)
+        types = tuple(dict.fromkeys((corpus.field.index_type, *index_types))) if index_types else ()
+        trial = run_trial(client, corpus, drawn, types, k=k, goal=goal) if types else None
+    return tuning, written, trial
+
+
+def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> bool:
+    """Write the pick into the index's `_meta`, if that is wanted and right; return whether it was done."""
+    from es_config.index import ImageIndex
+    from es_config.vector_field import note_meta
+    from tuning.check import point_key
+    from tuning.parts_cli import warn
+    from tuning.report import operating_point
+
+    field = tuning.subject.field
+    if tuning.pick is None:
+        return False
+    if tuning.subject.filters:
+        warn("a setting for filtered searches is shown, but not written: searches without them need another.")
+        return False
+    entries = {point_key(field.name, tuning.subject.k): operating_point(tuning)}
+    if field.is_ours:
+        ImageIndex(client, alias=alias).note("operating_points", entries)
+    elif write:
+        note_meta(client, field, "operating_points", entries)
+    return field.is_ours or write
+
+
+def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -> None:
+    """Print a run. Raises TuneError when no setting meets the target, after what was measured is printed."""
+    from tuning.errors import TuneError
+    from tuning.parts_cli import table_console, warn
+    from tuning.report import lines, table, to_json
+    from tuning.unreachable import unreachable
+
+    if tuning.changed:
+        warn(tuning.changed)
+    if as_json:
+        more = {"index_types": trial.to_json()} if trial else {}
+        click.echo(json.dumps(to_json(tuning, written=written) | more, indent=2))
+    else:
+        console = table_console()
+        console.print(table(tuning))
+        console.print("\n".join(lines(tuning)), highlight=False, soft_wrap=True)
+        if trial:
+            trial.print(console)
+        if tuning.pick:
+            console.print("Written into the index." if written else "Nothing was written.", style="dim")
+    if tuning.pick is None:
+        raise TuneError(unreachable(tuning.points, tuning.subject.field, tuning.goal.target))

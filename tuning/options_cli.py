@@ -1,0 +1,93 @@
+"""Options that `glimpse tune` and `glimpse advise` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from es_config.knn import MAX_CANDIDATES
+from tuning.errors import TuneError
+
+TYPES = ("flat", "int8_flat", "hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def together(*options: Callable) -> Callable:
+    """Return one decorator that adds all of `options`, in their order."""
+    return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
+
+
+def telling(command: Callable) -> Callable:
+    """Turn a TuneError of a command into one line, and exit 1."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except TuneError as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+def index_types(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Read `hnsw,int8_hnsw`."""
+    named = tuple(each.strip() for each in (text or "").split(",") if each.strip())
+    unknown = [each for each in named if each not in TYPES]
+    if unknown:
+        raise click.BadParameter(f"there is no type {unknown[0]}; choose from {', '.join(TYPES)}.")
+    return named
+
+
+def graphs(
+    _ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Read `16,100`: m and ef_construction."""
+    try:
+        pairs = tuple(tuple(int(part) for part in text.split(",")) for text in texts)
+        if all(2 <= m <= 512 and 2 <= ef <= 3200 for m, ef in pairs):
+            return pairs
+    except ValueError:
+        pass
+    raise click.BadParameter("write m (2 to 512) and ef_construction (2 to 3200), as in 16,100.")
+
+
+SUBJECT = together(
+    click.option(
+        "--index", "alias", envvar="GLIMPSE_INDEX", show_envvar=True, default="images", show_default=True,
+        help="Alias or index; any with a dense_vector.",
+    ),
+    click.option(
+        "--field", default="image_embedding", show_default=True, help="The dense_vector field."
+    ),
+    click.option("--target-recall", "target", type=click.FloatRange(0, 1, True, True), default=0.99,
+                 show_default=True, help="Mean share of the exact neighbours that must be found."),
+)  # fmt: skip
+K = click.option(
+    "-k", "--k", "k", type=click.IntRange(1, MAX_CANDIDATES // 2), help="Neighbours.  [default: 10]"
+)
+QUERIES = together(
+    click.option("--queries", "labelled", type=FILE,
+                 help='Queries as JSONL: {"query": "words"} or {"vector": [numbers]} a line.'),
+    click.option("--samples", type=click.IntRange(20, 20_000), default=800, show_default=True,
+                 help="Queries; half of them choose, half confirm."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of everything drawn by chance."),
+    click.option("--profile", envvar="GLIMPSE_PROFILE", show_envvar=True, default="pocket", show_default=True,
+                 help="Whose text model embeds queries."),
+    click.option("--model-dir", envvar="GLIMPSE_MODEL_DIR", show_envvar=True,
+                 type=click.Path(path_type=Path, exists=True, file_okay=False),
+                 help="Take the profile's models from this folder."),
+)  # fmt: skip
+FILTERS = together(
+    click.option("--path", help="Start of the relative path, or a pattern with *."),
+    click.option("--camera", help="Taken with this camera."),
+    click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
+    click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
+    click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
+    click.option("--filter", "raw_filter", metavar="JSON", help="A clause of the query language."),
+)  # fmt: skip
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -1,0 +1,170 @@
+"""What the commands of measuring are built from: the connection, the queries, the filters, the progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import numpy as np
+    from elasticsearch import Elasticsearch
+    from rich.console import Console
+
+    from es_config.vector_field import VectorField
+    from tuning.points import Setting
+    from tuning.queries import Corpus, Queries
+
+WIDTH = 120
+"""columns of a table that goes into a file"""
+MOST = 4_000
+"""queries that are drawn unasked, when a high target needs them"""
+
+
+def client() -> Elasticsearch:
+    """Return a connection. Raises EngineError."""
+    from es_config.client import connect
+    from es_config.settings import engine_settings, glimpse_home
+
+    return connect(engine_settings(os.environ, glimpse_home(os.environ)), timeout_s=300)
+
+
+@contextmanager
+def opened(alias: str, field: str) -> Iterator[tuple[Elasticsearch, Corpus]]:
+    """Give a connection and a frozen view of one field. Raises EngineError, TuneError for no documents."""
+    from es_config.scan import point_in_time
+    from es_config.vector_field import read_extent, read_vector_field
+    from tuning.errors import TuneError
+    from tuning.queries import Corpus
+
+    connected = client()
+    found = read_vector_field(connected, alias, field)
+    documents = read_extent(connected, found.index).documents
+    if documents == 0:
+        raise TuneError(f"The index {found.index} is empty: `glimpse ingest` pictures first.")
+    with point_in_time(connected, found.index) as view:
+        yield connected, Corpus(view, found, documents)
+
+
+def say(text: str) -> None:
+    """Write progress to stderr; on a terminal, details overwrite each other."""
+    if not text.startswith("  "):
+        click.echo(text, err=True)
+    elif sys.stderr.isatty():
+        click.echo(f"\r\033[K{text}\r", err=True, nl=False)
+
+
+def clauses(raw: str | None, named: Mapping[str, str | None]) -> tuple[dict[str, Any], ...]:
+    """Return the filters as clauses. Raises QueryError, UsageError for a raw one that is no JSON object."""
+    from es_config.knn import filter_clauses
+    from search_app.arguments import load_query
+
+    given = {name: value for name, value in named.items() if value}
+    found = filter_clauses(load_query({"q": "any", **given}, k=1).filters)
+    if raw:
+        try:
+            clause = json.loads(raw)
+        except ValueError as error:
+            raise click.UsageError(f"--filter is not JSON: {error}.") from error
+        if not isinstance(clause, dict):
+            raise click.UsageError('--filter is a clause like {"term": {"tags": "sea"}}.')
+        found.append(clause)
+    return tuple(found)
+
+
+def default_setting(k: int) -> Setting:
+    """Return what a search says when nothing was tuned."""
+    from search_app.query import default_candidates
+    from tuning.points import Setting
+
+    return Setting(default_candidates(k))
+
+
+def queries(
+    corpus: Corpus,
+    *,
+    alias: str,
+    profile: str,
+    model_dir: Path | None,
+    labelled: Path | None,
+    samples: int,
+    seed: int,
+    target: float,
+    k: int,
+    **_: Any,
+) -> Queries:
+    """Draw queries, more than `samples` if the target needs it. Raises TuneError, EngineError, ModelError."""
+    from tuning.bounds import needed_queries
+    from tuning.queries import SOURCES, draw_queries
+
+    embed = embedder(corpus.field, alias=alias, profile=profile, model_dir=model_dir)
+    drawn = draw_queries(
+        corpus,
+        size=max(samples, min(4 * needed_queries(target, k=min(k, corpus.documents)), MOST)),
+        seed=seed,
+        labelled=labelled,
+        logged=logged if embed else lambda: (),
+        embed=embed,
+    )
+    say(f"{len(drawn.vectors)} queries: {SOURCES[drawn.source]}.")
+    return drawn
+
+
+def logged() -> Iterable[str]:
+    """Return the texts of the log of queries, if one is kept."""
+    return ()
+
+
+def embedder(
+    field: VectorField, *, alias: str, profile: str, model_dir: Path | None
+) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """Return what embeds texts for a field of an index that Glimpse made; None for any other."""
+    if not field.is_ours or field.name not in ("image_embedding", "caption_embedding"):
+        return None
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        from es_config.index import ImageIndex
+        from models.embedding import load_caption_text_encoder, load_text_encoder
+        from models.plain_text import plain_text
+        from models.profiles import get_profile
+
+        row = get_profile(profile, model_dir=model_dir)
+        ImageIndex(client(), alias=alias).check_profile(row.name, row.dims)
+        load = load_caption_text_encoder if field.name == "caption_embedding" else load_text_encoder
+        return load(row).embed_texts([plain_text(text) for text in texts])
+
+    return embed
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let `kill` end the body of a `with` statement as Ctrl-C does, so that what it made is taken away."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def table_console() -> Console:
+    """Return a console on stdout that does not cut tables when they go into a file."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+def warn(sentence: str) -> None:
+    """Write a warning to stderr."""
+    click.echo(f"Warning: {sentence}", err=True)
