@@ -46,6 +46,15 @@ INTERRUPTED = 130
     help="Keep thumbnails here.  [default: the folder store of GLIMPSE_HOME]",
 )
 @click.option(
+    "--originals",
+    envvar="GLIMPSE_ORIGINALS",
+    type=click.Choice(["none", "webp", "original"]),
+    default="none",
+    show_default=True,
+    help="Keep whole pictures in the store too: as WebP, which takes half the space, or as they are.",
+)
+@click.option("--no-gps", is_flag=True, envvar="GLIMPSE_NO_GPS", help="Leave out where pictures were taken.")
+@click.option(
     "--captions",
     type=click.Choice(["now", "later", "off"]),
     default="later",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from es_config.documents import ImageDocument
-from ingest.reader import Prepared
+from ingest.items import Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

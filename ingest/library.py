@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from es_config.errors import EngineError
 from ingest.embed import embed_each, embed_pictures
 from ingest.errors import IngestError, UnreadableImageError
+from ingest.items import Prepared
 from ingest.names import safe_name
+from ingest.originals import FORMAT_EXTENSIONS
 from ingest.pictures import FileContent, ImageFile, decode
-from ingest.reader import Prepared
 from ingest.thumbnail import thumbnail
 from ingest.walk import Candidate
 from ingest.weights import check_weights
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 89_000_000
 """just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
-FORMAT_EXTENSIONS = {
-    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "DIB": "bmp",
-    "TIFF": "tiff", "HEIF": "heic", "AVIF": "avif",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

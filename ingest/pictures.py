@@ -125,6 +125,19 @@ def decode(
     )
 
 
+def whole_picture(content: FileContent, *, path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Return a picture upright with all of its pixels, RGB or RGBA. Raises `UnreadableImageError`."""
+    raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
+    image = raw.image if raw else _open(content.data, max_pixels)
+    with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
+        try:
+            image.load()
+            turn = orientation(raw.exif if raw else image.getexif())
+            return upright(image.convert("RGBA") if image.has_transparency_data else to_rgb(image), turn)
+        except Exception as error:  # decoders raise whatever damaged bytes lead them to
+            raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+
+
 def perceptual_hash(image: Image) -> str:
     """Return imagehash's `phash` in hex: 64 bits."""
     import imagehash

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
-from ingest.pictures import FileContent, ImageFile, decode, read_content
+from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
+from ingest.originals import Originals
+from ingest.pictures import FileContent, decode, read_content
 from ingest.stages import ordered_map
 from ingest.thumbnail import thumbnail
 from ingest.walk import Candidate, Failure
+from storage.errors import StorageError
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
@@ -19,58 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from ingest.pictures import ImageFile
     from ingest.run_types import IngestOptions
     from storage.store import Storage
 
 LOOKUP_FILES = 128
 LOOKUP_BYTES = 32 << 20
 """files are looked up together until they are so many or so large"""
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file that cannot be used; `image_id` where it could at least be hashed."""
-
-    candidate: Candidate
-    reason: str
-    image_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """A file that the index knows under its path."""
-
-    candidate: Candidate
-
-
-@dataclass(frozen=True)
-class NewPath:
-    """A file whose content the index has, or will have once the picture before it is written."""
-
-    candidate: Candidate
-    image_id: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A new picture with what becomes of it: the input of its encoder and its thumbnail travel with it."""
-
-    candidate: Candidate
-    file: ImageFile
-    pixels: np.ndarray | None
-    """float32 `[3, height, width]` as the image encoder wants it; None in a dry run"""
-    thumbnail: bytes
-
-
-@dataclass(frozen=True)
-class LostThumbnail:
-    """A thumbnail made again for a picture that the index knows."""
-
-    candidate: Candidate
-    image_id: str
-    thumbnail: bytes
-    new_path: bool
-    """whether the file's path is one that the index does not have yet"""
 
 
 @dataclass(frozen=True)
@@ -85,9 +44,6 @@ class _ToDecode:
     content: FileContent
     known_paths: tuple[str, ...] | None
     """None for a new picture; of a known one only the thumbnail is made"""
-
-
-Item = Failure | BadFile | Unchanged | NewPath | Prepared | LostThumbnail
 
 
 class Reader:
@@ -110,6 +66,7 @@ class Reader:
         self._known = known
         self._preprocess = preprocess
         self._storage = storage
+        self._originals = Originals(storage, form=options.originals, max_pixels=options.max_pixels)
         self._options = options
         self._reasons = reasons
         self._pool = pool
@@ -143,15 +100,31 @@ class Reader:
             flying.add(image_id)
             self.in_flight.add(image_id)
             return _ToDecode(candidate, file.content, known_paths=None)
-        if not (self._options.dry_run or self._storage.exists(thumbnail_key(image_id))):
-            return _ToDecode(candidate, file.content, known_paths=paths[image_id])
-        if candidate.relative_path in paths[image_id]:
-            return Unchanged(candidate)
-        return NewPath(candidate, image_id)
+        return _ToDecode(candidate, file.content, known_paths=paths[image_id])
 
     def _prepare(self, item: Item | _ToDecode) -> Item:
         if not isinstance(item, _ToDecode):
             return item
+        candidate, image_id = item.candidate, item.content.image_id
+        if item.known_paths is not None and self._is_stored(item):
+            return (
+                Unchanged(candidate)
+                if candidate.relative_path in item.known_paths
+                else NewPath(candidate, image_id)
+            )
+        return self._decode(item)
+
+    def _is_stored(self, item: _ToDecode) -> bool:
+        """Whether the store has a known picture's thumbnail: asked in a thread, for a store may be far."""
+        if self._options.dry_run:
+            return True
+        if not self._storage.exists(thumbnail_key(item.content.image_id)):
+            return False
+        with suppress(UnreadableImageError):  # the index has it: what became of the file is no matter now
+            self._originals.keep(item.content, path=item.candidate.path)
+        return True
+
+    def _decode(self, item: _ToDecode) -> Item:
         try:
             file = decode(
                 item.content,
@@ -159,7 +132,13 @@ class Reader:
                 relative_path=item.candidate.relative_path,
                 max_pixels=self._options.max_pixels,
             )
+            if self._options.no_gps:
+                file = replace(file, exif=replace(file.exif, location=None))
             small = b"" if self._options.dry_run else thumbnail(file.image)
+            if not self._options.dry_run:
+                self._originals.keep(item.content, path=item.candidate.path)
+        except StorageError:
+            raise
         except Exception as error:  # one strange picture must not end the run
             return BadFile(item.candidate, str(error) or type(error).__name__, item.content.image_id)
         if item.known_paths is not None:

@@ -11,8 +11,9 @@ from es_config.errors import EngineError
 from ingest.caption_now import CaptionNow
 from ingest.embed import embed_pictures
 from ingest.errors import IngestError
+from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
 from ingest.pictures import pixel_limit
-from ingest.reader import BadFile, Item, LostThumbnail, NewPath, Prepared, Reader, Unchanged
+from ingest.reader import Reader
 from ingest.run_types import IngestOptions, IngestSummary, NoProgress, Progress
 from ingest.stages import ahead
 from ingest.tally import Tally

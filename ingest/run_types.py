@@ -29,6 +29,10 @@ class IngestOptions:
     dry_run: bool = False
     """read and check everything, embed and write nothing"""
     max_pixels: int = MAX_PIXELS
+    no_gps: bool = False
+    """leave out of the index where pictures were taken"""
+    originals: str = "none"
+    """what the store keeps beside the thumbnail: `none`, a `webp` copy or the `original`"""
     threads: int = field(default_factory=lambda: min(16, max(2, os.cpu_count() or 2)))
     """threads that read and decode"""
 

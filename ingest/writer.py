@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ingest.reader import LostThumbnail, NewPath
+from ingest.items import LostThumbnail, NewPath
 from ingest.walk import Candidate
 from storage.store import thumbnail_key
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 WAITING_BATCHES = 2
 STOP_CHECK_S = 0.1
+PUTS = 8
+"""thumbnails that are stored at the same time: a store that is far away is waited for once, not 32 times"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Writer:
         self._in_flight = in_flight
         self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(maxsize=WAITING_BATCHES)
         self._error: Exception | None = None
+        self._putters = ThreadPoolExecutor(PUTS, thread_name_prefix="store")
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
@@ -65,6 +69,7 @@ class Writer:
         """Wait until all is written. Raises `EngineError` or `StorageError`."""
         self._line.put(None)
         self._thread.join()
+        self._putters.shutdown()
         if self._error is not None:
             raise self._error
 
@@ -79,15 +84,17 @@ class Writer:
 
     def _write(self, batch: Sequence[ToWrite]) -> None:
         # Thumbnails first: a document is never without its thumbnail, even when the power fails in between.
-        for item in batch:
-            if not isinstance(item, NewPath):
-                self._storage.put(thumbnail_key(_id(item)), item.thumbnail)
+        pictures = [item for item in batch if not isinstance(item, NewPath)]
+        list(self._putters.map(self._put_thumbnail, pictures))  # a failure of any is raised here
         new = [item for item in batch if isinstance(item, Embedded)]
         others = [item for item in batch if not isinstance(item, Embedded)]
         self._add(new, [item for item in others if isinstance(item, NewPath)])
         ids = {_id(item) for item in new}
         for item in others:
             self._finish_other(item, merged=_id(item) in ids)
+
+    def _put_thumbnail(self, item: Embedded | LostThumbnail) -> None:
+        self._storage.put(thumbnail_key(_id(item)), item.thumbnail)
 
     def _add(self, new: Sequence[Embedded], paths: Sequence[NewPath]) -> None:
         """Write new documents, each with every path of this batch that holds its content."""
