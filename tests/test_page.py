@@ -15,6 +15,7 @@ from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from models.pocket.world import Group, Scene
 from search_app.app import create_app
+from search_app.response import SearchHit, SearchResponse
 from search_app.searcher import Searcher
 from search_app.settings import AppSettings
 
@@ -68,6 +69,51 @@ def test_results_show_thumbnail_caption_similarity_and_lane(web, gallery):
     assert re.search(r'<meter min="0" max="1" value="0\.\d+"', html)
     assert "text model: local" in html
     assert 'value="a red boat"' in html
+
+
+def test_the_box_offers_three_modes_in_plain_words(web):
+    html = show(web.get("/?q=a+boat&mode=hybrid"))
+    options = re.findall(r'<option value="(\w*)"( selected)?>([^<]+)<', html)
+    assert options == [
+        ("", "", "what the pictures show"),
+        ("caption", "", "what their captions say"),
+        ("hybrid", " selected", "both together"),
+    ]
+
+
+def test_a_hybrid_card_says_why_and_any_other_does_not(web, gallery):
+    html = show(web.get("/?q=a+red+boat&mode=hybrid"))
+    assert hits(html)[0] == gallery.ids["boat"]
+    assert '<span class="why">visual 1st · caption meaning 1st · caption words: red, boat</span>' in html
+    assert "by look and caption" in html
+    assert 'class="why"' not in show(web.get("/?q=a+red+boat"))
+
+
+def test_a_picture_found_by_its_caption_alone_shows_no_similarity(gallery):
+    hit = SearchHit("0" * 64, 0.004, None, "a/b.jpg", "a boat", "/t", "caption words: boat")
+
+    class Found:
+        profile, index = gallery.searcher.profile, gallery.searcher.index
+
+        def search(self, query):
+            return SearchResponse(query.label, query.mode, None, query.k, 200, 1.0, 1, (hit,))
+
+    html = show(application(Found(), gallery.storage).get("/?q=boat&mode=hybrid"))
+    assert "by caption</span>" in html
+    assert "<meter" not in html
+
+
+def test_a_picture_without_a_caption_has_an_honest_alternative_text(web, gallery):
+    html = show(web.get("/?q=a+tree&path=others/"))
+    assert 'alt="Picture without a caption: other' in html
+    assert 'alt="Picture without a caption: other9.jpg"' in show(web.get(f"/images/{gallery.ids['other9']}"))
+
+
+def test_another_picture_in_hybrid_mode_is_compared_with_pictures(web):
+    response = upload(web, jpeg(UNSEEN), "/picture?mode=hybrid&k=5")
+    assert parse_qs(urlsplit(response.headers["Location"]).query).keys() == {"vector", "k"}
+    html = show(web.get(response.headers["Location"]))
+    assert 'value="hybrid"' not in html
 
 
 def test_the_page_and_the_api_show_the_same_hits(web):
@@ -185,7 +231,8 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline(web, gallery):
 
 def test_static_files_are_small(web):
     sizes = [
-        len(web.get(f"/static/{name}").data) for name in ("glimpse.css", "picture.js", "keys.js", "look.js")
+        len(web.get(f"/static/{name}").data)
+        for name in ("glimpse.css", "picture.js", "keys.js", "look.js", "caption.js")
     ]
     assert all(0 < size < 16_000 for size in sizes)
 

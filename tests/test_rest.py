@@ -89,6 +89,22 @@ def upload(web, data: bytes, **fields):
     return web.post("/api/v1/search", data={"image": (io.BytesIO(data), "photo.jpg"), **fields})
 
 
+def test_a_hybrid_hit_says_why_and_any_other_does_not(web, gallery):
+    asked = {"q": "a red boat", "k": 60}
+    found = answer(web.get("/api/v1/search", query_string={**asked, "mode": "hybrid"}))
+    assert (found["mode"], found["hits"][0]["image_id"]) == ("hybrid", gallery.ids["boat"])
+    assert found["hits"][0]["why"] == "visual 1st; caption meaning 1st; caption words: red, boat"
+    assert all(hit["why"] for hit in found["hits"])
+    assert {hit["why"] for hit in answer(web.get("/api/v1/search", query_string=asked))["hits"]} == {None}
+
+
+def test_hybrid_takes_an_uploaded_picture_and_no_raw_vector(web, gallery):
+    form = {"image": (io.BytesIO(gallery.files["car"]), "car.jpg"), "mode": "hybrid"}
+    assert answer(web.post("/api/v1/search", data=form))["hits"][0]["image_id"] == gallery.ids["car"]
+    refused = web.post("/api/v1/search", json={"vector": [1.0, 0.0], "mode": "hybrid"})
+    assert "choose mode image or caption" in problem(refused, 400)
+
+
 def test_an_uploaded_picture_finds_itself(web, gallery):
     found = answer(upload(web, gallery.files["car"], k="3"))
     assert found["hits"][0]["image_id"] == gallery.ids["car"]
@@ -183,6 +199,7 @@ def test_the_openapi_document_is_true(web, gallery):
     addresses = {
         "/api/v1/search?q=a+cat": 200,
         "/api/v1/search?q=a+cat&exact=true": 200,
+        "/api/v1/search?q=a+cat&mode=hybrid": 200,
         f"/api/v1/images/{gallery.ids['boat']}": 200,
         "/api/v1/images/nothing": 404,
         "/api/v1/search?like=nothing": 404,
@@ -201,6 +218,9 @@ def test_the_openapi_document_names_every_route_and_parameter(web):
         ("/api/v1/search", "post"),
         ("/api/v1/images/{image_id}", "get"),
         ("/api/v1/images/{image_id}/thumbnail", "get"),
+        ("/api/v1/images/{image_id}/caption", "put"),
+        ("/api/v1/images", "post"),
+        ("/api/v1/images/{image_id}/original", "get"),
         ("/api/v1/transcribe", "post"),
     }
     names = {parameter["name"] for parameter in paths["/api/v1/search"]["get"]["parameters"]}

@@ -80,6 +80,18 @@ def test_the_id_of_a_picture_finds_its_like_without_a_model(run, gallery):
     assert paths(run("search", "--like", gallery.ids["car"]))[0] == "named/car.jpg"
 
 
+def test_hybrid_lines_end_with_why(run):
+    first = run("search", "a red boat", "--mode", "hybrid", "--k", 2).stdout.splitlines()[0].split("\t")
+    assert first[2] == "named/boat.jpg"
+    assert first[4] == "visual 1st; caption meaning 1st; caption words: red, boat"
+
+
+def test_an_unknown_mode_is_an_error_that_names_the_modes(run):
+    result = run("search", "a red boat", "--mode", "both")
+    assert result.exit_code == 2
+    assert "image, caption, hybrid" in result.stderr
+
+
 def test_json_is_the_searchers_answer(run, gallery):
     result = run("search", "a cat", "--k", 2, "--num-candidates", 50, "--mode", "caption", "--json")
     query = Query(text="a cat", k=2, num_candidates=50, mode="caption")
@@ -120,7 +132,7 @@ def test_nothing_found_is_said_on_stderr(run):
         (["search", "a", "--k", "many"], "k: Not a valid integer."),
         (["search", "a", "--num-candidates", "10001"], "num_candidates must be"),
         (["search", "x" * 10_000], "at most 1000 are allowed"),
-        (["search", "a", "--mode", "smell"], "mode: Must be one of: image, caption."),
+        (["search", "a", "--mode", "smell"], "mode: Must be one of: image, caption, hybrid."),
         (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
         (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),
         (["search", "--like", "0" * 64], "no picture with the id"),
