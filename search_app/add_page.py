@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, render_template, url_for
 
 from search_app.additions import MAX_FILES
-from search_app.upload_routes import original_path
+from search_app.upload_routes import paths_of
 from search_app.writing import writing
-from storage.store import original_key
+from storage.errors import StorageError
+from storage.originals import find_original
 
 if TYPE_CHECKING:
     from search_app.upload_routes import Uploads
@@ -43,8 +44,9 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> Blueprint:
 
 
 def _original_url(storage: Storage, image_id: str, source: dict) -> str | None:
-    """Return where the original of a picture is; None where none is kept."""
-    path = original_path(source)
-    if path is None or not storage.exists(original_key(image_id, path.rpartition(".")[2])):
+    """Return where the original of a picture is; None where none is kept, or where nobody can say."""
+    try:
+        kept = find_original(storage, image_id, names=paths_of(source))
+    except StorageError:
         return None
-    return url_for("uploads.original", image_id=image_id)
+    return url_for("uploads.original", image_id=image_id) if kept else None

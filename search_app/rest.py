@@ -14,7 +14,7 @@ from search_app.problems import PROBLEM_TYPE
 from search_app.response import API_PREFIX, thumbnail_url
 from search_app.schemas import PictureSchema, ProblemSchema, SearchBody, SearchResponseSchema
 from search_app.uploads import read_upload
-from storage.errors import StorageError
+from storage.errors import NoSuchKeyError
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
     @api.get("/images/<image_id>/thumbnail")
     @api.response(200, {"type": "string", "format": "binary"}, content_type="image/webp")
     @problem(404)
+    @problem(503)
     def thumbnail(image_id: str) -> Response:
         """Send the WebP thumbnail; it never changes, for the id is the hash of the content."""
         response = Response(_thumbnail(storage, image_id), mimetype="image/webp")
@@ -105,5 +106,5 @@ def _json_object() -> dict:
 def _thumbnail(storage: Storage, image_id: str) -> bytes:
     try:
         return storage.get(thumbnail_key(image_id))
-    except StorageError as error:
+    except NoSuchKeyError as error:
         raise NotFoundError(f"There is no thumbnail for '{image_id[:70]}'.") from error

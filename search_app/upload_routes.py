@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from flask import Response, current_app, make_response, request
@@ -18,8 +20,9 @@ from search_app.turns import Turns
 from search_app.upload_schemas import AddedSchema
 from search_app.uploads import FORM_ROOM
 from search_app.writing import ForbiddenError, check_writable, writing
-from storage.errors import StorageError
-from storage.store import ORIGINAL_TYPES, UPLOADS, original_key
+from storage.errors import NoSuchKeyError
+from storage.originals import find_original
+from storage.store import UPLOADS, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 YEAR = 365 * 24 * 3600
+LONGEST_STEM = 100
+UNSAFE = re.compile(r"[^\w .()-]")
+"""what a name from a file system may hold and a header had better not"""
 BINARY = {"type": "string", "format": "binary"}
 POST_BODY = {
     "required": True,
@@ -123,35 +129,34 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     @may_fail(404)
     @may_fail(503)
     def original(image_id: str) -> Response:
-        """Send the file of an uploaded picture as it came."""
-        path = original_path(searcher.picture(image_id))
-        if path is None:
-            raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here: it was not uploaded.")
-        return _send_original(storage, image_id, path)
+        """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
+        names = paths_of(searcher.picture(image_id))
+        key = find_original(storage, image_id, names=names)
+        if key is None:
+            raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.")
+        return _send_original(storage, image_id, key, name=(names or (image_id,))[0])
 
     return api
 
 
-def original_path(source: dict) -> str | None:
-    """Return the path under which a picture was uploaded, which tells its format; None where it was not."""
+def paths_of(source: dict) -> tuple[str, ...]:
+    """Return the relative paths of a document, the uploaded one first: it is named by its content."""
     paths = source.get("relative_path") or ()
-    for path in [paths] if isinstance(paths, str) else paths:
-        if path.startswith(UPLOADS) and path.rpartition(".")[2] in ORIGINAL_TYPES:
-            return path
-    return None
+    paths = (paths,) if isinstance(paths, str) else tuple(paths)
+    return tuple(sorted(paths, key=lambda path: not path.startswith(UPLOADS)))
 
 
-def _send_original(storage: Storage, image_id: str, path: str) -> Response:
-    extension = path.rpartition(".")[2]
+def _send_original(storage: Storage, image_id: str, key: str, *, name: str) -> Response:
     try:
-        data = storage.get(original_key(image_id, extension))
-    except StorageError as error:
+        data = storage.get(key)
+    except NoSuchKeyError as error:
         raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.") from error
-    response = Response(data, mimetype=ORIGINAL_TYPES[extension])
-    response.headers.set("Content-Disposition", "inline", filename=path.rpartition("/")[2])
+    response = Response(data, mimetype=media_type(key))
+    stem = UNSAFE.sub("_", PurePosixPath(name).stem)[:LONGEST_STEM]
+    response.headers.set("Content-Disposition", "inline", filename=f"{stem}.{key.rpartition('.')[2]}")
     response.headers["Content-Security-Policy"] = SEALED
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    response.set_etag(image_id)
+    response.set_etag(PurePosixPath(key).name)
     response.cache_control.private = True
     response.cache_control.max_age = YEAR
     response.cache_control.immutable = True

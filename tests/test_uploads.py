@@ -356,7 +356,7 @@ def test_the_page_of_a_picture_leads_to_its_original_where_there_is_one(web, gal
         searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings()
     ).test_client()
     assert "/original" not in theirs.get(f"/images/{gallery.ids['boat']}").text
-    assert "it was not uploaded" in refused(theirs.get(f"{URL}/{gallery.ids['boat']}/original"), 404)
+    assert "is not kept here" in refused(theirs.get(f"{URL}/{gallery.ids['boat']}/original"), 404)
     assert "no picture with the id" in refused(theirs.get(f"{URL}/nothing/original"), 404)
 
 
