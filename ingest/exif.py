@@ -19,14 +19,18 @@ DATES = ((EXIF_IFD, 36867, 36881), (EXIF_IFD, 36868, 36882), (None, 306, 36880))
 DATE = re.compile(r"(\d{4})[:\-/.](\d\d)[:\-/.](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
 OFFSET = re.compile(r"[+-]\d\d:\d\d")
 BOILERPLATE = re.compile(
-    r"""[\W_]* | sony\ dsc | exif[_ ]jpeg.* | jpeg | dcim.* | default | untitled | image\ description
-    | (?:(?:olympus|konica|minolta|pentax|kodak|samsung|hp|sony|ricoh|casio|panasonic|epson|fujifilm)\ )*
+    r"""[\W\d_]* | (?:sony|nikon|minolta)\ dsc | exif[_ ]jpeg.* | jpe?g(?:\ (?:image|picture))? | dcim.*
+    | default | untitled | title | image(?:\ description)? | picture | photo | none | null | undefined | ascii
+    | no\ description | user\ comments? | my\ beautiful\ picture | <.*(?:kenox|digimax).*>
+    | (?:(?:olympus|konica|minolta|pentax|kodak|samsung|hp|sony|ricoh|casio|panasonic|epson|fujifilm
+           |benq|canon|nikon|sanyo|toshiba|polaroid|vivitar|leica|jvc|lg|nokia|motorola)\ )*
       (?:digital\ )?(?:still\ )?camera(?:\ pictures?)?
-    | binary.* | (?:created|processed)\ with\ .* | charset=.*
-    | (?:cof|ptr|hdr|mde|edf|dav|sdr|rhdr|rbt|nor|oznor(?:wo)?|hdrpl)(?:_\w+)?
-    | (?:img|dsc|dscn|dscf|pict|p|screenshot)[\W_]*\d+(?:\.\w+)?""",
+    | binary.* | lead\ technologies.* | (?:created|processed)\ with\ .* | charset=.*
+    | (?:cof|ptr|hdr|mde|edf|dav|sdr|rhdr|rbt|fbt|nor|oznor(?:wo|hdr)?|hdrpl)(?:_\w+)?
+    | (?:img|dsc|dscn|dscf|pict|p|wp|screenshot|photo|image|untitled)[\W_]*\d[\W\d_]*(?:\.\w+)?""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+"""what cameras and programs write into every picture"""
 LONGEST_CAPTION = 10_000
 """characters"""
 

@@ -370,7 +370,16 @@ def test_the_camera_is_named_once(make, model, camera):
         "SAMSUNG CAMERA PICTURES",
         "Exif_JPEG_PICTURE",
         "KODAK Digital Still Camera",
+        "MINOLTA DIGITAL CAMERA",
+        "BENQ DIGITAL CAMERA",
+        "Digital Camera",
+        "DCIM",
+        "DCIM\\100MEDIA\\DJI_0042.JPG",
+        "<KENOX S760  / Samsung S760>",
+        "20190102_101010",
+        "WP_20140101_001",
         "IMG_1234.JPG",
+        "Photo",
         "default",
     ],
 )
@@ -380,7 +389,16 @@ def test_what_a_camera_writes_into_every_picture_is_no_caption(boilerplate):
 
 @pytest.mark.parametrize(
     "caption",
-    ["north pole", "A boy with a digital camera", "Grüße aus Köln", "два кота", "P. 12 boats"],
+    [
+        "north pole",
+        "A boy with a digital camera",
+        "Sanyo, my dog",
+        "Photo of 2 cats",
+        "Image 3: sea",
+        "Grüße aus Köln",
+        "два кота",
+        "P. 12 boats",
+    ],
 )
 def test_what_a_person_wrote_is_the_caption(caption):
     assert camera_data(exif({270: caption.encode()})).description == caption
