@@ -12,7 +12,7 @@ from es_config.errors import EngineError
 from es_config.knn import exact_body, knn_body
 from es_config.words import query_words, words_body
 from search_app.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
-from search_app.query import default_candidates
+from search_app.operating_point import operating_point
 from search_app.response import SearchHit, SearchResponse, search_hit
 from search_app.subjects import FIELDS, Subjects, no_picture
 
@@ -162,17 +162,11 @@ class Searcher:
         if query.exact:
             body = exact_body(**subject, **common, documents=self.index.count())
             return Request({**body, "_source": SOURCE}, lane, None)
-        point = self._operating_point(query, k)
+        point = operating_point(
+            self.index.meta().operating_points, field=FIELDS[mode], k=k, asked=query.num_candidates
+        )
         body = knn_body(**subject, **common, **point)
         return Request({**body, "_source": SOURCE}, lane, point["num_candidates"])
-
-    def _operating_point(self, query: Query, k: int) -> dict[str, Any]:
-        tuned = self.index.meta().operating_points.get(str(k)) or {}
-        chosen = query.num_candidates or tuned.get("num_candidates") or default_candidates(k)
-        point = {"num_candidates": max(chosen, k)}
-        if tuned.get("oversample") and query.num_candidates is None:
-            point["oversample"] = tuned["oversample"]
-        return point
 
     def _send(self, query: Query, bodies: list[dict[str, Any]]) -> list[SearchResult]:
         try:

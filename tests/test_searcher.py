@@ -189,7 +189,7 @@ def test_a_tuned_operating_point_is_used(client, index_name):
     assert (section["num_candidates"], section["rescore_vector"]) == (37, {"oversample": 2.0})
     chosen = tuned.prepare(Query(text="a", num_candidates=50)).body["knn"]
     assert chosen["num_candidates"] == 50
-    assert tuned.prepare(Query(text="a", k=11)).body["knn"]["num_candidates"] == 100
+    assert tuned.prepare(Query(text="a", k=11)).body["knn"]["num_candidates"] == 74
     assert tuned.search(Query(text="a")).hits == ()
 
 

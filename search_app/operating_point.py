@@ -1,0 +1,56 @@
+"""What a search says besides its query: the tuned operating point, also for a `k` that was not tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search_app.query import MAX_CANDIDATES, default_candidates
+
+OTHER_FIELDS = ":"
+"""the points of `caption_embedding` for k = 10 stand under `caption_embedding:10`"""
+
+
+def operating_point(
+    points: Mapping[str, Any], *, field: str, k: int, asked: int | None = None
+) -> dict[str, Any]:
+    """Return `num_candidates`, and `oversample` where rescoring was tuned, for the `k` nearest.
+
+    What was `asked` for is done, without more. Otherwise the point of this `k` is used; else that of the next
+    larger one, which finds these neighbours too; else that of the largest one, its candidates doubled as
+    often as `k` asks for: pages within one doubling are cut from one and the same list.
+    """
+    if asked is not None:
+        return {"num_candidates": max(asked, k)}
+    tuned = tuned_points(points, field)
+    if not tuned:
+        return {"num_candidates": default_candidates(k)}
+    larger = [each for each in tuned if each >= k]
+    return _from_larger(tuned, min(larger), k) if larger else _from_smaller(tuned, max(tuned), k)
+
+
+def tuned_points(points: Mapping[str, Any], field: str) -> dict[int, Mapping[str, Any]]:
+    """Return the points of one field by `k`, rising."""
+    own = "" if field == "image_embedding" else f"{field}{OTHER_FIELDS}"
+    found = {
+        int(key.removeprefix(own)): point
+        for key, point in points.items()
+        if key.startswith(own) and key.removeprefix(own).isdecimal() and isinstance(point, Mapping)
+    }
+    return dict(sorted(found.items()))
+
+
+def _from_larger(tuned: Mapping[int, Mapping[str, Any]], near: int, k: int) -> dict[str, Any]:
+    """Use the point of `near` neighbours for the first `k` of them: as many are rescored."""
+    point = {"num_candidates": max(tuned[near]["num_candidates"], k)}
+    oversample = tuned[near].get("oversample")
+    return {**point, "oversample": round(oversample * near / k, 2)} if oversample else point
+
+
+def _from_smaller(tuned: Mapping[int, Mapping[str, Any]], near: int, k: int) -> dict[str, Any]:
+    factor = 1
+    while factor * near < k:
+        factor *= 2
+    point = {"num_candidates": max(k, min(MAX_CANDIDATES, factor * tuned[near]["num_candidates"]))}
+    oversample = tuned[near].get("oversample")
+    return {**point, "oversample": oversample} if oversample else point
