@@ -17,7 +17,9 @@ const isOpen = () => (isDialog ? panel.open : true);
 const left = () => count.all - count.added - count.known - count.failed;
 
 function open() {
-  if (isDialog && !panel.open) panel.showModal();
+  if (!isDialog || panel.open) return;
+  panel.showModal();
+  input.focus();
 }
 
 function counted(number, what) {
@@ -183,9 +185,9 @@ function listen() {
     if (!isDialog || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     open();
-    input.focus();
   });
   panel.querySelector(".add-close")?.addEventListener("click", () => panel.close());
+  panel.addEventListener("close", () => opener.focus());
   input.addEventListener("change", () => { const files = [...input.files]; input.value = ""; add(files); });
   input.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); input.click(); } });
   addEventListener("beforeunload", (event) => { if (left()) event.preventDefault(); });

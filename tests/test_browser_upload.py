@@ -1,0 +1,238 @@
+"""Adding pictures in a real Chromium: several at once, by mouse, drop and keys, and what goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gallery import jpeg, pocket
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from test_browser import FLAGS, chromium_path
+
+from es_config.index import ImageIndex
+from ingest.library import Library
+from models.captioning import load_captioner
+from models.pocket.world import Group, Scene
+from search_app.app import create_app
+from search_app.searcher import Searcher
+from search_app.server import build_server
+from search_app.settings import AppSettings
+from storage.store import open_storage
+
+MAX_UPLOAD = 100_000
+DROP = """files => {
+  const transfer = new DataTransfer();
+  for (const [encoded, name, type] of files) {
+    const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type }));
+  }
+  const options = { bubbles: true, cancelable: true, dataTransfer: transfer };
+  const target = document.querySelector("dialog[open]") ?? document.body;
+  for (const name of ["dragenter", "dragover", "drop"]) target.dispatchEvent(new DragEvent(name, options));
+}"""
+
+
+def scene(kind: str, colour: str, place: str, seed: int) -> bytes:
+    return jpeg(Scene(place, "sunny", (Group(kind, colour, 1),), None, seed))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        path = chromium_path() or playwright.chromium.executable_path
+        assert Path(path).exists(), "install Chromium, or name one in CHROMIUM"
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def server(client, tmp_path_factory) -> Iterator[str]:
+    """The page of an index that does not exist before the first picture."""
+    profile, texts, images = pocket()
+    index = ImageIndex(client, alias=f"test-{uuid.uuid4()}")
+    storage = open_storage(str(tmp_path_factory.mktemp("store")))
+    library = Library(
+        index=index,
+        profile=profile,
+        image_encoder=images,
+        caption_encoder=texts,
+        captioner=load_captioner(profile.caption_model),
+        storage=storage,
+    )
+    library.add("first.jpg", scene("boat", "red", "sea", 1))
+    library.publish()
+    searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    settings = AppSettings(max_upload=MAX_UPLOAD)
+    app = create_app(searcher=searcher, storage=storage, settings=settings, library=library)
+    listening = build_server(app, host="127.0.0.1", port=0, threads=8)
+    thread = threading.Thread(target=listening.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.effective_port}"
+    listening.close()
+    thread.join(timeout=5)
+    index.delete()
+
+
+@pytest.fixture
+def page(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A fresh visitor; whatever the browser complains about fails the test, but for answers that are due."""
+    context = browser.new_context(base_url=server, **getattr(request, "param", {}))
+    context.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    context.close()
+    expect.set_options(timeout=5_000)
+    assert [text for text in complaints if "Failed to load resource" not in text] == []
+
+
+def files(*named: tuple[str, bytes]) -> list[dict]:
+    return [{"name": name, "mimeType": "image/jpeg", "buffer": data} for name, data in named]
+
+
+def drop(page: Page, *named: tuple[str, bytes]) -> None:
+    page.evaluate(DROP, [[base64.b64encode(data).decode(), name, "image/jpeg"] for name, data in named])
+
+
+def test_chosen_pictures_are_added_with_caption_and_found_at_once(page):
+    page.goto("/")
+    page.get_by_role("link", name="Add pictures").click()
+    chosen = files(
+        ("house.jpg", scene("house", "blue", "desert", 21)),
+        ("cat.jpg", scene("cat", "black", "meadow", 22)),
+        ("car.jpg", scene("car", "yellow", "city", 23)),
+    )
+    page.locator("#add-files").set_input_files(chosen)
+    expect(page.locator(".add-status")).to_have_text("3 pictures added. Searches find them now.")
+    house = page.locator(".add-item").filter(has_text="house.jpg")
+    expect(house.locator(".add-said")).to_contain_text("blue house")
+    thumbnail = house.locator("img")
+    assert "/thumbnail" in thumbnail.get_attribute("src")
+    assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
+    house.get_by_role("link", name="Search for it").click()
+    expect(page.locator(".grid .name").first).to_contain_text("blue house")
+
+
+def test_the_same_picture_again_is_said_to_be_there_already(page):
+    page.goto("/add")
+    page.locator("#add-files").set_input_files(files(("again.jpg", scene("boat", "red", "sea", 1))))
+    expect(page.locator(".add-status")).to_have_text("1 picture there already.")
+    page.get_by_role("link", name="Open", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("red boat")
+
+
+def test_at_most_two_pictures_are_sent_at_a_time(page):
+    page.goto("/add")
+    held, released = [], []
+    page.route("**/api/v1/images", lambda route: route.continue_() if released else held.append(route))
+    named = [(f"{n}.jpg", scene("fish", "orange", "sea", 30 + n)) for n in range(5)]
+    page.locator("#add-files").set_input_files(files(*named))
+    expect(page.locator(".add-said", has_text="Waiting…")).to_have_count(3)
+    expect(page.locator(".add-status")).to_have_text("5 on the way.")
+    assert len(held) == 2
+    released.append(True)
+    for route in held:
+        route.continue_()
+    expect(page.locator(".add-status")).to_contain_text("5 pictures added")
+
+
+def test_several_dropped_pictures_are_added_and_a_single_one_is_searched_with(page):
+    page.goto("/?q=a+boat")
+    drop(
+        page,
+        ("one.jpg", scene("tree", "green", "meadow", 41)),
+        ("two.jpg", scene("bird", "white", "sea", 42)),
+    )
+    expect(page.get_by_role("dialog", name="Add pictures")).to_be_visible()
+    expect(page.locator(".add-status")).to_contain_text("2 pictures added")
+    drop(page, ("three.jpg", scene("balloon", "red", "meadow", 43)))
+    expect(page.locator(".add-status")).to_contain_text("3 pictures added")
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("link", name="Add pictures")).to_be_focused()
+    drop(page, ("four.jpg", scene("house", "white", "city", 44)))
+    expect(page.get_by_role("heading", name="Pictures like yours")).to_be_visible()
+
+
+def test_each_bad_file_gets_its_sentence_and_the_good_one_is_added(page):
+    page.goto("/add")
+    sent = []
+    page.on("request", lambda asked: sent.append(asked.url) if asked.method == "POST" else None)
+    page.locator("#add-files").set_input_files(
+        files(
+            ("notes.jpg", b"hello"),
+            ("big.jpg", b"\xff\xd8\xff" + b"x" * MAX_UPLOAD),
+            ("empty.jpg", b""),
+            ("good.jpg", scene("fish", "blue", "sea", 51)),
+        )
+    )
+    expect(page.locator(".add-status")).to_have_text("1 picture added, 3 refused. Searches find them now.")
+    sentences = page.locator(".add-failed .add-said").all_text_contents()
+    assert sorted(sentences) == [
+        "'big.jpg' has 0.1 MB; at most 0.1 MB each can be added.",
+        "'empty.jpg' is empty, or a folder.",
+        "'notes.jpg' was not added: not a picture in a known format.",
+    ]
+    assert len(sent) == 2
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
+def test_a_broken_connection_can_be_tried_again(page):
+    page.goto("/add")
+    page.route("**/api/v1/images", lambda route: route.abort())
+    page.locator("#add-files").set_input_files(files(("later.jpg", scene("car", "green", "desert", 61))))
+    expect(page.locator(".add-failed .add-said")).to_have_text(
+        "'later.jpg' did not arrive: the connection broke."
+    )
+    page.unroute("**/api/v1/images")
+    page.get_by_role("button", name="Try again: later.jpg").click()
+    expect(page.locator(".add-status")).to_have_text("1 picture added. Searches find them now.")
+    expect(page.locator(".add-failed")).to_have_count(0)
+
+
+def test_the_keyboard_opens_chooses_and_closes(page):
+    page.on("filechooser", lambda _: None)
+    page.goto("/")
+    opener = page.get_by_role("link", name="Add pictures")
+    opener.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#add-files")).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    assert chooser.value.is_multiple()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(opener).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    "page", [{"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}], indirect=True
+)
+def test_at_360_pixels_the_panel_fits(page):
+    page.goto("/")
+    page.get_by_role("link", name="Add pictures").click()
+    page.locator("#add-files").set_input_files(
+        files((f"{'a long name ' * 10}.jpg", scene("cat", "white", "city", 71)), ("b.jpg", b"x"))
+    )
+    expect(page.locator(".add-status")).to_contain_text("1 refused")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for part in page.locator("dialog, .add-item, .add-close").all():
+        box = part.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+
+
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_without_javascript_the_form_adds(page):
+    page.goto("/")
+    page.get_by_role("link", name="Add pictures").click()
+    page.locator("#add-files").set_input_files(files(("plain.jpg", scene("house", "red", "meadow", 81))))
+    page.get_by_role("button", name="Add these pictures").click()
+    expect(page.locator(".add-said").first).to_contain_text("red house")
