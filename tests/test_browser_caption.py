@@ -1,0 +1,67 @@
+"""Correcting a caption in a real Chromium: saved without leaving the page, and refused in words."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gallery import build_gallery
+from playwright.sync_api import expect, sync_playwright
+from test_browser import FLAGS, chromium_path
+from waitress import create_server
+
+from search_app.app import create_app
+from search_app.query import Query
+from search_app.settings import AppSettings
+
+
+@pytest.fixture(scope="module")
+def own(client, tmp_path_factory):
+    """A gallery that may be written to."""
+    built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))
+    yield built
+    built.searcher.index.delete()
+
+
+@pytest.fixture
+def page(own) -> Iterator:
+    """A visitor's page; what the browser complains about fails the test at its end."""
+    app = create_app(searcher=own.searcher, storage=own.storage, settings=AppSettings())
+    server = create_server(app, host="127.0.0.1", port=0, threads=4)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    with sync_playwright() as playwright:
+        path = chromium_path() or playwright.chromium.executable_path
+        assert Path(path).exists(), "install Chromium, or name one in CHROMIUM"
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+        visitor = launched.new_page(base_url=f"http://127.0.0.1:{server.effective_port}")
+        complaints: list[str] = []
+        visitor.on("pageerror", lambda error: complaints.append(str(error)))
+        yield visitor
+        launched.close()
+    server.close()
+    thread.join(timeout=5)
+    assert complaints == []
+
+
+def test_a_caption_is_corrected_without_leaving_the_page(page, own):
+    image_id = own.ids["other7"]
+    page.goto(f"/images/{image_id}?q=a+tree")
+    expect(page.locator("#by")).to_have_text("No caption yet; this is the file's name.")
+    page.get_by_text("Write a caption").click()
+    page.get_by_label("What the picture shows").fill("  Uncle's <first> zeppelin ")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").filter(has_text="Saved")).to_have_text("Saved: searches find it now.")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Uncle's <first> zeppelin")
+    expect(page.locator("#by")).to_have_text("Caption written by a person")
+    expect(page.locator(".frame img")).to_have_attribute("alt", "Uncle's <first> zeppelin")
+    assert "?q=a+tree" in page.url
+    found = own.searcher.search(Query(text="zeppelin", mode="hybrid", k=60)).hits
+    assert next(hit.why for hit in found if hit.image_id == image_id).endswith("caption words: zeppelin")
+    page.get_by_label("What the picture shows").fill(" \n ")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#saved")).to_contain_text("The caption is empty")
+    assert own.searcher.picture(image_id)["caption"] == "Uncle's <first> zeppelin"
