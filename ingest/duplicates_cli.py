@@ -1,0 +1,62 @@
+"""`glimpse duplicates`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ingest.duplicates import Duplicates
+
+
+@click.command()
+@click.option(
+    "--distance",
+    type=click.IntRange(0, 11),
+    default=6,
+    show_default=True,
+    help="Bits of 64 in which the hashes of near duplicates may differ.",
+)
+@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
+    """List pictures that the index holds several times.
+
+    Exact: one content under several paths. Near: other files that look the same, such as a copy in another
+    size or format. Nothing is changed.
+
+    \b
+    Example:
+      glimpse duplicates
+      glimpse duplicates --distance 2 --json
+    """
+    from es_config.client import connect
+    from es_config.hashes import scan_hashes
+    from es_config.index import ImageIndex
+    from es_config.settings import engine_settings, glimpse_home
+    from ingest.duplicates import find_duplicates
+
+    client = connect(engine_settings(os.environ, glimpse_home(os.environ)))
+    index = ImageIndex(client, alias=alias)
+    blocks = scan_hashes(client, index.name())
+    found = find_duplicates(blocks, paths_of=index.known, distance=distance)
+    click.echo(json.dumps(found.as_dict(), indent=2) if as_json else in_words(found))
+
+
+def in_words(found: Duplicates) -> str:
+    """Return the groups for people, each with its paths, and a last line that sums up."""
+    from ingest.names import one_line
+
+    lines = []
+    for copies in found.exact:
+        lines += [f"exact, {len(copies.paths)} paths", *(f"  {one_line(path)}" for path in copies.paths), ""]
+    for group in found.near:
+        lines.append(f"near, {len(group)} pictures")
+        for each in group:
+            lines += [f"  {each.distance:2} bits  {one_line(path)}" for path in each.paths]
+        lines.append("")
+    counted = f"{found.pictures} pictures: {len(found.exact)} exact and {len(found.near)} near groups"
+    return "\n".join([*lines, counted])
