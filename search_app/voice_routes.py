@@ -20,6 +20,7 @@ from search_app.schemas import ProblemSchema
 from search_app.turns import Turns
 from search_app.uploads import FORM_ROOM
 from search_app.voice import MAX_RECORDING
+from search_app.writing import check_origin
 
 if TYPE_CHECKING:
     from models.transcription import Transcriber
@@ -66,6 +67,7 @@ def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = No
     @api.doc(requestBody=POST_BODY)
     @api.response(200, TranscriptSchema, content_type=JSON)
     @may_fail(400)
+    @may_fail(403)
     @may_fail(413)
     @may_fail(503)
     def transcribe() -> Response:
@@ -74,6 +76,7 @@ def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = No
             return make_response(
                 *problem(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
             )
+        check_origin(request.headers, host=request.host)  # nothing is changed, but it costs time
         recording = read_recording(request)
         try:
             with line.turn():

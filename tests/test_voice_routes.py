@@ -214,6 +214,20 @@ def test_pictures_keep_their_limit(web):
     assert "limit of 0.1 MB" in problem(response, 413)
 
 
+def test_other_sites_pages_are_not_heard_and_a_read_only_server_listens(gallery, transcriber, sentence):
+    settings = AppSettings(read_only=True)
+    app = create_app(
+        searcher=gallery.searcher, storage=gallery.storage, settings=settings, transcriber=transcriber
+    )
+    web, wav = app.test_client(), recordings.packed(sentence)
+    assert send(web, wav).json["text"] == SENTENCE
+    foreign = web.post(
+        ADDRESS, data=wav, content_type="audio/wav", headers={"Origin": "https://elsewhere.example"}
+    )
+    assert "do it on the page of Glimpse itself" in foreign.json["detail"]
+    assert foreign.status_code == 403
+
+
 def test_without_a_voice_model_the_route_says_so_and_the_page_has_no_microphone(gallery, web):
     silent = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings())
     assert "Voice is off" in problem(send(silent.test_client(), WAV), 503)

@@ -1,0 +1,224 @@
+"""Spoken queries: the same first hit as the typed ones, and how long it takes from the end of speech."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.engine import fresh_index, node
+from benchmarks.report import Figure, percentile, show
+from es_config.documents import ImageDocument
+from es_config.mapping import IndexMeta, IndexOptions
+from models.embedding import load_image_encoder, load_text_encoder
+from models.pocket.draw import draw
+from models.pocket.speech import RATE, Synthesiser
+from models.pocket.speech_sentences import Line, line
+from models.pocket.world import sample, scene
+from models.profiles import get_profile
+from models.whisper import load_transcriber
+from search_app.app import create_app
+from search_app.microphone import wav
+from search_app.query import Query
+from search_app.searcher import Searcher
+from search_app.server import build_server
+from search_app.settings import AppSettings
+from storage.store import open_storage, thumbnail_key
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from playwright.sync_api import Page
+
+    from models.pocket.world import Scene
+    from models.transcription import Transcriber
+    from storage.store import Storage
+
+SENTENCES, OTHERS, SPOKEN = 200, 400, 24
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --use-fake-device-for-media-stream"
+    " --use-fake-ui-for-media-stream"
+)
+# Listens beside the page, by itself, to when the sound ends; notes when the next page shows its first picture.
+WATCH = """() => {
+  const now = () => performance.timeOrigin + performance.now();
+  const note = (name, value) => sessionStorage.setItem(name, String(value));
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    const stream = await open(wanted);
+    const context = new AudioContext();
+    const ear = context.createScriptProcessor(256, 1, 1);
+    ear.onaudioprocess = (event) => {
+      if (event.inputBuffer.getChannelData(0).some((sample) => Math.abs(sample) > 0.02)) note("spoke", now());
+    };
+    context.createMediaStreamSource(stream.clone()).connect(ear);
+    ear.connect(context.destination);
+    window.kept = [context, ear];
+    return stream;
+  };
+  addEventListener("pointerup", () => note("released", now()), true);
+  addEventListener("DOMContentLoaded", () => {
+    const first = document.querySelector(".results .grid img");
+    if (!first) return;
+    const shown = () => requestAnimationFrame(() => requestAnimationFrame(() => note("shown", now())));
+    if (first.complete) shown();
+    else first.addEventListener("load", shown);
+  });
+}"""
+
+
+def main() -> bool:
+    """Print all figures; return whether the targets are met."""
+    lines = [line("test", number) for number in range(SENTENCES)]
+    synthesiser = Synthesiser()
+    clips = [one.spoken(synthesiser).samples for one in lines]
+    with (
+        tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder,
+        node() as (client, _),
+        fresh_index(client) as index,
+    ):
+        storage = open_storage(f"file:{folder}/store")
+        searcher = _searcher(index, storage)
+        transcriber = load_transcriber(get_profile("pocket").voice_model)
+        transcriber.warm()
+        met = show(
+            f"Spoken queries: {SENTENCES} unseen sentences, new voices, {SENTENCES + OTHERS} pictures",
+            _same_hits(searcher, transcriber, lines, clips),
+        )
+        app = create_app(searcher=searcher, storage=storage, settings=AppSettings(), transcriber=transcriber)
+        with _page(app, Path(folder) / "clip.wav") as page:
+            waits = _waits(page, Path(folder) / "clip.wav", clips[:SPOKEN])
+    return (
+        show(f"Spoken queries in Chromium, {SPOKEN} sentences: until the first picture is seen", waits)
+        and met
+    )
+
+
+def _same_hits(
+    searcher: Searcher, transcriber: Transcriber, lines: list[Line], clips: list[np.ndarray]
+) -> list[Figure]:
+    typed = [_first(searcher, one.text) for one in lines]
+    plain = [_first(searcher, one.transcript) for one in lines]
+    heard = [transcriber.transcribe_samples(clip).text for clip in clips]
+    found = [_first(searcher, text) if text else None for text in heard]
+    words = [text == one.transcript for text, one in zip(heard, lines, strict=True)]
+    return [
+        Figure("same first hit as the typed sentence", _share(found, typed), "", "≥ 0.95"),
+        Figure("same first hit as its words without punctuation", _share(found, plain)),
+        Figure("typed with and without punctuation, same first hit", _share(plain, typed)),
+        Figure("every word right", float(np.mean(words))),
+    ]
+
+
+def _share(one: list[object], other: list[object]) -> float:
+    return float(np.mean([left == right for left, right in zip(one, other, strict=True)]))
+
+
+def _first(searcher: Searcher, text: str) -> str:
+    return searcher.search(Query(text=text, k=1, mode="image")).hits[0].image_id
+
+
+def described(index: int) -> Scene:
+    """Return the scene that `line("test", index)` speaks of: the first draw of the same random numbers."""
+    return scene("test", Random(f"speech/test/{index}").randrange(5_000_000))
+
+
+def _searcher(index: object, storage: Storage) -> Searcher:
+    """Fill the index with the pictures that the sentences describe, and with others."""
+    profile = get_profile("pocket")
+    scenes = [*(described(number) for number in range(SENTENCES)), *sample("demo", OTHERS)]
+    images = load_image_encoder(profile)
+    meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
+    index.create(meta, IndexOptions())
+    pictures = [draw(one, 256) for one in scenes]
+    vectors = np.concatenate(
+        [images.embed_images(pictures[at : at + 50]) for at in range(0, len(scenes), 50)]
+    )
+    documents = [_document(number, vector) for number, vector in enumerate(vectors)]
+    index.add(documents)
+    index.refresh()
+    for document, picture in zip(documents, pictures, strict=True):
+        data = io.BytesIO()
+        picture.save(data, "WEBP", quality=80)
+        storage.put(thumbnail_key(document.image_id), data.getvalue())
+    return Searcher(
+        index=index, profile=profile, text_encoder=load_text_encoder(profile), image_encoder=images
+    )
+
+
+def _document(number: int, vector: np.ndarray) -> ImageDocument:
+    return ImageDocument(
+        image_id=hashlib.sha256(str(number).encode()).hexdigest(),
+        image_name=f"{number}.jpg",
+        relative_path=(f"drawn/{number}.jpg",),
+        image_embedding=vector,
+        width=128,
+        height=128,
+        size_bytes=1,
+        indexed_at=datetime.now(UTC),
+    )
+
+
+@contextmanager
+def _page(app: Flask, clip: Path) -> Iterator[Page]:
+    """Serve the page as `glimpse serve` does and open it in a Chromium whose microphone plays `clip`."""
+    from playwright.sync_api import sync_playwright
+
+    server = build_server(app, host="127.0.0.1", port=0, threads=8)
+    threading.Thread(target=server.run, daemon=True).start()
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    flags = [*FLAGS.split(), f"--use-file-for-fake-audio-capture={clip}%noloop"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page(base_url=f"http://127.0.0.1:{server.effective_port}")
+        page.add_init_script(f"({WATCH})()")
+        yield page
+        browser.close()
+    server.close()
+
+
+def _waits(page: Page, clip: Path, clips: list[np.ndarray]) -> list[Figure]:
+    free, held = [], []
+    for number, samples in enumerate(clips):
+        clip.write_bytes(wav([np.zeros(int(0.4 * RATE), np.float32), samples], RATE))
+        free.append(_wait(page, hold=False) - _noted(page, "spoke"))
+        held.append(_wait(page, hold=True) - _noted(page, "released"))
+        if number == 0:
+            free.clear(), held.clear()  # a browser's first page takes longer
+    return [
+        Figure(
+            "from the end of the sound, which it notices itself, p50", percentile(free, 50), "ms", "≤ 1200"
+        ),
+        Figure("from the end of the sound, which it notices itself, p95", percentile(free, 95), "ms"),
+        Figure("from letting the button go, p50", percentile(held, 50), "ms", "≤ 1200"),
+        Figure("from letting the button go, p95", percentile(held, 95), "ms"),
+    ]
+
+
+def _wait(page: Page, *, hold: bool) -> float:
+    """Speak once and return the time, in milliseconds, at which the first picture was seen."""
+    page.goto("/")
+    page.evaluate("sessionStorage.clear()")
+    page.locator("button.mic").hover()
+    page.mouse.down()
+    if hold:
+        quiet = "performance.timeOrigin + performance.now() - sessionStorage.getItem('spoke') > 200"
+        page.wait_for_function(f"sessionStorage.getItem('spoke') && {quiet}", polling=20)
+    page.mouse.up()
+    page.wait_for_function("sessionStorage.getItem('shown')", polling=50)
+    return _noted(page, "shown")
+
+
+def _noted(page: Page, name: str) -> float:
+    return float(page.evaluate(f"sessionStorage.getItem('{name}')"))
