@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 from gallery import jpeg, pocket
 from picture_files import draw_picture, png_header
 from PIL import Image
 
+import glimpse
 from es_config.captions import Captions
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
@@ -453,6 +455,24 @@ def test_a_read_only_server_only_searches(place):
     for url in ("/", "/add"):
         assert "upload.js" not in web.get(url).text
     assert "cannot be added on this server" in web.get("/add").text
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ([], "can search, add pictures and correct captions; there is no login. With --read-only"),
+        (["--read-only"], "can search; there is no login."),
+    ],
+)
+def test_a_server_for_others_warns_of_what_they_can_do(node, options, warning):
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        serve = ["serve", "--host", "0.0.0.0", "--port", port, *options]
+        result = CliRunner(env={"ELASTICSEARCH_URL": node.url}).invoke(glimpse.main, serve)
+    assert f"everyone who can reach 0.0.0.0 {warning}" in result.stderr
+    assert f"Port {port}" in result.stderr
 
 
 def test_without_a_library_adding_is_switched_off(place):
