@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, render_template, url_for
 
-from search_app.additions import MAX_FILES
 from search_app.upload_routes import paths_of
 from search_app.writing import writing
 from storage.errors import StorageError
@@ -36,7 +35,6 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> Blueprint:
     def adding() -> dict[str, Any]:
         return {
             "can_add": uploads.is_open,
-            "max_files": MAX_FILES,
             "original_url": lambda image_id, source: _original_url(storage, image_id, source),
         }
 
