@@ -50,7 +50,7 @@ FLAGS = (
     " --disable-component-update --disable-sync --use-fake-device-for-media-stream"
     " --use-fake-ui-for-media-stream"
 )
-# Listens beside the page, by itself, to when the sound ends; notes when the next page shows its first picture.
+# Listens beside the page to when the sound ends, and notes when the next page shows its first picture.
 WATCH = """() => {
   const now = () => performance.timeOrigin + performance.now();
   const note = (name, value) => sessionStorage.setItem(name, String(value));
