@@ -68,6 +68,4 @@ def test_every_line_of_the_tour_works_and_answers(shell):
 )
 def test_the_examples_of_the_readme_and_the_start_page_find_what_they_say(shell, query, caption):
     done = shell(f"glimpse search '{query}' --json --k 1")
-    assert caption in json.loads(done.stdout)["hits"][0]["caption"].replace("2 ", "two ").replace(
-        "3 ", "three "
-    )
+    assert caption in json.loads(done.stdout)["hits"][0]["caption"]
