@@ -42,6 +42,8 @@ class IndexMeta:
     """what `glimpse tune` found: for each `k`, as text, its `num_candidates`, `oversample` and figures"""
     relevance: dict[str, Any] = field(default_factory=dict)
     """what `glimpse calibrate` found: for each mode, the thresholds of a strong and of a weak hit"""
+    execution: dict[str, Any] = field(default_factory=dict)
+    """how vectors of pictures were made: for each precision its backend and how it agreed with fp32"""
 
 
 def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:

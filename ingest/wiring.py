@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ingest.tower import TowerChoice, load_tower
 from ingest.weights import check_weights
 from models.on_first_use import OnFirstUse
 
@@ -27,6 +28,8 @@ class IngestSettings:
     alias: str = "images"
     store: str | None = None
     """address of the store; by default the folder `store` of GLIMPSE_HOME"""
+    tower: TowerChoice = field(default_factory=TowerChoice)
+    """how the vision tower runs"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def open_parts(
         index.check_profile(profile.name, profile.dims)
     elif not dry_run:
         create_index(index, profile)
-    images, texts = encoders(profile, index)
+    images, texts = encoders(profile, index, tower=settings.tower, cache=home / "cache")
     return Parts(
         index=None if dry_run and not exists else index,
         captions=Captions(client, index=index),
@@ -92,13 +95,14 @@ def create_index(index: ImageIndex, profile: Profile) -> None:
     index.create(meta, IndexOptions())
 
 
-def encoders(profile: Profile, index: ImageIndex) -> tuple[OnFirstUse, OnFirstUse]:
+def encoders(
+    profile: Profile, index: ImageIndex, *, tower: TowerChoice, cache: Path
+) -> tuple[OnFirstUse, OnFirstUse]:
     """Return the profile's encoders of pictures and captions, checked against the index when they load."""
     from models import embedding
 
     def load_images() -> object:
-        encoder = embedding.load_image_encoder(profile)
-        check_weights(index, "image", encoder.revision)
+        encoder = load_tower(profile, index, tower, cache=cache)
         check_weights(index, "text", profile.text_revision())
         return encoder
 

@@ -22,9 +22,10 @@ def load_image_encoder(profile: Profile) -> ImageEncoder:
     folder = towers_folder(local_folder(profile.image_model))
     from transformers import AutoImageProcessor
 
-    model = _load_tower(folder)
+    from models.torch_tower import TorchTower
+
     encoder = ImageEncoder(
-        model=model,
+        tower=TorchTower(_load_tower(folder)),
         processor=AutoImageProcessor.from_pretrained(folder, use_fast=False),
         dims=profile.dims,
         revision=fingerprint(folder),

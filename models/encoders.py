@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from models.execution import EXACT
 from models.plain_text import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import torch
     from PIL.Image import Image
+
+    from models.execution import Execution
 
 BATCH_SIZE = 32
 WIDEST_RATIO = 8
@@ -32,11 +35,30 @@ class TextEncoder(Protocol):
 class ImageEncoder:
     """A CLIP or SigLIP vision tower; `revision` is the fingerprint of its weights."""
 
-    def __init__(self, *, model: torch.nn.Module, processor: object, dims: int, revision: str) -> None:
-        self._model = model
+    def __init__(
+        self,
+        *,
+        tower: Callable[[np.ndarray], np.ndarray],
+        processor: object,
+        dims: int,
+        revision: str,
+        execution: Execution = EXACT,
+    ) -> None:
+        self.tower = tower
         self._processor = processor
         self.dims = dims
         self.revision = revision
+        self.execution = execution
+
+    def running(self, tower: Callable[[np.ndarray], np.ndarray], execution: Execution) -> ImageEncoder:
+        """Return the same encoder with its tower run in another way."""
+        return ImageEncoder(
+            tower=tower,
+            processor=self._processor,
+            dims=self.dims,
+            revision=self.revision,
+            execution=execution,
+        )
 
     def preprocess(self, image: Image) -> np.ndarray:
         """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
@@ -50,11 +72,7 @@ class ImageEncoder:
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, for preprocessed pictures `[n, 3, height, width]`."""
-        import torch
-
-        with torch.inference_mode():
-            values = torch.from_numpy(pixels).to(self._model.device)
-            return unit_rows(_image_features(self._model, values).float().cpu().numpy())
+        return unit_rows(self.tower(pixels))
 
     def embed_images(self, images: Sequence[Image]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, row by row the vectors of RGB pictures."""
@@ -138,12 +156,6 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
-
-
-def _image_features(model: torch.nn.Module, values: torch.Tensor) -> torch.Tensor:
-    if hasattr(model, "get_image_features"):
-        return model.get_image_features(pixel_values=values)
-    return model(pixel_values=values).image_embeds
 
 
 def _not_too_long(image: Image) -> Image:

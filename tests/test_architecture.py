@@ -18,6 +18,7 @@ PLACES = {
     "sentence_transformers": ("models/",),
     "faster_whisper": ("models/",),
     "onnxruntime": ("models/",),
+    "onnx": ("models/",),
     "ctranslate2": ("models/",),
     "av": ("models/",),
     "eland": ("es_config/text_model",),

@@ -1,0 +1,57 @@
+"""The image encoder of a run: as fast as the machine allows, and in step with what the index holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ingest.weights import check_weights
+from models.execution import Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from es_config.index import ImageIndex
+    from models.encoders import ImageEncoder
+    from models.profiles import Profile
+
+
+@dataclass(frozen=True)
+class TowerChoice:
+    """What decides how the vision tower runs."""
+
+    wish: Wish = field(default_factory=Wish)
+    sample: Callable[[], Sequence[Image]] = tuple
+    """some of the pictures to come, on which vectors are compared"""
+    say: Callable[[str], None] = lambda _: None
+    """told in one sentence what was chosen, where there is something to say"""
+
+
+def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cache: Path) -> ImageEncoder:
+    """Load the image encoder and note in the index which weights made its vectors, and in which precision.
+
+    Raises `ModelError` when the wished precision does not fit, `IngestError` when the weights do not.
+    """
+    from models.fast_embedding import load_fast_image_encoder
+
+    noted = _noted(index)
+    chosen = load_fast_image_encoder(
+        profile, wish=choice.wish, noted=noted, cache=cache, sample=choice.sample
+    )
+    check_weights(index, "image", chosen.encoder.revision)
+    if index.exists() and chosen.encoder.execution.precision not in index.meta().execution:
+        index.note("execution", chosen.note())
+    if chosen.sentence:
+        choice.say(chosen.sentence)
+    return chosen.encoder
+
+
+def _noted(index: ImageIndex) -> dict[str, dict]:
+    """Return what the index notes of its vectors. Before precision was noted there was one: fp32."""
+    if not index.exists():
+        return {}
+    meta = index.meta()
+    return meta.execution or ({"fp32": {}} if "image" in meta.revisions else {})
