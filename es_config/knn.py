@@ -29,6 +29,8 @@ class Filters:
     place: tuple[float, float, str] | None = None
     """(latitude, longitude, distance), as in `(48.86, 2.35, "10km")`"""
     camera: str | None = None
+    tag: str | None = None
+    """a keyword that people gave the picture, in upper or lower case"""
     path: str | None = None
     """the beginning of a relative path, or a pattern with `*` and `?`"""
 
@@ -63,6 +65,8 @@ def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
         clauses.append({"geo_distance": {"distance": distance, "exif.location": point}})
     if filters.camera:
         clauses.append({"term": {"exif.camera": {"value": filters.camera, "case_insensitive": True}}})
+    if filters.tag:
+        clauses.append({"term": {"tags": {"value": filters.tag, "case_insensitive": True}}})
     if filters.path:
         kind = "wildcard" if set(filters.path) & set("*?") else "prefix"
         clauses.append({kind: {"relative_path": {"value": filters.path}}})

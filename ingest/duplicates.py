@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from es_config.hashes import HashedImage
 
-DEFAULT_DISTANCE = 6
+DEFAULT_DISTANCE = 4
+"""bits: copies in another size or format stay within, different pictures of the drawn world do not"""
 FEWEST_BITS = 4
 """a hash with fewer bits set, or unset, is of a picture of one colour, which looks like every other"""
 

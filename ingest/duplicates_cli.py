@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "--distance",
     type=click.IntRange(0, 11),
-    default=6,
+    default=4,
     show_default=True,
     help="Bits of 64 in which the hashes of near duplicates may differ.",
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
 MAX_DIMS = 4096
 """Elasticsearch's own limit for a `dense_vector`"""
-FILTERS = ("date_from", "date_to", "place", "camera", "path")
+FILTERS = ("date_from", "date_to", "place", "camera", "tag", "path")
 
 
 def encode_vector(vector: np.ndarray) -> str:
@@ -117,6 +117,9 @@ class SearchArguments(Schema):
         }
     )
     camera = fields.String(validate=validate.Length(max=200))
+    tag = fields.String(
+        validate=validate.Length(max=100), metadata={"description": "a keyword that the picture has"}
+    )
     path = fields.String(
         validate=validate.Length(max=1000),
         metadata={"description": "start of the relative path, or a pattern with *"},

@@ -61,6 +61,7 @@ QUERY_OPTIONS = (
     click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
     click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
     click.option("--camera", help="Taken with this camera."),
+    click.option("--tag", help="Having this keyword."),
     click.option("--path", help="Start of the relative path, or a pattern with *."),
     click.option("--json", "as_json", is_flag=True, help="Print what the REST API would answer."),
 )

@@ -37,6 +37,7 @@ NAMED = {
 DATES = {"boat": datetime(2021, 7, 1, 12, tzinfo=UTC), "cats": datetime(2023, 3, 5, 9, tzinfo=UTC)}
 PLACES = {"boat": (48.85, 2.35), "cats": (52.52, 13.40)}
 CAMERAS = {"boat": "Drawn World Pencil", "cats": "Drawn World Brush"}
+TAGS = {"boat": ("Sea", "summer day"), "cats": ("summer day",)}
 FILLERS = 56
 
 
@@ -135,6 +136,7 @@ def _document(name: str, said: str, image_vector, caption_vector) -> ImageDocume
         exif_date=DATES.get(name),
         exif_location=PLACES.get(name),
         exif_camera=CAMERAS.get(name),
+        tags=TAGS.get(name, ()),
     )
 
 

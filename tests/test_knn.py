@@ -63,12 +63,14 @@ def test_every_filter_becomes_one_clause():
         date_to=date(2024, 5, 31),
         place=(48.86, 2.35, "10km"),
         camera="Canon EOS",
+        tag="boat",
         path="*/sea/*.jpg",
     )
     assert filter_clauses(filters) == [
         {"range": {"exif.date": {"gte": "2024-05-01||/d", "lte": "2024-05-31||/d"}}},
         {"geo_distance": {"distance": "10km", "exif.location": {"lat": 48.86, "lon": 2.35}}},
         {"term": {"exif.camera": {"value": "Canon EOS", "case_insensitive": True}}},
+        {"term": {"tags": {"value": "boat", "case_insensitive": True}}},
         {"wildcard": {"relative_path": {"value": "*/sea/*.jpg"}}},
     ]
     assert filter_clauses(Filters()) == filter_clauses(None) == []

@@ -71,6 +71,7 @@ def test_candidates_are_at_least_twice_the_neighbours_in_coarse_steps(depth, can
             "date_to": st.dates(min_value=date(2000, 1, 2)),
             "place": st.just("-48.85,2.35,10km"),
             "camera": st.text("xyz ", min_size=1),
+            "tag": st.text("xyz ", min_size=1),
             "path": st.text("/*ab", min_size=1),
         },
     )
