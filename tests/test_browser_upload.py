@@ -111,7 +111,7 @@ def test_chosen_pictures_are_added_with_caption_and_found_at_once(page):
         ("car.jpg", scene("car", "yellow", "city", 23)),
     )
     page.locator("#add-files").set_input_files(chosen)
-    expect(page.locator(".add-status")).to_have_text("3 pictures added. Searches find them now.")
+    expect(page.locator(".add-status")).to_have_text("3 pictures added, and searches find them now.")
     house = page.locator(".add-item").filter(has_text="house.jpg")
     expect(house.locator(".add-said")).to_contain_text("blue house")
     thumbnail = house.locator("img")
@@ -173,7 +173,7 @@ def test_each_bad_file_gets_its_sentence_and_the_good_one_is_added(page):
             ("good.jpg", scene("fish", "blue", "sea", 51)),
         )
     )
-    expect(page.locator(".add-status")).to_have_text("1 picture added, 3 refused. Searches find them now.")
+    expect(page.locator(".add-status")).to_have_text("1 picture added, and searches find them now. 3 refused.")
     sentences = page.locator(".add-failed .add-said").all_text_contents()
     assert sorted(sentences) == [
         "'big.jpg' has 0.1 MB; at most 0.1 MB each can be added.",
@@ -193,7 +193,7 @@ def test_a_broken_connection_can_be_tried_again(page):
     )
     page.unroute("**/api/v1/images")
     page.get_by_role("button", name="Try again: later.jpg").click()
-    expect(page.locator(".add-status")).to_have_text("1 picture added. Searches find them now.")
+    expect(page.locator(".add-status")).to_have_text("1 picture added, and searches find them now.")
     expect(page.locator(".add-failed")).to_have_count(0)
 
 

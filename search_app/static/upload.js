@@ -29,11 +29,11 @@ function counted(number, what) {
 // One line for everybody: read aloud when it changes, and on the button while the panel is closed.
 function tell() {
   const parts = [];
-  if (count.added) parts.push(counted(count.added, "added"));
+  if (count.added) parts.push(counted(count.added, left() ? "added" : "added, and searches find them now"));
   if (count.known) parts.push(counted(count.known, "there already"));
   if (count.failed) parts.push(`${count.failed} refused`);
   if (left()) parts.push(`${left()} on the way`);
-  status.textContent = parts.join(", ") + (count.added && !left() ? ". Searches find them now." : parts.length ? "." : "");
+  status.textContent = parts.map((part) => `${part}.`).join(" ");
   panel.classList.toggle("add-busy", count.all > 0);
   const word = opener?.querySelector(".add-word");
   if (word) word.textContent = left() ? `Adding ${left()}…` : "Add pictures";
