@@ -42,7 +42,7 @@ class Scored:
 
 
 def fit(answered: Scored, unanswered: Scored, *, rate: float, sample: int) -> Calibration:
-    """Return the bars at which `rate` of unanswered queries get a strong hit, and eight times that a weak one.
+    """Return the bars at which `rate` of unanswered queries get a strong hit, eight times that a weak one.
 
     A logistic regression on one third of the queries says how the bar follows a query's mean and deviation;
     the other two thirds say how high it is. The height is that of split conformal prediction: of `n`

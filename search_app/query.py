@@ -39,6 +39,9 @@ class Query:
     mode: str = "image"
     """what is searched: the pictures (`image`), their captions (`caption`), or both and fused (`hybrid`)"""
 
+    min_relevance: str | None = None
+    """`strong` or `weak`: hits that are marked lower are left out; for queries in words"""
+
     def __post_init__(self) -> None:
         """Refuse what no search can answer."""
         object.__setattr__(self, "text", None if self.text is None else self.text.strip())
@@ -50,6 +53,7 @@ class Query:
             raise QueryError(
                 "A raw vector belongs to one space, so mode hybrid takes none: choose mode image or caption."
             )
+        self._check_relevance()
 
     @property
     def depth(self) -> int:
@@ -76,6 +80,14 @@ class Query:
             check_text(self.text)
         if self.vector is not None:
             check_vector(self.vector)
+
+    def _check_relevance(self) -> None:
+        if self.min_relevance is None:
+            return
+        if self.min_relevance not in ("strong", "weak"):
+            raise QueryError(f"min_relevance is strong or weak, not '{self.min_relevance[:20]}'.")
+        if self.text is None:
+            raise QueryError("Only hits of queries in words are marked: leave min_relevance out.")
 
     def _check_numbers(self) -> None:
         if not 1 <= self.k <= MAX_CANDIDATES:

@@ -28,6 +28,8 @@ class SearchHit:
     """a path on the server of the page"""
     why: str | None = None
     """in mode hybrid: the ranks and the words that brought it here"""
+    relevance: str | None = None
+    """`strong`, `weak` or `none` beside what the query scores on other pictures; None: nothing is known"""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,14 @@ class SearchResponse:
     took_ms: float
     """milliseconds for the whole search, embedding included"""
     total: int
-    """neighbours that were found up to this page, at most `page * k`: fewer when the filters leave no more"""
+    """neighbours that were found up to this page, at most `page * k`: fewer when the filters leave no more,
+    and without those of this page that `min_relevance` left out"""
     hits: tuple[SearchHit, ...]
+
+    @property
+    def nothing_good(self) -> bool:
+        """Whether there are hits, and none of them is marked as good."""
+        return bool(self.hits) and all(hit.relevance == "none" for hit in self.hits)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as `glimpse search --json` and the REST API send it."""

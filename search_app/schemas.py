@@ -30,6 +30,14 @@ class HitSchema(Schema):
             "example": "visual 2nd; caption meaning 1st; caption words: boat, red",
         },
     )
+    relevance = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "how good a hit of a query in words is; null where the index is not calibrated",
+            "enum": ["strong", "weak", "none", None],
+        },
+    )
 
 
 class SearchResponseSchema(Schema):

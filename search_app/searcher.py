@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from es_config.knn import exact_body, knn_body
 from es_config.words import query_words, words_body
 from search_app.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
 from search_app.operating_point import operating_point
+from search_app.relevance import Evidence, Marks, at_least
 from search_app.response import SearchHit, SearchResponse, search_hit
 from search_app.subjects import FIELDS, Subjects, no_picture
 
@@ -47,6 +48,7 @@ class _Answered:
     total: int
     lane: str | None
     num_candidates: int | None
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 class Searcher:
@@ -60,9 +62,14 @@ class Searcher:
         text_encoder: TextEncoder,
         image_encoder: ImageEncoder,
         caption_text_encoder: TextEncoder | None = None,
+        marks: Marks | None = None,
     ) -> None:
-        """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too."""
+        """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too.
+
+        Without `marks`, no hit is judged.
+        """
         self.index = index
+        self._marks = marks
         self.profile = profile
         self._subjects = Subjects(
             index=index,
@@ -83,6 +90,7 @@ class Searcher:
         """
         started = time.perf_counter()
         answered = self._answered(query)
+        hits = self._judged(query, answered)
         return SearchResponse(
             query=query.label,
             mode=query.mode,
@@ -90,8 +98,8 @@ class Searcher:
             k=query.k,
             num_candidates=answered.num_candidates,
             took_ms=round((time.perf_counter() - started) * 1000, 1),
-            total=answered.total,
-            hits=answered.hits,
+            total=answered.total - len(answered.hits) + len(hits),
+            hits=hits,
         )
 
     def prepare(self, query: Query) -> Request:
@@ -153,7 +161,21 @@ class Searcher:
         hits = fuse_results(results, weights=weights_of(self.profile.name), words=words)[: query.depth]
         visual = requests["visual"]
         page = tuple(hits[query.depth - query.k :])
-        return _Answered(page, len(hits), visual.lane, visual.num_candidates)
+        captions = {hit.image_id: hit.similarity for hit in results["meaning"].hits}
+        said = results[WORDS].hits if WORDS in results else ()
+        told = {hit.image_id for hit in said if words and set(words) <= set(hit.matched)}
+        return _Answered(page, len(hits), visual.lane, visual.num_candidates, Evidence(captions, told))
+
+    def _judged(self, query: Query, answered: _Answered) -> tuple[SearchHit, ...]:
+        hits = answered.hits
+        if query.text is not None and self._marks is not None and hits:
+            hits = self._marks.marked(
+                query,
+                hits,
+                vector_of=lambda mode: self._subjects.of(query, mode)[0]["query_vector"],
+                evidence=answered.evidence,
+            )
+        return at_least(hits, query.min_relevance) if query.min_relevance else hits
 
     def _request(self, query: Query, *, mode: str, k: int, size: int, from_: int = 0) -> Request:
         """Return one kNN request for the `k` nearest, of which `size` are shown from `from_` on."""

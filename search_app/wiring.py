@@ -10,9 +10,14 @@ from search_app.searcher import Searcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+    from elasticsearch import Elasticsearch
+
+    from es_config.index import ImageIndex
     from models.profiles import Profile
     from search_app.additions import Library
     from search_app.query import Query
+    from search_app.relevance import Marks
     from search_app.settings import AppSettings, SearchSettings
     from storage.store import Storage
 
@@ -35,17 +40,30 @@ def build_searcher(
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client = connect(engine_settings(environ, glimpse_home(environ)))
     images = OnFirstUse(lambda: load_image_encoder(profile))
+    index = ImageIndex(client, alias=settings.alias)
     searcher = Searcher(
-        index=ImageIndex(client, alias=settings.alias),
+        index=index,
         profile=profile,
         text_encoder=OnFirstUse(lambda: text_lanes(profile, client, choice=settings.text_lane, warn=warn)),
         image_encoder=images,
         caption_text_encoder=_caption_texts(profile),
+        marks=build_marks(index, client),
     )
     if warm:
         images.dims  # noqa: B018  any attribute loads it
         searcher.texts.embed("a picture")
     return searcher
+
+
+def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
+    """Return what judges hits; it reads its sample of the index when a calibrated one is first searched."""
+    from es_config.sample import read_sample
+    from search_app.relevance import Marks
+
+    def read_vectors(field: str, size: int) -> np.ndarray:
+        return read_sample(client, index.name(), fields=[field], size=size).vectors[field]
+
+    return Marks(index=index, read_vectors=read_vectors)
 
 
 def _caption_texts(profile: Profile) -> OnFirstUse | None:

@@ -1,0 +1,114 @@
+"""Marks hits as strong, weak or none, beside what the same query scores on a sample of the index."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
+from search_app.errors import QueryError
+from search_app.subjects import FIELDS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from es_config.index import ImageIndex
+    from search_app.query import Query
+    from search_app.response import SearchHit
+
+SAMPLE_SECONDS = 300.0
+"""for how long a sample is taken for that of an index which pictures come to and go from"""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a search knows about its hits beside their similarity."""
+
+    captions: Mapping[str, float] = field(default_factory=dict)
+    """similarity of the caption by image id, in mode hybrid"""
+    told: Collection[str] = ()
+    """ids of pictures whose caption holds every word of the query, in mode hybrid"""
+
+
+class Marks:
+    """Judges the hits of queries in words. Thread-safe; an index that was not calibrated gets no marks."""
+
+    def __init__(self, *, index: ImageIndex, read_vectors: Callable[[str, int], np.ndarray]) -> None:
+        """Take the index, and what reads so many sampled vectors of a field, float32 `[n, dims]`."""
+        self._index = index
+        self._read_vectors = read_vectors
+        self._samples: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def marked(
+        self,
+        query: Query,
+        hits: Sequence[SearchHit],
+        *,
+        vector_of: Callable[[str], np.ndarray],
+        evidence: Evidence,
+    ) -> tuple[SearchHit, ...]:
+        """Return the hits with their marks; `vector_of` gives the query's vector, float32 `[dims]`, by mode.
+
+        A hit of a hybrid search gets the higher of the marks of picture and caption, and is never `none`
+        when its caption holds all words. Raises `EngineError` when the sample cannot be read.
+        """
+        similarities = {hit.image_id: hit.similarity for hit in hits if hit.similarity is not None}
+        if query.mode == "hybrid":
+            judged = [self._judge("image", similarities, vector_of)]
+            shown = {hit.image_id for hit in hits}
+            captions = {each: value for each, value in evidence.captions.items() if each in shown}
+            judged.append(self._judge("caption", captions, vector_of))
+        else:
+            judged = [self._judge(query.mode, similarities, vector_of)]
+        if all(found is None for found in judged):
+            return tuple(hits)
+        return tuple(
+            replace(hit, relevance=_highest(hit.image_id, judged, hit.image_id in evidence.told))
+            for hit in hits
+        )
+
+    def _judge(
+        self, mode: str, similarities: Mapping[str, float], vector_of: Callable[[str], np.ndarray]
+    ) -> dict[str, str] | None:
+        """Return marks by image id; None when the mode is not calibrated."""
+        meta = self._index.meta()
+        bars = read_calibration(meta.relevance, mode)
+        if bars is None:
+            return None
+        sample = self._sample(FIELDS[mode], bars.sample, meta.similarity)
+        own = scores_of(vector_of(mode)[None, :], sample, meta.similarity)[0]
+        scores = [oriented(meta.similarity, value) for value in similarities.values()]
+        marks = bars.marks(scores, float(own.mean()), float(own.std()))
+        return dict(zip(similarities, marks, strict=True))
+
+    def _sample(self, field_name: str, size: int, similarity: str) -> np.ndarray:
+        key = (self._index.name(), field_name)
+        with self._lock:
+            read_at, vectors = self._samples.get(key, (0.0, None))
+            if vectors is None or time.monotonic() - read_at > SAMPLE_SECONDS:
+                vectors = comparable(self._read_vectors(field_name, size), similarity)
+                self._samples = {key: (time.monotonic(), vectors), **self._others(key)}
+            return vectors
+
+    def _others(self, key: tuple[str, str]) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
+        """Return what is kept of the same index; samples of indices that were replaced go."""
+        return {other: kept for other, kept in self._samples.items() if other[0] == key[0] and other != key}
+
+
+def _highest(image_id: str, judged: Sequence[dict[str, str] | None], told: bool) -> str:
+    marks = [found[image_id] for found in judged if found and image_id in found]
+    return max([*marks, WEAK if told else MARKS[0]], key=MARKS.index)
+
+
+def at_least(hits: Sequence[SearchHit], least: str) -> tuple[SearchHit, ...]:
+    """Return the hits that are marked `least` or higher. Raises `QueryError` when they have no marks."""
+    if any(hit.relevance is None for hit in hits):
+        raise QueryError(
+            "This index is not calibrated for these searches, so min_relevance cannot be answered:"
+            " run `glimpse calibrate`."
+        )
+    return tuple(hit for hit in hits if MARKS.index(hit.relevance) >= MARKS.index(least))
