@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from es_config.hashes import HashedImage
 
-DEFAULT_DISTANCE = 4
-"""bits: copies in another size or format stay within, different pictures of the drawn world do not"""
+DEFAULT_DISTANCE = 2
+"""bits: copies in another size or format are within; of different drawn scenes hardly two are, and no photographs"""
 FEWEST_BITS = 4
 """a hash with fewer bits set, or unset, is of a picture of one colour, which looks like every other"""
 

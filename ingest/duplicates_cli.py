@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "--distance",
     type=click.IntRange(0, 11),
-    default=4,
+    default=2,
     show_default=True,
     help="Bits of 64 in which the hashes of near duplicates may differ.",
 )
@@ -31,7 +31,7 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
     \b
     Example:
       glimpse duplicates
-      glimpse duplicates --distance 2 --json
+      glimpse duplicates --distance 8 --json
     """
     from es_config.client import connect
     from es_config.hashes import scan_hashes
