@@ -15,7 +15,7 @@ from ingest.caption_types import CaptionOptions, CaptionSummary
 from ingest.captioned import Captioned, caption_each, open_thumbnail
 from ingest.run_types import NoProgress, Progress
 from ingest.stages import ahead, ordered_map
-from storage.errors import StorageError
+from storage.errors import NoSuchKeyError, StorageError
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 READ_AHEAD_BATCHES = 1
 REFRESH_EVERY_S = 10.0
+STORE_FAILURES = 20
+"""one after the other, after which the store itself is taken to be away"""
 
 
 def caption_pictures(
@@ -46,7 +48,7 @@ def caption_pictures(
     """Caption the pictures of `index` that have no caption, from their thumbnails, and say what was done.
 
     Only captions and their vectors are written. A picture that fails is reported, costs nothing else and is
-    missing for the next pass too. Ctrl-C, and Elasticsearch when it fails on the way, end the pass early with
+    missing for the next pass too. Ctrl-C, and Elasticsearch or a store that is away, end the pass early with
     a summary: what was written stays, and the same call goes on from there. Where nothing is missing, no
     model is loaded. Raises `ModelError` when a model cannot be loaded and `IngestError` when it is not the
     one whose vectors the index holds.
@@ -65,7 +67,7 @@ def caption_pictures(
         run.all()
     except KeyboardInterrupt:
         interrupted = True
-    except EngineError as error:
+    except (EngineError, StorageError) as error:
         stopped = str(error)
     return run.tally.summary(time.monotonic() - begin, interrupted=interrupted, error=stopped)
 
@@ -91,6 +93,7 @@ class _Pass:
         self._progress = progress
         self.tally = CaptionTally(progress)
         self._refreshed = time.monotonic()
+        self._store_failures = 0
 
     def all(self) -> None:
         """Do the whole pass; when it is interrupted, write what is captioned."""
@@ -119,11 +122,19 @@ class _Pass:
             yield batch
 
     def _read(self, waiting: Uncaptioned) -> tuple[Uncaptioned, Image | str]:
-        """Return a picture as its thumbnail shows it, or the reason why that cannot be seen."""
+        """Return a picture as its thumbnail shows it, or why not. `StorageError` when the store is away."""
         try:
-            return waiting, open_thumbnail(self._storage.get(thumbnail_key(waiting.image_id)))
-        except StorageError as error:
+            data = self._storage.get(thumbnail_key(waiting.image_id))
+        except NoSuchKeyError as error:
             return waiting, f"{error} Ingest its folder again, or name its store with --store."
+        except StorageError as error:
+            self._store_failures += 1
+            if self._store_failures >= STORE_FAILURES:
+                raise
+            return waiting, str(error)
+        self._store_failures = 0
+        try:
+            return waiting, open_thumbnail(data)
         except Exception as error:  # decoders raise whatever damaged bytes lead them to
             return waiting, f"its thumbnail is damaged ({type(error).__name__}: {error})"
 

@@ -33,6 +33,7 @@ from models.errors import ModelError
 from models.on_first_use import OnFirstUse
 from models.pocket.draw import draw
 from models.pocket.world import sample
+from storage.errors import StorageError
 from storage.folder import FolderStorage
 from storage.store import thumbnail_key
 
@@ -342,6 +343,28 @@ def test_an_index_that_vanishes_ends_the_pass_with_a_sentence_and_is_not_made_ag
     assert summary.written in (0, 2)
     assert "There is no" in summary.error
     assert not client.indices.exists(index=bench.index.alias)
+
+
+def test_a_store_that_is_away_ends_the_pass_and_one_that_stumbles_does_not(bench, monkeypatch):
+    monkeypatch.setattr(module, "STORE_FAILURES", 4)
+    bench.fill(*(document(number) for number in range(PICTURES)))
+    get, calls = bench.storage.get, count()
+
+    def stumbling(key):
+        if next(calls) in (1, 3):
+            raise StorageError("no answer.")
+        return get(key)
+
+    bench.storage.get = stumbling
+    assert counts(bench.run()) == (PICTURES - 2, 0, 2)
+
+    def away(_):
+        raise StorageError("The store is away.")
+
+    bench.storage.get = away
+    summary = bench.run(every=True, batch_size=2)
+    assert (summary.written, summary.error) == (0, "The store is away.")
+    assert summary.failed < 4
 
 
 def test_no_thread_outlives_a_pass(bench):
