@@ -117,3 +117,11 @@ def _is_small(word: str, vocabulary: Vocabulary) -> bool:
 def scramble(text: str, rng: Random) -> str:
     """Return a text with the letters of each word in another order: it asks for nothing there is."""
     return " ".join("".join(rng.sample(word, len(word))) for word in words(text))
+
+
+def about(text: str, row: int, vocabulary: Vocabulary) -> Phrase | None:
+    """Return a query as a phrase about the rarest thing that it names; None when it names none."""
+    things = [stem for word in words(text) if (stem := stem_of(word)) in vocabulary.things]
+    if not things:
+        return None
+    return Phrase(text, min(things, key=lambda stem: len(vocabulary.rows[stem])), row)

@@ -106,6 +106,10 @@ class SearchArguments(Schema):
         validate=validate.OneOf(MODES),
         metadata={"description": "search the pictures, their captions, or both and fuse the ranks"},
     )
+    min_relevance = fields.String(
+        validate=validate.OneOf(("strong", "weak")),
+        metadata={"description": "leave out hits of words that are marked lower; for a calibrated index"},
+    )
     exact = fields.Boolean(metadata={"description": "look at every vector instead of the graph"})
     date_from = fields.Date(metadata={"description": "taken on this day or later"})
     date_to = fields.Date(metadata={"description": "taken on this day or earlier"})
@@ -171,6 +175,7 @@ def query_arguments(query: Query, *, k: int) -> dict[str, str]:
         "exact": "true" if query.exact else None,
         "k": query.k if query.k != k else None,
         "num_candidates": query.num_candidates,
+        "min_relevance": query.min_relevance,
         "page": query.page if query.page != 1 else None,
     }
     return {name: str(value) for name, value in written.items() if value is not None}

@@ -83,6 +83,7 @@ def _options(*options: Callable) -> Callable:
 @click.option("--like", metavar="IMAGE_ID", help="Search with a picture of the index.")
 @click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
 @VOICE_OPTION
+@click.option("--min-relevance", metavar="weak|strong", help="Leave out lower hits; see `glimpse calibrate`.")
 @_options(MODE_OPTION, *QUERY_OPTIONS, *MODEL_OPTIONS)
 def search(
     *, query, text, image, voice, voice_model, as_json, profile, model_dir, text_lane, alias, **rest

@@ -90,6 +90,7 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
             "kept": {name: form[name] for name in KEPT_WITH_A_PICTURE if form.get(name)},
             "address": address,
             "max_upload": current_app.config["MAX_UPLOAD"],
+            "keeps_queries": settings.query_log,
         }
 
     return page

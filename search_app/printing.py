@@ -19,8 +19,12 @@ def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -
     else:
         for line in tab_lines(response, first=first):
             print(line)
-    if not response.hits and not as_json:
+    if as_json:
+        return
+    if not response.hits:
         print("Nothing was found: the index is empty, or no picture passes the filters.", file=sys.stderr)
+    elif response.nothing_good:
+        print("Nothing good was found; these are the nearest pictures all the same.", file=sys.stderr)
 
 
 def tab_lines(response: SearchResponse, *, first: int = 1) -> list[str]:
@@ -48,7 +52,8 @@ def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> Non
         table.add_column("why", overflow="fold", style="dim")
     for rank, hit in enumerate(response.hits, first):
         cells = (str(rank), _number(hit.similarity, 3), *_texts(hit))
-        table.add_row(*(Text(cell) for cell in cells[: len(table.columns)]))
+        style = "dim" if hit.relevance == "none" else ""
+        table.add_row(*(Text(cell, style) for cell in cells[: len(table.columns)]))
     lane = f", text model: {response.lane}" if response.lane else ""
     console = Console(file=out)
     console.print(table)

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     help="Where thumbnails and uploads are kept.  [default: a folder of GLIMPSE_HOME]",
 )
 @_setting("--read-only", "GLIMPSE_READ_ONLY", is_flag=True, help="Only search: nobody adds or corrects.")
+@_setting(
+    "--query-log",
+    "GLIMPSE_QUERY_LOG",
+    is_flag=True,
+    help="Keep the queries in GLIMPSE_HOME, and say so on the page; see `glimpse log`.",
+)
 @_setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
 @VOICE_OPTION
 @_options(*MODEL_OPTIONS)
@@ -44,6 +50,7 @@ def serve(
     max_upload,
     store,
     read_only,
+    query_log,
     trusted,
     voice_model,
     profile,
@@ -67,7 +74,10 @@ def serve(
         serve_pictures(
             SearchSettings(profile, model_dir, alias, text_lane, voice_model),
             AppSettings(
-                parse_size(max_upload), trusted_hosts=trusted_hosts(host, trusted), read_only=read_only
+                parse_size(max_upload),
+                trusted_hosts=trusted_hosts(host, trusted),
+                read_only=read_only,
+                query_log=query_log,
             ),
             {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
             host=host,

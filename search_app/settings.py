@@ -28,6 +28,8 @@ class AppSettings:
     """names that a request may call this server by; empty: any"""
     read_only: bool = False
     """whether only searches are answered: nothing is added or corrected"""
+    query_log: bool = False
+    """whether the queries in words are kept on this machine, which the page then says"""
 
 
 @dataclass(frozen=True)

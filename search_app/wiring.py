@@ -108,6 +108,7 @@ def serve_pictures(
     """
     from es_config.settings import glimpse_home
     from search_app.app import create_app
+    from search_app.query_log import LoggedSearcher, QueryLog, log_path
     from search_app.server import check_port, run_server
     from search_app.settings import store_uri
     from search_app.voice import build_transcriber, warm
@@ -118,6 +119,8 @@ def serve_pictures(
     searcher = build_searcher(settings, environ, warn=warn, warm=True)
     store = open_storage(store_uri(environ, glimpse_home(environ)))
     warm(transcriber, warn=warn)
+    if app_settings.query_log:
+        searcher = LoggedSearcher(searcher, QueryLog(log_path(glimpse_home(environ)), warn=warn))
     app = create_app(
         searcher=searcher,
         storage=store,
