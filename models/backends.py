@@ -58,10 +58,11 @@ class Chooser:
         processor: Processor,
         noted: Mapping[str, dict],
         is_small: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._exact = exact
         self._build = build
-        self._yardstick = _Yardstick(exact, sample)
+        self._yardstick = _Yardstick(exact, sample, clock)
         self._processor = processor
         self._noted = noted
         self._is_small = is_small
@@ -139,9 +140,15 @@ class Chooser:
 class _Yardstick:
     """The person's own pictures and their exact vectors, made when they are first needed."""
 
-    def __init__(self, exact: ImageEncoder, sample: Callable[[], Sequence[Image]]) -> None:
+    def __init__(
+        self,
+        exact: ImageEncoder,
+        sample: Callable[[], Sequence[Image]],
+        clock: Callable[[], float],
+    ) -> None:
         self._exact = exact
         self._sample = sample
+        self._clock = clock
 
     @cached_property
     def pixels(self) -> list[np.ndarray]:
@@ -160,7 +167,7 @@ class _Yardstick:
     def _timed(self, encoder: ImageEncoder) -> tuple[np.ndarray, float]:
         import numpy as np
 
-        rows, begun = [np.zeros((0, encoder.dims), np.float32)], time.perf_counter()
+        rows, begun = [np.zeros((0, encoder.dims), np.float32)], self._clock()
         for start in range(0, len(self.pixels), BATCH):
             rows.append(encoder.embed_pixels(np.stack(self.pixels[start : start + BATCH])))
-        return np.concatenate(rows), time.perf_counter() - begun
+        return np.concatenate(rows), self._clock() - begun

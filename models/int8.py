@@ -63,7 +63,7 @@ class _Product(torch.autograd.Function):
 
         largest = g.op("ReduceMax", g.op("Abs", states), axes_i=[-1], keepdims_i=1)
         step = g.op("Mul", g.op("Max", largest, constant(SMALLEST)), constant(1 / LARGEST))
-        zero = constant(0, torch.int8)
+        zero = constant(LARGEST + 1, torch.uint8)  # processors multiply uint8 by int8
         rounded = g.op("QuantizeLinear", g.op("Div", states, step), constant(1.0), zero)
         product = g.op("com.microsoft::MatMulIntegerToFloat", rounded, weight, constant(1.0), scale, zero)
         return g.op("Add", g.op("Mul", product, step), bias)
