@@ -137,7 +137,7 @@ def test_a_spoken_sentence_finds_its_picture_first(page, play, text, voice, show
     assert parse_qs(urlsplit(page.url).query) == {"q": [text]}
     expect(page.locator("#q")).to_have_value(text)
     expect(page.locator("#q")).to_have_attribute("lang", voice[:2])
-    expect(said(page)).to_contain_text(f"Heard in {shown[0]}")
+    expect(said(page)).to_contain_text(f"Heard in {shown[0]}: “{text}”. Not what you said?")
 
 
 def test_while_it_listens_the_level_and_the_time_are_shown(page, play):

@@ -134,15 +134,15 @@ def test_where_nobody_speaks_the_answer_is_no_text(web, sound):
     assert response.json["seconds"] == 3
 
 
-def flac_of_hours(hours: int) -> bytes:
-    """Return a small file that plays for hours: silence packs well."""
-    data, rate = io.BytesIO(), 8_000
-    minute = np.zeros((1, 60 * rate), np.int16)
+def long_flac(*, seconds: int, rate: int) -> bytes:
+    """Return a small file that plays for long: silence packs well."""
+    data, size = io.BytesIO(), 60 * 8_000
     with recordings.av.open(data, "w", format="flac") as file:
         stream = file.add_stream("flac", rate=rate, layout="mono")
-        for number in range(60 * hours):
-            frame = recordings.av.AudioFrame.from_ndarray(minute, format="s16", layout="mono")
-            frame.sample_rate, frame.pts = rate, number * 60 * rate
+        for begin in range(0, seconds * rate, size):
+            silence = np.zeros((1, min(size, seconds * rate - begin)), np.int16)
+            frame = recordings.av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = rate, begin
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     return data.getvalue()
@@ -157,12 +157,17 @@ def without_length(flac: bytes) -> bytes:
 
 
 def test_three_hours_are_refused_at_once_with_and_without_a_length_in_the_header(web):
-    long = flac_of_hours(3)
+    long = long_flac(seconds=3 * 3600, rate=8_000)
     assert len(long) < MAX_RECORDING
     begun = time.perf_counter()
     assert "lasts 180 minutes; speak for at most 30 seconds" in problem(send(web, long), 400)
     assert "more than 30 seconds" in problem(send(web, without_length(long)), 400)
     assert time.perf_counter() - begun < 2
+
+
+def test_a_sample_a_second_is_not_blown_up_to_sixteen_thousand(web):
+    slow = without_length(long_flac(seconds=20_000, rate=1))
+    assert "speak for at most 30 seconds" in problem(send(web, slow), 400)
 
 
 WAV = recordings.packed(recordings.silence(4))

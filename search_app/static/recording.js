@@ -75,23 +75,35 @@ export class Recording {
   #blob() { return new Blob(this.#chunks, { type: this.recorder.mimeType }); }
 
   #listen() {
-    this.context = new AudioContext();
-    this.context.resume();
-    const analyser = this.context.createAnalyser();
-    const samples = new Float32Array(analyser.fftSize);
-    this.context.createMediaStreamSource(this.stream).connect(analyser);
-    this.timer = setInterval(() => { analyser.getFloatTimeDomainData(samples); this.#follow(decibels(samples)); }, TICK);
+    const level = this.#ear();
+    this.timer = setInterval(() => {
+      const lasted = performance.now() - this.started;
+      if (lasted >= this.longest * 1000) this.onEnd();
+      else if (level) this.#follow(level(), lasted);
+      else this.onLevel(0, lasted / 1000);
+    }, TICK);
   }
 
-  #follow(level) {
-    const lasted = performance.now() - this.started;
+  // A function that gives the level; none where the browser cannot listen in: such a recording is ended by hand.
+  #ear() {
+    try {
+      this.context = new AudioContext();
+      this.context.resume();
+      const analyser = this.context.createAnalyser();
+      const samples = new Float32Array(analyser.fftSize);
+      this.context.createMediaStreamSource(this.stream).connect(analyser);
+      return () => { analyser.getFloatTimeDomainData(samples); return decibels(samples); };
+    } catch { return null; }
+  }
+
+  #follow(level, lasted) {
     const before = this.#quiet;
     this.#noise = Math.min(this.#noise, Math.max(level, -80)) + 0.5 * TICK / 1000; // a noise that grows is followed
     if (level > Math.max(LOUD, this.#noise + ABOVE_NOISE)) { this.#heard += TICK; this.#quiet = 0; this.loud += 1; }
     else this.#quiet += TICK;
     this.onLevel(Math.max(0, 1 + level / 60), lasted / 1000);
     const limit = this.spoken ? QUIET : PATIENCE;
-    if (this.#quiet >= limit || lasted >= this.longest * 1000) this.onEnd();
+    if (this.#quiet >= limit) this.onEnd();
     else if (this.spoken && before < PAUSE && this.#quiet >= PAUSE) this.onPause();
   }
 
@@ -99,7 +111,7 @@ export class Recording {
 
   #release() {
     for (const track of this.stream.getTracks()) { track.onended = null; track.stop(); }
-    if (this.context.state !== "closed") this.context.close();
+    if (this.context && this.context.state !== "closed") this.context.close();
   }
 }
 

@@ -1,23 +1,34 @@
 // Speaking a query: hold the button while you speak, or press it once to begin and once to end.
+import { Meter } from "./meter.js";
 import { openMicrophone, Recording, Refusal } from "./recording.js";
 
 const HELD = 400; // milliseconds: a shorter press switches on and off
 const MOMENT = 400; // milliseconds that the transcript is to be seen before the search begins
 const TRIES = 5;
-const BARS = 48;
+const SLOW = 700; // milliseconds: a model that takes longer is not asked before the end
 const NOTHING = "Nothing was heard. Speak close to the microphone, and try again.";
 const AWAY = "The server does not answer; look whether it still runs.";
 
 const button = document.querySelector("button.mic");
 const panel = document.querySelector(".voice");
-const canvas = panel.querySelector("canvas");
-const clock = panel.querySelector(".clock");
+const meter = new Meter(panel.querySelector("canvas"), panel.querySelector(".clock"));
 const line = document.getElementById("said");
 const field = document.getElementById("q");
 let spoken = null; // the query that is being spoken
 
-const say = (sentence) => { if (line.textContent !== sentence) line.textContent = sentence; };
-const languageOf = (code) => new Intl.DisplayNames(["en"], { type: "language" }).of(code);
+// Without storage, as in some private windows, nothing is kept.
+function keepInTab(name, value) { try { sessionStorage.setItem(name, JSON.stringify(value)); } catch { /* nothing */ } }
+function recall(name) { try { return JSON.parse(sessionStorage.getItem(name)); } catch { return null; } }
+
+function say(sentence, tone = "") {
+  line.dataset.tone = tone;
+  if (line.textContent !== sentence) line.textContent = sentence;
+}
+
+function quoted(heard) {
+  const language = new Intl.DisplayNames(["en"], { type: "language" }).of(heard.language);
+  return `Heard in ${language}: “${heard.text}”.`;
+}
 
 function look(state) {
   button.dataset.state = state;
@@ -25,27 +36,32 @@ function look(state) {
   panel.hidden = state !== "listening";
 }
 
+function close(stream) { for (const track of stream?.getTracks() ?? []) track.stop(); }
+
 async function begin() {
-  const mine = spoken = { before: field.value, levels: [], abort: new AbortController() };
+  const mine = spoken = { before: field.value, abort: new AbortController() };
   look("opening");
   say("");
+  let stream = null;
   try {
-    const stream = await openMicrophone();
-    if (spoken !== mine) { for (const track of stream.getTracks()) track.stop(); return; }
+    stream = await openMicrophone();
+    if (spoken !== mine) { close(stream); return; }
     const longest = Number(button.dataset.seconds);
-    const mark = (level, seconds) => draw(mine, level, seconds);
-    mine.recording = new Recording(stream, { longest, onLevel: mark, onPause: () => guess(mine), onEnd: () => finish(mine) });
+    meter.clear();
+    const onLevel = (level, seconds) => meter.show(level, seconds);
+    mine.recording = new Recording(stream, { longest, onLevel, onPause: () => guess(mine), onEnd: () => finish(mine) });
     mine.listening = true;
     look("listening");
     say("Listening. Speak now.");
   } catch (error) {
+    close(stream);
     if (spoken === mine) fail(error);
   }
 }
 
 // The speaker may have ended: what was said so far is written down already while the recording goes on.
 async function guess(mine) {
-  if (mine.guessing || spoken !== mine) return;
+  if (mine.guessing || spoken !== mine || recall("voice:took") > SLOW) return;
   mine.guessing = true;
   const { loud } = mine.recording;
   mine.guess = { loud, heard: mine.recording.soFar().then((blob) => transcribe(blob, mine.abort.signal)).catch(() => null) };
@@ -65,7 +81,7 @@ async function finish(mine) {
     if (!heard.text) throw new Refusal(NOTHING);
     put(mine, heard);
     look("shown");
-    say(`Heard in ${languageOf(heard.language)}. Searching…`);
+    say(`${quoted(heard)} Searching…`);
     mine.timer = setTimeout(() => search(mine, heard), Math.max(0, mine.shown + MOMENT - performance.now()));
   } catch (error) {
     if (spoken === mine) fail(error);
@@ -84,7 +100,11 @@ async function transcribe(blob, signal) {
     const body = new FormData();
     body.append("audio", blob, "query");
     const response = await fetch(button.dataset.url, { method: "POST", body, signal }).catch(() => { throw new Refusal(AWAY); });
-    if (response.ok) return response.json();
+    if (response.ok) {
+      const heard = await response.json();
+      keepInTab("voice:took", heard.took_ms);
+      return heard;
+    }
     if (!response.headers.has("Retry-After") || tries === TRIES) {
       const problem = await response.json().catch(() => ({}));
       throw new Refusal(problem.detail ?? AWAY);
@@ -101,13 +121,13 @@ function put(mine, heard) {
 
 function search(mine, heard) {
   if (spoken !== mine) return;
-  try { sessionStorage.setItem("voice", JSON.stringify(heard)); } catch { /* private window: not shown again */ }
+  keepInTab("voice:heard", heard);
   field.form.requestSubmit();
 }
 
 function fail(error) {
   end();
-  say(error instanceof Refusal ? error.message : `Speaking does not work here (${error.message}).`);
+  say(error instanceof Refusal ? error.message : `Speaking does not work here (${error.message}).`, "trouble");
 }
 
 function end() {
@@ -139,21 +159,6 @@ function keep() {
   if (!spoken || button.dataset.state !== "shown") return;
   end();
   say("Change the words, then press Enter to search.");
-}
-
-function draw(mine, level, seconds) {
-  mine.levels = [...mine.levels, level].slice(-BARS);
-  clock.textContent = `0:${String(Math.floor(seconds)).padStart(2, "0")}`;
-  const scale = devicePixelRatio;
-  const [width, height] = [canvas.clientWidth * scale, canvas.clientHeight * scale];
-  Object.assign(canvas, { width, height });
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = getComputedStyle(canvas).color;
-  const step = width / BARS;
-  for (let bar = 0; bar < BARS; bar += 1) {
-    const tall = Math.max(2 * scale, (mine.levels[mine.levels.length - BARS + bar] ?? 0) * height);
-    pen.fillRect(bar * step, (height - tall) / 2, step * 0.55, tall);
-  }
 }
 
 let pressed = null; // when the button went down and began a query
@@ -202,13 +207,13 @@ document.addEventListener("keydown", (event) => {
 addEventListener("pagehide", end);
 
 function remember() {
-  const heard = JSON.parse(sessionStorage.getItem("voice") ?? "null");
-  sessionStorage.removeItem("voice");
+  const heard = recall("voice:heard");
+  keepInTab("voice:heard", null);
   if (heard?.text !== field.value) return;
   field.lang = heard.language;
-  say(`Heard in ${languageOf(heard.language)}. Not what you said? Change the words, or speak again.`);
+  say(`${quoted(heard)} Not what you said? Change the words, or speak again.`);
 }
 
 button.hidden = false;
 look("idle");
-try { remember(); } catch { /* no storage */ }
+remember();
