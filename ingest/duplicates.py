@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from es_config.hashes import HashedImage
 
 DEFAULT_DISTANCE = 2
-"""bits: copies in another size or format are within, different pictures hardly ever; docs/duplicates.md"""
+"""bits: copies in another size or format are within, different pictures hardly ever; docs/pictures.md"""
 FEWEST_BITS = 4
 """a hash with fewer bits set, or unset, is of a picture of one colour, which looks like every other"""
 

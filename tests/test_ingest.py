@@ -33,7 +33,7 @@ from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.on_first_use import OnFirstUse
 from models.profiles import get_profile
 from storage.folder import FolderStorage
-from storage.store import thumbnail_key
+from storage.store import open_storage, original_key, thumbnail_key
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +331,37 @@ def test_embedding_falls_back_to_one_by_one_and_gives_a_reason_for_each_that_fai
     assert rows[2] == [0.25]
     assert "no numbers" in embed_each(lambda _: np.asarray([[np.nan]]), ["x"])[0]
     assert "1 vectors for 2 inputs" not in embed_each(lambda _: np.asarray([[1.0]]), ["x", "y"])
+
+
+def test_whole_pictures_go_into_a_bucket_and_places_stay_out_when_asked(run, index, pictures, bucket):
+    tags = Image.Exif()
+    tags.get_ifd(0x8825).update({1: "N", 2: (50.0, 56.0, 0.0), 3: "E", 4: (6.0, 57.0, 0.0)})
+    xmp = b'<x xmlns:d="http://purl.org/dc/elements/1.1/" xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    xmp += b"<d:subject><r:li>boat</r:li><r:li>K\xc3\xb6ln</r:li></d:subject></x>"
+    path = save_picture(pictures / "boats.jpg", 1, exif=tags, xmp=xmp)
+    store = open_storage(f"s3://{bucket}/mine")
+    assert counts(run(storage=store, originals="webp", no_gps=True)) == (1, 1, 0, 1, 0)
+    (source,) = documents(index).values()
+    assert source["tags"] == ["boat", "Köln"]
+    assert "exif" not in source
+    image_id = source["image_id"]
+    assert store.exists(thumbnail_key(image_id))
+    assert store.get(original_key(image_id, "webp"))[8:12] == b"WEBP"
+    assert counts(run(storage=store, image_encoder=NO_ENCODER)) == (1, 0, 1, 0, 0)
+    assert not store.exists(original_key(image_id, "jpg"))
+    later = run(storage=store, image_encoder=NO_ENCODER, originals="original")
+    assert counts(later) == (1, 0, 1, 0, 0)
+    assert store.get(original_key(image_id, "jpg")) == path.read_bytes()
+
+
+def test_a_bucket_that_is_not_there_stops_the_run_with_a_sentence(run, index, pictures, bucket):
+    save_picture(pictures / "a.jpg", 1)
+    for form in ("none", "original"):
+        with pytest.raises(
+            IngestError, match="Stopped after 0 pictures .* there is no such bucket; create it"
+        ):
+            run(storage=open_storage(f"s3://{bucket}-absent"), originals=form)
+    assert documents(index) == {}
 
 
 def test_a_dry_run_says_what_a_run_would_do_and_writes_nothing(run, index, store, pictures):
