@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from models.execution import EXACT
@@ -64,11 +65,28 @@ class ImageEncoder:
         """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
         from transformers.image_utils import ChannelDimension
 
-        # Without the explicit format a picture one pixel high or wide is taken for one with three channels.
+        # The processor takes three passes over floats to scale and centre what is one line here.
         batch = self._processor(
-            _not_too_long(image), return_tensors="np", input_data_format=ChannelDimension.LAST
+            _not_too_long(image),
+            do_rescale=False,
+            do_normalize=False,
+            return_tensors="np",
+            # Without it a picture one pixel high or wide is taken for one with three channels.
+            input_data_format=ChannelDimension.LAST,
         )
-        return batch["pixel_values"][0]
+        factor, offset = self._scale
+        return batch["pixel_values"][0] * factor + offset
+
+    @cached_property
+    def _scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the processor multiplies by and adds: float32 `[3, 1, 1]` each."""
+        import numpy as np
+
+        asked = self._processor
+        factor = asked.rescale_factor if asked.do_rescale else 1.0
+        mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else ([0.0] * 3, [1.0] * 3)
+        mean, std = (np.asarray(each, np.float64).reshape(3, 1, 1) for each in (mean, std))
+        return (factor / std).astype(np.float32), (-mean / std).astype(np.float32)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, for preprocessed pictures `[n, 3, height, width]`."""

@@ -91,3 +91,15 @@ def test_corrupt_weights_are_one_sentence(tmp_path):
     profile = get_profile("clip", model_dir=tmp_path)
     with pytest.raises(ModelError, match="cannot be loaded.*copy or download it again"):
         load_image_encoder(profile)
+
+
+def test_pixels_are_those_of_the_model_s_own_processor(vit_b_32, pictures):
+    from transformers import AutoImageProcessor
+
+    processor = AutoImageProcessor.from_pretrained(f"{vit_b_32.image_model.name}/0_CLIPModel", use_fast=False)
+    encoder = load_image_encoder(vit_b_32)
+    for picture in pictures:
+        expected = processor(picture, return_tensors="np")["pixel_values"][0]
+        found = encoder.preprocess(picture)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)

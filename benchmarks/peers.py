@@ -1,0 +1,196 @@
+"""Ingest beside the plain loop that anybody would write, and beside rclip, with the same random tower.
+
+rclip is no dependency: install it into an environment of its own and name that Python in
+GLIMPSE_BENCH_RCLIP; without it, those figures are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.backends import INT8, ONNX, photographs, vit_b_32
+from benchmarks.engine import fresh_index, node
+from benchmarks.report import Figure, Spent, clock, show
+from es_config.mapping import IndexMeta, IndexOptions
+from ingest.run import ingest_paths
+from ingest.run_types import IngestOptions
+from models.embedding import load_image_encoder, load_text_encoder
+from models.execution import probe
+from models.fast_embedding import run_in
+from models.pocket.draw import write_picture
+from models.pocket.world import sample
+from storage.store import open_storage
+
+PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "256"))
+LARGE_PICTURES = max(8, PICTURES // 8)
+TWELVE_MEGAPIXELS = (4000, 3000)
+ROUNDS = 2
+BATCH = 32
+TARGETS = {
+    ("small", "plain loop"): (2.0, 4.0),
+    ("small", "rclip"): (1.0, 2.0),
+    ("12 MP", "rclip"): (1.8, 2.5),
+}
+"""ratios at fp32 and at int8"""
+RCLIP = "GLIMPSE_BENCH_RCLIP"
+RCLIP_RUN = """
+import json, sys, time
+from pathlib import Path
+from rclip import db, main, model, model_download
+model_download.download_visual_query_model = lambda *a, **k: sys.argv[1]
+one = main.RClip(model.Model(), db.DB(Path(sys.argv[3])), 8, None)
+one._model._session_visual
+begun, cpu = time.perf_counter(), time.process_time()
+one.ensure_index(sys.argv[2])
+print(json.dumps([time.perf_counter() - begun, time.process_time() - cpu]))
+"""
+
+
+def main() -> bool:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder, node() as (client, _):
+        race = _Race(client, Path(folder))
+        figures = race.run("small", _small(Path(folder) / "small"), plain=True)
+        figures += race.run("12 MP", _large(Path(folder) / "large"), plain=False)
+    return show("peers", figures)
+
+
+class _Race:
+    def __init__(self, client, root: Path) -> None:
+        self._client, self._root = client, root
+        self._profile = vit_b_32(root)
+        exact = load_image_encoder(self._profile)
+        self._texts = load_text_encoder(self._profile)
+        ways = [ONNX, INT8] if probe().int8 else [ONNX]
+        self._encoders = {str(way): run_in(way, exact, cache=root / "cache") for way in ways}
+        self._rclip = os.environ.get(RCLIP)
+        if self._rclip:
+            _export_plainly(exact.tower.model, root / "plain.onnx")
+
+    def run(self, name: str, folder: Path, *, plain: bool) -> list[Figure]:
+        """Let everybody have a turn, ROUNDS times; the best wall time of each counts."""
+        racers = {way: lambda way=way: self._ours(folder, way) for way in self._encoders}
+        if plain:
+            racers["plain loop"] = lambda: self._plain(folder)
+        if self._rclip:
+            racers["rclip"] = lambda: self._run_rclip(folder)
+        times = [{racer: go() for racer, go in racers.items()} for _ in range(ROUNDS)]
+        best = {racer: min((each[racer] for each in times), key=lambda one: one.wall) for racer in racers}
+        return _figures(name, len(list(folder.iterdir())), best)
+
+    def _ours(self, folder: Path, way: str) -> Spent:
+        profile, store = self._profile, self._root / f"store-{uuid.uuid4().hex}"
+        meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
+        with fresh_index(self._client) as index:
+            index.create(meta, IndexOptions())
+            with clock() as spent:
+                summary = ingest_paths(
+                    [folder],
+                    index=index,
+                    image_encoder=self._encoders[way],
+                    caption_encoder=self._texts,
+                    storage=open_storage(f"file:{store}"),
+                    options=IngestOptions(batch_size=BATCH),
+                )
+        assert not summary.failed, summary.failures[:3]
+        return spent
+
+    def _plain(self, folder: Path) -> Spent:
+        from elasticsearch import helpers
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(self._profile.image_model.name)
+        paths = sorted(folder.iterdir())
+        profile = self._profile
+        meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
+        with fresh_index(self._client) as index:
+            index.create(meta, IndexOptions())
+            with clock() as spent:
+                for start in range(0, len(paths), BATCH):
+                    batch = paths[start : start + BATCH]
+                    vectors = model.encode([Image.open(path) for path in batch], batch_size=BATCH)
+                    helpers.bulk(
+                        self._client,
+                        [
+                            {"_index": index.alias, "image_id": path.name, "image_embedding": vector.tolist()}
+                            for path, vector in zip(batch, vectors, strict=True)
+                        ],
+                    )
+        return spent
+
+    def _run_rclip(self, folder: Path) -> Spent:
+        with tempfile.TemporaryDirectory(dir=self._root) as scratch:
+            files = [self._root / "plain.onnx", folder, Path(scratch) / "rclip.sqlite3"]
+            command = [self._rclip, "-c", RCLIP_RUN, *map(str, files)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return Spent(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def _figures(name: str, count: int, best: dict[str, Spent]) -> list[Figure]:
+    figures = []
+    for racer, spent in best.items():
+        figures.append(Figure(f"{name}, {count} pictures, {racer}", count / spent.wall, "pictures/s"))
+        figures.append(Figure("the same, CPU a picture", 1000 * spent.cpu / count, "ms"))
+    for (kind, peer), (fp32, int8) in TARGETS.items():
+        for way, target in ((str(ONNX), fp32), (str(INT8), int8)):
+            if kind == name and peer in best and way in best:
+                ratio = best[peer].wall / best[way].wall
+                figures.append(Figure(f"{name}: ingest in {way} ÷ {peer}", ratio, "", f"≥ {target}"))
+                ratio = best[peer].cpu / best[way].cpu
+                figures.append(Figure("the same, by CPU", ratio))
+    return figures
+
+
+def _export_plainly(model, path: Path) -> None:
+    """Write the model as it is, under the names that rclip's own file has."""
+    import torch
+
+    class Plain(torch.nn.Module):
+        def forward(self, pixels):
+            return (
+                model.get_image_features(pixel_values=pixels)
+                if hasattr(model, "get_image_features")
+                else model(pixel_values=pixels).image_embeds
+            )
+
+    torch.onnx.export(
+        Plain(),
+        (torch.zeros(2, 3, 224, 224),),
+        str(path),
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_axes={"input": {0: "n"}, "output": {0: "n"}},
+        dynamo=False,
+    )
+
+
+def _small(folder: Path) -> Path:
+    folder.mkdir()
+    for path in photographs(PICTURES):
+        shutil.copy(path, folder)
+    missing = PICTURES - len(list(folder.iterdir()))
+    for number, scene in enumerate(sample("test", missing)):
+        write_picture(scene, folder / f"drawn{number:05d}.jpg", 512)
+    return folder
+
+
+def _large(folder: Path) -> Path:
+    folder.mkdir()
+    originals = photographs(LARGE_PICTURES) or [
+        write_picture(scene, folder.parent / f"large{number}.jpg", 512)
+        for number, scene in enumerate(sample("test", LARGE_PICTURES))
+    ]
+    for path in originals:
+        with Image.open(path) as picture:
+            picture.convert("RGB").resize(TWELVE_MEGAPIXELS, Image.Resampling.BICUBIC).save(
+                folder / path.name, quality=90
+            )
+    return folder
