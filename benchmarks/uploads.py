@@ -26,7 +26,7 @@ from search_app.server import build_server
 from search_app.settings import AppSettings
 from storage.store import open_storage
 
-WARM_UP, PICTURES, SIZE = 5, 60, 512
+WARM_UP, PICTURES, SIZE = 5, 40, 512
 HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n'
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
