@@ -16,6 +16,7 @@ from search_app.page import page_blueprint, render_error
 from search_app.problems import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
 from search_app.rest import rest_blueprint
 from search_app.schemas import ProblemSchema
+from search_app.tuning_page import tuning_blueprint
 from search_app.upload_routes import Uploads, upload_blueprint
 from search_app.uploads import FORM_ROOM
 from search_app.voice_routes import voice_blueprint
@@ -84,6 +85,7 @@ def create_app(
     app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
     api.register_blueprint(caption_blueprint(searcher=searcher))
     app.register_blueprint(caption_page_blueprint(searcher=searcher))
+    app.register_blueprint(tuning_blueprint(searcher=searcher))
     app.register_blueprint(health_blueprint(searcher=searcher))
     add_metrics(app)
     if settings.trusted_hosts:

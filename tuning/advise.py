@@ -12,7 +12,7 @@ from tuning.latency import interleaved, summary
 from tuning.pick import finalists
 from tuning.points import Point
 from tuning.queries import Queries
-from tuning.run import Goal, halves, send
+from tuning.run import FINALS, Goal, halves, send
 from tuning.sweep import Sample, Subject, search_body, sweep
 from tuning.truth import scanned_truth
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 GRAPHS = ((16, 100), (32, 200))
 """`m` and `ef_construction` that are tried"""
-ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def advise(
             point = settled(view, field, chosen, k=k, target=goal.target)
         found.append((field, Advice(candidate, weight, point, point.meets(goal.target))))
     say(f"Latency of {len(found)} indices, in turn …")
-    return _timed(client, found, chosen, k=k, rounds=goal.final_rounds or ROUNDS)
+    return _timed(client, found, chosen, k=k, rounds=FINALS * goal.rounds)
 
 
 def settled(view: PointInTime, field: VectorField, sample: Sample, *, k: int, target: float) -> Point:

@@ -70,8 +70,8 @@ def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) 
 
 
 def run_tune(
-    *, alias: str, field: str, k: int | None, target: float, truth: str, seed: int, raw_filter: str | None,
-    index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
+    *, alias: str, field: str, k: int | None, target: float, truth: str, seed: int, rounds: int,
+    raw_filter: str | None, index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
 ) -> tuple[Tuning, bool, Trial | None]:  # fmt: skip
     """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
     from tuning import parts_cli as parts
@@ -81,7 +81,7 @@ def run_tune(
 
     filters = parts.clauses(raw_filter, {name: options.pop(name) for name in NAMED_FILTERS})
     k = k or DEFAULT_K
-    goal = Goal(target=target, default=parts.default_setting(k), truth=truth, seed=seed)
+    goal = Goal(target=target, default=parts.default_setting(k), truth=truth, seed=seed, rounds=rounds)
     with parts.stoppable(), parts.opened(alias, field) as (client, corpus):
         drawn = parts.queries(corpus, alias=alias, seed=seed, target=target, k=k, **options)
         subject = Subject(corpus.view, corpus.field, k, filters)

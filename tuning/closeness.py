@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 TOLERANCE = 1e-6
-"""closeness that differs by less, relative to the size of the numbers, is a tie: float32 says no more"""
+"""closeness that differs by less is a tie, for float32 says no more"""
 
 
 def closeness(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.ndarray:
@@ -36,11 +36,16 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def tie_width(nearest: np.ndarray) -> np.ndarray:
-    """Return for each query, `[n, depth]` of finite closeness, what counts as the same."""
+def tie_width(nearest: np.ndarray, similarity: str) -> np.ndarray:
+    """Return for each query, `[n, depth]` of finite closeness, what counts as the same.
+
+    Between unit vectors float32 errs by about 1e-7 whatever the angle; between others, by that share of the
+    numbers.
+    """
     import numpy as np
 
-    return TOLERANCE * np.maximum(np.abs(nearest).max(axis=1), TOLERANCE)
+    largest = np.abs(nearest).max(axis=1)
+    return TOLERANCE * (np.maximum(largest, 1) if similarity in ("cosine", "dot_product") else largest)
 
 
 def from_scores(scores: np.ndarray, similarity: str) -> np.ndarray:

@@ -75,6 +75,8 @@ QUERIES = together(
                  help='Queries as JSONL: {"query": "words"} or {"vector": [numbers]} a line.'),
     click.option("--samples", type=click.IntRange(20, 20_000), default=800, show_default=True,
                  help="Queries; half of them choose, half confirm."),
+    click.option("--rounds", type=click.IntRange(3, 10_000), default=60, show_default=True,
+                 help="Requests to time each setting; those that may be picked get five times as many."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of everything drawn by chance."),
     click.option("--profile", envvar="GLIMPSE_PROFILE", show_envvar=True, default="pocket", show_default=True,
                  help="Whose text model embeds queries."),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ROUNDS = 60
 """requests of each point in the latency pass"""
-FINAL_ROUNDS = 300
-"""requests of each point that may be chosen"""
+FINALS = 5
+"""times as many requests of each point that may be chosen"""
 
 Say = Callable[[str], None]
 
@@ -42,7 +42,6 @@ class Goal:
     truth: str = "scan"
     """`scan`: numpy over all vectors; `script`: the server's `script_score`"""
     rounds: int = ROUNDS
-    final_rounds: int = FINAL_ROUNDS
     seed: int = 0
 
 
@@ -151,9 +150,9 @@ def timed(
     rough = _latencies(client, subject, sample, points, rounds=goal.rounds, seed=goal.seed)
     points = [point.timed(summary(rough[point.setting])) for point in points]
     final = finalists(points, goal.target)
-    if goal.final_rounds and len(final) > 1:
+    if len(final) > 1:
         say(f"Latency of the {len(final)} that may be the cheapest …")
-        fine = _latencies(client, subject, sample, final, rounds=goal.final_rounds, seed=goal.seed + 1)
+        fine = _latencies(client, subject, sample, final, rounds=FINALS * goal.rounds, seed=goal.seed + 1)
         points = [
             point.timed(summary(fine[point.setting])) if point.setting in fine else point for point in points
         ]

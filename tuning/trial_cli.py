@@ -91,7 +91,7 @@ def advise(*, as_json: bool, remove_leftovers: bool, **options: Any) -> None:
 
 def run_advise(
     *, alias: str, field: str, k: int | None, target: float, sample: int, tried: tuple[str, ...],
-    shapes: tuple[tuple[int, int], ...], seed: int, **options: Any,
+    shapes: tuple[tuple[int, int], ...], seed: int, rounds: int, **options: Any,
 ) -> Trial:  # fmt: skip
     """Draw queries and a sample, and try the types. Raises as `tuning.advise.advise`."""
     from tuning.run import Goal
@@ -99,7 +99,7 @@ def run_advise(
     k = k or DEFAULT_K
     with parts.stoppable(), parts.opened(alias, field) as (client, corpus):
         drawn = parts.queries(corpus, alias=alias, seed=seed, target=target, k=k, **options)
-        goal = Goal(target=target, seed=seed)
+        goal = Goal(target=target, seed=seed, rounds=rounds)
         return run_trial(client, corpus, drawn, tried, k=k, goal=goal, size=sample, shapes=shapes)
 
 

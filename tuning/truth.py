@@ -72,7 +72,7 @@ class _Nearest:
         self.ids = np.where(best < depth, kept, fresh)
         self.close = np.take_along_axis(everything, best, axis=1)
 
-    def truth(self, k: int) -> Truth:
+    def truth(self, k: int, similarity: str) -> Truth:
         """Return what all that was taken in means."""
         import numpy as np
 
@@ -82,15 +82,16 @@ class _Nearest:
             np.take_along_axis(self.close, order, axis=1),
             k=k,
             documents=self.documents,
+            similarity=similarity,
         )
 
 
-def as_truth(ids: np.ndarray, close: np.ndarray, *, k: int, documents: int) -> Truth:
+def as_truth(ids: np.ndarray, close: np.ndarray, *, k: int, documents: int, similarity: str) -> Truth:
     """Return the truth from ids and closeness, `[n, depth]`, nearest first; -inf where there is none."""
     import numpy as np
 
     wanted = min(k, documents)
-    width = tie_width(np.where(np.isfinite(close), close, 0))
+    width = tie_width(np.where(np.isfinite(close), close, 0), similarity)
     limits = close[:, wanted - 1] - width if wanted else np.zeros(len(close))
     is_right = np.isfinite(close) & (close >= limits[:, None])
     right = tuple(frozenset(row[chosen]) for row, chosen in zip(ids, is_right, strict=True))
@@ -113,7 +114,7 @@ def scanned_truth(
     for ids, vectors in _larger(blocks):
         nearest.take(ids, closeness(queries, vectors, similarity))
         seen(nearest.documents)
-    return nearest.truth(k)
+    return nearest.truth(k, similarity)
 
 
 def _larger(
@@ -165,4 +166,4 @@ def answered_truth(answers: Sequence[dict[str, Any]], *, similarity: str, k: int
         ids[row, : len(hits)] = [hit["_id"] for hit in hits]
         scores = np.array([hit["_score"] for hit in hits], dtype=np.float64)
         close[row, : len(hits)] = from_scores(scores, similarity)
-    return as_truth(ids, close, k=k, documents=documents)
+    return as_truth(ids, close, k=k, documents=documents, similarity=similarity)
