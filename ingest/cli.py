@@ -43,7 +43,7 @@ INTERRUPTED = 130
 @click.option(
     "--store",
     envvar="GLIMPSE_STORE",
-    help="Keep thumbnails here.  [default: the folder store of GLIMPSE_HOME]",
+    help="Keep thumbnails here: a folder or s3://bucket/prefix.  [default: a folder of GLIMPSE_HOME]",
 )
 @click.option(
     "--originals",

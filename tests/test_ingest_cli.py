@@ -104,6 +104,11 @@ def test_options_reach_the_run(environ, pictures, tmp_path):
     answer = json.loads(glimpse(environ, pictures, "--json", "--limit", 3, "--exclude", "0.png").stdout)
     assert (answer["files"], answer["indexed"]) == (3, 3)
     assert len(list((tmp_path / "thumbs").rglob("*.webp"))) == 3
+    environ |= {"GLIMPSE_ORIGINALS": "original", "GLIMPSE_NO_GPS": "1"}
+    again = json.loads(glimpse(environ, pictures, "--json", "--limit", 3, "--exclude", "0.png").stdout)
+    assert (again["files"], again["skipped"]) == (3, 3)
+    kept = sorted(path.read_bytes() for path in (tmp_path / "thumbs" / "originals").rglob("*.png"))
+    assert kept == sorted((pictures / f"{number}.png").read_bytes() for number in (1, 2, 3))
     environ |= {"GLIMPSE_MAX_PIXELS": "100", "GLIMPSE_INGEST_EXCLUDE": "0.*"}
     done = glimpse(environ, pictures, "--threads", 1, "--batch-size", 1)
     sentence = "4.png: 0.0192 megapixels are over the limit of 0.0001 (--max-pixels)"
