@@ -1,0 +1,62 @@
+"""What becomes of the files of a run, one item for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ingest.walk import Candidate, Failure
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ingest.pictures import ImageFile
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used; `image_id` where it could at least be hashed."""
+
+    candidate: Candidate
+    reason: str
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A file that the index knows under its path."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class NewPath:
+    """A file whose content the index has, or will have once the picture before it is written."""
+
+    candidate: Candidate
+    image_id: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A new picture with what becomes of it: the input of its encoder and its thumbnail travel with it."""
+
+    candidate: Candidate
+    file: ImageFile
+    pixels: np.ndarray | None
+    """float32 `[3, height, width]` as the image encoder wants it; None in a dry run"""
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class LostThumbnail:
+    """A thumbnail made again for a picture that the index knows."""
+
+    candidate: Candidate
+    image_id: str
+    thumbnail: bytes
+    new_path: bool
+    """whether the file's path is one that the index does not have yet"""
+
+
+Item = Failure | BadFile | Unchanged | NewPath | Prepared | LostThumbnail
