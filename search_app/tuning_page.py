@@ -97,11 +97,11 @@ def compare(searcher: Searcher, query: Query, num_candidates: int) -> Comparison
     Rescoring is that of the operating point; a search that names `num_candidates` itself has none.
     """
     tuned = operating_point(searcher.index.meta().operating_points, field=FIELD, k=query.k)
-    exact = searcher.search(replace(query, exact=True)).hits
+    exact = _hits(searcher, searcher.prepare(replace(query, exact=True)).body)
     body = searcher.prepare(replace(query, num_candidates=num_candidates)).body
     if "oversample" in tuned:
         body["knn"]["rescore_vector"] = {"oversample": tuned["oversample"]}
-    found = tuple(search_hit(hit) for hit in searcher.index.search(body).hits)
+    found = _hits(searcher, body)
     right, ours = {hit.image_id for hit in exact}, {hit.image_id for hit in found}
     return Comparison(
         found=found,
@@ -110,6 +110,10 @@ def compare(searcher: Searcher, query: Query, num_candidates: int) -> Comparison
         num_candidates=num_candidates,
         oversample=tuned.get("oversample"),
     )
+
+
+def _hits(searcher: Searcher, body: dict[str, Any]) -> tuple[SearchHit, ...]:
+    return tuple(search_hit(hit) for hit in searcher.index.search(body).hits)
 
 
 def _number(text: str | None, *, least: int, most: int, default: int) -> int:

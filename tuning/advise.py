@@ -13,7 +13,7 @@ from tuning.pick import finalists
 from tuning.points import Point
 from tuning.queries import Queries
 from tuning.run import FINALS, Goal, halves, send
-from tuning.sweep import Sample, Subject, search_body, sweep
+from tuning.sweep import Sample, Subject, measure, search_body, sweep
 from tuning.truth import scanned_truth
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def advise(
 
 def settled(view: PointInTime, field: VectorField, sample: Sample, *, k: int, target: float) -> Point:
     """Return the setting of an index that meets the target with the fewest vectors compared, or the best."""
-    points = sweep(Subject(view, field, k), sample, target=target)
+    subject = Subject(view, field, k)
+    points = sweep(lambda setting: measure(subject, sample, setting), field=field, k=k, target=target)
     able = [point for point in finalists(points, target) if point.meets(target)]
     if able:
         return min(able, key=lambda point: (point.operations, point.rescored))

@@ -118,8 +118,11 @@ def queries(
 
 
 def logged() -> Iterable[str]:
-    """Return the texts of the log of queries, if one is kept."""
-    return ()
+    """Return the texts of the log of queries that `glimpse serve` keeps when it is told to."""
+    from es_config.settings import glimpse_home
+    from search_app.query_log import log_path, read_query_log
+
+    return read_query_log(log_path(glimpse_home(os.environ)))
 
 
 def embedder(

@@ -16,7 +16,7 @@ from tuning.latency import interleaved, summary
 from tuning.pick import confirmed, finalists
 from tuning.points import HeldOut, Latency, Point, Setting
 from tuning.queries import Queries
-from tuning.sweep import Sample, Subject, measure_again, sweep
+from tuning.sweep import Sample, Subject, measure, measure_again, sweep
 from tuning.truth import Truth, scanned_truth, scripted_truth
 
 if TYPE_CHECKING:
@@ -78,7 +78,13 @@ def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goa
     chosen, held_out = halves(sample, goal.target)
     say(f"Recall of each setting, {len(chosen.queries)} queries …")
     also = [goal.default] if goal.default else []
-    points = sweep(subject, chosen, target=goal.target, also=also, done=lambda point: say(progress(point)))
+
+    def look(setting: Setting) -> Point:
+        point = measure(subject, chosen, setting)
+        say(progress(point))
+        return point
+
+    points = sweep(look, field=subject.field, k=subject.k, target=goal.target, also=also)
     points = timed(client, subject, chosen, points, goal=goal, say=say)
     found = confirmed(points, goal.target, lambda point: measure_again(subject, held_out, point.setting))
     say("Latency of the exact search …")

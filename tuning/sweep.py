@@ -112,14 +112,23 @@ def _operations(answer: dict[str, Any]) -> float:
 def measure(subject: Subject, sample: Sample, setting: Setting) -> Point:
     """Return a setting with everything but its latency."""
     recalls, operations = measure_recall(subject, sample, setting)
+    if not subject.field.has_graph:
+        operations = sample.truth.documents
+    return as_point(recalls, operations, setting, field=subject.field, k=max(1, sample.truth.wanted))
+
+
+def as_point(
+    recalls: np.ndarray, operations: float, setting: Setting, *, field: VectorField, k: int
+) -> Point:
+    """Return what the recall of each query, `[n]`, says of a setting."""
     return Point(
         setting=setting,
-        index_type=subject.field.index_type,
+        index_type=field.index_type,
         recall=float(recalls.mean()),
-        recall_low=lower_bound(recalls, k=max(1, sample.truth.wanted)),
+        recall_low=lower_bound(recalls, k=k),
         served=share_reached(recalls),
-        operations=operations if subject.field.has_graph else sample.truth.documents,
-        rescored=setting.oversample or subject.field.oversample or 1.0,
+        operations=operations,
+        rescored=setting.oversample or field.oversample or 1.0,
     )
 
 
@@ -130,33 +139,32 @@ def measure_again(subject: Subject, sample: Sample, setting: Setting) -> HeldOut
 
 
 def sweep(
-    subject: Subject,
-    sample: Sample,
+    look: Callable[[Setting], Point],
     *,
+    field: VectorField,
+    k: int,
     target: float,
     also: Sequence[Setting] = (),
-    done: Callable[[Point], None] = lambda _: None,
 ) -> list[Point]:
-    """Measure settings until each oversampling has met `target` or stopped rising, then close in on it.
+    """Look at settings until each oversampling has met `target` or stopped rising, then close in on it.
 
-    `also` are measured in any case; `done` gets every point as it comes.
+    `look` measures one setting; none is measured twice. `also` are measured in any case.
     """
     points: dict[Setting, Point] = {}
 
-    def look(setting: Setting) -> Point:
+    def once(setting: Setting) -> Point:
         if setting not in points:
-            points[setting] = measure(subject, sample, setting)
-            done(points[setting])
+            points[setting] = look(setting)
         return points[setting]
 
-    most = MAX_CANDIDATES if subject.field.has_graph else subject.k
+    most = MAX_CANDIDATES if field.has_graph else k
     before: list[Point] = []
-    for oversample in oversamples(subject.field):
-        curve = climb(look, k=subject.k, oversample=oversample, target=target, most=most)
-        bisect(look, curve, target=target)
+    for oversample in oversamples(field):
+        curve = climb(once, k=k, oversample=oversample, target=target, most=most)
+        bisect(once, curve, target=target)
         if before and is_same(before, curve):
             break
         before = curve
     for setting in also:
-        look(setting)
+        once(setting)
     return list(points.values())
