@@ -107,7 +107,7 @@ def test_vectors_all_alike_tie_and_no_search_misses(client, index_name):
         drawn = Queries(clustered(60, DIMS, seed=9), "noise")
         found = tune(client, subject, drawn, goal=QUICK, say=quiet)
     assert found.pick.recall == 1.0
-    assert found.pick.setting.num_candidates == 10
+    assert found.pick.setting == QUICK.default  # all are compared anyway: fewer candidates save nothing
 
 
 def test_fewer_documents_than_k_are_said_and_tuned(client, index_name):

@@ -52,10 +52,11 @@ def climb(
     k: int,
     oversample: float | None,
     target: float,
+    least: int = 1,
     most: int,
 ) -> list[Point]:
     """Measure rising `num_candidates` until two more than needed have met the target, or nothing rises."""
-    least = max(k, math.ceil(k * (oversample or 1)))
+    least = max(k, least, math.ceil(k * (oversample or 1)))
     curve: list[Point] = []
     for step in steps(k, least=least, most=max(most, least)):
         curve.append(look(Setting(step, oversample)))

@@ -77,14 +77,7 @@ def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goa
     sample = with_truth(subject, queries, goal=goal, say=say)
     chosen, held_out = halves(sample, goal.target)
     say(f"Recall of each setting, {len(chosen.queries)} queries …")
-    also = [goal.default] if goal.default else []
-
-    def look(setting: Setting) -> Point:
-        point = measure(subject, chosen, setting)
-        say(progress(point))
-        return point
-
-    points = sweep(look, field=subject.field, k=subject.k, target=goal.target, also=also)
+    points = swept(subject, chosen, goal=goal, say=say)
     points = timed(client, subject, chosen, points, goal=goal, say=say)
     found = confirmed(points, goal.target, lambda point: measure_again(subject, held_out, point.setting))
     say("Latency of the exact search …")
@@ -101,6 +94,27 @@ def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goa
         exact=exact,
         changed=change(before, read_extent(client, subject.field.index)),
     )
+
+
+def swept(subject: Subject, sample: Sample, *, goal: Goal, say: Say) -> list[Point]:
+    """Return the points of the recall pass, the default's among them.
+
+    Where the default compares every vector, as in a small index, fewer candidates save nothing and would be
+    too few once the index has grown: no setting has fewer than the default then.
+    """
+    known: dict[Setting, Point] = {}
+
+    def look(setting: Setting) -> Point:
+        if setting not in known:
+            known[setting] = measure(subject, sample, setting)
+            say(progress(known[setting]))
+        return known[setting]
+
+    default, least = goal.default, 1
+    if default and look(default).operations >= sample.truth.documents:
+        least = default.num_candidates
+    sweep(look, field=subject.field, k=subject.k, target=goal.target, least=least)
+    return list(known.values())
 
 
 def with_truth(subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> Sample:

@@ -139,16 +139,11 @@ def measure_again(subject: Subject, sample: Sample, setting: Setting) -> HeldOut
 
 
 def sweep(
-    look: Callable[[Setting], Point],
-    *,
-    field: VectorField,
-    k: int,
-    target: float,
-    also: Sequence[Setting] = (),
+    look: Callable[[Setting], Point], *, field: VectorField, k: int, target: float, least: int = 1
 ) -> list[Point]:
     """Look at settings until each oversampling has met `target` or stopped rising, then close in on it.
 
-    `look` measures one setting; none is measured twice. `also` are measured in any case.
+    `look` measures one setting; none is measured twice. No setting has fewer than `least` candidates.
     """
     points: dict[Setting, Point] = {}
 
@@ -160,11 +155,9 @@ def sweep(
     most = MAX_CANDIDATES if field.has_graph else k
     before: list[Point] = []
     for oversample in oversamples(field):
-        curve = climb(once, k=k, oversample=oversample, target=target, most=most)
+        curve = climb(once, k=k, oversample=oversample, target=target, least=least, most=most)
         bisect(once, curve, target=target)
         if before and is_same(before, curve):
             break
         before = curve
-    for setting in also:
-        once(setting)
     return list(points.values())
