@@ -154,12 +154,12 @@ def _export_plainly(model, path: Path) -> None:
     import torch
 
     class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
         def forward(self, pixels):
-            return (
-                model.get_image_features(pixel_values=pixels)
-                if hasattr(model, "get_image_features")
-                else model(pixel_values=pixels).image_embeds
-            )
+            return self.model(pixel_values=pixels).image_embeds
 
     torch.onnx.export(
         Plain(),

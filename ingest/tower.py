@@ -42,7 +42,8 @@ def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cach
         profile, wish=choice.wish, noted=noted, cache=cache, sample=choice.sample
     )
     check_weights(index, "image", chosen.encoder.revision)
-    if index.exists() and chosen.encoder.execution.precision not in index.meta().execution:
+    is_news = chosen.compared or chosen.encoder.execution.precision not in noted
+    if index.exists() and (is_news or not index.meta().execution):
         index.note("execution", chosen.note())
     if chosen.sentence:
         choice.say(chosen.sentence)

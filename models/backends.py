@@ -33,12 +33,20 @@ class Chosen:
     encoder: ImageEncoder
     agreement: Agreement | None = None
     sentence: str = ""
+    why: str = ""
+    """why nothing faster was taken, where something was tried"""
+
+    @property
+    def compared(self) -> bool:
+        """Whether vectors were compared for this choice: what an index notes of it is then news."""
+        return self.agreement is not None or bool(self.why)
 
     def note(self) -> Noted:
         """Return what the index is to note."""
         way = self.encoder.execution
         figures = self.agreement.as_note() if self.agreement else {}
-        return {way.precision: {"backend": way.backend, **figures}}
+        why = {"why": self.why} if self.why else {}
+        return {way.precision: {"backend": way.backend, **figures, **why}}
 
 
 class Chooser:
@@ -76,20 +84,31 @@ class Chooser:
             if chosen is not None:
                 return chosen
         self._refuse_strangers(EXACT)
-        sentence = f"Pictures are embedded in torch fp32: {'; '.join(reasons)}." if reasons else ""
-        return Chosen(self._exact, sentence=sentence)
+        why = "; ".join(reasons)
+        return Chosen(
+            self._exact, why=why, sentence=f"Pictures are embedded in {EXACT}: {why}." if why else ""
+        )
 
     def _ways(self, wish: Wish) -> list[Execution]:
         ways = list(wish.ways())
-        if wish.precision == "auto" and self._noted:  # what the index holds, before anything else
-            ways = [way for way in ways if way.precision in self._noted] or ways
-        elif wish.is_auto and self._is_small:
-            return [EXACT]
-        return [way for way in ways if self._processor.gains(way)] or ways[-1:]
+        ways = [way for way in ways if self._processor.gains(way)] or ways[-1:]
+        if wish.precision != "auto":
+            return ways
+        if self._is_settled():
+            held = [way for way in ways if way.precision in self._noted]
+            return held or [way for way in ways if way.precision == "fp32"] or ways
+        return [EXACT] if wish.is_auto and self._is_small else ways
+
+    def _is_settled(self) -> bool:
+        """Whether the index has what a comparison said, or a precision that somebody asked for."""
+        return any(
+            precision != "fp32" or note.get("pictures") or note.get("why")
+            for precision, note in self._noted.items()
+        )
 
     def _try(self, way: Execution, wish: Wish, reasons: list[str]) -> Chosen | None:
         """Return the choice of `way`, or None with a reason why it is not to be."""
-        if way.precision in self._noted or (way.precision == "fp32" and not wish.is_auto):
+        if self._is_known(way, wish):
             self._refuse_strangers(way)
             return Chosen(self._running(way))
         if way == EXACT:
@@ -104,6 +123,15 @@ class Chooser:
                 raise
             reasons.append(str(error).rstrip("."))
             return None
+
+    def _is_known(self, way: Execution, wish: Wish) -> bool:
+        """Whether nothing has to be compared.
+
+        Eight bits overflow on processors that are not made for them, so they are compared there again.
+        """
+        if way.precision == "fp32":
+            return not wish.is_auto or (self._is_settled() and way != EXACT)
+        return way.precision in self._noted and self._processor.gains(way)
 
     def _compared(self, encoder: ImageEncoder, wish: Wish, reasons: list[str]) -> Chosen | None:
         (found, faster), way = self._yardstick.compare(encoder), encoder.execution

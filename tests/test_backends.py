@@ -251,6 +251,7 @@ def test_auto_stays_exact_and_says_why_when_nothing_agrees(tiny, pictures):
     assert chosen.encoder.execution == EXACT
     for way in (INT8, BF16, ONNX):
         assert f"{way} does not agree with it (smallest cosine" in chosen.sentence
+    assert chosen.note() == {"fp32": {"backend": "torch", "why": chosen.why}}
 
 
 def test_auto_stays_exact_where_nothing_else_is_faster(tiny, pictures):
@@ -279,11 +280,34 @@ def test_auto_stays_exact_for_few_pictures_and_for_small_towers(tiny, pictures):
         assert chosen.sentence == ""
 
 
-def test_auto_follows_what_the_index_holds_without_comparing_again(tiny, pictures):
-    good = {"backend": "onnx", "cosine": 0.9999, "overlap": 0.99, "pictures": 64}
-    follow = chooser(tiny, pictures, noted={"int8": good}, count=0)
-    assert follow.choose(Wish()).encoder.execution == INT8
-    assert chooser(tiny, pictures, noted={"fp32": {}}).choose(Wish()).encoder.execution == ONNX
+GOOD = {"backend": "onnx", "cosine": 0.9999, "overlap": 0.99, "pictures": 64}
+
+
+def test_auto_follows_what_was_settled_for_the_index_without_comparing_again(tiny, pictures):
+    for noted, expected in (
+        ({"int8": GOOD}, INT8),
+        ({"fp32": {"backend": "torch"}, "bf16": GOOD}, BF16),
+        ({"fp32": {"backend": "torch", "why": "nothing agreed"}}, ONNX),
+    ):
+        chosen = chooser(tiny, pictures, noted=noted, count=0).choose(Wish())
+        assert chosen.encoder.execution == expected
+        assert not chosen.compared
+
+
+def test_auto_compares_once_there_is_enough_to_compare(tiny, pictures):
+    unsettled = {"fp32": {"backend": "torch"}}
+    assert chooser(tiny, pictures, noted=unsettled, count=9).choose(Wish()).encoder.execution == EXACT
+    assert chooser(tiny, pictures, noted=unsettled).choose(Wish()).encoder.execution == INT8
+    small = chooser(tiny, pictures, noted=unsettled, is_small=True)
+    assert small.choose(Wish()).encoder.execution == EXACT
+
+
+def test_eight_bits_are_not_followed_on_a_processor_that_is_not_made_for_them(tiny, pictures):
+    old = {"noted": {"int8": GOOD}, "processor": Processor(bf16=True)}
+    assert chooser(tiny, pictures, count=0, **old).choose(Wish()).encoder.execution.precision == "fp32"
+    assert chooser(tiny, pictures, **old).choose(Wish(precision="int8")).compared
+    with pytest.raises(ModelError, match="onnx int8 does not agree"):
+        chooser(tiny, pictures, noise={"int8": 9.0}, **old).choose(Wish(precision="int8"))
 
 
 def test_another_precision_joins_an_index_only_when_it_agrees(tiny, pictures):
