@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -62,6 +63,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command and turn an expected error into one line."""
+        # Read when torch loads: its threads otherwise spin while they wait, on cores that others could use.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
@@ -78,7 +81,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "GLIMPSE
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
 @click.version_option(package_name="glimpse")
 def main() -> None:
-    """Search a folder of pictures by typing and by showing a picture.
+    """Search a folder of pictures by typing, by speaking and by showing a picture.
 
     \b
     Example:

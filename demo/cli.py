@@ -31,8 +31,6 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
     Example:
       glimpse demo --pictures 100
     """
-    # Read when torch loads, which is here before `glimpse ingest` could set it: see there.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from demo.gallery import draw_gallery
     from es_config.settings import glimpse_home
 

@@ -57,7 +57,6 @@ def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_
     Example:
       glimpse caption --limit 1000
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `glimpse ingest` does, for the same reason
     from ingest.caption_types import CaptionOptions
     from ingest.progress import captions_in_words, captions_stopped
     from ingest.wiring import IngestSettings, open_parts

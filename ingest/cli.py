@@ -111,8 +111,6 @@ def ingest(
     Example:
       glimpse ingest ~/Pictures --exclude "*.gif" --exclude thumbnails
     """
-    # Read when torch loads: its threads otherwise spin while they wait, on the cores that decode pictures.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ingest.caption_cli import caption_later
     from ingest.progress import in_words, open_progress
     from ingest.run import ingest_paths
