@@ -136,6 +136,8 @@ def test_what_is_stored_stays_small():
     assert len(rows) == 48
     assert rows[0] == [152, None, 0.152, 1.0, 1520]
     assert rows[-1][0] == 199
+    kept = stored_points(points, keep=(Setting(100), None))
+    assert [row[0] for row in kept[:2]] == [100, 153]
 
 
 def test_stored_points_are_found_by_field_and_k():

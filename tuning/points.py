@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -90,12 +91,15 @@ class HeldOut:
         return self.recall >= target and self.served >= SERVED
 
 
-def stored_points(points: list[Point]) -> list[list[float | None]]:
+def stored_points(
+    points: Sequence[Point], *, keep: Sequence[Setting | None] = ()
+) -> list[list[float | None]]:
     """Return `[num_candidates, oversample, recall, p50_ms, operations]` of at most 48 points, for `_meta`.
 
-    When there are more, those with the lowest recall are left out.
+    When there are more, those with the lowest recall are left out, but never one of `keep`.
     """
-    kept = sorted(points, key=lambda point: -point.recall)[:MAX_STORED]
+    timed = [point for point in points if point.latency]
+    best = sorted(timed, key=lambda point: (point.setting not in keep, -point.recall))[:MAX_STORED]
     return [
         [
             point.setting.num_candidates,
@@ -104,8 +108,5 @@ def stored_points(points: list[Point]) -> list[list[float | None]]:
             round(point.latency.p50_ms, 2),
             round(point.operations),
         ]
-        for point in sorted(
-            kept, key=lambda point: (point.setting.oversample or 0, point.setting.num_candidates)
-        )
-        if point.latency
+        for point in sorted(best, key=lambda point: (point.rescored, point.setting.num_candidates))
     ]

@@ -60,7 +60,7 @@ def operating_point(tuning: Tuning) -> dict[str, Any]:
         "queries": tuning.source,
         "exact_p50_ms": round(tuning.exact.p50_ms, 3),
         "default_num_candidates": default.setting.num_candidates if default else None,
-        "points": stored_points(tuning.points),
+        "points": stored_points(tuning.points, keep=(pick.setting, goal.default)),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
