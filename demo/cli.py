@@ -10,8 +10,8 @@ import click
 
 THREE_THINGS = (
     'type    "red boats at night", or "zwei gelbe Vögel im Wald"',
+    'speak   hold the microphone and say "a green house in the desert"',
     "show    drop any picture of {folder} on the page",
-    "follow  open a picture and choose «more like this»",
 )
 
 
