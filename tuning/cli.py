@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tuning.trial_cli import Trial
 
 DEFAULT_K = 10
-NAMED_FILTERS = ("path", "camera", "tag", "tag", "date_from", "date_to", "place")
+NAMED_FILTERS = ("path", "camera", "tag", "date_from", "date_to", "place")
 HOW = together(
     click.option(
         "--index-types", callback=index_types, metavar="TYPE,…", help="Try these on a copy of a sample, too."

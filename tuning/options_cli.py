@@ -88,7 +88,6 @@ FILTERS = together(
     click.option("--path", help="Start of the relative path, or a pattern with *."),
     click.option("--camera", help="Taken with this camera."),
     click.option("--tag", help="Having this keyword."),
-    click.option("--tag", help="Having this keyword."),
     click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
     click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
     click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
