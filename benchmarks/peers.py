@@ -40,17 +40,22 @@ TARGETS = {
     ("12 MP", "rclip"): (1.8, 2.5),
 }
 """ratios at fp32 and at int8"""
+RCLIP_PIXELS = 256
+EDGE = (RCLIP_PIXELS - 224) // 2
 RCLIP = "GLIMPSE_BENCH_RCLIP"
 RCLIP_RUN = """
 import json, sys, time
 from pathlib import Path
 from rclip import db, main, model, model_download
 model_download.download_visual_query_model = lambda *a, **k: sys.argv[1]
-one = main.RClip(model.Model(), db.DB(Path(sys.argv[3])), 8, None)
+images = db.DB(Path(sys.argv[3]))
+one = main.RClip(model.Model(), images, 8, None)
 one._model._session_visual
 begun, cpu = time.perf_counter(), time.process_time()
 one.ensure_index(sys.argv[2])
-print(json.dumps([time.perf_counter() - begun, time.process_time() - cpu]))
+spent = [time.perf_counter() - begun, time.process_time() - cpu]
+(indexed,) = images._con.execute("select count(*) from images where vector is not null").fetchone()
+print(json.dumps([*spent, indexed]))
 """
 
 
@@ -131,7 +136,9 @@ class _Race:
             files = [self._root / "plain.onnx", folder, Path(scratch) / "rclip.sqlite3"]
             command = [self._rclip, "-c", RCLIP_RUN, *map(str, files)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return Spent(*json.loads(done.stdout.splitlines()[-1]))
+        wall, cpu, indexed = json.loads(done.stdout.splitlines()[-1])
+        assert indexed == len(list(folder.iterdir())), done.stderr[-2000:]
+        return Spent(wall, cpu)
 
 
 def _figures(name: str, count: int, best: dict[str, Spent]) -> list[Figure]:
@@ -150,7 +157,10 @@ def _figures(name: str, count: int, best: dict[str, Spent]) -> list[Figure]:
 
 
 def _export_plainly(model, path: Path) -> None:
-    """Write the model as it is, under the names that rclip's own file has."""
+    """Write the model as it is, with the names and the input that rclip's own file has.
+
+    rclip's pixels are those of its own model, 256 on a side; the middle 224 go into the tower.
+    """
     import torch
 
     class Plain(torch.nn.Module):
@@ -159,11 +169,12 @@ def _export_plainly(model, path: Path) -> None:
             self.model = model
 
         def forward(self, pixels):
-            return self.model(pixel_values=pixels).image_embeds
+            middle = pixels[:, :, EDGE : EDGE + 224, EDGE : EDGE + 224]
+            return self.model(pixel_values=middle).image_embeds
 
     torch.onnx.export(
         Plain(),
-        (torch.zeros(2, 3, 224, 224),),
+        (torch.zeros(2, 3, RCLIP_PIXELS, RCLIP_PIXELS),),
         str(path),
         input_names=["input"],
         output_names=["output"],
