@@ -22,12 +22,18 @@ def advice_table(found: Sequence[Advice], chosen: Advice | None) -> Table:
     shown.add_column("index", no_wrap=True)
     computed = any(advice.weight.memory_source == "computed" for advice in found)
     memory = "memory (computed)" if computed else "memory"
-    for name in ("num_candidates", "oversample", "recall", "at least", "p50 ms", "index s", "disk", memory):
+    for name in ("candidates", "oversample", "recall", "at least", "p50 ms", "index s", "disk", memory):
         shown.add_column(name, justify="right", no_wrap=True)
     for advice in found:
         style = "bold" if advice is chosen else None if advice.meets else "dim"
-        shown.add_row(str(advice.candidate), *_cells(advice), style=style)
+        shown.add_row(_name(advice), *_cells(advice), style=style)
     return shown
+
+
+def _name(advice: Advice) -> str:
+    candidate = advice.candidate
+    graph = f", m {candidate.m}, ef {candidate.ef_construction}" if candidate.m else ""
+    return f"{candidate.index_type}{graph}"
 
 
 def _cells(advice: Advice) -> tuple[str, ...]:

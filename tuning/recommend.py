@@ -65,8 +65,8 @@ def _why(chosen: Advice, ms: float, fastest: Advice, fastest_ms: float) -> str:
         return f"{start} It is the fastest that meets the target, and none as fast is smaller."
     share = chosen.weight.memory_bytes / fastest.weight.memory_bytes
     return (
-        f"{start} The fastest, {fastest.candidate}, takes {fastest_ms:.2f} ms, which is no more than 25 % "
-        f"less, and this one needs {share:.0%} of its memory."
+        f"{start} The fastest, {fastest.candidate}, takes {fastest_ms:.2f} ms; this one is within 25 % of it "
+        f"and needs {share:.0%} of its memory."
     )
 
 
