@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from es_config.relevance import Calibration, comparable, scores_of
 from evaluation.errors import EvaluationError
-from evaluation.fit import Scored, area, fit, heights_of, shares
+from evaluation.fit import MISS_RATE, Scored, area, fit, heights_of, shares
 from evaluation.phrases import Phrase, Vocabulary, make_phrases, read_vocabulary, scramble
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def calibrate(
     similarity: str,
     rate: float,
     sample: int,
+    miss_rate: float = MISS_RATE,
     queries: int = QUERIES,
     more: Sequence[Phrase] = (),
     seed: int = 0,
@@ -68,7 +69,7 @@ def calibrate(
     )
     nonsense = _nonsense(phrases, searched, similarity=similarity, sample=sample, seed=seed)
     unanswered = _mixed(unanswered, nonsense, seed=seed)
-    bars = fit(answered, unanswered, rate=rate, sample=sample)
+    bars = fit(answered, unanswered, rate=rate, sample=sample, miss_rate=miss_rate)
     return replace(bars, figures=_figures(bars, answered, unanswered, rate=rate, pictures=len(captions)))
 
 

@@ -32,6 +32,10 @@ CALIBRATED = ("image", "caption")
     "--false-positive-rate", "rate", type=click.FloatRange(0.001, 0.06), default=0.01, show_default=True,
     help="Share of queries that nothing answers which may still get a strong hit.",
 )  # fmt: skip
+@click.option(
+    "--miss-rate", type=click.FloatRange(0.001, 0.5), default=0.025, show_default=True,
+    help="Share of answered queries that may be told that nothing good was found.",
+)  # fmt: skip
 @click.option("--queries", type=FILE, help="Labelled queries to learn from, too: JSONL.")
 @click.option(
     "--pictures", type=click.IntRange(50, 100_000), default=20_000, show_default=True,
@@ -42,7 +46,14 @@ CALIBRATED = ("image", "caption")
 @JSON
 @in_one_line
 def calibrate(
-    *, rate: float, queries: Path | None, pictures: int, dry_run: bool, as_json: bool, **options: Any
+    *,
+    rate: float,
+    miss_rate: float,
+    queries: Path | None,
+    pictures: int,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Learn from the captions which hits are good ones: strong, weak or none.
 
@@ -64,7 +75,8 @@ def calibrate(
     index = ImageIndex(client, alias=options["alias"])
     index.check_profile(profile.name, profile.dims, text_revision=profile.text_revision())
     sample = _captioned(client, index, pictures)
-    found = _calibrations(sample, index, profile, rate=rate, queries=queries)
+    rates = {"rate": rate, "miss_rate": miss_rate}
+    found = _calibrations(sample, index, profile, rates=rates, queries=queries)
     if not dry_run:
         index.note("relevance", {mode: each.as_dict() for mode, each in found.items()})
     shown = {mode: each.as_dict() for mode, each in found.items()}
@@ -99,7 +111,7 @@ def _captioned(client: Elasticsearch, index: ImageIndex, size: int) -> Sample:
 
 
 def _calibrations(
-    sample: Sample, index: ImageIndex, profile: Profile, *, rate: float, queries: Path | None
+    sample: Sample, index: ImageIndex, profile: Profile, *, rates: Mapping[str, float], queries: Path | None
 ) -> dict[str, Calibration]:
     from es_config.relevance import SAMPLE_SIZE
     from evaluation.calibrate import Side
@@ -121,7 +133,7 @@ def _calibrations(
             sides[mode],
             sides[other],
             similarity=index.meta().similarity,
-            rate=rate,
+            **rates,
             sample=min(SAMPLE_SIZE, len(said)),
             more=asked,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from es_config.relevance import Calibration
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 PENALTY = 0.01
-WEAK_FACTOR = 8
-"""how many times the rate of strong marks that of weak and strong ones together is"""
+MISS_RATE = 0.025
+"""share of answered queries that may be told that nothing good was found"""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,17 @@ class Scored:
         return len(self.best)
 
 
-def fit(answered: Scored, unanswered: Scored, *, rate: float, sample: int) -> Calibration:
-    """Return the bars at which `rate` of unanswered queries get a strong hit, eight times that a weak one.
+def fit(
+    answered: Scored, unanswered: Scored, *, rate: float, sample: int, miss_rate: float = MISS_RATE
+) -> Calibration:
+    """Return the bars: `rate` of unanswered queries get a strong hit, `miss_rate` of answered ones no mark.
 
     A logistic regression on one third of the queries says how the bar follows a query's mean and deviation;
-    the other two thirds say how high it is. The height is that of split conformal prediction: of `n`
-    unanswered queries the one in place ceil((n + 1)(1 - rate)), so that the next such query is marked with a
-    probability of at most `rate`, whatever the distribution. Raises `EvaluationError` when there are too few
-    queries, or when scores tell nothing.
+    the other two thirds say how high it is. The heights are those of split conformal prediction: of `n`
+    unanswered queries the one in place ceil((n + 1)(1 - rate)), so that the next such query gets a strong hit
+    with a probability of at most `rate`, whatever the distribution; likewise with answered queries for the
+    weak bar, which is never above the strong one. Raises `EvaluationError` when there are too few queries, or
+    when scores tell nothing.
     """
     import numpy as np
 
@@ -66,18 +69,13 @@ def fit(answered: Scored, unanswered: Scored, *, rate: float, sample: int) -> Ca
             " describe the pictures, or the model does not know what is in them."
         )
     mean, deviation = (-weights[1:] / weights[0]).tolist()
-    rest = unanswered.rows(~third)
-    heights = np.sort(rest.best - mean * rest.mean - deviation * rest.deviation)
-    strong, weak = (_conformal(heights, each) for each in (rate, min(0.5, WEAK_FACTOR * rate)))
-    return Calibration(mean, deviation, strong, weak, sample)
-
-
-def _conformal(heights: np.ndarray, rate: float) -> float:
-    """Return a height just above the one in the place that conformal prediction names."""
-    import numpy as np
-
-    place = min(len(heights), math.ceil((len(heights) + 1) * (1 - rate)))
-    return float(np.nextafter(np.float64(heights[place - 1]), np.inf))
+    bare = Calibration(mean, deviation, 0, 0, sample)
+    wrong = np.sort(heights_of(bare, unanswered.rows(~third)))
+    right = np.sort(heights_of(bare, answered.rows(np.arange(len(answered)) % 3 != 0)))
+    above = min(len(wrong), math.ceil((len(wrong) + 1) * (1 - rate)))
+    below = max(1, math.floor((len(right) + 1) * miss_rate))
+    strong = float(np.nextafter(np.float64(wrong[above - 1]), np.inf))
+    return replace(bare, strong=strong, weak=min(strong, float(right[below - 1])))
 
 
 def shares(calibration: Calibration, queries: Scored) -> dict[str, float]:

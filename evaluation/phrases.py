@@ -12,6 +12,8 @@ FEWEST = 3
 COMMON = 0.3
 """share of the pictures from which on a word is grammar, not a thing"""
 LONGEST_PIECE = 5
+TURNS = 6
+"""how often each caption is used: once as it is, then for a piece each time"""
 SHORTEST_STEM = 4
 ENDING = 2
 
@@ -69,21 +71,20 @@ def read_vocabulary(captions: Sequence[str]) -> Vocabulary:
 def make_phrases(
     captions: Sequence[str], vocabulary: Vocabulary, *, size: int, seed: int = 0
 ) -> list[Phrase]:
-    """Return up to `size` different phrases: a third whole captions, the rest one to five words of them.
+    """Return up to `size` different phrases: at most a third are whole captions, the rest pieces of them.
 
-    People type both. What is left out at the ends of a piece are short common words, such as articles.
+    People type both. A piece has one to five words, and no small word, such as an article, at its ends.
     """
     rng = Random(seed)
     rows = list(range(len(captions)))
     rng.shuffle(rows)
     found: dict[tuple[str, str], Phrase] = {}
-    for part in range(3):
+    for turn in range(TURNS):
+        limit = size // 3 if turn == 0 else size
         for row in rows:
-            phrase = _phrase(captions[row], row, vocabulary, rng, whole=part == 0)
-            if phrase:
+            phrase = _phrase(captions[row], row, vocabulary, rng, whole=turn == 0)
+            if phrase and len(found) < limit:
                 found.setdefault((phrase.text, phrase.stem), phrase)
-            if len(found) >= (part + 1) * size // 3:
-                break
     phrases = list(found.values())
     rng.shuffle(phrases)
     return phrases

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PRODUCT = ("es_config", "models", "storage", "ingest", "search_app", "demo")
+PRODUCT = ("es_config", "models", "storage", "ingest", "search_app", "demo", "evaluation", "tuning")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

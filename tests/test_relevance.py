@@ -132,8 +132,8 @@ def test_the_fitted_bar_keeps_its_rate_on_queries_that_it_has_not_seen():
     bars = fit(scored(rng, 1500, 3), scored(rng, 1500, 0), rate=0.01, sample=512)
     unanswered, answered = shares(bars, scored(rng, 20_000, 0)), shares(bars, scored(rng, 20_000, 3))
     assert unanswered["strong"] == pytest.approx(0.01, abs=0.008)
-    assert unanswered["weak"] == pytest.approx(0.08, abs=0.025)
-    assert answered["weak"] > 0.97
+    assert answered["weak"] >= 0.96
+    assert unanswered["strong"] <= unanswered["weak"] <= 0.05
     one_cut_off = area(scored(rng, 2000, 3).best, scored(rng, 2000, 0).best)
     assert one_cut_off < 0.95  # no cut-off on the score alone tells these apart
 

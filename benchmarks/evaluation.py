@@ -1,0 +1,166 @@
+"""What exact search finds of real queries, and whether "nothing good found" is said when it should be."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from benchmarks.report import Figure, show
+from es_config.relevance import Calibration, comparable, scores_of
+from evaluation.calibrate import Side, _score, calibrate
+from evaluation.fit import Scored, area, fit, heights_of, shares
+from evaluation.metrics import query_metrics
+from evaluation.phrases import about, read_vocabulary
+from models.embedding import load_image_encoder, load_text_encoder
+from models.pocket.evaluation import pictures_of
+from models.pocket.grammar import caption, say
+from models.pocket.lexicon import LANGUAGES
+from models.pocket.statements import full, partial
+from models.pocket.world import KINDS, Scene, sample
+from models.profiles import get_profile
+
+SCENES = 600
+QUERIES = 300
+RATE = 0.01
+BACKGROUND = 512
+ABSENT = ("umbrella", "kite", "horse", "fish")
+FLICKR = {1: 19.2, 5: 47.0, 10: 60.6}
+
+
+def main() -> bool:
+    """Measure and print."""
+    met = [_drawn_world()]
+    shared = os.environ.get("GLIMPSE_SHARED")
+    if shared:
+        data = np.load(Path(shared) / "data" / "flickr8k" / "vectors.npz")
+        met += [_exact(data), _flickr_relevance(data)]
+    else:
+        print("\nFlickr8k is measured where GLIMPSE_SHARED names the folder that holds data/flickr8k.")
+    return all(met)
+
+
+def _drawn_world() -> bool:
+    """Calibrate by captions alone; then ask sentences whose truth is known, a third of them about nothing."""
+    profile = get_profile("pocket")
+    texts, images = load_text_encoder(profile), load_image_encoder(profile)
+    scenes = [each for each in sample("demo", 2 * SCENES) if not _kinds(each) & set(ABSENT)][:SCENES]
+    vectors = images.embed_images(pictures_of(scenes))
+    said = [caption(scene, "en", Random(scene.key)) for scene in scenes]
+    bars = calibrate(
+        said,
+        Side(vectors, texts.embed_texts),
+        Side(texts.embed_texts(said), texts.embed_texts),
+        similarity="cosine",
+        rate=RATE,
+        sample=BACKGROUND,
+    )
+    asked = _statements(scenes)
+    scored = {kind: _scored(texts.embed_texts(each), vectors) for kind, each in asked.items()}
+    return show(
+        f"nothing good found, {len(scenes)} drawn pictures without {', '.join(ABSENT)};"
+        f" {QUERIES} queries each, half short and half full, four languages",
+        [
+            *_marks(bars, scored["absent"], scored["present"]),
+            Figure(
+                "absent combinations of things that are there, none",
+                1 - shares(bars, scored["untrue"])["weak"],
+            ),
+        ],
+    )
+
+
+def _kinds(scene: Scene) -> set[str]:
+    return {group.kind for group in scene.groups}
+
+
+def _statements(scenes: list[Scene]) -> dict[str, list[str]]:
+    """Return sentences about absent kinds, about what holds for a picture, and about what holds for none."""
+    asked: dict[str, list[str]] = {"absent": [], "present": [], "untrue": []}
+    rng = Random("nothing good found")
+    unseen = iter(sample("test", 40 * QUERIES // 10))
+    while len(asked["absent"]) < QUERIES or len(asked["untrue"]) < QUERIES:
+        scene = next(unseen)
+        claim = full(scene) if rng.random() < 0.5 else partial(scene, rng)
+        named = {mention.kind for mention in claim.mentions}
+        if any(claim.holds(each) for each in scenes):
+            continue
+        kind = "absent" if named & set(ABSENT) else "untrue"
+        if named and named <= set(KINDS) and len(asked[kind]) < QUERIES:
+            asked[kind].append(say(claim, rng.choice(LANGUAGES), rng))
+    for scene in rng.sample(scenes, QUERIES):
+        claim = full(scene) if rng.random() < 0.5 else partial(scene, rng)
+        asked["present"].append(say(claim, rng.choice(LANGUAGES), rng))
+    return asked
+
+
+def _scored(queries: np.ndarray, vectors: np.ndarray) -> Scored:
+    scores = scores_of(queries, comparable(vectors, "cosine"), "cosine").astype(np.float64)
+    own = scores[:, :BACKGROUND]
+    return Scored(scores.max(axis=1), own.mean(axis=1), own.std(axis=1))
+
+
+def _marks(bars: Calibration, absent: Scored, present: Scored, *, targets: bool = True) -> list[Figure]:
+    """Return the shares of marks, and what the bar adds to one cut-off for all queries."""
+    wrong, right = shares(bars, absent), shares(bars, present)
+    own = area(heights_of(bars, present), heights_of(bars, absent))
+    return [
+        Figure("unanswered queries marked none", 1 - wrong["weak"], "", "≥ 0.9" if targets else ""),
+        Figure("answered queries marked none", 1 - right["weak"], "", "≤ 0.05" if targets else ""),
+        Figure(f"unanswered queries with a strong hit (chosen: {RATE})", wrong["strong"]),
+        Figure("answered queries with a strong hit", right["strong"]),
+        Figure("area under ROC, each query its own bar", own),
+        Figure("area under ROC, one cut-off for all", area(present.best, absent.best)),
+    ]
+
+
+def _exact(data) -> bool:
+    """Find the picture of every caption by exact search, and measure with the product's own metrics."""
+    images, queries, owners = _flickr(data)
+    order = np.argsort(-(queries @ images.T), axis=1, kind="stable")[:, :10]
+    ranked = {str(row): [str(found) for found in places] for row, places in enumerate(order.tolist())}
+    relevant = {str(row): (str(owner),) for row, owner in enumerate(owners.tolist())}
+    values = query_metrics(relevant, ranked, k=10)
+    figures = [
+        Figure(f"recall@{k}", round(100 * float(values[f"recall@{k}"].mean()), 1), "%", f"≥ {target}")
+        for k, target in FLICKR.items()
+    ]
+    return show(f"Flickr8k, exact search, {len(queries)} captions over {len(images)} photographs", figures)
+
+
+def _flickr(data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    tested = np.unique(data["query_image_rows"])
+    images = data["image_vectors"][tested].astype(np.float32)
+    owners = np.searchsorted(tested, data["query_image_rows"])
+    return images, data["query_vectors"].astype(np.float32), owners
+
+
+def _flickr_relevance(data) -> bool:
+    """Fit bars on captions that name some words, and judge captions that name others."""
+    images, queries, owners = _flickr(data)
+    captions = [" ".join(data["query_texts"][owners == row].tolist()) for row in range(len(images))]
+    meanings = np.stack([queries[owners == row].mean(axis=0) for row in range(len(images))])
+    vectors_of = dict(zip(data["query_texts"].tolist(), queries, strict=True))
+
+    def embed(texts) -> np.ndarray:
+        return np.stack([vectors_of[text] for text in texts])
+
+    vocabulary = read_vocabulary(captions)
+    named = [about(text, int(row), vocabulary) for text, row in zip(data["query_texts"], owners, strict=True)]
+    halves: list[list] = [[], []]
+    for phrase in filter(None, named):
+        if re.fullmatch(r"[a-z]+", phrase.stem):
+            halves[ord(phrase.stem[-1]) % 2].append(phrase)
+    sides = (Side(images, embed), Side(meanings, embed))
+    how = {"similarity": "cosine", "sample": BACKGROUND}
+    learnt, judged = (_score(half[:1500], vocabulary, *sides, **how) for half in halves)
+    bars = fit(*learnt, rate=RATE, sample=BACKGROUND)
+    answered, unanswered = judged
+    return show(
+        f"nothing good found, Flickr8k vectors (recall@1 19 %), {len(answered)} captions, other words than"
+        " those that were learnt from",
+        _marks(bars, unanswered, answered, targets=False),
+    )
