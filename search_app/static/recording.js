@@ -1,8 +1,8 @@
 // Records from the microphone and follows the level, so that a recording ends when the speaker does.
 const TICK = 50; // milliseconds between two looks at the level
 const SPOKEN = 200; // milliseconds that must be loud before it counts as speech: a click is none
-const PAUSE = 300; // of silence after speech: perhaps the end
-const QUIET = 750; // of silence after speech: the end
+const PAUSE = 250; // of silence after speech: perhaps the end
+const QUIET = 700; // of silence after speech: the end
 const PATIENCE = 8000; // of silence from the beginning on: the end
 const LOUD = -45; // decibels below full scale
 const ABOVE_NOISE = 10; // decibels that speech is louder than the quietest moment

@@ -3,7 +3,7 @@ import { Meter } from "./meter.js";
 import { openMicrophone, Recording, Refusal } from "./recording.js";
 
 const HELD = 400; // milliseconds: a shorter press switches on and off
-const MOMENT = 400; // milliseconds that the transcript is to be seen before the search begins
+const MOMENT = 300; // milliseconds that the transcript is to be seen before the search begins
 const TRIES = 5;
 const SLOW = 700; // milliseconds: a model that takes longer is not asked before the end
 const NOTHING = "Nothing was heard. Speak close to the microphone, and try again.";
@@ -75,8 +75,7 @@ async function finish(mine) {
   mine.listening = false;
   look("hearing");
   try {
-    const blob = await mine.recording.stop();
-    const heard = await understood(mine, blob);
+    const heard = await understood(mine, mine.recording.stop());
     if (spoken !== mine) return;
     if (!heard.text) throw new Refusal(NOTHING);
     put(mine, heard);
@@ -88,11 +87,12 @@ async function finish(mine) {
   }
 }
 
-async function understood(mine, blob) {
+// whole: a promise of the recording, which is not waited for when all of it is written down already
+async function understood(mine, whole) {
   const early = mine.guess?.loud === mine.recording.loud ? await mine.guess.heard : null;
   if (early?.text) return early;
   say("Writing down what you said…");
-  return transcribe(blob, mine.abort.signal);
+  return transcribe(await whole, mine.abort.signal);
 }
 
 async function transcribe(blob, signal) {
