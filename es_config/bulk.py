@@ -30,8 +30,8 @@ class BulkItem:
     image_id: str
     action: dict[str, Any]
     """the first line, such as `{"index": {"_id": …}}`"""
-    body: dict[str, Any]
-    """the second line: a document, or `{"doc": …}` with the fields to change"""
+    body: dict[str, Any] | None
+    """the second line: a document, or `{"doc": …}` with the fields to change; None for a deletion"""
 
 
 def document_source(document: ImageDocument) -> dict[str, Any]:
@@ -92,17 +92,21 @@ def add_documents(
     documents: Sequence[ImageDocument],
     *,
     meta: IndexMeta,
+    only_new: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AddResult:
     """Write `documents` through `alias`; one that the index refuses is reported and does not stop the others.
 
+    With `only_new`, a document that is there already stays and is reported as "changed meanwhile".
+
     Raises EngineError when nothing can be written at all: no such index, a full disk, no connection, or a
     server that is still overloaded after the last retry.
     """
+    verb = "create" if only_new else "index"
     faults = {document.image_id: _document_fault(document, meta) for document in documents}
     failed = {image_id: fault for image_id, fault in faults.items() if fault}
     items = (
-        BulkItem(document.image_id, {"index": {"_id": document.image_id}}, document_source(document))
+        BulkItem(document.image_id, {verb: {"_id": document.image_id}}, document_source(document))
         for document in documents
         if document.image_id not in failed
     )
@@ -141,7 +145,8 @@ def _batches(items: Iterable[BulkItem]) -> Iterator[list[BulkItem]]:
     """Cut into requests of about 8 MB, far below what a server accepts, so that one retry repeats little."""
     batch, size = [], 0
     for item in items:
-        fields = item.body.get("doc", item.body)
+        body = item.body or {}
+        fields = body.get("doc", body)
         weight = 1000 + sum(len(value) for value in fields.values() if isinstance(value, str))
         if batch and size + weight > REQUEST_BYTES:
             yield batch
@@ -156,7 +161,7 @@ def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict
     """Send one request; note in `failed` what the index refuses and return what is worth sending again."""
     from elasticsearch import ApiError
 
-    lines = [line for item in batch for line in (item.action, item.body)]
+    lines = [line for item in batch for line in (item.action, item.body) if line is not None]
     try:
         with engine_errors():
             answer = client.bulk(index=alias, operations=lines, require_alias=True)

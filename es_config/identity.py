@@ -34,6 +34,19 @@ class IndexIdentity:
         """Return the name of the index behind the alias."""
         return self._read()[0]
 
+    def uuid(self) -> str:
+        """Return what tells the index from every other, also from a later one of the same name."""
+        with engine_errors():
+            answer = self._client.indices.get_settings(index=self.name(), name="index.uuid")
+        (settings,) = answer.body.values()
+        return settings["settings"]["index"]["uuid"]
+
+    def uuids(self) -> frozenset[str]:
+        """Return the uuids of all indexes of this Elasticsearch that may be seen."""
+        with engine_errors():
+            answer = self._client.indices.get_settings(index="_all", name="index.uuid")
+        return frozenset(each["settings"]["index"]["uuid"] for each in answer.body.values())
+
     def meta(self) -> IndexMeta:
         """Return what the index says that it holds; at most ten seconds old."""
         return self._read()[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import add_documents
@@ -11,6 +11,7 @@ from es_config.documents import AddResult, ImageDocument, SearchResult
 from es_config.errors import EngineError
 from es_config.identity import IndexIdentity
 from es_config.mapping import IndexMeta, IndexOptions, index_body, with_options
+from es_config.paths import PathsChanged, add_paths, drop_paths
 from es_config.similarity import read_hits
 
 if TYPE_CHECKING:
@@ -57,9 +58,20 @@ class ImageIndex(IndexIdentity):
         with engine_errors():
             self._client.indices.delete(index=name)
 
-    def add(self, documents: Sequence[ImageDocument]) -> AddResult:
-        """Write documents under their `image_id`; what the index refuses is reported, the rest is written."""
-        return add_documents(self._client, self.alias, documents, meta=self.meta())
+    def add(self, documents: Sequence[ImageDocument], *, only_new: bool = False) -> AddResult:
+        """Write documents under their `image_id`; what the index refuses is reported, the rest is written.
+
+        With `only_new`, what is there already stays and is reported as `CHANGED`.
+        """
+        return add_documents(self._client, self.alias, documents, meta=self.meta(), only_new=only_new)
+
+    def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
+        """Note more paths of many pictures, by image id; their vectors stay as they are."""
+        return add_paths(self._client, self.alias, paths)
+
+    def drop_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
+        """Take paths from pictures, by image id; a picture without a path is deleted."""
+        return drop_paths(self._client, self.alias, paths)
 
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
