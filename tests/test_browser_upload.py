@@ -173,7 +173,8 @@ def test_each_bad_file_gets_its_sentence_and_the_good_one_is_added(page):
             ("good.jpg", scene("fish", "blue", "sea", 51)),
         )
     )
-    expect(page.locator(".add-status")).to_have_text("1 picture added, and searches find them now. 3 refused.")
+    said = "1 picture added, and searches find them now. 3 refused."
+    expect(page.locator(".add-status")).to_have_text(said)
     sentences = page.locator(".add-failed .add-said").all_text_contents()
     assert sorted(sentences) == [
         "'big.jpg' has 0.1 MB; at most 0.1 MB each can be added.",

@@ -164,8 +164,8 @@ French, German and Spanish, and says which language it heard.
 - **Made by** `python -m models.pocket.train_voice`: {steps:,} steps, {minutes:.0f} minutes of one core.
   Labels for every frame (which word, which sound) come with the synthesis; the heads that learn them are
   thrown away.
-- **Measured by** `python -m benchmarks voice`, on unseen sentences and unheard voices: one word in a hundred is
-  wrong, with and without noise at 20 dB, and with a second sentence in the same window.
+- **Measured by** `python -m benchmarks voice`, on unseen sentences and unheard voices: one word in a
+  hundred is wrong, with and without noise at 20 dB, and with a second sentence in the same window.
 - **Cannot do:** it has never heard a person. It knows the few hundred words of the drawn world, and writes
   one of those whatever is said; words of other subjects need a larger model (`--voice-model small`).
 - **Licence:** Apache-2.0, as the rest of Glimpse.
