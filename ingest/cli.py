@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from ingest.survival_cli import say_pruned, survival_options
 
 if TYPE_CHECKING:
     from ingest.run_types import IngestSummary
@@ -97,27 +100,48 @@ INTERRUPTED = 130
     type=click.IntRange(1, 64),
     help="Threads that decode.  [default: one for each processor]",
 )
+@survival_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ingest(
-    paths, *, as_json, dry_run, captions, profile, model_dir, alias, store, precision, backend, **options
+    paths,
+    *,
+    as_json,
+    dry_run,
+    captions,
+    profile,
+    model_dir,
+    alias,
+    store,
+    precision,
+    backend,
+    part,
+    retry_failed,
+    prune,
+    prune_anyway,
+    moved_from,
+    **options,
 ):
     """Make the pictures of folders and files searchable.
 
     The same content is one picture with every path that holds it; what the index knows is not embedded again.
-    A file that cannot be used is skipped with its reason, and the exit code is then 1. Captions follow once
-    all pictures are searchable; Ctrl-C is safe then too, and `glimpse caption` goes on.
+    A file that cannot be used is skipped with its reason, and the exit code is then 1; it is tried again when
+    it changes. Captions follow once all pictures are searchable; Ctrl-C is safe then too, and `glimpse
+    caption` goes on.
 
     \b
     Example:
       glimpse ingest ~/Pictures --exclude "*.gif" --exclude thumbnails
+      glimpse ingest ~/Pictures --prune --dry-run
     """
     from ingest.caption_cli import caption_later
+    from ingest.parts import Part
     from ingest.progress import in_words, open_progress
+    from ingest.prune_types import PruneOptions
     from ingest.run import ingest_paths
     from ingest.run_types import IngestOptions
     from ingest.sample import sample_pictures
     from ingest.tower import TowerChoice
-    from ingest.wiring import IngestSettings, open_parts
+    from ingest.wiring import IngestSettings, open_memory, open_parts
     from models.execution import Wish
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -126,18 +150,27 @@ def ingest(
         sample=lambda: sample_pictures(paths, exclude=given["exclude"], max_pixels=given["max_pixels"]),
         say=lambda sentence: click.echo(sentence, err=True),
     )
+    run_options = IngestOptions(
+        dry_run=dry_run,
+        part=part or Part(),
+        prune=PruneOptions(prune or prune_anyway, prune_anyway, moved_from),
+        **given,
+    )
     parts = open_parts(IngestSettings(profile, model_dir, alias, store, tower), os.environ, dry_run=dry_run)
-    with open_progress() as progress:
+    memory = open_memory(parts.index, os.environ, options=run_options, retry_failed=retry_failed)
+    with open_progress() as progress, closing(memory):
         summary = ingest_paths(
             paths,
             index=parts.index,
             image_encoder=parts.image_encoder,
             caption_encoder=parts.caption_encoder,
             storage=parts.storage,
-            options=IngestOptions(dry_run=dry_run, **given),
+            options=run_options,
             captioner=parts.captioner if captions == "now" and not dry_run else None,
             progress=progress,
+            memory=memory,
         )
+    say_pruned(summary.pruned, dry_run=dry_run)
     if not as_json:
         click.echo(in_words(summary))
     if captions == "later" and not (dry_run or summary.interrupted):
@@ -158,5 +191,5 @@ def _finish(summary: IngestSummary, *, as_json: bool) -> None:
         click.echo(captions_in_words(captions))
     if summary.interrupted or captions.interrupted:
         raise SystemExit(INTERRUPTED)
-    if summary.failed or captions.failed or captions.error:
+    if summary.failed or summary.pruned.failed or captions.failed or captions.error:
         raise SystemExit(1)

@@ -24,9 +24,18 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Unchanged:
-    """A file that the index knows under its path."""
+    """A file that the index knows under its path; `image_id` where it was read to find out."""
 
     candidate: Candidate
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
+class FailedBefore:
+    """A file that could not be used in an earlier run and has not changed since."""
+
+    candidate: Candidate
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -59,4 +68,4 @@ class LostThumbnail:
     """whether the file's path is one that the index does not have yet"""
 
 
-Item = Failure | BadFile | Unchanged | NewPath | Prepared | LostThumbnail
+Item = Failure | BadFile | FailedBefore | Unchanged | NewPath | Prepared | LostThumbnail

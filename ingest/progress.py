@@ -11,6 +11,7 @@ from ingest.run_types import SKIPPED
 
 if TYPE_CHECKING:
     from ingest.caption_types import CaptionSummary
+    from ingest.prune_types import PruneSummary
     from ingest.run_types import IngestSummary
     from ingest.walk import Failure
 
@@ -117,12 +118,30 @@ def in_words(summary: IngestSummary) -> str:
     would = "would be " if summary.dry_run else ""
     moved = f" ({summary.paths_added} under a new path)" if summary.paths_added else ""
     rate = summary.files / summary.seconds if summary.seconds else 0.0
+    before = f" and {summary.failed_before} failed before" if summary.failed_before else ""
     text = (
         f"{summary.files} files: {summary.indexed} {would}indexed, {summary.skipped} known already{moved},"
-        f" {summary.failed} failed, in {summary.seconds:.1f} s ({rate:.1f}/s)."
+        f" {summary.failed} failed{before}, in {summary.seconds:.1f} s ({rate:.1f}/s)."
     )
     again = " The same command goes on from there."
     return f"Interrupted. {text}{again}" if summary.interrupted else text
+
+
+def pruned_in_words(pruned: PruneSummary, *, dry_run: bool) -> list[str]:
+    """Return sentences about what left the index; none when nothing did and nothing was to."""
+    sentences = [f"Error: {pruned.refused}"] if pruned.refused else []
+    if dry_run and pruned.gone:
+        sentences.append(f"{len(pruned.gone)} files are gone and would leave the index.")
+    if pruned.documents:
+        kept = (
+            f" {pruned.human_captions} captions that people had written are kept in removed-captions.jsonl."
+            if pruned.human_captions
+            else ""
+        )
+        sentences.append(
+            f"{pruned.documents} pictures left the index: their files are gone or have changed.{kept}"
+        )
+    return sentences + [one_line(f"Error: The index refused to change {each}") for each in pruned.failures]
 
 
 def captions_in_words(summary: CaptionSummary) -> str:

@@ -12,7 +12,7 @@ from ingest.originals import Originals
 from ingest.pictures import FileContent, decode, read_content
 from ingest.stages import ordered_map
 from ingest.thumbnail import thumbnail
-from ingest.walk import Candidate, Failure
+from ingest.walk import Candidate
 from storage.errors import StorageError
 from storage.store import thumbnail_key
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ingest.pictures import ImageFile
+    from ingest.recognise import Recognised
     from ingest.run_types import IngestOptions
     from storage.store import Storage
 
@@ -73,13 +74,15 @@ class Reader:
         self.in_flight: set[str] = set()
         """ids of new pictures that are not written yet; whoever writes or drops one takes it out"""
 
-    def items(self, found: Iterable[Candidate | Failure]) -> Iterator[Item]:
-        """Yield one item for each thing found."""
-        hashed = ordered_map(self._pool, _hash, found, window=4 * self._options.threads)
+    def items(self, found: Iterable[Recognised]) -> Iterator[Item]:
+        """Yield one item for each thing found; what was recognised already is passed on."""
+        window = 4 * self._options.threads
+        hashed = ordered_map(self._pool, _hash, found, window=window, needed=_is_file)
         window = max(self._options.batch_size, 2 * self._options.threads)
-        yield from ordered_map(self._pool, self._prepare, self._sort(hashed), window=window)
+        sorted_out = self._sort(hashed)
+        yield from ordered_map(self._pool, self._prepare, sorted_out, window=window, needed=_is_to_decode)
 
-    def _sort(self, hashed: Iterator[_Hashed | BadFile | Failure]) -> Iterator[Item | _ToDecode]:
+    def _sort(self, hashed: Iterator[_Hashed | Item]) -> Iterator[Item | _ToDecode]:
         for chunk in _chunks(hashed):
             ids = list(dict.fromkeys(each.content.image_id for each in chunk if isinstance(each, _Hashed)))
             # Taken before the index is asked: a picture that is written in between is then in the answer.
@@ -102,13 +105,11 @@ class Reader:
             return _ToDecode(candidate, file.content, known_paths=None)
         return _ToDecode(candidate, file.content, known_paths=paths[image_id])
 
-    def _prepare(self, item: Item | _ToDecode) -> Item:
-        if not isinstance(item, _ToDecode):
-            return item
+    def _prepare(self, item: _ToDecode) -> Item:
         candidate, image_id = item.candidate, item.content.image_id
         if item.known_paths is not None and self._is_stored(item):
             return (
-                Unchanged(candidate)
+                Unchanged(candidate, image_id)
                 if candidate.relative_path in item.known_paths
                 else NewPath(candidate, image_id)
             )
@@ -158,16 +159,22 @@ class Reader:
         return Prepared(candidate, replace(file, image=None), pixels, small)
 
 
-def _hash(found: Candidate | Failure) -> _Hashed | BadFile | Failure:
-    if isinstance(found, Failure):
-        return found
+def _is_file(found: Recognised) -> bool:
+    return isinstance(found, Candidate)
+
+
+def _is_to_decode(item: Item | _ToDecode) -> bool:
+    return isinstance(item, _ToDecode)
+
+
+def _hash(found: Candidate) -> _Hashed | BadFile:
     try:
         return _Hashed(found, read_content(found.path))
     except UnreadableImageError as error:
         return BadFile(found, str(error))
 
 
-def _chunks(hashed: Iterator[_Hashed | BadFile | Failure]) -> Iterator[list]:
+def _chunks(hashed: Iterator[_Hashed | Item]) -> Iterator[list]:
     chunk, size = [], 0
     for each in hashed:
         chunk.append(each)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
+from ingest.batches import batches, embed_batch
 from ingest.caption_now import CaptionNow
-from ingest.embed import embed_pictures
 from ingest.errors import IngestError
-from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
+from ingest.items import BadFile, FailedBefore, Item, LostThumbnail, NewPath, Prepared, Unchanged
+from ingest.memory import Memory
 from ingest.pictures import pixel_limit
+from ingest.prune import tidy
+from ingest.prune_types import PruneSummary
 from ingest.reader import Reader
+from ingest.recognise import Recogniser
 from ingest.run_types import IngestOptions, IngestSummary, NoProgress, Progress
 from ingest.stages import ahead
 from ingest.tally import Tally
@@ -45,13 +50,15 @@ def ingest_paths(
     options: IngestOptions,
     captioner: Captioner | None = None,
     progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> IngestSummary:
     """Make the pictures of `paths` documents of `index` and return what was done.
 
     A bad file or folder is reported in the summary and costs nothing else. With a `captioner` new pictures
-    are written with captions; one that cannot be loaded costs the captions alone. Ctrl-C ends the run early
-    with a summary. `index` is None only in a dry run without an index. Raises `IngestError` when
-    Elasticsearch or the store fails on the way: what was written stays, and the same call goes on from there.
+    are written with captions; one that cannot be loaded costs the captions alone. With a `memory`, files that
+    did not change are not read again, and paths whose files have changed or gone leave the index. Ctrl-C ends
+    the run early with a summary. `index` is None only in a dry run without an index. Raises `IngestError`
+    when Elasticsearch or the store fails on the way: what was written stays, and the same call goes on there.
     """
     begin, interrupted = time.monotonic(), False
     run = _Run(
@@ -62,6 +69,7 @@ def ingest_paths(
         options=options,
         captioner=captioner,
         progress=progress or NoProgress(),
+        memory=memory or Memory(),
     )
     with pixel_limit(options.max_pixels):
         try:
@@ -73,7 +81,8 @@ def ingest_paths(
                 f"Stopped after {run.tally.indexed} pictures were indexed. {error} Nothing is lost: once that"
                 " is mended, the same command goes on from there."
             ) from error
-    return run.tally.summary(time.monotonic() - begin, interrupted=interrupted, dry_run=options.dry_run)
+    summary = run.tally.summary(time.monotonic() - begin, interrupted=interrupted, dry_run=options.dry_run)
+    return replace(summary, pruned=run.pruned)
 
 
 class _Run:
@@ -87,6 +96,7 @@ class _Run:
         options: IngestOptions,
         captioner: Captioner | None,
         progress: Progress,
+        memory: Memory,
     ) -> None:
         self._index = index
         self._image_encoder = image_encoder
@@ -94,28 +104,39 @@ class _Run:
         self._storage = storage
         self._options = options
         self._progress = progress
+        self._memory = memory
         self.tally = Tally(progress)
+        self.pruned = PruneSummary()
         models = {"captioner": captioner, "caption_encoder": caption_encoder}
         self._captions = CaptionNow(**models, tally=self.tally) if captioner else None
 
     def all(self, paths: Sequence[Path]) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
         register_formats()
-        self._progress.start(count(paths, exclude=self._options.exclude, limit=self._options.limit))
+        options = self._options
+        self._progress.start(count(paths, exclude=options.exclude, limit=options.limit, part=options.part))
         pool = ThreadPoolExecutor(self._options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
         try:
-            with closing(ahead(reader.items(self._found(paths)), size=READ_AHEAD)) as items:
+            shared = {"storage": self._storage, "memory": self._memory, "pool": pool}
+            recogniser = Recogniser(known=self._known, options=options, **shared)
+            found = recogniser.items(self._found(paths))
+            with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
                 if self._options.dry_run:
                     self._count_only(self._settle(items, reader))
                 else:
                     self._write(items, reader)
+            self._tidy(paths)
         finally:
             pool.shutdown(cancel_futures=True)
+            self._memory.save(last=False)
+
+    def _known(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
+        return self._index.known(image_ids) if self._index else {}
 
     def _reader(self, pool: ThreadPoolExecutor) -> Reader:
         return Reader(
-            known=self._index.known if self._index else lambda _: {},
+            known=self._known,
             preprocess=lambda: self._image_encoder.preprocess,
             storage=self._storage,
             options=self._options,
@@ -123,10 +144,17 @@ class _Run:
             pool=pool,
         )
 
+    def _tidy(self, paths: Sequence[Path]) -> None:
+        """When all files are seen: take out of the index what they are no longer, or no longer there."""
+        self._memory.save(last=True)
+        if self._memory.notes and self._index:
+            where = {"index": self._index, "storage": self._storage}
+            self.pruned = tidy(self._memory.notes, **where, folders=paths, options=self._options)
+
     def _found(self, paths: Sequence[Path]) -> Iterator[Candidate | Failure]:
         """Yield what the walk finds, up to the limit of files."""
         files = 0
-        for found in walk(paths, exclude=self._options.exclude):
+        for found in walk(paths, exclude=self._options.exclude, part=self._options.part):
             files += isinstance(found, Candidate)
             if self._options.limit is not None and files > self._options.limit:
                 return
@@ -137,6 +165,10 @@ class _Run:
         for item in items:
             if isinstance(item, Unchanged):
                 self.tally.add_skipped()
+                if item.image_id is not None:
+                    self._memory.good(item.candidate, item.image_id)
+            elif isinstance(item, FailedBefore):
+                self.tally.add_failed_before()
             elif isinstance(item, Failure):
                 self.tally.add_folder_failure(item)
             elif isinstance(item, BadFile):
@@ -149,6 +181,7 @@ class _Run:
             self.tally.reasons[bad.image_id] = bad.reason
             reader.in_flight.discard(bad.image_id)
         self.tally.add_failure(bad.candidate, bad.reason)
+        self._memory.bad(bad.candidate, bad.reason)
 
     def _count_only(self, items: Iterator[Prepared | NewPath | LostThumbnail]) -> None:
         for item in items:
@@ -158,42 +191,24 @@ class _Run:
                 self.tally.add_failure(item.candidate, self.tally.reasons[item.image_id])
             else:
                 self.tally.add_skipped(path_added=True)
+                self._memory.came(item.image_id)
 
     def _write(self, items: Iterator[Item], reader: Reader) -> None:
-        writer = Writer(
-            index=self._index, storage=self._storage, tally=self.tally, in_flight=reader.in_flight
-        )
+        where = {"index": self._index, "storage": self._storage, "memory": self._memory}
+        writer = Writer(**where, tally=self.tally, in_flight=reader.in_flight)
         try:
-            for batch in self._batches(self._settle(items, reader)):
+            for batch in batches(self._settle(items, reader), size=self._options.batch_size):
                 writer.submit(self._embed(batch, reader))
         finally:
             writer.finish()
             self._index.refresh()
 
-    def _batches(self, items: Iterator[Prepared | NewPath | LostThumbnail]) -> Iterator[list]:
-        """Cut after `batch_size` new pictures; what follows a picture stays behind it."""
-        batch, pictures = [], 0
-        for item in items:
-            batch.append(item)
-            pictures += isinstance(item, Prepared)
-            if pictures == self._options.batch_size or len(batch) == 4 * self._options.batch_size:
-                yield batch
-                batch, pictures = [], 0
-        if batch:
-            yield batch
-
     def _embed(self, batch: list[Prepared | NewPath | LostThumbnail], reader: Reader) -> list[ToWrite]:
-        pictures = [item for item in batch if isinstance(item, Prepared)]
-        encoders = {"image_encoder": self._image_encoder, "caption_encoder": self._caption_encoder}
-        documents = iter(embed_pictures(pictures, **encoders) if pictures else ())
-        ready: list[ToWrite] = []
-        for item in batch:
-            document = next(documents) if isinstance(item, Prepared) else None
-            if document is None:
-                ready.append(item)
-            elif isinstance(document, str):
-                self._drop(BadFile(item.candidate, document, item.file.image_id), reader)
-            else:
-                ready.append(Embedded(item.candidate, document, item.thumbnail))
+        ready = embed_batch(
+            batch,
+            image_encoder=self._image_encoder,
+            caption_encoder=self._caption_encoder,
+            drop=lambda bad: self._drop(bad, reader),
+        )
         self.tally.add_embedded(sum(isinstance(item, Embedded) for item in ready))
         return self._captions.add(ready) if self._captions else ready

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ingest.caption_types import CaptionSummary
+from ingest.parts import Part
 from ingest.pictures import MAX_PIXELS
+from ingest.prune_types import PruneOptions, PruneSummary
 
 if TYPE_CHECKING:
     from ingest.walk import Failure
@@ -33,13 +35,19 @@ class IngestOptions:
     """leave out of the index where pictures were taken"""
     originals: str = "none"
     """what the store keeps beside the thumbnail: `none`, a `webp` copy or the `original`"""
+    part: Part = field(default_factory=Part)
+    """which of the files belong to this run"""
+    prune: PruneOptions = field(default_factory=PruneOptions)
     threads: int = field(default_factory=lambda: min(16, max(2, os.cpu_count() or 2)))
     """threads that read and decode"""
 
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What a run did: `files` = `indexed` + `skipped` + failed files; `failures` has failed folders too."""
+    """What a run did: `files` = `indexed` + `skipped` + `failed_before` + failed files.
+
+    `failures` has failed folders too.
+    """
 
     files: int
     """files looked at"""
@@ -55,6 +63,9 @@ class IngestSummary:
     seconds: float
     interrupted: bool = False
     dry_run: bool = False
+    failed_before: int = 0
+    """files that failed in an earlier run, have not changed since and were not tried again"""
+    pruned: PruneSummary = field(default_factory=PruneSummary)
     captions: CaptionSummary = field(default_factory=CaptionSummary)
     """captions that were written with the pictures or after them"""
 
@@ -72,10 +83,12 @@ class IngestSummary:
             "paths_added": self.paths_added,
             "embedded": self.embedded,
             "failed": self.failed,
+            "failed_before": self.failed_before,
             "seconds": round(self.seconds, 3),
             "interrupted": self.interrupted,
             "dry_run": self.dry_run,
             "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
+            "pruned": self.pruned.as_dict(),
             "captions": self.captions.as_dict(),
         }
 

@@ -17,13 +17,24 @@ STOP_CHECK_S = 0.1
 
 
 def ordered_map(
-    pool: Executor, function: Callable[[In], Out], items: Iterable[In], *, window: int
+    pool: Executor,
+    function: Callable[[In], Out],
+    items: Iterable[In],
+    *,
+    window: int,
+    needed: Callable[[In], bool] = lambda _: True,
 ) -> Iterator[Out]:
-    """Yield `function(item)` in the order of `items`, with at most `window` calls under way or waiting."""
+    """Yield `function(item)` in the order of `items`, with at most `window` calls under way or waiting.
+
+    An item for which it is not `needed` is passed on as it is.
+    """
     waiting = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            if not (waiting or needed(item)):
+                yield item
+                continue
+            waiting.append(pool.submit(function, item) if needed(item) else _Done(item))
             if len(waiting) >= window:
                 yield waiting.popleft().result()
         while waiting:
@@ -31,6 +42,19 @@ def ordered_map(
     finally:
         for future in waiting:
             future.cancel()
+
+
+class _Done:
+    """A future of something that is there."""
+
+    def __init__(self, item: object) -> None:
+        self._item = item
+
+    def result(self) -> object:
+        return self._item
+
+    def cancel(self) -> None:
+        return
 
 
 def ahead(items: Generator[Out, None, None], *, size: int) -> Iterator[Out]:

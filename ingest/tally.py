@@ -21,7 +21,7 @@ class Tally:
         self._progress = progress
         self._lock = threading.Lock()
         self._files = self._indexed = self._skipped = self._paths_added = self._embedded = 0
-        self._captioned = 0
+        self._captioned = self._failed_before = 0
         self._failures: list[Failure] = []
         self._caption_failures: list[Failure] = []
         self.caption_error: str | None = None
@@ -46,6 +46,12 @@ class Tally:
         with self._lock:
             self._skipped += 1
             self._paths_added += path_added
+            self._done()
+
+    def add_failed_before(self) -> None:
+        """A file failed in an earlier run and was not tried."""
+        with self._lock:
+            self._failed_before += 1
             self._done()
 
     def add_embedded(self, number: int) -> None:
@@ -80,6 +86,7 @@ class Tally:
                 paths_added=self._paths_added,
                 embedded=self._embedded,
                 failures=tuple(self._failures),
+                failed_before=self._failed_before,
                 seconds=seconds,
                 interrupted=interrupted,
                 dry_run=dry_run,

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.names import EXTENSIONS, printable
+from ingest.parts import Part
+from ingest.stamp import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+EVERYTHING = Part()
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Candidate:
     path: Path
     relative_path: str
     """below the folder that was named, forward slashes, readable whatever bytes the name holds"""
+    stamp: Stamp | None = None
+    """of the file before it was read, where somebody asked"""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,21 @@ class _Folder:
     """(device, inode) of the folders above it, which a link must not lead back to"""
 
 
-def walk(paths: Sequence[Path], *, exclude: Sequence[str] = ()) -> Iterator[Candidate | Failure]:
+def walk(
+    paths: Sequence[Path], *, exclude: Sequence[str] = (), part: Part = EVERYTHING
+) -> Iterator[Candidate | Failure]:
     """Yield the pictures of folders and every file named explicitly, folder by folder in the order of names.
 
     Hidden names are passed over; `exclude` holds globs for a name or for a whole relative path. Links are
-    followed, each folder is visited once, and real folders are visited before links to them.
+    followed, each folder is visited once, and real folders are visited before links to them. Of all that,
+    only what belongs to `part`: files by their relative path, failures by their path.
     """
+    for found in _walk(paths, exclude):
+        if part.holds(found.relative_path if isinstance(found, Candidate) else found.path):
+            yield found
+
+
+def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate | Failure]:
     visited: set[tuple[int, int]] = set()
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
@@ -55,10 +70,16 @@ def walk(paths: Sequence[Path], *, exclude: Sequence[str] = ()) -> Iterator[Cand
             yield Candidate(path, printable(path.name))
 
 
-def count(paths: Sequence[Path], *, exclude: Sequence[str] = (), limit: int | None = None) -> int:
+def count(
+    paths: Sequence[Path],
+    *,
+    exclude: Sequence[str] = (),
+    limit: int | None = None,
+    part: Part = EVERYTHING,
+) -> int:
     """Return how many candidates `walk` yields, at most `limit`, without keeping them."""
     total = 0
-    for found in walk(paths, exclude=exclude):
+    for found in walk(paths, exclude=exclude, part=part):
         if total == limit:
             break
         total += isinstance(found, Candidate)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from es_config.captions import Captions
     from es_config.index import ImageIndex
+    from ingest.memory import Memory
+    from ingest.run_types import IngestOptions
     from models.profiles import Profile
     from storage.store import Storage
 
@@ -78,6 +80,30 @@ def open_parts(
         captioner=captioner(profile, index),
         storage=storage,
     )
+
+
+def open_memory(
+    index: ImageIndex | None,
+    environ: Mapping[str, str],
+    *,
+    options: IngestOptions,
+    retry_failed: bool = False,
+) -> Memory:
+    """Return what GLIMPSE_HOME remembers of earlier runs. A dry run writes nothing there.
+
+    Raises `IngestError`, or `EngineError` when the index cannot be asked who it is.
+    """
+    from es_config.settings import glimpse_home
+    from ingest.memory import Memory
+    from ingest.notes import Notes
+    from ingest.quarantine import Quarantine
+
+    home, dry = glimpse_home(environ), options.dry_run
+    limits = {"max_pixels": options.max_pixels, "retry_failed": retry_failed, "read_only": dry}
+    notes, path = None, home / "ingested.sqlite"
+    if index and (path.exists() or not dry):
+        notes = Notes(path, index=index.uuid(), kept=options.originals, read_only=dry)
+    return Memory(notes, Quarantine(home / "failed.jsonl", **limits))
 
 
 def create_index(index: ImageIndex, profile: Profile) -> None:

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from es_config.bulk import CHANGED
+from es_config.paths import PathsChanged
 from ingest.items import LostThumbnail, NewPath
 from ingest.walk import Candidate
 from storage.store import thumbnail_key
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from es_config.documents import ImageDocument
     from es_config.index import ImageIndex
+    from ingest.memory import Memory
     from ingest.tally import Tally
     from storage.store import Storage
 
@@ -44,11 +47,20 @@ class Writer:
     After a failure nothing more is written, and `submit` and `finish` raise what went wrong.
     """
 
-    def __init__(self, *, index: ImageIndex, storage: Storage, tally: Tally, in_flight: set[str]) -> None:
+    def __init__(
+        self,
+        *,
+        index: ImageIndex,
+        storage: Storage,
+        tally: Tally,
+        in_flight: set[str],
+        memory: Memory,
+    ) -> None:
         self._index = index
         self._storage = storage
         self._tally = tally
         self._in_flight = in_flight
+        self._memory = memory
         self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(maxsize=WAITING_BATCHES)
         self._error: Exception | None = None
         self._putters = ThreadPoolExecutor(PUTS, thread_name_prefix="store")
@@ -89,9 +101,7 @@ class Writer:
         new = [item for item in batch if isinstance(item, Embedded)]
         others = [item for item in batch if not isinstance(item, Embedded)]
         self._add(new, [item for item in others if isinstance(item, NewPath)])
-        ids = {_id(item) for item in new}
-        for item in others:
-            self._finish_other(item, merged=_id(item) in ids)
+        self._finish_others(others, merged={_id(item) for item in new})
 
     def _put_thumbnail(self, item: Embedded | LostThumbnail) -> None:
         self._storage.put(thumbnail_key(_id(item)), item.thumbnail)
@@ -104,24 +114,52 @@ class Writer:
             if document and item.candidate.relative_path not in document.relative_path:
                 more = (*document.relative_path, item.candidate.relative_path)
                 documents[item.image_id] = replace(document, relative_path=more)
-        refused = self._index.add(list(documents.values())).failed if documents else {}
-        failed = {image_id: f"the index refused it: {reason}" for image_id, reason in refused.items()}
-        self._tally.reasons.update(failed)
+        refused = self._index.add(list(documents.values()), only_new=True).failed if documents else {}
+        # Somebody else indexed the same content at the same time: theirs stays, with our paths.
+        taken = {each: documents[each].relative_path for each, reason in refused.items() if reason == CHANGED}
+        refused = {each: reason for each, reason in refused.items() if each not in taken}
+        refused |= self._index.add_paths(taken).failed if taken else {}
+        self._tally.reasons.update(
+            {image_id: f"the index refused it: {reason}" for image_id, reason in refused.items()}
+        )
         self._in_flight.difference_update(documents)
         for item in new:
-            if item.document.image_id in failed:
-                self._tally.add_failure(item.candidate, failed[item.document.image_id])
-            else:
-                self._tally.add_indexed(captioned=item.document.caption_source == "model")
+            self._finish_new(item, is_new=item.document.image_id not in taken)
 
-    def _finish_other(self, item: NewPath | LostThumbnail, *, merged: bool) -> None:
-        is_new = isinstance(item, NewPath) or item.new_path
-        if item.image_id in self._tally.reasons:
-            self._tally.add_failure(item.candidate, self._tally.reasons[item.image_id])
+    def _finish_new(self, item: Embedded, *, is_new: bool) -> None:
+        if reason := self._tally.reasons.get(item.document.image_id):
+            self._fail(item.candidate, reason)
             return
-        if is_new and not merged:
-            self._index.add_path(item.image_id, item.candidate.relative_path)
-        self._tally.add_skipped(path_added=is_new)
+        self._memory.good(item.candidate, item.document.image_id)
+        if is_new:
+            self._tally.add_indexed(captioned=item.document.caption_source == "model")
+        else:
+            self._tally.add_skipped(path_added=True)
+
+    def _finish_others(self, others: Sequence[NewPath | LostThumbnail], *, merged: set[str]) -> None:
+        """Add the paths of known pictures; those in `merged` were written with them just now."""
+        paths: dict[str, list[str]] = {}
+        for item in others:
+            if _is_new(item) and item.image_id not in merged and item.image_id not in self._tally.reasons:
+                paths.setdefault(item.image_id, []).append(item.candidate.relative_path)
+        changed = self._index.add_paths(paths) if paths else PathsChanged()
+        for item in others:
+            reason = self._tally.reasons.get(item.image_id) or changed.failed.get(item.image_id)
+            if item.image_id in changed.absent:
+                reason = "its picture left the index meanwhile: run the same command again"
+            if reason:
+                self._fail(item.candidate, reason)
+            else:
+                self._memory.good(item.candidate, item.image_id, new_path=_is_new(item))
+                self._tally.add_skipped(path_added=_is_new(item))
+
+    def _fail(self, candidate: Candidate, reason: str) -> None:
+        self._tally.add_failure(candidate, reason)
+        self._memory.bad(candidate, reason)
+
+
+def _is_new(item: NewPath | LostThumbnail) -> bool:
+    return isinstance(item, NewPath) or item.new_path
 
 
 def _id(item: ToWrite) -> str:

@@ -67,9 +67,11 @@ def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
         "paths_added": 0,
         "embedded": 5,
         "failed": 0,
+        "failed_before": 0,
         "interrupted": False,
         "dry_run": False,
         "failures": [],
+        "pruned": {"gone": [], "documents": 0, "human_captions": 0, "failures": [], "refused": None},
     }
     second = glimpse(environ, pictures)
     assert second.stdout.startswith("5 files: 0 indexed, 5 known already, 0 failed, in ")

@@ -1,0 +1,173 @@
+"""What this machine knows of the files it has ingested, so that the next run need not read them again.
+
+A file of SQLite in GLIMPSE_HOME, shared by several processes. It may be deleted at any time: then everything
+is read once more, and `--prune` knows only what it has seen since.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ingest.notes_file import NotesFile
+from ingest.stamp import Stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from ingest.walk import Candidate
+
+FLUSH_FILES, FLUSH_S, PAGE = 1000, 5.0, 1000
+STAY = "INSERT OR IGNORE INTO stale SELECT idx, image_id, relative_path FROM files WHERE {} AND image_id <> ?"
+ONE = "idx = ? AND path = ? AND relative_path = ?"
+
+
+@dataclass(frozen=True)
+class Note:
+    """One file as it was when the index took it in."""
+
+    path: bytes
+    """absolute"""
+    relative_path: str
+    image_id: str
+    stamp: Stamp
+    kept: str
+    """what the store keeps of it beside the thumbnail"""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A path that a document of the index should no longer have."""
+
+    image_id: str
+    relative_path: str
+
+
+class Notes(NotesFile):
+    """The files of one index. Thread-safe; every method raises `IngestError` when the disk refuses."""
+
+    def __init__(self, path: Path, *, index: str, kept: str = "none", read_only: bool = False) -> None:
+        """Open or make the file; `index` is the uuid of the index. A damaged file is made anew.
+
+        `kept` says what the run keeps of whole pictures: what was not kept so then must be read again.
+        """
+        super().__init__(path, read_only=read_only)
+        self._index, self._kept = index, kept
+        self._waiting: list[tuple[Candidate, str]] = []
+        self._flushed = time.monotonic()
+
+    def look_up(self, candidates: Sequence[Candidate]) -> list[Note | None]:
+        """Return for each file what was noted, if it is as it was then."""
+        sql = f"SELECT * FROM files WHERE {ONE}"
+        with self._errors():
+            rows = [self._base.execute(sql, self._place(each)).fetchone() for each in candidates]
+        notes = [row and _note(row) for row in rows]
+        return [
+            note if note and self._still_true(note, each.stamp) else None
+            for note, each in zip(notes, candidates, strict=True)
+        ]
+
+    def _still_true(self, note: Note, stamp: Stamp | None) -> bool:
+        is_kept = self._kept in ("none", note.kept)
+        return is_kept and stamp is not None and stamp.is_settled and note.stamp == stamp
+
+    def record(self, candidate: Candidate, image_id: str) -> None:
+        """Note that the index has a file's content under its path; what was there before becomes stale."""
+        if self._read_only:
+            return
+        with self._lock:
+            self._waiting.append((candidate, image_id))
+            if len(self._waiting) >= FLUSH_FILES or time.monotonic() - self._flushed > FLUSH_S:
+                self.flush()
+
+    def came(self, image_id: str) -> None:
+        """Remember for this run that a known content was found under another path: it may have moved."""
+        with self._errors():  # a table of this process alone
+            self._base.execute("INSERT OR IGNORE INTO came VALUES (?)", (image_id,))
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._writing():
+            for candidate, image_id in self._waiting:
+                place = self._place(candidate)
+                self._base.execute(STAY.format(ONE), (*place, image_id))
+                stamp = candidate.stamp or Stamp(-1, -1)
+                row = (*place, stamp.size, stamp.mtime_ns, image_id, self._kept)
+                self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            self._waiting, self._flushed = [], time.monotonic()
+
+    def below(self, folder: Path, *, moved_only: bool) -> Iterator[Note]:
+        """Yield the notes of files below a folder; with `moved_only`, of contents that `came` in this run."""
+        prefix = os.fsencode(os.path.abspath(folder)).rstrip(b"/") + b"/"  # noqa: PTH100
+        where = "AND image_id IN (SELECT image_id FROM came)" if moved_only else ""
+        sql = f"SELECT * FROM files WHERE idx = ? AND (path, relative_path) > (?, ?) AND path < ? {where}"
+        sql += f" ORDER BY path, relative_path LIMIT {PAGE}"
+        after, end = (prefix, ""), prefix[:-1] + b"0"  # the byte after a slash
+        while True:
+            with self._errors():
+                rows = self._base.execute(sql, (self._index, *after, end)).fetchall()
+            yield from map(_note, rows)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][1:3]
+
+    def of_image(self, image_id: str) -> list[Note]:
+        """Return every note of a content in this index."""
+        sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
+        with self._errors():
+            return [_note(row) for row in self._base.execute(sql, (image_id, self._index)).fetchall()]
+
+    def has_come(self, image_id: str) -> bool:
+        """Whether a content `came` under another path in this run."""
+        with self._errors():
+            return (
+                self._base.execute("SELECT 1 FROM came WHERE image_id = ?", (image_id,)).fetchone()
+                is not None
+            )
+
+    def elsewhere(self, image_id: str) -> set[str]:
+        """Return the uuids of other indexes that were given the content too: they may share the store."""
+        sql = "SELECT DISTINCT idx FROM files WHERE image_id = ? AND idx <> ?"
+        with self._errors():
+            return {uuid for (uuid,) in self._base.execute(sql, (image_id, self._index)).fetchall()}
+
+    def forget(self, notes: Sequence[Note]) -> None:
+        """Turn notes of files that are gone into stale paths."""
+        with self._writing():
+            for note in notes:
+                place = (self._index, note.path, note.relative_path)
+                self._base.execute(STAY.format(ONE), (*place, ""))
+                self._base.execute(f"DELETE FROM files WHERE {ONE}", place)
+
+    def stale(self) -> list[Stale]:
+        """Return some of the stale paths, none when there are none."""
+        sql = f"SELECT image_id, relative_path FROM stale WHERE idx = ? LIMIT {PAGE}"
+        with self._errors():
+            return [Stale(*row) for row in self._base.execute(sql, (self._index,)).fetchall()]
+
+    def settle(self, stale: Sequence[Stale]) -> None:
+        """Strike stale paths out that the index has no more."""
+        rows = [(self._index, each.image_id, each.relative_path) for each in stale]
+        with self._writing():
+            self._base.executemany(
+                "DELETE FROM stale WHERE idx = ? AND image_id = ? AND relative_path = ?", rows
+            )
+
+    def close(self) -> None:
+        """Write what waits and close the file."""
+        try:
+            self.flush()
+        finally:
+            super().close()
+
+    def _place(self, candidate: Candidate) -> tuple[str, bytes, str]:
+        path = os.fsencode(os.path.abspath(candidate.path))  # noqa: PTH100 - links stay as they are named
+        return self._index, path, candidate.relative_path
+
+
+def _note(row: tuple) -> Note:
+    _, path, relative_path, size, mtime_ns, image_id, kept = row
+    return Note(path, relative_path, image_id, Stamp(size, mtime_ns), kept)

@@ -1,0 +1,147 @@
+"""The end of a run: paths whose files have moved, changed or gone leave the index."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest.names import printable
+from ingest.prune_types import PruneSummary
+from ingest.stamp import is_gone
+from storage.store import ORIGINAL_TYPES, original_key, thumbnail_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from es_config.index import ImageIndex
+    from es_config.paths import Removed
+    from ingest.notes import Note, Notes, Stale
+    from ingest.run_types import IngestOptions
+    from storage.store import Storage
+
+MOST = 0.2
+"""share of the files known below the folders that may go without being asked for twice"""
+TOGETHER = 500
+
+
+def tidy(
+    notes: Notes, *, index: ImageIndex, storage: Storage, folders: Sequence[Path], options: IngestOptions
+) -> PruneSummary:
+    """Take out of the index what the notes say is stale, after adding to that what has moved or gone.
+
+    Raises `EngineError`, `StorageError` or `IngestError`; the next run then goes on from there.
+    """
+    gone: list[Note] = []
+    refused = None
+    if options.prune.prune:
+        gone, known, moved = _gone(notes, [*folders, *options.prune.moved_from], options)
+        if len(gone) > MOST * known and not options.prune.anyway:
+            refused = _refusal(len(gone), known)
+    else:
+        moved = (
+            note for folder in folders for note in notes.below(folder, moved_only=True) if is_gone(note.path)
+        )
+    names = tuple(printable(os.fsdecode(note.path)) for note in gone)
+    if options.dry_run:
+        return PruneSummary(gone=names, refused=refused)
+    for some in _pages([*moved, *(() if refused else gone)]):
+        notes.forget(some)
+    removed, failures = _settle(notes, index, storage)
+    return PruneSummary(
+        gone=names,
+        documents=len(removed),
+        human_captions=sum(each.caption is not None for each in removed),
+        failures=failures,
+        refused=refused,
+    )
+
+
+def _gone(
+    notes: Notes, folders: Iterable[Path], options: IngestOptions
+) -> tuple[list[Note], int, list[Note]]:
+    """Return files that are gone for good, how many there were, and those whose content is still there."""
+    gone, moved, known = [], [], 0
+    for folder in _outermost(folders):
+        for note in notes.below(folder, moved_only=False):
+            if not options.part.holds(note.relative_path):
+                continue
+            known += 1
+            if is_gone(note.path):
+                lives = notes.has_come(note.image_id) or _lives(notes.of_image(note.image_id))
+                (moved if lives else gone).append(note)
+    return gone, known, moved
+
+
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders that are below no other, so that no file counts twice."""
+    whole = {Path(os.path.abspath(folder)) for folder in folders}  # noqa: PTH100 - links stay as they are named
+    return sorted(folder for folder in whole if not whole & set(folder.parents))
+
+
+def _lives(notes: Iterable[Note]) -> bool:
+    return any(not is_gone(note.path) for note in notes)
+
+
+def _refusal(gone: int, known: int) -> str:
+    return (
+        f"Nothing was pruned: {gone} of {known} files are gone, more than a fifth. If a disk is not plugged"
+        " in, plug it in; if they are to leave the index, add --prune-anyway."
+    )
+
+
+def _settle(notes: Notes, index: ImageIndex, storage: Storage) -> tuple[list[Removed], tuple[str, ...]]:
+    """Take stale paths from their documents, and what the store kept of those that are gone then."""
+    removed, failures = [], {}
+    while batch := [each for each in notes.stale() if each.image_id not in failures]:
+        changed = index.drop_paths(_without_files(notes, batch))
+        _keep_captions(notes, changed.removed)
+        removed += changed.removed
+        failures |= changed.failed
+        absent = changed.absent | {each.image_id for each in changed.removed}
+        others = {image_id: notes.elsewhere(image_id) for image_id in absent}
+        living = index.uuids() if any(others.values()) else frozenset()
+        for image_id in absent:
+            if not others[image_id] & living:
+                _forget_files(storage, image_id)
+        notes.settle([each for each in batch if each.image_id not in changed.failed])
+        if changed.failed:
+            break
+    if removed:
+        index.refresh()
+    return removed, tuple(f"{image_id}: {reason}" for image_id, reason in failures.items())
+
+
+def _without_files(notes: Notes, stale: Iterable[Stale]) -> dict[str, list[str]]:
+    """Return those paths, by image id, behind which no file stands under any folder that was ingested."""
+    paths: dict[str, list[str]] = {}
+    for each in stale:
+        same = [note for note in notes.of_image(each.image_id) if note.relative_path == each.relative_path]
+        if not _lives(same):
+            paths.setdefault(each.image_id, []).append(each.relative_path)
+    return paths
+
+
+def _forget_files(storage: Storage, image_id: str) -> None:
+    storage.delete(thumbnail_key(image_id))
+    for extension in ORIGINAL_TYPES:
+        storage.delete(original_key(image_id, extension))
+
+
+def _keep_captions(notes: Notes, removed: Sequence[Removed]) -> None:
+    """Write down what people had said of pictures that left: nobody else could say it again."""
+    written = [each for each in removed if each.caption is not None]
+    if not written:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with notes.path.with_name("removed-captions.jsonl").open("a", encoding="ascii") as file:
+        for each in written:
+            line = {"image_id": each.image_id, "caption": each.caption, "removed_at": now}
+            file.write(json.dumps(line) + "\n")
+
+
+def _pages(notes: Sequence[Note]) -> Iterator[Sequence[Note]]:
+    for start in range(0, len(notes), TOGETHER):
+        yield notes[start : start + TOGETHER]
