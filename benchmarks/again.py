@@ -1,0 +1,88 @@
+"""The second run over pictures that did not change: seconds, and that nothing is embedded or read.
+
+`GLIMPSE_BENCH_FILES` sets how many pictures there are; the target is for 100 000.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.engine import fresh_index, node
+from benchmarks.report import Figure, clock, show
+from ingest.memory import Memory
+from ingest.notes import Notes
+from ingest.quarantine import Quarantine
+from ingest.run import ingest_paths
+from ingest.run_types import IngestOptions
+from ingest.wiring import create_index
+from models.embedding import load_caption_text_encoder, load_image_encoder
+from models.profiles import get_profile
+from storage.store import open_storage
+
+FILES = int(os.environ.get("GLIMPSE_BENCH_FILES", "100000"))
+A_FOLDER = 1000
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+
+def main() -> bool:
+    """Measure and print."""
+    from model_folders import save_pair
+
+    with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder, node() as (client, _):
+        root = Path(folder)
+        profile = get_profile("pocket", model_dir=save_pair(root / "pair"))
+        draw(root / "pictures", FILES)
+        with fresh_index(client) as index:
+            create_index(index, profile)
+            models = {
+                "image_encoder": load_image_encoder(profile),
+                "caption_encoder": load_caption_text_encoder(profile),
+            }
+            first, second = (_run(root, index, models) for _ in range(2))
+            return show("again", _figures(*first, *second))  # before a long cleaning up
+
+
+def _figures(_, first_spent, second, second_spent) -> list[Figure]:
+    return [
+        Figure(f"first run, {FILES} pictures of 24 px, tiny model", first_spent.wall, "s"),
+        Figure("second run, nothing changed", second_spent.wall, "s"),
+        Figure("the same, CPU of this process", second_spent.cpu, "s"),
+        Figure("second run, for 100 000 in proportion", second_spent.wall * 100_000 / FILES, "s", "≤ 60"),
+        Figure("pictures embedded in the second run", second.embedded, "", "≤ 0"),
+        Figure("files that the second run did not recognise", FILES - second.skipped, "", "≤ 0"),
+    ]
+
+
+def draw(folder: Path, count: int) -> None:
+    """Write small pictures of noise, last changed an hour ago, a thousand to a folder."""
+    dice, past = np.random.default_rng(1), time.time() - 3600
+    for number in range(count):
+        path = folder / f"{number // A_FOLDER:03}" / f"{number:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dice.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path, compress_level=0)
+        os.utime(path, (past, past))
+
+
+def _run(root: Path, index, models: dict):
+    options = IngestOptions()
+    notes = Notes(root / "ingested.sqlite", index=index.uuid())
+    memory = Memory(notes, Quarantine(root / "failed.jsonl", max_pixels=options.max_pixels))
+    with clock() as spent:
+        summary = ingest_paths(
+            [root / "pictures"],
+            index=index,
+            **models,
+            storage=open_storage(f"file:{root / 'store'}"),
+            options=options,
+            memory=memory,
+        )
+        memory.close()
+    assert not summary.failures, summary.failures[:3]
+    return summary, spent

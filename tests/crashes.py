@@ -1,0 +1,78 @@
+"""Runs of `glimpse ingest` in processes that are killed, and indexes compared document by document."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from elasticsearch import Elasticsearch
+
+from es_config.index import ImageIndex
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 300
+
+
+def start_ingest(folder: Path, *, url: str, home: Path, models: Path, alias: str) -> subprocess.Popen:
+    """Start the command in a process of its own, with small batches; its JSON comes on stdout."""
+    environ = os.environ | {
+        "ELASTICSEARCH_URL": url,
+        "GLIMPSE_HOME": str(home),
+        "GLIMPSE_MODEL_DIR": str(models),
+        "GLIMPSE_INDEX": alias,
+        "GLIMPSE_INGEST_CAPTIONS": "off",
+        "GLIMPSE_PRECISION": "fp32",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "glimpse", "ingest", str(folder), "--batch-size", "4", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **pipes)
+
+
+def thumbnails(home: Path) -> int:
+    """Return how many thumbnails are stored."""
+    return sum(name.endswith(".webp") for _, _, names in os.walk(home / "store") for name in names)
+
+
+def kill_after(process: subprocess.Popen, home: Path, *, stored: int) -> int:
+    """Kill the process, without a chance to clean up, once so many thumbnails are there; return its code."""
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None and thumbnails(home) < stored:
+        assert time.monotonic() < deadline, "the run came to nothing"
+        time.sleep(0.005)
+    process.kill()
+    process.stdout.close()
+    return process.wait()
+
+
+def contents(client: Elasticsearch, alias: str) -> dict[str, dict]:
+    """Return every document with its vector, as it is but for the time when it was made."""
+    index = ImageIndex(client, alias=alias)
+    index.refresh()
+    hits = index.search({"query": {"match_all": {}}, "size": 10_000}).hits
+    documents = {hit.source["image_id"]: dict(hit.source) for hit in hits}
+    for image_id, source in documents.items():
+        del source["indexed_at"]
+        source["relative_path"] = sorted(source["relative_path"])
+        source["vector"] = index.vector(image_id)
+    return documents
+
+
+def differences(found: dict[str, dict], wanted: dict[str, dict]) -> list[str]:
+    """Return the ids of documents that only one has, or that differ; vectors may in the last digits.
+
+    A picture that is embedded in another batch is not computed in the same order.
+    """
+    import numpy as np
+
+    def same(one: dict, other: dict) -> bool:
+        vectors = one.pop("vector"), other.pop("vector")
+        return one == other and np.allclose(*vectors, atol=1e-5)
+
+    differ = found.keys() ^ wanted.keys()
+    return sorted(
+        differ | {each for each in found.keys() & wanted.keys() if not same(found[each], wanted[each])}
+    )

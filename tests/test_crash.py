@@ -1,0 +1,62 @@
+"""Ingest that is killed, and goes on: the index is the one of a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crashes import contents, differences, kill_after, start_ingest, thumbnails
+from picture_files import save_picture
+
+GOOD, KILLS = 90, 3
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Pictures, copies and a bad file, in two folders."""
+    folder = tmp_path / "pictures"
+    for number in range(GOOD):
+        save_picture(folder / str(number % 2) / f"{number:03}.png", number, size=(60, 40))
+    for number in range(0, GOOD, 9):
+        shutil.copy(folder / str(number % 2) / f"{number:03}.png", folder / f"copy-{number:03}.png")
+    (folder / "bad.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def start(node, tiny_pair: Path, corpus: Path) -> Iterator:
+    """Return a function that starts the command; what still runs at the end is ended."""
+    started = []
+
+    def begin(home: Path, alias: str):
+        started.append(start_ingest(corpus, url=node.url, home=home, models=tiny_pair, alias=alias))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_after_kills_at_random_moments_the_index_is_that_of_an_undisturbed_run(
+    client, index_name, start, tmp_path
+):
+    killed, whole = f"{index_name}-killed", f"{index_name}-whole"
+    moments = sorted(random.Random(7).sample(range(1, GOOD - 5), KILLS))
+    for moment in moments:
+        assert kill_after(start(tmp_path / "killed", killed), tmp_path / "killed", stored=moment) == -9
+    runs = start(tmp_path / "killed", killed), start(tmp_path / "whole", whole)
+    last, undisturbed = (json.loads(each.communicate(timeout=180)[0]) for each in runs)
+    assert (undisturbed["indexed"], undisturbed["failed"]) == (GOOD, 1)
+    assert last["failed"] + last["failed_before"] == 1
+    # Embedded again at the most what was under way: two batches that wait and one that is written.
+    assert last["embedded"] <= GOOD - (moments[-1] - 3 * 4)
+    found = contents(client, killed)
+    assert len(found) == GOOD
+    assert differences(found, contents(client, whole)) == []
+    assert thumbnails(tmp_path / "killed") == thumbnails(tmp_path / "whole") == GOOD
+    assert len((tmp_path / "killed" / "failed.jsonl").read_text().splitlines()) == 1
