@@ -70,6 +70,7 @@ class NotesFile:
                 yield
             except (sqlite3.Error, OSError) as error:
                 raise IngestError(
-                    f"The notes of what was ingested, {self.path}, cannot be used: {error}. The file may be"
-                    " deleted: everything is then read once more."
+                    f"The notes of what was ingested, {self.path}, cannot be used: {error}. Make room, or set"
+                    " GLIMPSE_HOME to a folder that can be written; a damaged file may be deleted, all is then"
+                    " read once more."
                 ) from error

@@ -56,7 +56,8 @@ def survival_options(command: Callable) -> Callable:
 
 def say_pruned(pruned: PruneSummary, *, dry_run: bool) -> None:
     """Say on stderr what left the index, or would leave it, and why nothing did."""
-    from ingest.progress import one_line, pruned_in_words
+    from ingest.names import one_line
+    from ingest.progress import pruned_in_words
 
     for path in pruned.gone if dry_run else ():
         click.echo(one_line(f"Would remove {path}"), err=True)

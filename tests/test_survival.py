@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -418,9 +419,26 @@ def test_notes_turn_an_old_content_into_a_stale_path(tmp_path):
     notes.close()
 
 
+def test_several_runs_share_the_notes(tmp_path):
+    def work(number: int) -> None:
+        with closing(Notes(tmp_path / "notes.sqlite", index="one")) as notes:
+            for each in range(20):
+                notes.came(f"{number}")
+                notes.record(Candidate(tmp_path / f"{number}-{each}.png", "a.png", Stamp(1, 2)), f"{number}")
+                notes.flush()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with closing(Notes(tmp_path / "notes.sqlite", index="one")) as notes:
+        assert len(list(notes.below(tmp_path, moved_only=False))) == 80
+
+
 def test_notes_on_a_disk_that_refuses_say_so(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(IngestError, match="cannot be used: .* The file may be deleted"):
+    with pytest.raises(IngestError, match="cannot be used: .* or set GLIMPSE_HOME"):
         Notes(tmp_path / "file" / "notes.sqlite", index="one")
 
 
