@@ -71,6 +71,6 @@ class NotesFile:
             except (sqlite3.Error, OSError) as error:
                 raise IngestError(
                     f"The notes of what was ingested, {self.path}, cannot be used: {error}. Make room, or set"
-                    " GLIMPSE_HOME to a folder that can be written; a damaged file may be deleted, all is then"
-                    " read once more."
+                    " GLIMPSE_HOME to a folder that can be written; a damaged file may be deleted: all is"
+                    " then read once more."
                 ) from error
