@@ -130,18 +130,19 @@ def in_words(summary: IngestSummary) -> str:
 def pruned_in_words(pruned: PruneSummary, *, dry_run: bool) -> list[str]:
     """Return sentences about what left the index; none when nothing did and nothing was to."""
     sentences = [f"Error: {pruned.refused}"] if pruned.refused else []
-    if dry_run and pruned.gone:
-        sentences.append(f"{len(pruned.gone)} files are gone and would leave the index.")
+    if dry_run and pruned.gone and not pruned.refused:
+        sentences.append(f"Without --dry-run, {_counted(len(pruned.gone), 'file')} would leave the index.")
     if pruned.documents:
-        kept = (
-            f" {pruned.human_captions} captions that people had written are kept in removed-captions.jsonl."
-            if pruned.human_captions
-            else ""
-        )
-        sentences.append(
-            f"{pruned.documents} pictures left the index: their files are gone or have changed.{kept}"
-        )
+        pictures = _counted(pruned.documents, "picture")
+        sentences.append(f"{pictures} left the index: gone or changed on the disk.")
+    if pruned.human_captions:
+        captions = _counted(pruned.human_captions, "caption")
+        sentences.append(f"{captions} that people had written went too, into removed-captions.jsonl.")
     return sentences + [one_line(f"Error: The index refused to change {each}") for each in pruned.failures]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def captions_in_words(summary: CaptionSummary) -> str:

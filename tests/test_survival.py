@@ -278,11 +278,12 @@ def test_prune_removes_what_is_gone_and_nothing_else(ingest, pictures, index, ho
     assert dry["pruned"]["gone"] == [str(pictures / "1.png")], (
         "a file of the same name still stands elsewhere"
     )
-    assert f"Would remove {pictures / '1.png'}\n" in dry["stderr"]
+    said = f"Would remove {pictures / '1.png'}\nWithout --dry-run, 1 file would leave the index.\n"
+    assert dry["stderr"] == said
     assert index.count() == 12
     answer = ingest(pictures, "--prune")
     assert (answer["pruned"]["documents"], answer["exit_code"]) == (1, 0)
-    assert "1 pictures left the index" in answer["stderr"]
+    assert "1 picture left the index: gone or changed on the disk." in answer["stderr"]
     assert ["1.png"] not in paths(index)
     assert ["3.png"] in paths(index)
     assert ["21.png"] in paths(index), "its folder was not named"
@@ -359,6 +360,7 @@ def test_captions_of_people_are_kept_when_their_pictures_go(ingest, pictures, in
     (pictures / "0.png").unlink()
     answer = ingest(pictures, "--prune")
     assert answer["pruned"]["human_captions"] == 1
+    assert "1 caption that people had written went too, into removed-captions.jsonl." in answer["stderr"]
     (line,) = (home / "removed-captions.jsonl").read_text().splitlines()
     assert json.loads(line)["caption"] == "Omas Küche, 1961"
     assert json.loads(line)["image_id"] == ids["0.png"]
