@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 QUERIES = 1500
 BLOCK = 64
-MEANING = 0.1
+MEANING = 0.02
 """of the captions that hold a query's words, the share that may mean less like it than a synonym does"""
 LEAST_LEFT = 0.3
 """share of the pictures that must be left once a thing is taken away"""

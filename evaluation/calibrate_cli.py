@@ -33,7 +33,7 @@ CALIBRATED = ("image", "caption")
     help="Share of queries that nothing answers which may still get a strong hit.",
 )  # fmt: skip
 @click.option(
-    "--miss-rate", type=click.FloatRange(0.001, 0.5), default=0.025, show_default=True,
+    "--miss-rate", type=click.FloatRange(0.001, 0.5), default=0.05, show_default=True,
     help="Share of answered queries that may be told that nothing good was found.",
 )  # fmt: skip
 @click.option("--queries", type=FILE, help="Labelled queries to learn from, too: JSONL.")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 PENALTY = 0.01
-MISS_RATE = 0.025
+WEAK_FACTOR = 10
+"""how many times the rate of strong hits that of hits with any mark is"""
+MISS_RATE = 0.05
 """share of answered queries that may be told that nothing good was found"""
 
 
@@ -44,13 +46,14 @@ class Scored:
 def fit(
     answered: Scored, unanswered: Scored, *, rate: float, sample: int, miss_rate: float = MISS_RATE
 ) -> Calibration:
-    """Return the bars: `rate` of unanswered queries get a strong hit, `miss_rate` of answered ones no mark.
+    """Return the bars: `rate` of unanswered queries get a strong hit, ten times that a strong or weak one.
 
     A logistic regression on one third of the queries says how the bar follows a query's mean and deviation;
     the other two thirds say how high it is. The heights are those of split conformal prediction: of `n`
     unanswered queries the one in place ceil((n + 1)(1 - rate)), so that the next such query gets a strong hit
-    with a probability of at most `rate`, whatever the distribution; likewise with answered queries for the
-    weak bar, which is never above the strong one. Raises `EvaluationError` when there are too few queries, or
+    with a probability of at most `rate`, whatever the distribution. Where the weak bar would cost more than
+    `miss_rate` of the answered queries every mark, it is lowered: with a model that cannot tell, "nothing
+    good" is seldom said rather than often wrong. Raises `EvaluationError` when there are too few queries, or
     when scores tell nothing.
     """
     import numpy as np
@@ -72,10 +75,17 @@ def fit(
     bare = Calibration(mean, deviation, 0, 0, sample)
     wrong = np.sort(heights_of(bare, unanswered.rows(~third)))
     right = np.sort(heights_of(bare, answered.rows(np.arange(len(answered)) % 3 != 0)))
-    above = min(len(wrong), math.ceil((len(wrong) + 1) * (1 - rate)))
-    below = max(1, math.floor((len(right) + 1) * miss_rate))
-    strong = float(np.nextafter(np.float64(wrong[above - 1]), np.inf))
-    return replace(bare, strong=strong, weak=min(strong, float(right[below - 1])))
+    strong, weak = (_above(wrong, each) for each in (rate, min(0.5, WEAK_FACTOR * rate)))
+    kept = float(right[max(1, math.floor((len(right) + 1) * miss_rate)) - 1])
+    return replace(bare, strong=strong, weak=min(weak, kept))
+
+
+def _above(heights: np.ndarray, rate: float) -> float:
+    """Return a height just above the one in the place that conformal prediction names."""
+    import numpy as np
+
+    place = min(len(heights), math.ceil((len(heights) + 1) * (1 - rate)))
+    return float(np.nextafter(np.float64(heights[place - 1]), np.inf))
 
 
 def shares(calibration: Calibration, queries: Scored) -> dict[str, float]:

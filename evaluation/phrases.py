@@ -73,7 +73,7 @@ def make_phrases(
 ) -> list[Phrase]:
     """Return up to `size` different phrases: at most a third are whole captions, the rest pieces of them.
 
-    People type both. A piece has one to five words, and no small word, such as an article, at its ends.
+    People type both. A piece has one to five words, and no common word, such as an article, at its ends.
     """
     rng = Random(seed)
     rows = list(range(len(captions)))
@@ -104,15 +104,11 @@ def _piece(said: Sequence[str], place: int, vocabulary: Vocabulary, rng: Random)
     length = rng.randint(1, LONGEST_PIECE)
     start = max(0, place - rng.randrange(length))
     end = max(place + 1, min(len(said), start + length))
-    while start < place and _is_small(said[start], vocabulary):
+    while start < place and stem_of(said[start]) in vocabulary.common:
         start += 1
-    while end - 1 > place and _is_small(said[end - 1], vocabulary):
+    while end - 1 > place and stem_of(said[end - 1]) in vocabulary.common:
         end -= 1
     return " ".join(said[start:end])
-
-
-def _is_small(word: str, vocabulary: Vocabulary) -> bool:
-    return len(word) <= FEWEST and stem_of(word) in vocabulary.common
 
 
 def scramble(text: str, rng: Random) -> str:
