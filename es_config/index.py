@@ -91,6 +91,25 @@ class ImageIndex(IndexIdentity):
                     found[document["_id"]] = tuple(document["_source"].get("relative_path", ()))
         return found
 
+    def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return what `known` does, of pictures that searches find already: quickly, from columns."""
+        found: dict[str, tuple[str, ...]] = {}
+        for start in range(0, len(image_ids), MGET_SIZE):
+            some = list(image_ids[start : start + MGET_SIZE])
+            with engine_errors():
+                answer = self._client.search(
+                    index=self.alias,
+                    query={"terms": {"image_id": some}},
+                    size=len(some),
+                    source=False,
+                    stored_fields="_none_",
+                    docvalue_fields=["image_id", "relative_path"],
+                    track_total_hits=False,
+                )
+            for hit in answer["hits"]["hits"]:
+                found[hit["fields"]["image_id"][0]] = tuple(hit["fields"].get("relative_path", ()))
+        return found
+
     def add_path(self, image_id: str, relative_path: str) -> None:
         """Note one more path that holds the picture; its vectors stay as they are."""
         from elasticsearch import ConflictError

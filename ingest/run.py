@@ -119,7 +119,7 @@ class _Run:
         reader = self._reader(pool)
         try:
             shared = {"storage": self._storage, "memory": self._memory, "pool": pool}
-            recogniser = Recogniser(known=self._known, options=options, **shared)
+            recogniser = Recogniser(known=self._listed, options=options, **shared)
             found = recogniser.items(self._found(paths))
             with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
                 if self._options.dry_run:
@@ -133,6 +133,9 @@ class _Run:
 
     def _known(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
         return self._index.known(image_ids) if self._index else {}
+
+    def _listed(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
+        return self._index.listed(image_ids) if self._index else {}
 
     def _reader(self, pool: ThreadPoolExecutor) -> Reader:
         return Reader(

@@ -62,6 +62,14 @@ def test_a_document_that_is_there_stays_when_only_new_ones_are_to_be_written(ind
     assert index.known(ID[:1]) == {ID[0]: ("trip/0.png",)}
 
 
+def test_paths_are_listed_for_what_searches_find(index):
+    index.add([picture(0), picture(1, relative_path=("b.png", "a.png"))])
+    assert index.listed(ID) == {}
+    index.refresh()
+    assert index.listed(ID) == {ID[0]: ("trip/0.png",), ID[1]: ("a.png", "b.png")}
+    assert index.listed([]) == {}
+
+
 def test_a_later_index_of_the_same_name_is_another_one(index):
     before = index.uuid()
     assert before == index.uuid()

@@ -203,6 +203,7 @@ def test_a_note_is_believed_only_where_index_and_store_agree(ingest, pictures, i
     store = FolderStorage(home / "store")
     store.delete(thumbnail_key(ids["1.png"]))
     index.drop_paths({ids["2.png"]: ["2.png"]})
+    index.refresh()
     assert some(ingest(pictures), *COUNTS) == (3, 1, 2, 0, 0, 0)
     assert store.exists(thumbnail_key(ids["1.png"]))
     assert paths(index) == [["1.png"], ["2.png"], ["3.png"]]
