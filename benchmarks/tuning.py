@@ -77,7 +77,7 @@ def _report(client: Elasticsearch, field: VectorField, data: Data) -> bool:
         tuning = _tuned(client, field, data)
     pick, exact = tuning.pick, tuning.exact
     held = _repeated(client, field, data)
-    fastest, tried = _fastest(client, field, data)
+    fastest, tried = _fastest(client, field, data, most=2 * pick.setting.num_candidates)
     duel = _duel(client, field, data, pick.setting, fastest.setting)
     print(f"  pick {pick.setting}; fastest of {tried}: {fastest.setting}; load {os.getloadavg()[0]:.1f}")
     figures = [
@@ -144,14 +144,14 @@ def _sample(data: Data, rows: slice) -> Sample:
     return Sample(queries, scanned_truth([(data.ids, data.vectors)], queries, k=K, similarity="cosine"))
 
 
-def _fastest(client: Elasticsearch, field: VectorField, data: Data) -> tuple[Point, int]:
+def _fastest(client: Elasticsearch, field: VectorField, data: Data, *, most: int) -> tuple[Point, int]:
     """Return the fastest qualifying point of an exhaustive sweep, and how many settings that has.
 
-    Numbers of candidates in steps of 10 % from 10 to 500, with every oversampling, by the queries of the
+    Numbers of candidates in steps of 10 % from 10 to `most`, with every oversampling, by the queries of the
     first run. Of those that qualify, the four with the best p50 of a first pass meet again.
     """
     sample = _sample(data, slice(0, SAMPLES // 2))
-    grid = sorted({round(K * FINE**n) for n in range(42)})
+    grid = sorted({round(K * FINE**n) for n in range(100) if K * FINE**n <= most} | {most})
     settings = [Setting(n, each) for each in OVERSAMPLES for n in grid if n >= K * (each or 1)]
     with point_in_time(client, field.index) as view:
         points = [measure(Subject(view, field, K), sample, setting) for setting in settings]

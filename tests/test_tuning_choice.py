@@ -111,7 +111,7 @@ def test_a_pick_that_fails_on_other_queries_gives_way_to_the_next():
 
     def confirm(candidate: Point) -> HeldOut:
         asked.append(candidate.setting)
-        return HeldOut(0.98 if candidate.setting.num_candidates == 50 else 0.995, 0.99, 1.0, 100)
+        return HeldOut(0.995, 0.985 if candidate.setting.num_candidates == 50 else 0.99, 1.0, 100)
 
     picked, held_out = confirmed(points, 0.99, confirm)
     assert asked == [Setting(50), Setting(80)]

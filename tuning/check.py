@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuning.errors import TuneError
-from tuning.points import Setting
+from tuning.points import SERVED, Setting
 from tuning.sweep import Sample, Subject, measure_again
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether it holds."""
-        return self.now.confirms(self.target)
+        """Whether the mean still meets the target, and nearly all queries are still served."""
+        return self.now.recall >= self.target and self.now.served >= SERVED
 
     def to_json(self) -> dict[str, Any]:
         """Return one flat object with `ok`."""

@@ -16,8 +16,9 @@ FACTORS = (1, 1.5, 2, 3, 5, 7.5)
 """of `k`, then of 10 `k`, of 100 `k`, …"""
 FINE = 1.06
 """settings nearer to each other than this factor differ by less than latency can be measured"""
+NEXT = (1.08, 1.17, 1.27)
 BEYOND = 2
-"""steps beyond the first that meets the target: the next choice, should the first fail on other queries"""
+"""steps beyond the first that meets the target"""
 SAME = 0.001
 """a difference of mean recall that is none"""
 FLAT_STEPS = 4
@@ -80,7 +81,10 @@ def is_same(before: list[Point], curve: list[Point]) -> bool:
 
 
 def bisect(look: Callable[[Setting], Point], curve: list[Point], *, target: float) -> None:
-    """Measure between the last point that fails and the first that meets the target, until they are near."""
+    """Measure between the last point that fails and the first that meets the target, until they are near.
+
+    A few small steps beyond are measured as well: the next choices, should the first not be confirmed.
+    """
     for below, above in pairwise(curve):
         if above.meets(target) and not below.meets(target):
             low, high = below.setting.num_candidates, above.setting.num_candidates
@@ -90,4 +94,7 @@ def bisect(look: Callable[[Setting], Point], curve: list[Point], *, target: floa
                     high = middle
                 else:
                     low = middle
+            for factor in NEXT:
+                if (step := math.ceil(factor * high)) < above.setting.num_candidates:
+                    look(Setting(step, above.setting.oversample))
             return
