@@ -270,7 +270,8 @@ def test_a_target_that_nothing_reaches_says_the_best_and_the_change(node, client
     done = run(node, *arguments, "--samples", "200", "--target-recall", "0.985", status=1)
     assert "No setting of v in" in done.stderr
     assert "the best is num_candidates" in done.stderr
-    assert "int8_hnsw" in done.stderr
+    # Which change it names depends on how far below the best is: test_tuning_choice.py has each.
+    assert "--index-type int8_hnsw" in done.stderr or "--samples" in done.stderr
     assert "oversample" in done.stdout  # the table is there all the same
 
 
