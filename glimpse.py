@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": ("es_config.cli:doctor", "Check everything and say what is wrong, with the way out."),
     "index": ("es_config.cli:index", "Create, show or delete the index."),
     "ingest": ("ingest.cli:ingest", "Make the pictures of folders searchable."),
+    "reindex": ("ingest.reindex_cli:reindex", "Change the models: build a new index, then switch to it."),
     "duplicates": ("ingest.duplicates_cli:duplicates", "List pictures that are there several times."),
     "caption": ("ingest.caption_cli:caption", "Give pictures captions, the newest first."),
     "search": ("search_app.cli:search", "Search by words, by a picture or by a picture of the index."),

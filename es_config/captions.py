@@ -66,7 +66,7 @@ class Captions:
         faults = {update.image_id: vector_fault(update.caption_embedding, dims) for update in updates}
         failed = {image_id: fault for image_id, fault in faults.items() if fault}
         items = [_item(update) for update in updates if update.image_id not in failed]
-        failed |= send_bulk(self._client, self._index.alias, items)
+        failed |= send_bulk(self._client, self._index.write_target(), items)
         return AddResult(added=len(updates) - len(failed), failed=failed)
 
     def write_human(self, image_id: str, caption: str, caption_embedding: np.ndarray) -> None:
@@ -97,12 +97,12 @@ class Captions:
     def count_missing(self, *, every: bool) -> int:
         """Return how many pictures `missing` would yield now."""
         with engine_errors():
-            return int(self._client.count(index=self._index.alias, query=_waiting(every=every))["count"])
+            return int(self._client.count(index=self._index.target, query=_waiting(every=every))["count"])
 
     def _page(self, *, every: bool, after: dict[str, Any]) -> list[dict[str, Any]]:
         with engine_errors():
             answer = self._client.search(
-                index=self._index.alias,
+                index=self._index.target,
                 query=_waiting(every=every),
                 sort=NEWEST_FIRST,
                 size=PAGE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError
@@ -20,15 +20,40 @@ META_SECONDS = 10.0
 class IndexIdentity:
     """The one index behind an alias. Every method raises EngineError when Elasticsearch cannot do it."""
 
-    def __init__(self, client: Elasticsearch, *, alias: str = "images") -> None:
+    def __init__(self, client: Elasticsearch, *, alias: str = "images", held: str | None = None) -> None:
         self._client = client
         self.alias = alias
+        self._held = held
         self._seen: tuple[float, str, IndexMeta] | None = None
+
+    @property
+    def target(self) -> str:
+        """Where everything is read: the index by its name where it is held, else the alias."""
+        return self._held or self.alias
+
+    def pinned(self) -> Self:
+        """Return the same index, held by its name: for work during which the alias may be switched.
+
+        It reads on from this index then, and its writes are refused.
+        """
+        return type(self)(self._client, alias=self.alias, held=self.name())
+
+    def write_target(self) -> str:
+        """Return the alias, through which everything is written, if it still stands for this index."""
+        if self._held is not None:
+            with engine_errors():
+                behind = self._client.options(ignore_status=404).indices.get_alias(index=self.alias)
+            if behind.meta.status != 404 and self._held not in behind.body:
+                raise EngineError(
+                    f"'{self.alias}' was switched from {self._held} to {min(behind.body)}, and nothing was"
+                    " written: try again; a command may need the --profile of that index."
+                )
+        return self.alias
 
     def exists(self) -> bool:
         """Whether there is an index behind the alias."""
         with engine_errors():
-            return bool(self._client.indices.exists(index=self.alias))
+            return bool(self._client.indices.exists(index=self.target))
 
     def name(self) -> str:
         """Return the name of the index behind the alias."""
@@ -54,7 +79,7 @@ class IndexIdentity:
     def mappings(self) -> dict[str, Any]:
         """Return the mapping as Elasticsearch has it."""
         with engine_errors():
-            answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.alias)
+            answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.target)
         if answer.meta.status == 404:
             raise EngineError(
                 f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`."

@@ -16,6 +16,7 @@ from es_config.similarity import read_hits
 
 if TYPE_CHECKING:
     import numpy as np
+    from elasticsearch import Elasticsearch
 
     from es_config.captions import Captions
 
@@ -23,25 +24,25 @@ MGET_SIZE = 1000
 CONFLICT_RETRIES = 5
 
 
+def free_name(client: Elasticsearch, alias: str, profile: str) -> str:
+    """Return the first of `<alias>-<profile>-1`, `-2`, … that no index has."""
+    taken = client.indices.get(index=f"{alias}-{profile}-*", features="aliases").body
+    return next(name for n in range(1, len(taken) + 2) if (name := f"{alias}-{profile}-{n}") not in taken)
+
+
 class ImageIndex(IndexIdentity):
     """Pictures behind a read alias. Every method raises EngineError when Elasticsearch cannot do it."""
 
     def create(self, meta: IndexMeta, options: IndexOptions) -> str:
         """Create `<alias>-<profile>-<n>` with the alias on it, and return its name."""
-        if self.exists():
-            raise EngineError(
-                f"The index '{self.alias}' exists already: use it, or run `glimpse index delete` first."
-            )
         chosen = with_options(meta, options)
         with engine_errors():
-            taken = set(
-                self._client.indices.get(index=f"{self.alias}-{meta.profile}-*", features="aliases").body
-            )
-            name = next(
-                name
-                for n in range(1, len(taken) + 2)
-                if (name := f"{self.alias}-{meta.profile}-{n}") not in taken
-            )
+            # The name first: of two who create the index at once, the second one's name is then taken.
+            name = free_name(self._client, self.alias, meta.profile)
+            if self.exists():
+                raise EngineError(
+                    f"The index '{self.alias}' exists already: use it, or run `glimpse index delete` first."
+                )
             self._client.indices.create(index=name, aliases={self.alias: {}}, **index_body(chosen, options))
         self._seen = None
         return name
@@ -49,7 +50,7 @@ class ImageIndex(IndexIdentity):
     def count(self) -> int:
         """Return the number of pictures, as far as the last refresh."""
         with engine_errors():
-            return int(self._client.count(index=self.alias)["count"])
+            return int(self._client.count(index=self.target)["count"])
 
     def delete(self) -> None:
         """Delete the index, and with it the alias."""
@@ -63,15 +64,17 @@ class ImageIndex(IndexIdentity):
 
         With `only_new`, what is there already stays and is reported as `CHANGED`.
         """
-        return add_documents(self._client, self.alias, documents, meta=self.meta(), only_new=only_new)
+        return add_documents(
+            self._client, self.write_target(), documents, meta=self.meta(), only_new=only_new
+        )
 
     def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Note more paths of many pictures, by image id; their vectors stay as they are."""
-        return add_paths(self._client, self.alias, paths)
+        return add_paths(self._client, self.write_target(), paths)
 
     def drop_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Take paths from pictures, by image id; a picture without a path is deleted."""
-        return drop_paths(self._client, self.alias, paths)
+        return drop_paths(self._client, self.write_target(), paths)
 
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
@@ -79,7 +82,7 @@ class ImageIndex(IndexIdentity):
         for start in range(0, len(image_ids), MGET_SIZE):
             with engine_errors():
                 answer = self._client.mget(
-                    index=self.alias,
+                    index=self.target,
                     ids=list(image_ids[start : start + MGET_SIZE]),
                     source_includes=["relative_path"],
                 )
@@ -98,7 +101,7 @@ class ImageIndex(IndexIdentity):
             some = list(image_ids[start : start + MGET_SIZE])
             with engine_errors():
                 answer = self._client.search(
-                    index=self.alias,
+                    index=self.target,
                     query={"terms": {"image_id": some}},
                     size=len(some),
                     source=False,
@@ -126,7 +129,7 @@ class ImageIndex(IndexIdentity):
                     return
                 try:
                     self._client.update(
-                        index=self.alias,
+                        index=self.write_target(),
                         id=image_id,
                         doc={"relative_path": [*paths, relative_path]},
                         if_seq_no=document["_seq_no"],
@@ -140,19 +143,19 @@ class ImageIndex(IndexIdentity):
     def refresh(self) -> None:
         """Make everything that was written visible to searches."""
         with engine_errors():
-            self._client.indices.refresh(index=self.alias)
+            self._client.indices.refresh(index=self.target)
 
     def search(self, body: dict[str, Any]) -> SearchResult:
         """Send a search; similarities are recovered from the scores when these come from kNN alone."""
         with engine_errors():
-            answer = self._client.search(index=self.alias, body=body)
+            answer = self._client.search(index=self.target, body=body)
         return self._result(body, answer)
 
     def search_many(self, bodies: Sequence[dict[str, Any]]) -> list[SearchResult]:
         """Send several searches as one `_msearch` request; if one of them fails, all do."""
         lines = [line for body in bodies for line in ({}, body)]
         with engine_errors():
-            answer = self._client.msearch(index=self.alias, searches=lines)
+            answer = self._client.msearch(index=self.target, searches=lines)
             for each in answer["responses"]:
                 raise_item_error(each, answer.meta)
         rows = zip(bodies, answer["responses"], strict=True)
@@ -186,7 +189,7 @@ class ImageIndex(IndexIdentity):
     def _document(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
         """Return a document with its sequence number; None when there is an index but not this document."""
         with engine_errors():
-            answer = self._client.options(ignore_status=404).get(index=self.alias, id=image_id, **options)
+            answer = self._client.options(ignore_status=404).get(index=self.target, id=image_id, **options)
         if answer.meta.status == 404 and "error" in answer.body:
             self.mappings()
         return answer.body if answer.body.get("found") else None

@@ -22,6 +22,11 @@ CREATE TABLE IF NOT EXISTS stale (
     idx TEXT, image_id TEXT, relative_path TEXT, PRIMARY KEY (idx, image_id, relative_path)) WITHOUT ROWID;
 CREATE TEMP TABLE came (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+TABLES = {
+    "files": "path, relative_path, size, mtime_ns, image_id, kept",
+    "stale": "image_id, relative_path",
+}
+"""what is noted for each index, without its uuid"""
 
 
 class NotesFile:
@@ -39,6 +44,14 @@ class NotesFile:
             except sqlite3.DatabaseError:  # nothing in it is worth a refusal
                 path.unlink(missing_ok=True)
                 self._base = self._open()
+
+    def copy(self, *, old: str, new: str) -> None:
+        """Let the index with the uuid `new` have the notes of `old`, and no others."""
+        with self._writing():
+            for table, columns in TABLES.items():
+                self._base.execute(f"DELETE FROM {table} WHERE idx = ?", (new,))
+                sql = f"INSERT INTO {table} SELECT ?, {columns} FROM {table} WHERE idx = ?"
+                self._base.execute(sql, (new, old))
 
     def close(self) -> None:
         """Close the file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from es_config.errors import EngineError
 from ingest.tower import TowerChoice, load_tower
 from ingest.weights import check_weights
 from models.on_first_use import OnFirstUse
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from es_config.captions import Captions
     from es_config.index import ImageIndex
+    from es_config.mapping import IndexMeta
     from ingest.memory import Memory
     from ingest.run_types import IngestOptions
     from models.profiles import Profile
@@ -71,6 +73,8 @@ def open_parts(
         index.check_profile(profile.name, profile.dims)
     elif not dry_run:
         create_index(index, profile)
+    if index.exists():
+        index = index.pinned()  # what reindexing puts in its place meanwhile must not get these vectors
     images, texts = encoders(profile, index, tower=settings.tower, cache=home / "cache")
     return Parts(
         index=None if dry_run and not exists else index,
@@ -106,11 +110,11 @@ def open_memory(
     return Memory(notes, Quarantine(home / "failed.jsonl", **limits))
 
 
-def create_index(index: ImageIndex, profile: Profile) -> None:
-    """Create the index of a profile with the default options. Raises `EngineError`."""
-    from es_config.mapping import IndexMeta, IndexOptions
+def index_meta(profile: Profile) -> IndexMeta:
+    """Return what a new index for the vectors of a profile says that it holds."""
+    from es_config.mapping import IndexMeta
 
-    meta = IndexMeta(
+    return IndexMeta(
         profile=profile.name,
         revisions={},
         dims=profile.dims,
@@ -118,7 +122,18 @@ def create_index(index: ImageIndex, profile: Profile) -> None:
         similarity=profile.similarity,
         operating_points={},
     )
-    index.create(meta, IndexOptions())
+
+
+def create_index(index: ImageIndex, profile: Profile) -> None:
+    """Create the index of a profile with the default options. Raises `EngineError`."""
+    from es_config.mapping import IndexOptions
+
+    try:
+        index.create(index_meta(profile), IndexOptions())
+    except EngineError:
+        if not index.exists():  # another machine created it at the same moment
+            raise
+        index.check_profile(profile.name, profile.dims)
 
 
 def encoders(

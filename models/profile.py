@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.folders import ModelSource, fingerprint, local_folder
+from models.folders import ModelSource, fingerprint, local_folder, towers_folder
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Profile:
         Raises `ModelError` when the folder does not exist.
         """
         return self.text_model.revision or fingerprint(local_folder(self.text_model))
+
+    def image_revision(self) -> str:
+        """Return the fingerprint of the image weights, as their encoder has it. Raises `ModelError`."""
+        return fingerprint(towers_folder(local_folder(self.image_model)))
 
 
 def es_model_id(hub_name: str) -> str:

@@ -20,7 +20,7 @@ def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[
     Searches find it as soon as this returns, and no captioner overwrites it. Raises `QueryError` for what is
     no caption, `NotFoundError` for an unknown id, `EngineError` when it cannot be written.
     """
-    text = checked_caption(caption)
+    text, searcher = checked_caption(caption), searcher.itself
     searcher.picture(image_id)
     searcher.check_profile()
     vector, _ = searcher.caption_texts.embed(text)

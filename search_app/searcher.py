@@ -82,6 +82,11 @@ class Searcher:
         self.caption_texts = self._subjects.caption_texts
         self.image_encoder = image_encoder
 
+    @property
+    def itself(self) -> Searcher:
+        """The searcher, for what asks several things of one: behind a name, another may take its place."""
+        return self
+
     def search(self, query: Query) -> SearchResponse:
         """Answer one query.
 

@@ -53,7 +53,8 @@ def tuning_blueprint(*, searcher: Searcher) -> Blueprint:
     @page.get("/tuning")
     def tuning() -> str:
         """Show the measured points, and a query beside its exact answer."""
-        points = searcher.index.meta().operating_points
+        one = searcher.itself
+        points = one.index.meta().operating_points
         tuned = tuned_points(points, FIELD)
         given = {name: value for name, value in request.args.items() if value.strip()}
         k = _number(given.pop("k", None), least=1, most=MOST_K, default=next(iter(tuned), DEFAULT_K))
@@ -72,7 +73,7 @@ def tuning_blueprint(*, searcher: Searcher) -> Blueprint:
             step=step,
             usual=usual,
             asked=asked,
-            compared=compare(searcher, load_query(asked, k=k), steps[step]) if asked else None,
+            compared=compare(one, load_query(asked, k=k), steps[step]) if asked else None,
         )
 
     return page

@@ -33,18 +33,32 @@ def build_searcher(
     from es_config.client import connect
     from es_config.index import ImageIndex
     from es_config.settings import engine_settings, glimpse_home
-    from models.embedding import load_image_encoder
     from models.profiles import get_profile
-    from search_app.lanes import text_lanes
 
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client = connect(engine_settings(environ, glimpse_home(environ)))
-    images = OnFirstUse(lambda: load_image_encoder(profile))
     index = ImageIndex(client, alias=settings.alias)
+    return searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=warm)
+
+
+def searcher_of(
+    index: ImageIndex,
+    profile: Profile,
+    client: Elasticsearch,
+    *,
+    lane: str,
+    warn: Callable[[str], None],
+    warm: bool = False,
+) -> Searcher:
+    """Return a searcher of one index with the models of a profile. Raises as `build_searcher` does."""
+    from models.embedding import load_image_encoder
+    from search_app.lanes import text_lanes
+
+    images = OnFirstUse(lambda: load_image_encoder(profile))
     searcher = Searcher(
         index=index,
         profile=profile,
-        text_encoder=OnFirstUse(lambda: text_lanes(profile, client, choice=settings.text_lane, warn=warn)),
+        text_encoder=OnFirstUse(lambda: text_lanes(profile, client, choice=lane, warn=warn)),
         image_encoder=images,
         caption_text_encoder=_caption_texts(profile),
         marks=build_marks(index, client),
@@ -53,6 +67,19 @@ def build_searcher(
         images.dims  # noqa: B018  any attribute loads it
         searcher.texts.embed("a picture")
     return searcher
+
+
+def same_models(former: Searcher, index: ImageIndex, client: Elasticsearch) -> Searcher:
+    """Return a searcher of another index with the models that are loaded."""
+    shared = former.profile.caption_shares_space
+    return Searcher(
+        index=index,
+        profile=former.profile,
+        text_encoder=former.texts.encoder,
+        image_encoder=former.image_encoder,
+        caption_text_encoder=None if shared else former.caption_texts.encoder,
+        marks=build_marks(index, client),
+    )
 
 
 def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
@@ -81,7 +108,7 @@ def request_as_curl(searcher: Searcher, query: Query, environ: Mapping[str, str]
     engine = engine_settings(environ, glimpse_home(environ))
     return as_curl(
         searcher.prepare(query).body,
-        url=engine.shown_url,
+        url=engine.shown_url.split(",")[0],
         index=searcher.index.alias,
         api_key=engine.api_key is not None,
         ca_certs=str(engine.ca_certs) if engine.ca_certs else None,
@@ -106,8 +133,10 @@ def serve_pictures(
 
     Raises `ServeError` when the port is taken, and as `build_searcher` does.
     """
-    from es_config.settings import glimpse_home
+    from es_config.client import connect
+    from es_config.settings import engine_settings, glimpse_home
     from search_app.app import create_app
+    from search_app.following import Following, renewed
     from search_app.query_log import LoggedSearcher, QueryLog, log_path
     from search_app.server import check_port, run_server
     from search_app.settings import store_uri
@@ -116,8 +145,15 @@ def serve_pictures(
 
     check_port(host, port)
     transcriber = build_transcriber(settings)
-    searcher = build_searcher(settings, environ, warn=warn, warm=True)
     store = open_storage(store_uri(environ, glimpse_home(environ)))
+    client = connect(engine_settings(environ, glimpse_home(environ)))
+    following = Following(
+        build_searcher(settings, environ, warn=warn, warm=True),
+        renew=lambda former: renewed(former, settings, client, warn=warn),
+        open_library=lambda each: open_library(each, store) if open_library else None,
+        warn=warn,
+    )
+    searcher = following.searcher
     warm(transcriber, warn=warn)
     if app_settings.query_log:
         searcher = LoggedSearcher(searcher, QueryLog(log_path(glimpse_home(environ)), warn=warn))
@@ -126,7 +162,8 @@ def serve_pictures(
         storage=store,
         settings=app_settings,
         transcriber=transcriber,
-        library=open_library(searcher, store) if open_library else None,
+        library=following.library if open_library else None,
     )
     ready(f"http://{host}:{port}")
-    run_server(app, host=host, port=port, threads=threads)
+    with following:
+        run_server(app, host=host, port=port, threads=threads)

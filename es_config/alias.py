@@ -1,0 +1,152 @@
+"""The indices around a read alias: the one that answers, the next one that is filled, and the former one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from es_config.client import engine_errors
+from es_config.errors import EngineError
+from es_config.index import ImageIndex, free_name
+from es_config.mapping import INDEX_TYPES, IndexMeta, IndexOptions, index_body, with_options
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+SETTLE_S = 1.0
+"""for how long nobody may write after a switch: what was sent just before it must not arrive elsewhere"""
+
+
+@dataclass(frozen=True)
+class Switched:
+    """Names of indices after a switch."""
+
+    now: str
+    """the one behind the alias"""
+    former: str
+    """the one that `back` returns to"""
+    left: str | None = None
+    """one that no alias names any more"""
+
+
+class Alias:
+    """A read alias with `<alias>-next` and `<alias>-former` beside it. Every method raises EngineError.
+
+    Which index is which is written in Elasticsearch alone, and one request changes all of it.
+    """
+
+    def __init__(self, client: Elasticsearch, *, alias: str = "images") -> None:
+        self._client = client
+        self.name, self.next, self.former = alias, f"{alias}-next", f"{alias}-former"
+
+    def current(self) -> ImageIndex:
+        """Return the index that answers, held by its name."""
+        index = ImageIndex(self._client, alias=self.name)
+        if index.name() == self.name:
+            raise EngineError(
+                f"'{self.name}' is an index, not an alias, so nothing can be put in its place: name the alias"
+                " with --index, or ingest into another one with `glimpse ingest --index`."
+            )
+        return index.pinned()
+
+    def behind(self, alias: str) -> str | None:
+        """Return the name of the index behind one of the three aliases; None when there is none."""
+        with engine_errors():
+            found = self._client.options(ignore_status=404).indices.get_alias(name=alias)
+        return None if found.meta.status == 404 else min(found.body)
+
+    def begin(self, meta: IndexMeta, options: IndexOptions) -> ImageIndex:
+        """Create the next index, which no search sees, and return it."""
+        chosen = with_options(meta, options)
+        with engine_errors():
+            name = free_name(self._client, self.name, meta.profile)
+            body = index_body(chosen, options)
+            self._client.indices.create(index=name, aliases={self.next: {}}, **body)
+        return ImageIndex(self._client, alias=self.next)
+
+    def switch(self, *, settle_s: float = SETTLE_S) -> Switched:
+        """Put the next index behind the alias; the one that was there becomes the former one."""
+        now, then = self._known(self.next), self._known(self.name)
+        left = self.behind(self.former)
+        actions = [*self._move(then, now), _remove(now, self.next)]
+        if left:
+            actions.append(_remove(left, self.former))
+        self._flip(now, then, actions, settle_s)
+        return Switched(now, then, left)
+
+    def back(self, *, settle_s: float = SETTLE_S) -> Switched:
+        """Put the former index behind the alias again; the one that was there becomes the former one."""
+        if self.behind(self.former) is None:
+            raise EngineError(
+                f"There is no former index to go back to: '{self.former}' names none. Nothing was put in its"
+                " place yet, or it was deleted."
+            )
+        now, then = self._known(self.former), self._known(self.name)
+        self._flip(now, then, [_remove(now, self.former), *self._move(then, now)], settle_s)
+        return Switched(now, then)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Refuse writes to the index that answers, for a `switch`; without one they are let in again."""
+        name = self._known(self.name)
+        try:
+            self._block(name)
+            yield
+        finally:
+            if self.behind(self.name) == name:
+                self._unblock(name)
+
+    def _move(self, then: str, now: str) -> list[dict]:
+        added = ((now, self.name), (then, self.former))
+        return [
+            _remove(then, self.name),
+            *({"add": {"index": index, "alias": each}} for index, each in added),
+        ]
+
+    def _flip(self, now: str, then: str, actions: list[dict], settle_s: float) -> None:
+        """Change the aliases in one request; neither index takes what writers meant for the other."""
+        for name in (then, now):
+            self._block(name)
+        try:
+            with engine_errors():
+                self._client.indices.update_aliases(actions=actions)
+            time.sleep(settle_s)
+        finally:
+            self._unblock(now)
+
+    def _known(self, alias: str) -> str:
+        name = self.behind(alias)
+        if name is None:
+            raise EngineError(f"There is no index behind '{alias}'.")
+        return name
+
+    def _block(self, name: str) -> None:
+        with engine_errors():  # answers once every write that is under way is done
+            self._client.indices.add_block(index=name, block="write")
+
+    def _unblock(self, name: str) -> None:
+        with engine_errors():
+            self._client.indices.put_settings(index=name, settings={"index.blocks.write": None})
+
+
+def _remove(index: str, alias: str) -> dict:
+    return {"remove": {"index": index, "alias": alias, "must_exist": True}}
+
+
+def options_of(client: Elasticsearch, index: str) -> IndexOptions:
+    """Return how an index keeps its vectors, and with how many shards and replicas. Raises EngineError."""
+    with engine_errors():
+        (found,) = client.indices.get(index=index).body.values()
+    settings = found["settings"]["index"]
+    graph = found["mappings"]["properties"]["image_embedding"].get("index_options", {})
+    default = IndexOptions()
+    return IndexOptions(
+        type=graph["type"] if graph.get("type") in INDEX_TYPES else default.type,
+        m=graph.get("m", default.m),
+        ef_construction=graph.get("ef_construction", default.ef_construction),
+        shards=int(settings["number_of_shards"]),
+        replicas=int(settings["number_of_replicas"]),
+    )

@@ -1,0 +1,144 @@
+"""Documents that are copied from one index into another, by what they say and not by when they came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from es_config.bulk import BulkItem, send_bulk, vector_fault
+from es_config.client import engine_errors
+from es_config.mapping import VECTOR_FIELDS
+from es_config.scan import read_vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from elasticsearch import Elasticsearch
+
+    from es_config.index import ImageIndex
+
+PAGE = 500
+CAPTION_VECTOR = "caption_embedding"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of the index that is copied."""
+
+    image_id: str
+    source: Mapping[str, Any]
+    """everything but the vectors"""
+    caption_embedding: np.ndarray | None
+    """float32 `[caption_dims]`"""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One document to write, whole, or only what changed where `known` is what the other index has of it."""
+
+    document: Document
+    known: Mapping[str, Any] | None
+    vectors: Mapping[str, np.ndarray]
+    """float32 `[dims]` by field: those that are written"""
+
+
+class Copies:
+    """Reads `old` and writes `new`. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    def __init__(self, client: Elasticsearch, *, old: ImageIndex, new: ImageIndex) -> None:
+        self._client = client
+        self.old, self.new = old, new
+
+    def checkpoint(self) -> int:
+        """Return a sequence number up to which every change of `old` is done, then make these searchable."""
+        with engine_errors():
+            stats = self._client.indices.stats(index=self.old.target, metric="docs", level="shards")
+        (found,) = stats["indices"].values()
+        copies = (copy for each in found["shards"].values() for copy in each if copy["routing"]["primary"])
+        done = min(copy["seq_no"]["local_checkpoint"] for copy in copies)
+        self.old.refresh()
+        return done
+
+    def pages(self, *, since: int = -1) -> Iterator[list[Document]]:
+        """Yield what changed in `old` after a checkpoint, in the order of ids, as far as it is searchable.
+
+        Pages follow each other by position, not by a frozen view, which could not be held for days.
+        """
+        body = {
+            "query": {"bool": {"filter": [{"range": {"_seq_no": {"gt": since}}}]}},
+            "sort": [{"image_id": "asc"}],
+            "size": PAGE,
+            "track_total_hits": False,
+            "docvalue_fields": [{"field": CAPTION_VECTOR, "format": "binary"}],
+        }
+        while hits := self._hits(self.old.target, body):
+            yield [_document(hit) for hit in hits]
+            body["search_after"] = hits[-1]["sort"]
+
+    def known(self, image_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what `new` has of those of `image_ids` that it has, without vectors."""
+        with engine_errors():
+            answer = self._client.mget(index=self.new.target, ids=list(image_ids))
+        return {each["_id"]: _plain(each["_source"]) for each in answer["docs"] if each.get("found")}
+
+    def write(self, copies: Iterable[Copy]) -> dict[str, str]:
+        """Write into `new`; return why those failed that it refuses, by image id."""
+        meta = self.new.meta()
+        failed, items = {}, []
+        for copy in copies:
+            faults = (vector_fault(vector, getattr(meta, VECTOR_FIELDS[field]))
+                      for field, vector in copy.vectors.items())  # fmt: skip
+            if fault := next(filter(None, faults), None):
+                failed[copy.document.image_id] = fault
+            else:
+                items.append(_item(copy))
+        return failed | send_bulk(self._client, self.new.write_target(), items)
+
+    def drop_absent(self) -> int:
+        """Delete from `new` what `old` has no more; return how many."""
+        self.new.refresh()
+        self.old.refresh()
+        body = {
+            "query": {"match_all": {}},
+            "sort": [{"image_id": "asc"}],
+            "size": PAGE,
+            "track_total_hits": False,
+            "_source": False,
+        }
+        dropped = 0
+        while hits := self._hits(self.new.target, body):
+            ids = [hit["_id"] for hit in hits]
+            absent = set(ids) - self.old.listed(ids).keys()
+            items = [BulkItem(each, {"delete": {"_id": each}}, None) for each in sorted(absent)]
+            dropped += len(items) - len(send_bulk(self._client, self.new.write_target(), items))
+            body["search_after"] = hits[-1]["sort"]
+        return dropped
+
+    def _hits(self, index: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        with engine_errors():
+            return self._client.search(index=index, body=body)["hits"]["hits"]
+
+
+def _document(hit: dict[str, Any]) -> Document:
+    has_vector = CAPTION_VECTOR in hit.get("fields", {})
+    vector = read_vectors([hit], CAPTION_VECTOR)[0] if has_vector else None
+    return Document(hit["_id"], _plain(hit["_source"]), vector)
+
+
+def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a source without vectors, and without what is none: an update can only write null."""
+    return {name: each for name, each in source.items() if name not in VECTOR_FIELDS and each is not None}
+
+
+def _item(copy: Copy) -> BulkItem:
+    from elasticsearch.helpers import pack_dense_vector
+
+    image_id = copy.document.image_id
+    packed = {field: pack_dense_vector(vector) for field, vector in copy.vectors.items()}
+    body = {**copy.document.source, **packed}
+    if copy.known is None:
+        return BulkItem(image_id, {"index": {"_id": image_id}}, body)
+    gone = dict.fromkeys(copy.known.keys() - copy.document.source.keys())
+    if "caption" in gone:
+        gone[CAPTION_VECTOR] = None
+    return BulkItem(image_id, {"update": {"_id": image_id}}, {"doc": {**gone, **body}})

@@ -1,0 +1,148 @@
+"""`glimpse reindex`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ingest.reindex_compare_cli import compare
+from ingest.reindex_words_cli import GO_ON, not_switched, say_outcome
+
+if TYPE_CHECKING:
+    from ingest.reindex_types import Outcome
+    from ingest.reindex_wiring import ReindexParts
+
+INTERRUPTED = 130
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--profile", help="Whose vectors the new index is to hold.")
+@click.option("--model-dir", type=FOLDER, help="Take that profile's models from this folder.")
+@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
+@click.option("--store", envvar="GLIMPSE_STORE", help="Where originals may be kept.")
+@click.option(
+    "--originals-from",
+    "folders",
+    multiple=True,
+    type=FOLDER,
+    help="Look for pictures below this folder, which was ingested elsewhere; may be repeated.",
+)
+@click.option(
+    "--precision",
+    envvar="GLIMPSE_PRECISION",
+    type=click.Choice(["auto", "fp32", "bf16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="How the image model computes.",
+)
+@click.option(
+    "--backend",
+    envvar="GLIMPSE_BACKEND",
+    type=click.Choice(["auto", "torch", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="What runs the image model.",
+)
+@click.option("--query", "asked", multiple=True, help="Compare the top ten of this; may be repeated.")
+@click.option(
+    "--queries",
+    "labelled",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='Compare those of this file: {"query": "words"} a line.  [default: the log, or captions]',
+)
+@click.option("--no-switch", is_flag=True, help="Only build and compare; the same command then switches.")
+@click.option("--allow-missing", is_flag=True, help="Switch even if pictures could not be found.")
+@click.option(
+    "--back", is_flag=True, help="Put the former index behind the alias again, and do nothing else."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def reindex(
+    *, profile, model_dir, alias, store, folders, precision, backend, back, as_json, **options
+) -> None:
+    """Build a new index with other models beside the old one, then put it behind the alias at once.
+
+    Searches go on all the time, in the old index until the switch. Pictures are read from where they were
+    ingested, or else from the store. Captions, keywords, paths and whatever else is not a vector stay.
+    Ctrl-C is safe, and so is a crash: the same command goes on from there. The old index is kept.
+
+    \b
+    Example:
+      glimpse reindex --profile clip --no-switch
+      glimpse reindex --profile clip
+      glimpse reindex --back
+    """
+    from ingest.progress import open_progress
+    from ingest.reindex_types import SameModelsError
+    from ingest.reindex_wiring import open_reindex
+    from ingest.tower import TowerChoice
+    from ingest.wiring import IngestSettings
+    from models.execution import Wish
+
+    if back == bool(profile):
+        raise click.UsageError("Give either --profile or --back.")
+    if back:
+        _go_back(alias, as_json=as_json)
+        return
+    tower = TowerChoice(wish=Wish(backend, precision), say=lambda sentence: click.echo(sentence, err=True))
+    settings = IngestSettings(profile, model_dir, alias, store, tower)
+    progress = open_progress(doing="Reindexing", noun="pictures")
+    try:
+        with open_reindex(settings, os.environ, folders=folders, progress=progress) as parts:
+            outcome = _outcome(parts, **options)
+            _finish(parts, outcome, as_json=as_json, allow_missing=options["allow_missing"])
+    except SameModelsError as error:
+        raise click.UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo(GO_ON, err=True)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _outcome(parts: ReindexParts, *, asked, labelled, no_switch: bool, allow_missing: bool) -> Outcome:
+    """Fill the next index, compare, and switch where nothing speaks against it."""
+    from ingest.reindex_types import Outcome
+
+    with parts.progress:
+        filled = parts.work.fill()
+    if filled.interrupted:
+        return Outcome(filled)
+    comparison = compare(parts, asked=asked, labelled=labelled)
+    if no_switch or (filled.missing and not allow_missing):
+        return Outcome(filled, comparison)
+    filled, switched = parts.work.switch(allow_missing=allow_missing)
+    return Outcome(filled, comparison, switched)
+
+
+def _finish(parts: ReindexParts, outcome: Outcome, *, as_json: bool, allow_missing: bool) -> None:
+    """Print what was done and end with the exit code."""
+    if as_json:
+        click.echo(json.dumps(outcome.as_dict(), indent=2))
+    else:
+        click.echo("\n\n".join(say_outcome(parts, outcome)))
+    if outcome.filled.interrupted:
+        click.echo(GO_ON, err=True)
+        raise SystemExit(INTERRUPTED)
+    if outcome.filled.missing and not allow_missing:
+        click.echo(not_switched(parts, outcome.filled), err=True)
+        raise SystemExit(1)
+
+
+def _go_back(alias: str, *, as_json: bool) -> None:
+    from es_config.index import ImageIndex
+    from ingest.reindex_wiring import open_alias
+
+    client, aliases = open_alias(alias, os.environ)
+    switched = aliases.back()
+    answer = {"switched": asdict(switched)}
+    profile = ImageIndex(client, alias=alias).meta().profile
+    text = (
+        f"'{alias}' is {switched.now} again, in place of {switched.former}.\n"
+        f"Commands need --profile {profile} again. What came in since the switch is in {switched.former}"
+        " only; `glimpse reindex --back` returns to it."
+    )
+    click.echo(json.dumps(answer, indent=2) if as_json else text)

@@ -1,0 +1,196 @@
+"""One pass over an index: what the next one lacks is embedded and written, what it has is left alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from es_config.copies import CAPTION_VECTOR, Copy
+from ingest.embed import embed_each
+from ingest.errors import UnreadableImageError
+from ingest.names import printable
+from ingest.stages import ahead, ordered_map
+from ingest.walk import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    import numpy as np
+
+    from es_config.copies import Copies, Document
+    from ingest.reindex_sources import WholePictures
+    from ingest.reindex_types import ReindexOptions
+    from ingest.run_types import Progress
+    from models.encoders import ImageEncoder, TextEncoder
+
+READ_AHEAD = 4
+IMAGE_VECTOR = "image_embedding"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A document that the next index lacks, or has otherwise: `known` is then what it has."""
+
+    document: Document
+    known: dict | None
+    pixels: np.ndarray | None = None
+    is_copy: bool = False
+
+
+class Passes:
+    """Makes the next index like the one that answers, as often as it is called, and counts what was done."""
+
+    def __init__(
+        self,
+        *,
+        copies: Copies,
+        image_encoder: ImageEncoder,
+        caption_encoder: TextEncoder,
+        pictures: WholePictures,
+        options: ReindexOptions,
+        progress: Progress,
+    ) -> None:
+        self._copies = copies
+        self._image_encoder = image_encoder
+        self._caption_encoder = caption_encoder
+        self._pictures = pictures
+        self._options = options
+        self._progress = progress
+        self.embedded = self.from_copies = self.updated = 0
+        self.missing: dict[str, Failure] = {}
+        """by image id, what could not be embedded or written"""
+
+    def run(self, *, since: int) -> int:
+        """Do what changed after a checkpoint and return how many documents were written.
+
+        Raises `EngineError`, `StorageError`, `ModelError` or `IngestError`; the next pass goes on there.
+        """
+        before = self.embedded + self.updated
+        pool = ThreadPoolExecutor(self._options.threads, thread_name_prefix="decode")
+        window = max(self._options.batch_size, 2 * self._options.threads)
+        try:
+            read = ordered_map(pool, self._read, self._tasks(since), window=window)
+            with closing(ahead(read, size=READ_AHEAD)) as tasks:
+                self._write_all(self._batches(tasks))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return self.embedded + self.updated - before
+
+    def _tasks(self, since: int) -> Iterator[_Task]:
+        for page in self._copies.pages(since=since):
+            known = self._copies.known([each.image_id for each in page])
+            for document in page:
+                if known.get(document.image_id) == document.source:
+                    self._progress.advance()
+                else:
+                    yield _Task(document, known.get(document.image_id))
+
+    def _read(self, task: _Task) -> _Task | tuple[_Task, str]:
+        """Return the task with its encoder's input, where the picture is to be embedded, or why not."""
+        if task.known is not None:
+            return task
+        preprocess = self._image_encoder.preprocess  # may load the model, which failing is no picture's fault
+        try:
+            file, is_copy = self._pictures.read(task.document.image_id, task.document.source)
+        except UnreadableImageError as error:
+            return task, str(error)
+        try:
+            return _Task(task.document, None, preprocess(file.image), is_copy)
+        except Exception as error:  # whatever a library raises for a strange picture
+            return task, f"the model cannot take it ({type(error).__name__}: {error})"
+
+    def _batches(self, tasks: Iterator[_Task | tuple[_Task, str]]) -> Generator[list[_Task]]:
+        batch: list[_Task] = []
+        for task in tasks:
+            if isinstance(task, tuple):
+                self._fail(task[0].document, task[1])
+                continue
+            batch.append(task)
+            if len(batch) == self._options.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _write_all(self, batches: Generator[list[_Task]]) -> None:
+        """Embed batches; each is written while the next one is embedded."""
+        writing: Future | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="reindex") as writer:
+            try:
+                for batch in batches:
+                    copies = self._embed(batch)
+                    if writing:
+                        writing.result()
+                    writing = writer.submit(self._write, copies)
+            finally:
+                if writing:
+                    writing.result()
+
+    def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, Copy]]:
+        import numpy as np
+
+        def embed_pixels(pixels: list) -> np.ndarray:
+            return self._image_encoder.embed_pixels(np.stack(pixels))
+
+        images = _each(embed_pixels, {i: task.pixels for i, task in enumerate(batch) if task.known is None})
+        captions = self._captions(batch)
+        done = []
+        for i, task in enumerate(batch):
+            named = {IMAGE_VECTOR: images.get(i), CAPTION_VECTOR: captions.get(i)}
+            vectors = {field: each for field, each in named.items() if each is not None}
+            reason = next((each for each in vectors.values() if isinstance(each, str)), None)
+            if reason:
+                self._fail(task.document, reason)
+            else:
+                done.append((task, Copy(task.document, task.known, vectors)))
+        return done
+
+    def _captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | str]:
+        """Return by position the vectors of captions that are new: those that exist where they fit."""
+        news = {i: task.document for i, task in enumerate(batch) if _has_new_caption(task)}
+        ready = {i: each.caption_embedding for i, each in news.items() if self._fits(each)}
+        texts = {i: each.source["caption"] for i, each in news.items() if i not in ready}
+        return ready | (_each(self._caption_encoder.embed_texts, texts) if texts else {})
+
+    def _fits(self, document: Document) -> bool:
+        return document.caption_embedding is not None and self._same_caption_model
+
+    @cached_property
+    def _same_caption_model(self) -> bool:
+        """Whether vectors of captions may be copied; asking loads the model, which notes itself."""
+        noted = self._copies.old.meta().revisions.get("caption_text")
+        return self._caption_encoder.revision == noted
+
+    def _write(self, copies: Sequence[tuple[_Task, Copy]]) -> None:
+        refused = self._copies.write([copy for _, copy in copies])
+        for task, copy in copies:
+            image_id = copy.document.image_id
+            if reason := refused.get(image_id):
+                self._fail(copy.document, f"the index refused it: {reason}")
+                continue
+            self.missing.pop(image_id, None)
+            self.embedded += task.known is None
+            self.updated += task.known is not None
+            self.from_copies += task.is_copy
+            self._progress.advance()
+
+    def _fail(self, document: Document, reason: str) -> None:
+        paths = document.source.get("relative_path") or [document.image_id]
+        path = paths if isinstance(paths, str) else paths[0]
+        failure = Failure(printable(path), reason)
+        self.missing[document.image_id] = failure
+        self._progress.failed(failure)
+        self._progress.advance()
+
+
+def _has_new_caption(task: _Task) -> bool:
+    caption = task.document.source.get("caption")
+    return bool(caption) and (task.known is None or task.known.get("caption") != caption)
+
+
+def _each(embed: Callable[[list], np.ndarray], inputs: dict[int, object]) -> dict[int, np.ndarray | str]:
+    """Return by position a vector for each input, or the reason why it has none."""
+    return dict(zip(inputs, embed_each(embed, list(inputs.values())), strict=True)) if inputs else {}

@@ -1,0 +1,70 @@
+"""Finding the whole picture behind a document: never its thumbnail, and never another content."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest.errors import UnreadableImageError
+from ingest.pictures import FileContent, ImageFile, decode, read_content
+from storage.originals import find_original
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ingest.notes import Notes
+    from storage.store import Storage
+
+NO_LIMIT = 1 << 40
+"""pixels; what is in the index was let in before, and is recognised by its content"""
+
+
+class WholePictures:
+    """Reads pictures by image id: from where they were ingested, from given folders, from the store.
+
+    Thread-safe. Every method raises `StorageError` when the store cannot be asked.
+    """
+
+    def __init__(self, *, notes: Notes | None, folders: Sequence[Path], storage: Storage) -> None:
+        self._notes = notes
+        self._folders = folders
+        self._storage = storage
+
+    def read(self, image_id: str, source: Mapping) -> tuple[ImageFile, bool]:
+        """Return the decoded picture of a document, and whether a copy of it was read.
+
+        Raises `UnreadableImageError` when the picture is nowhere, or cannot be used.
+        """
+        paths = source.get("relative_path") or []
+        paths = [paths] if isinstance(paths, str) else list(paths)
+        content, path = self._file(image_id, paths) or self._kept(image_id, paths)
+        file = decode(content, path=path, relative_path=str(path), max_pixels=NO_LIMIT)
+        return file, content.image_id != image_id
+
+    def _file(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path] | None:
+        for path in self._places(image_id, paths):
+            try:
+                content = read_content(path)
+            except (UnreadableImageError, ValueError):  # a path with a null byte is none
+                continue
+            if content.image_id == image_id:
+                return content, path
+        return None
+
+    def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[Path]:
+        if self._notes:
+            yield from (Path(os.fsdecode(note.path)) for note in self._notes.of_image(image_id))
+        for folder in self._folders:
+            yield from (folder / path for path in paths)
+
+    def _kept(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:
+        key = find_original(self._storage, image_id, names=paths)
+        if key is None:
+            raise UnreadableImageError("its file is not where it was, and the store keeps no original")
+        data = self._storage.get(key)
+        content = FileContent(data, sha256(data).hexdigest())
+        if content.image_id != image_id and not key.endswith(".webp"):
+            raise UnreadableImageError("its file is not where it was, and the store's original is damaged")
+        return content, Path(key)

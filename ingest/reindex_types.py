@@ -1,0 +1,110 @@
+"""What is handed to a reindexing, and what comes back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from ingest.errors import IngestError
+
+if TYPE_CHECKING:
+    from es_config.alias import Switched
+    from ingest.walk import Failure
+
+BATCH_SIZE = 32
+
+
+class SameModelsError(IngestError):
+    """The index holds the vectors of these models already."""
+
+
+@dataclass(frozen=True)
+class ReindexOptions:
+    """How a reindexing goes about its work."""
+
+    batch_size: int = BATCH_SIZE
+    """pictures that are embedded and written together"""
+    threads: int = field(default_factory=lambda: min(16, max(2, os.cpu_count() or 2)))
+    """threads that read and decode"""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of the next index."""
+
+    index: str
+    """its name"""
+    images: int
+    """pictures that it holds"""
+    embedded: int
+    """pictures that this run embedded"""
+    from_copies: int
+    """those of them that were read from WebP copies in the store, their originals being away"""
+    updated: int
+    """pictures of which something else had changed than the picture"""
+    deleted: int
+    """pictures that left the former index meanwhile"""
+    missing: tuple[Failure, ...]
+    """pictures that are in the former index only, each with the reason"""
+    seconds: float
+    interrupted: bool = False
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as a part of the JSON object of `glimpse reindex --json`."""
+        return asdict(self) | {"missing": [asdict(each) for each in self.missing]}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The hits of one query in both indices, nearest first: names of pictures by image id."""
+
+    query: str
+    former: dict[str, str]
+    new: dict[str, str]
+
+    @property
+    def overlap(self) -> float:
+        """The share of the longer list that both have, from 0 to 1."""
+        longest = max(len(self.former), len(self.new))
+        return len(self.former.keys() & self.new.keys()) / longest if longest else 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the top ten of sample queries differ."""
+
+    source: str
+    """where the queries come from, in words"""
+    queries: tuple[Compared, ...]
+
+    @property
+    def overlap(self) -> float:
+        """The mean of the queries' overlaps."""
+        return sum(each.overlap for each in self.queries) / len(self.queries)
+
+    def most_different(self, count: int) -> list[Compared]:
+        """Return those that have least in common."""
+        return sorted(self.queries, key=lambda each: each.overlap)[:count]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as a part of the JSON object of `glimpse reindex --json`."""
+        rows = [asdict(each) | {"overlap": round(each.overlap, 4)} for each in self.queries]
+        return {"source": self.source, "overlap": round(self.overlap, 4), "queries": rows}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of `glimpse reindex` did."""
+
+    filled: Filled
+    comparison: Comparison | None = None
+    switched: Switched | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON object of `glimpse reindex --json`."""
+        return {
+            **self.filled.as_dict(),
+            "comparison": self.comparison and self.comparison.as_dict(),
+            "switched": self.switched and asdict(self.switched),
+        }

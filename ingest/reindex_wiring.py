@@ -1,0 +1,148 @@
+"""Builds what a reindexing needs from settings."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from ingest.errors import IngestError, UnreadableImageError
+from ingest.pictures import pixel_limit
+from ingest.reindex import Reindexing
+from ingest.reindex_sources import NO_LIMIT, WholePictures
+from ingest.reindex_types import ReindexOptions, SameModelsError
+from ingest.sample import PICTURES
+from ingest.wiring import encoders, index_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from elasticsearch import Elasticsearch
+    from PIL.Image import Image
+
+    from es_config.alias import Alias
+    from es_config.index import ImageIndex
+    from ingest.run_types import Progress
+    from ingest.wiring import IngestSettings
+    from models.profile import Profile
+
+
+@dataclass(frozen=True)
+class ReindexParts:
+    """An index with the next one beside it, and the work between them."""
+
+    alias: Alias
+    old: ImageIndex
+    new: ImageIndex
+    profile: Profile
+    """of the next index"""
+    client: Elasticsearch
+    model_dir: Path | None
+    """where its models are, when that was said"""
+    progress: Progress
+    work: Reindexing
+    closing: ExitStack
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.close()
+
+
+def open_alias(alias: str, environ: Mapping[str, str]) -> tuple[Elasticsearch, Alias]:
+    """Connect. Raises `EngineError`."""
+    from es_config.alias import Alias
+    from es_config.client import connect
+    from es_config.settings import engine_settings, glimpse_home
+
+    client = connect(engine_settings(environ, glimpse_home(environ)))
+    return client, Alias(client, alias=alias)
+
+
+def open_reindex(
+    settings: IngestSettings, environ: Mapping[str, str], *, folders: Sequence[Path], progress: Progress
+) -> ReindexParts:
+    """Connect, and find the next index or create it for the profile of `settings`.
+
+    Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
+    one for other models; `EngineError`, `ModelError` or `StorageError`.
+    """
+    from es_config.copies import Copies
+    from es_config.settings import glimpse_home
+    from ingest.notes import Notes
+    from models.profiles import get_profile
+    from storage.store import open_storage
+
+    home, closing = glimpse_home(environ), ExitStack()
+    profile = get_profile(settings.profile, model_dir=settings.model_dir)
+    client, alias = open_alias(settings.alias, environ)
+    old, notes = alias.current(), None
+    new = _next_index(client, alias, old, profile)
+    storage = open_storage(settings.store or f"file:{home / 'store'}")
+    if (home / "ingested.sqlite").exists():
+        notes = Notes(home / "ingested.sqlite", index=old.uuid())
+        closing.callback(notes.close)
+    pictures = WholePictures(notes=notes, folders=folders, storage=storage)
+    tower = replace(settings.tower, sample=lambda: _sample(client, old, pictures))
+    images, texts = encoders(profile, new, tower=tower, cache=home / "cache")
+    work = Reindexing(
+        alias=alias,
+        copies=Copies(client, old=old, new=new),
+        image_encoder=images,
+        caption_encoder=texts,
+        pictures=pictures,
+        notes=notes,
+        options=ReindexOptions(),
+        progress=progress,
+    )
+    return ReindexParts(alias, old, new, profile, client, settings.model_dir, progress, work, closing)
+
+
+def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile) -> ImageIndex:
+    """Return the index that an earlier run began, or a new one. Raises as `open_reindex` does."""
+    from es_config.alias import options_of
+    from es_config.index import ImageIndex
+
+    weights = {"text": profile.text_revision(), "image": profile.image_revision()}
+    if _is_of(old, profile, weights) and weights.items() <= old.meta().revisions.items():
+        raise SameModelsError(
+            f"{old.name()} holds the vectors of profile '{profile.name}' with these weights already: name"
+            " another --profile, or other weights with --model-dir."
+        )
+    begun = alias.behind(alias.next)
+    if begun is None:
+        return alias.begin(index_meta(profile), options_of(client, old.name()))
+    new = ImageIndex(client, alias=alias.next)
+    if not _is_of(new, profile, weights):
+        raise IngestError(
+            f"{begun}, which no search sees, was begun for other models, of profile '{new.meta().profile}':"
+            f" go on with them, or run `glimpse index delete --index {alias.next}` first."
+        )
+    return new
+
+
+def _is_of(index: ImageIndex, profile: Profile, weights: Mapping[str, str]) -> bool:
+    """Whether nothing in an index speaks against a profile with these weights."""
+    meta = index.meta()
+    noted = {tower: meta.revisions.get(tower, revision) for tower, revision in weights.items()}
+    ours = (profile.name, profile.dims, profile.caption_dims)
+    return (meta.profile, meta.dims, meta.caption_dims) == ours and noted == weights
+
+
+def _sample(client: Elasticsearch, old: ImageIndex, pictures: WholePictures) -> list[Image]:
+    """Return some pictures of the index, to compare vectors of different precision on."""
+    from es_config.sample import read_sample
+
+    drawn = read_sample(
+        client, old.name(), fields=["image_embedding"], size=PICTURES, source=["relative_path"]
+    )
+    found = []
+    with pixel_limit(NO_LIMIT):
+        for image_id, source in zip(drawn.ids, drawn.sources, strict=True):
+            try:
+                found.append(pictures.read(image_id, source)[0].image)
+            except UnreadableImageError:
+                continue
+    return found
