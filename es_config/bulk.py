@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from elasticsearch import Elasticsearch
 
+REQUESTS, A_REQUEST = 2, 64
+"""requests under way at the same time, as one keeps one processor of a shard busy, and the least in each"""
 REQUEST_BYTES = 8 * 2**20
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 CHANGED, DELETED = "changed meanwhile", "deleted meanwhile"
@@ -105,12 +108,19 @@ def add_documents(
     verb = "create" if only_new else "index"
     faults = {document.image_id: _document_fault(document, meta) for document in documents}
     failed = {image_id: fault for image_id, fault in faults.items() if fault}
-    items = (
-        BulkItem(document.image_id, {verb: {"_id": document.image_id}}, document_source(document))
-        for document in documents
-        if document.image_id not in failed
-    )
-    failed |= send_bulk(client, alias, items, sleep=sleep)
+    good = [document for document in documents if document.image_id not in failed]
+    size = max(A_REQUEST, -(-len(good) // REQUESTS))
+    shares = [good[start : start + size] for start in range(0, len(good), size)]
+
+    def send(share: Sequence[ImageDocument]) -> dict[str, str]:
+        items = (
+            BulkItem(each.image_id, {verb: {"_id": each.image_id}}, document_source(each)) for each in share
+        )
+        return send_bulk(client, alias, items, sleep=sleep)
+
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        for refused in pool.map(send, shares):
+            failed |= refused
     return AddResult(added=len(documents) - len(failed), failed=failed)
 
 
@@ -134,8 +144,8 @@ def send_bulk(
                 break
             if pause is None:
                 raise EngineError(
-                    f"Elasticsearch is overloaded: {len(pending)} pictures could not be written after "
-                    f"{len(RETRY_AFTER_S)} retries; wait, or give it more memory, then run the command again."
+                    f"Elasticsearch is overloaded or has lost a disk or node: {len(pending)} pictures could "
+                    f"not be written after {len(RETRY_AFTER_S)} retries; see `glimpse doctor` and its log."
                 )
             sleep(pause)
     return failed
@@ -167,10 +177,9 @@ def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict
             answer = client.bulk(index=alias, operations=lines, require_alias=True)
     except EngineError as error:
         cause = error.__cause__
-        if (
-            isinstance(cause, ApiError)
-            and cause.status_code == 429
-            and cause.error != "cluster_block_exception"
+        full = isinstance(cause, ApiError) and cause.error == "cluster_block_exception"
+        if isinstance(cause, ApiError) and (
+            cause.status_code >= 500 or (cause.status_code == 429 and not full)
         ):
             return batch
         raise
@@ -195,4 +204,4 @@ def _is_worth_retrying(alias: str, result: dict[str, Any]) -> bool:
         raise EngineError(
             f"There is no index '{alias}': run `glimpse index create`, then the same command again."
         )
-    return result["status"] == 429
+    return result["status"] == 429 or result["status"] >= 500  # a shard that has no place just now

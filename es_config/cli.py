@@ -133,6 +133,9 @@ def index() -> None:
 @_option("--ef-construction", click.IntRange(2, 3200), "Candidates when the graph grows.", default=100)
 @_option("--shards", click.IntRange(1), "Primary shards.", default=1)
 @_option("--replicas", click.IntRange(0), "Copies of each shard.", default=0)
+@click.option(
+    "--replicas-later", is_flag=True, help="Make the copies when the first ingest ends, see docs/scale.md."
+)
 @ALIAS
 @JSON
 def create_index(

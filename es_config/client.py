@@ -40,7 +40,7 @@ def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasti
     if settings.ca_certs:
         options["ca_certs"] = str(settings.ca_certs)
     with engine_errors(settings.shown_url):
-        client = Elasticsearch(settings.url, **options)
+        client = Elasticsearch(settings.urls, **options)
         try:
             _check_version(str(client.info()["version"]["number"]), settings.shown_url)
         except BaseException:

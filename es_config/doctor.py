@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from es_config.bulk_load import is_loading, put_back
 from es_config.client import connect, engine_errors
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
@@ -59,6 +60,7 @@ def _examine_server(
     yield _check("mapping", lambda: _mapping(index))
     yield _check("profile", lambda: _profile(index, profile_dims))
     yield _check("writable", lambda: _writable(client, index))
+    yield _check("refresh", lambda: _refresh(client, index))
     yield _check("images", lambda: str(index.count()))
 
 
@@ -126,6 +128,14 @@ def _profile(index: ImageIndex, profile_dims: Mapping[str, int]) -> str:
             f"{', '.join(profile_dims)} and ingest again, or the version of Glimpse that made the index."
         )
     return f"{meta.profile}, {meta.dims} dims"
+
+
+def _refresh(client: Elasticsearch, index: ImageIndex) -> str:
+    if not is_loading(client, index.alias):
+        return "as usual"
+    if put_back(client, index.alias):
+        return "put back: an ingest that was killed had left it off"
+    return "rare while an ingest writes: what it adds is searchable when it ends"
 
 
 def _writable(client: Elasticsearch, index: ImageIndex) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import add_documents
+from es_config.bulk_load import BulkLoad
 from es_config.client import engine_errors, raise_item_error
 from es_config.documents import AddResult, ImageDocument, SearchResult
 from es_config.errors import EngineError
@@ -112,6 +113,10 @@ class ImageIndex(IndexIdentity):
             for hit in answer["hits"]["hits"]:
                 found[hit["fields"]["image_id"][0]] = tuple(hit["fields"].get("relative_path", ()))
         return found
+
+    def bulk_load(self) -> BulkLoad:
+        """Return a context in which much is written: settings are changed for that and put back after."""
+        return BulkLoad(self._client, alias=self.alias)
 
     def add_path(self, image_id: str, relative_path: str) -> None:
         """Note one more path that holds the picture; its vectors stay as they are."""

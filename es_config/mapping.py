@@ -25,6 +25,8 @@ class IndexOptions:
     ef_construction: int = 100
     shards: int = 1
     replicas: int = 0
+    replicas_later: bool = False
+    """make the replicas when the first ingest ends: it is faster, and until then a lost disk loses the index"""
     similarity: str | None = None
     """instead of the profile's"""
 
@@ -44,6 +46,8 @@ class IndexMeta:
     """what `glimpse calibrate` found: for each mode, the thresholds of a strong and of a weak hit"""
     execution: dict[str, Any] = field(default_factory=dict)
     """how vectors of pictures were made: for each precision its backend and how it agreed with fp32"""
+    bulk_load: dict[str, Any] = field(default_factory=dict)
+    """settings that are put in force when the next ingest ends, such as `number_of_replicas`"""
 
 
 def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:
@@ -63,8 +67,14 @@ def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:
 def index_body(meta: IndexMeta, options: IndexOptions) -> dict[str, Any]:
     """Return the body of `PUT <index>`: the template with everything of one profile filled in."""
     body = json.loads(TEMPLATE.read_text(encoding="utf-8"))
-    body["settings"] |= {"number_of_shards": options.shards, "number_of_replicas": options.replicas}
+    later = options.replicas_later and options.replicas > 0
+    body["settings"] |= {
+        "number_of_shards": options.shards,
+        "number_of_replicas": 0 if later else options.replicas,
+    }
     body["mappings"]["_meta"] = asdict(meta)
+    if later:
+        body["mappings"]["_meta"]["bulk_load"] = {"number_of_replicas": options.replicas}
     for name, dims in VECTOR_FIELDS.items():
         body["mappings"]["properties"][name] |= {
             "dims": getattr(meta, dims),

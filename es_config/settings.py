@@ -15,6 +15,7 @@ class EngineSettings:
     """Where Elasticsearch is and how to log in."""
 
     url: str
+    """the address of a node, or of several with commas between them: when one is away, another is asked"""
     api_key: str | None = None
     ca_certs: Path | None = None
     local: bool = False
@@ -22,9 +23,14 @@ class EngineSettings:
 
     @property
     def shown_url(self) -> str:
-        """The address without user and password, as it may be printed."""
-        parts = urlsplit(self.url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        """The addresses without user and password, as they may be printed."""
+        parts = map(urlsplit, self.urls)
+        return ",".join(each._replace(netloc=each.netloc.rpartition("@")[2]).geturl() for each in parts)
+
+    @property
+    def urls(self) -> list[str]:
+        """Each address alone."""
+        return self.url.split(",")
 
 
 def glimpse_home(environ: Mapping[str, str]) -> Path:
@@ -46,7 +52,7 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
         return EngineSettings(_local_url(environ, home), local=True)
     ca_certs = environ.get("ELASTICSEARCH_CA_CERTS") or None
     return EngineSettings(
-        _checked_url(url),
+        ",".join(_checked_url(each.strip()) for each in url.split(",")),
         _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY"),
         _checked_ca(Path(ca_certs).expanduser()) if ca_certs else None,
     )

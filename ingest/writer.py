@@ -15,7 +15,7 @@ from ingest.walk import Candidate
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from es_config.documents import ImageDocument
     from es_config.index import ImageIndex
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ingest.tally import Tally
     from storage.store import Storage
 
-WAITING_BATCHES = 2
+WAITING_BATCHES = 8
+TOGETHER = 256
+"""pictures of waiting batches that are written at once: an Elasticsearch slower than the model needs that"""
 STOP_CHECK_S = 0.1
 PUTS = 8
 """thumbnails that are stored at the same time: a store that is far away is waited for once, not 32 times"""
@@ -42,7 +44,7 @@ ToWrite = Embedded | NewPath | LostThumbnail
 
 
 class Writer:
-    """Writes batches in their order, in one thread; at most two wait, so a slow index slows the reader.
+    """Writes batches in their order, in one thread; at most eight wait, so a slow index slows the reader.
 
     After a failure nothing more is written, and `submit` and `finish` raise what went wrong.
     """
@@ -55,8 +57,10 @@ class Writer:
         tally: Tally,
         in_flight: set[str],
         memory: Memory,
+        wrote: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._index = index
+        self._wrote = wrote
         self._storage = storage
         self._tally = tally
         self._in_flight = in_flight
@@ -86,13 +90,25 @@ class Writer:
             raise self._error
 
     def _work(self) -> None:
-        while (batch := self._line.get()) is not None:
+        while batch := self._waiting():
             if self._error is not None:
                 continue
             try:
                 self._write(batch)
+                self._wrote(len(batch))
             except Exception as error:  # raised in the thread that submits
                 self._error = error
+
+    def _waiting(self) -> list[ToWrite]:
+        """Wait for a batch and return it with those behind it; nothing when there will be none."""
+        together: list[ToWrite] = []
+        while not together or (len(together) < TOGETHER and not self._line.empty()):
+            batch = self._line.get()
+            if batch is None:
+                self._line.put(None)  # for the next call
+                break
+            together += batch
+        return together
 
     def _write(self, batch: Sequence[ToWrite]) -> None:
         # Thumbnails first: a document is never without its thumbnail, even when the power fails in between.

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 PATIENCE_S = 300
 
 
-def start_ingest(folder: Path, *, url: str, home: Path, models: Path, alias: str) -> subprocess.Popen:
+def start_ingest(
+    folder: Path, *, url: str, home: Path, models: Path, alias: str, batch_size: int = 4
+) -> subprocess.Popen:
     """Start the command in a process of its own, with small batches; its JSON comes on stdout."""
     environ = os.environ | {
         "ELASTICSEARCH_URL": url,
@@ -27,7 +29,8 @@ def start_ingest(folder: Path, *, url: str, home: Path, models: Path, alias: str
         "GLIMPSE_PRECISION": "fp32",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "glimpse", "ingest", str(folder), "--batch-size", "4", "--json"]
+    command = [sys.executable, "-m", "glimpse", "ingest", str(folder)]
+    command += ["--batch-size", str(batch_size), "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **pipes)
 

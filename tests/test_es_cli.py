@@ -116,6 +116,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name
         "mapping",
         "profile",
         "writable",
+        "refresh",
         "images",
     ]
     assert details["licence"] == "basic features, no licence service"

@@ -53,6 +53,7 @@ def test_only_dims_similarity_options_and_meta_are_filled_in():
         "operating_points": {"num_candidates": 50},
         "relevance": {},
         "execution": {},
+        "bulk_load": {},
     }
     for name, dims in (("image_embedding", 8), ("caption_embedding", 4)):
         expected["mappings"]["properties"][name] = {

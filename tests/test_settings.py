@@ -34,6 +34,14 @@ def test_the_short_names_work_and_the_long_ones_come_first(tmp_path):
     assert (both.url, both.api_key) == ("http://long:9200", "short")
 
 
+def test_several_addresses_are_checked_and_shown_each_without_its_login(tmp_path):
+    found = engine_settings({"ELASTICSEARCH_URL": "https://u:p@one:9200/, https://two:9200"}, tmp_path)
+    assert found.urls == ["https://u:p@one:9200", "https://two:9200"]
+    assert found.shown_url == "https://one:9200,https://two:9200"
+    with pytest.raises(EngineError, match="is 'two:9200': write it like https://"):
+        engine_settings({"ELASTICSEARCH_URL": "https://one:9200,two:9200"}, tmp_path)
+
+
 @pytest.mark.parametrize("url", ["localhost:9200", "ftp://x:1", "http://", "http://host:port", "   https//x"])
 def test_an_address_that_is_none_is_refused_with_an_example(url, tmp_path):
     with pytest.raises(EngineError, match="write it like https://"):

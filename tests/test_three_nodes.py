@@ -1,0 +1,91 @@
+"""Three nodes and one replica: one is killed while pictures come in, another while they are searched."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+from crashes import start_ingest, thumbnails
+from picture_files import save_picture
+from three_nodes import ThreeNodes, three_nodes
+
+from es_config.client import connect
+from es_config.index import ImageIndex
+from es_config.mapping import IndexMeta, IndexOptions
+from es_config.settings import EngineSettings
+
+PICTURES, AT = 240, 80
+
+
+class Searching(threading.Thread):
+    """Searches without a pause, by kNN through the product's own client, until it is ended."""
+
+    def __init__(self, cluster: ThreeNodes, alias: str) -> None:
+        super().__init__(daemon=True)
+        self._client = connect(EngineSettings(",".join(cluster.urls)))
+        self._index = ImageIndex(self._client, alias=alias)
+        self._ended = threading.Event()
+        self.answers = 0
+        self.errors: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        clause = {"field": "image_embedding", "query_vector": [1.0] * 16, "k": 5, "num_candidates": 50}
+        while not self._ended.wait(0.01):
+            try:
+                answer = self._client.search(
+                    index=self._index.alias, knn=clause, allow_partial_search_results=False
+                )
+                assert not answer["_shards"]["failed"]
+                self.answers += 1
+            except Exception as error:  # whatever it is, a person would have seen it
+                self.errors.append(repr(error))
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+        self._client.close()
+
+
+def test_with_one_replica_no_node_that_is_killed_takes_a_picture_or_a_search_with_it(tmp_path, tiny_pair):
+    folder = tmp_path / "pictures"
+    for number in range(PICTURES):
+        save_picture(folder / f"{number:03}.png", number, size=(60, 40))
+    with three_nodes(tmp_path) as (cluster, client):
+        index = ImageIndex(client, alias="images")
+        index.create(IndexMeta("pocket", {}, 16, 16, "cosine"), IndexOptions(shards=3, replicas=1))
+        cluster.wait(client, nodes=3)
+        searching = Searching(cluster, "images")
+        run = start_ingest(
+            folder, url=",".join(cluster.urls), home=tmp_path, models=tiny_pair, alias="images"
+        )
+        _wait_until(lambda: thumbnails(tmp_path) >= AT)
+        assert run.poll() is None
+        cluster.kill(0)
+        cluster.start(0)
+        summary = json.loads(run.communicate(timeout=120)[0])
+        assert (run.returncode, summary["failed"]) == (0, 0)
+        assert _names(index) == {path.name for path in folder.iterdir()}
+
+        cluster.wait(client, nodes=3)
+        before = searching.answers
+        cluster.kill(1)
+        _wait_until(lambda: searching.answers > before + 100 or len(searching.errors) > 0)
+        searching.end()
+        assert searching.errors == []
+        assert _names(index) == {path.name for path in folder.iterdir()}
+
+
+def _names(index: ImageIndex) -> set[str]:
+    index.refresh()
+    hits = index.search({"query": {"match_all": {}}, "size": PICTURES * 2}).hits
+    assert len(hits) == PICTURES
+    return {hit.source["image_name"] for hit in hits}
+
+
+def _wait_until(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it came to nothing"
+        time.sleep(0.01)

@@ -1,0 +1,98 @@
+"""Three real nodes on the loopback interface that form one cluster; each can be killed and started again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from elasticsearch import ApiError, Elasticsearch, TransportError
+from http_fronts import free_port
+
+from es_config.java import find_java
+from es_config.node_home import NodeHome
+from es_config.node_jars import fetch_jars
+
+ROOT = Path(__file__).parent.parent
+HEAP_MB = 512
+PATIENCE_S = 150.0
+SETTINGS = """cluster.name: glimpse-three
+node.name: node-{number}
+network.host: 127.0.0.1
+http.port: {http}
+transport.port: {transport}
+discovery.seed_hosts: [{seeds}]
+cluster.initial_master_nodes: [node-0, node-1, node-2]
+cluster.routing.allocation.disk.threshold_enabled: false
+path.data: {home}/data
+path.logs: {home}/logs
+"""
+
+
+class ThreeNodes:
+    """The cluster, with an address for each node."""
+
+    def __init__(self, folder: Path) -> None:
+        self._http, self._transport = ([free_port() for _ in range(3)] for _ in range(2))
+        self._homes = [folder / f"home{number}" for number in range(3)]
+        self._java, _ = find_java(dict(os.environ))
+        self._processes: list[subprocess.Popen | None] = [None] * 3
+        self.urls = [f"http://127.0.0.1:{port}" for port in self._http]
+
+    def start(self, number: int) -> None:
+        """Start one node, with what it had on its disk; it is ready some seconds later."""
+        home = NodeHome.of(self._homes[number])
+        home.root.mkdir(parents=True, exist_ok=True)
+        home.prepare(fetch_jars(), http_port=str(self._http[number]))
+        settings = SETTINGS.format(
+            number=number,
+            http=self._http[number],
+            transport=self._transport[number],
+            seeds=", ".join(f'"127.0.0.1:{port}"' for port in self._transport),
+            home=home.root,
+        )
+        (home.config / "elasticsearch.yml").write_text(settings, encoding="utf-8")
+        command = [sys.executable, "-m", "es_config.node_process", "--home", str(self._homes[number])]
+        command += ["--libjvm", str(self._java.libjvm), "--heap-mb", str(HEAP_MB)]
+        command += ["--vectors"] if self._java.has_vectors else []
+        with home.process_log.open("ab") as log:
+            self._processes[number] = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+    def kill(self, number: int) -> None:
+        """End one node as a power cut does."""
+        process = self._processes[number]
+        if process is not None:
+            process.kill()
+            process.wait()
+            self._processes[number] = None
+
+    def wait(self, client: Elasticsearch, *, nodes: int, status: str = "green") -> None:
+        """Wait until so many nodes are there and every shard has its copies."""
+        deadline = time.monotonic() + PATIENCE_S
+        wanted = {"wait_for_nodes": str(nodes), "wait_for_status": status, "timeout": "2s"}
+        while time.monotonic() < deadline:
+            try:
+                if not client.cluster.health(**wanted)["timed_out"]:
+                    return
+            except (ApiError, TransportError):
+                time.sleep(0.2)
+        raise AssertionError(f"the cluster of three is not {status} with {nodes} nodes")
+
+
+@contextmanager
+def three_nodes(folder: Path) -> Iterator[tuple[ThreeNodes, Elasticsearch]]:
+    """Give a green cluster and a client that knows every node."""
+    cluster = ThreeNodes(folder)
+    try:
+        for number in range(3):
+            cluster.start(number)
+        with Elasticsearch(cluster.urls, request_timeout=30) as client:
+            cluster.wait(client, nodes=3)
+            yield cluster, client
+    finally:
+        for number in range(3):
+            cluster.kill(number)
