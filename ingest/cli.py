@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ingest.survival_cli import say_pruned, survival_options
+from ingest.watch_cli import WatchReport, check_watch, watch_folders, watch_option
 
 if TYPE_CHECKING:
     from ingest.run_types import IngestSummary
@@ -101,7 +102,8 @@ INTERRUPTED = 130
     help="Threads that decode.  [default: one for each processor]",
 )
 @survival_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@watch_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one line a round.")
 def ingest(
     paths,
     *,
@@ -119,6 +121,7 @@ def ingest(
     prune,
     prune_anyway,
     moved_from,
+    watch,
     **options,
 ):
     """Make the pictures of folders and files searchable.
@@ -132,6 +135,7 @@ def ingest(
     Example:
       glimpse ingest ~/Pictures --exclude "*.gif" --exclude thumbnails
       glimpse ingest ~/Pictures --prune --dry-run
+      glimpse ingest ~/Pictures --watch
     """
     from ingest.caption_cli import caption_later
     from ingest.parts import Part
@@ -144,6 +148,7 @@ def ingest(
     from ingest.wiring import IngestSettings, open_memory, open_parts
     from models.execution import Wish
 
+    check_watch(watch=watch, dry_run=dry_run, limit=options["limit"])
     given = {name: value for name, value in options.items() if value is not None}
     tower = TowerChoice(
         wish=Wish(backend, precision),
@@ -157,22 +162,39 @@ def ingest(
         **given,
     )
     parts = open_parts(IngestSettings(profile, model_dir, alias, store, tower), os.environ, dry_run=dry_run)
-    memory = open_memory(parts.index, os.environ, options=run_options, retry_failed=retry_failed)
-    with open_progress() as progress, closing(memory):
-        summary = ingest_paths(
-            paths,
-            index=parts.index,
-            image_encoder=parts.image_encoder,
-            caption_encoder=parts.caption_encoder,
-            storage=parts.storage,
-            options=run_options,
-            captioner=parts.captioner if captions == "now" and not dry_run else None,
-            progress=progress,
-            memory=memory,
-        )
-    say_pruned(summary.pruned, dry_run=dry_run)
-    if not as_json:
-        click.echo(in_words(summary))
+
+    def run(folders, changes=None, *, progress, retry=False) -> IngestSummary:
+        memory = open_memory(parts.index, os.environ, options=run_options, retry_failed=retry)
+        with closing(memory):
+            return ingest_paths(
+                folders,
+                index=parts.index,
+                image_encoder=parts.image_encoder,
+                caption_encoder=parts.caption_encoder,
+                storage=parts.storage,
+                options=run_options,
+                captioner=parts.captioner if captions == "now" and not dry_run else None,
+                progress=progress,
+                memory=memory,
+                changes=changes,
+            )
+
+    def whole() -> IngestSummary:
+        with open_progress() as progress:
+            summary = run(paths, progress=progress, retry=retry_failed)
+        say_pruned(summary.pruned, dry_run=dry_run)
+        if not as_json:
+            click.echo(in_words(summary))
+        return summary
+
+    if watch:
+        report = WatchReport(as_json=as_json)
+        rest = {"run": run, "captions": captions == "later", "report": report}
+        summary = watch_folders(paths, parts=parts, options=run_options, first=whole, **rest)
+        if not summary.interrupted:
+            return
+    else:
+        summary = whole()
     if captions == "later" and not (dry_run or summary.interrupted):
         summary = replace(summary, captions=caption_later(parts))
     _finish(summary, as_json=as_json)

@@ -114,6 +114,14 @@ class Notes(NotesFile):
                 return
             after = rows[-1][1:3]
 
+    def at(self, path: Path) -> Iterator[Note]:
+        """Yield the notes of a file, or of those below a folder."""
+        sql = "SELECT * FROM files WHERE idx = ? AND path = ?"
+        with self._errors():
+            place = (self._index, os.fsencode(os.path.abspath(path)))  # noqa: PTH100
+            yield from map(_note, self._base.execute(sql, place).fetchall())
+        yield from self.below(path, moved_only=False)
+
     def of_image(self, image_id: str) -> list[Note]:
         """Return every note of a content in this index."""
         sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
@@ -127,6 +135,12 @@ class Notes(NotesFile):
                 self._base.execute("SELECT 1 FROM came WHERE image_id = ?", (image_id,)).fetchone()
                 is not None
             )
+
+    def come(self) -> list[Note]:
+        """Return every note of the contents that `came` in this run."""
+        with self._errors():
+            rows = self._base.execute("SELECT image_id FROM came").fetchall()
+        return [note for (image_id,) in rows for note in self.of_image(image_id)]
 
     def elsewhere(self, image_id: str) -> set[str]:
         """Return the uuids of other indexes that were given the content too: they may share the store."""

@@ -28,26 +28,36 @@ TOGETHER = 500
 
 
 def tidy(
-    notes: Notes, *, index: ImageIndex, storage: Storage, folders: Sequence[Path], options: IngestOptions
+    notes: Notes,
+    *,
+    index: ImageIndex,
+    storage: Storage,
+    folders: Sequence[Path],
+    options: IngestOptions,
+    gone: Sequence[Path] | None = None,
 ) -> PruneSummary:
     """Take out of the index what the notes say is stale, after adding to that what has moved or gone.
 
-    Raises `EngineError`, `StorageError` or `IngestError`; the next run then goes on from there.
+    With `gone`, only these paths are looked at, and where contents that came were before. Raises
+    `EngineError`, `StorageError` or `IngestError`; the next run then goes on from there.
     """
-    gone: list[Note] = []
+    lost: list[Note] = []
     refused = None
-    if options.prune.prune:
-        gone, known, moved = _gone(notes, [*folders, *options.prune.moved_from], options)
-        if len(gone) > MOST * known and not options.prune.anyway:
-            refused = _refusal(len(gone), known)
+    if gone is not None:
+        lost, moved = _changed(notes, gone, folders, options)
+        known = len(lost) and sum(1 for _ in _known(notes, folders, options))
+    elif options.prune.prune:
+        lost, known, moved = _gone(notes, [*folders, *options.prune.moved_from], options)
     else:
         moved = (
             note for folder in folders for note in notes.below(folder, moved_only=True) if is_gone(note.path)
         )
-    names = tuple(printable(os.fsdecode(note.path)) for note in gone)
+    if lost and len(lost) > MOST * known and not options.prune.anyway:
+        refused = _refusal(len(lost), known)
+    names = tuple(printable(os.fsdecode(note.path)) for note in lost)
     if options.dry_run:
         return PruneSummary(gone=names, refused=refused)
-    for some in _pages([*moved, *(() if refused else gone)]):
+    for some in _pages([*moved, *(() if refused else lost)]):
         notes.forget(some)
     removed, failures = _settle(notes, index, storage)
     return PruneSummary(
@@ -64,15 +74,32 @@ def _gone(
 ) -> tuple[list[Note], int, list[Note]]:
     """Return files that are gone for good, how many there were, and those whose content is still there."""
     gone, moved, known = [], [], 0
+    for note in _known(notes, folders, options):
+        known += 1
+        if is_gone(note.path):
+            lives = notes.has_come(note.image_id) or _lives(notes.of_image(note.image_id))
+            (moved if lives else gone).append(note)
+    return gone, known, moved
+
+
+def _changed(
+    notes: Notes, paths: Sequence[Path], folders: Sequence[Path], options: IngestOptions
+) -> tuple[list[Note], list[Note]]:
+    """Return the files at `paths` that are to leave the index, and those whose content is elsewhere now."""
+    gone = {note for path in paths for note in notes.at(path) if is_gone(note.path)}
+    gone = {note for note in gone if options.part.holds(note.relative_path)}
+    ours = tuple(os.fsencode(folder).rstrip(b"/") + b"/" for folder in _outermost(folders))
+    moved = {note for note in notes.come() if note.path.startswith(ours) and is_gone(note.path)}
+    moved |= {note for note in gone if _lives(notes.of_image(note.image_id))}
+    return list(gone - moved) if options.prune.prune else [], list(moved)
+
+
+def _known(notes: Notes, folders: Iterable[Path], options: IngestOptions) -> Iterator[Note]:
+    """Yield the notes of this part of the files below the folders, each once."""
     for folder in _outermost(folders):
         for note in notes.below(folder, moved_only=False):
-            if not options.part.holds(note.relative_path):
-                continue
-            known += 1
-            if is_gone(note.path):
-                lives = notes.has_come(note.image_id) or _lives(notes.of_image(note.image_id))
-                (moved if lives else gone).append(note)
-    return gone, known, moved
+            if options.part.holds(note.relative_path):
+                yield note
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:

@@ -19,10 +19,10 @@ from ingest.prune import tidy
 from ingest.prune_types import PruneSummary
 from ingest.reader import Reader
 from ingest.recognise import Recogniser
-from ingest.run_types import IngestOptions, IngestSummary, NoProgress, Progress
+from ingest.run_types import Changes, IngestOptions, IngestSummary, NoProgress, Progress
 from ingest.stages import ahead
 from ingest.tally import Tally
-from ingest.walk import Candidate, Failure, count, walk
+from ingest.walk import Failure, count, walk
 from ingest.writer import Embedded, ToWrite, Writer
 from models.pixels import register_formats
 from storage.errors import StorageError
@@ -51,8 +51,9 @@ def ingest_paths(
     captioner: Captioner | None = None,
     progress: Progress | None = None,
     memory: Memory | None = None,
+    changes: Changes | None = None,
 ) -> IngestSummary:
-    """Make the pictures of `paths` documents of `index` and return what was done.
+    """Make the pictures of `paths`, or `changes` below them, documents of `index`; say what was done.
 
     A bad file or folder is reported in the summary and costs nothing else. With a `captioner` new pictures
     are written with captions; one that cannot be loaded costs the captions alone. With a `memory`, files that
@@ -73,7 +74,7 @@ def ingest_paths(
     )
     with pixel_limit(options.max_pixels):
         try:
-            run.all(paths)
+            run.all(paths, changes)
         except KeyboardInterrupt:
             interrupted = True
         except (EngineError, StorageError) as error:
@@ -110,23 +111,24 @@ class _Run:
         models = {"captioner": captioner, "caption_encoder": caption_encoder}
         self._captions = CaptionNow(**models, tally=self.tally) if captioner else None
 
-    def all(self, paths: Sequence[Path]) -> None:
+    def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
         register_formats()
         options = self._options
-        self._progress.start(count(paths, exclude=options.exclude, limit=options.limit, part=options.part))
+        which = {"exclude": options.exclude, "limit": options.limit, "part": options.part}
+        self._progress.start(count(paths, **which) if changes is None else len(changes.files))
         pool = ThreadPoolExecutor(self._options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
         try:
             shared = {"storage": self._storage, "memory": self._memory, "pool": pool}
             recogniser = Recogniser(known=self._listed, options=options, **shared)
-            found = recogniser.items(self._found(paths))
+            found = recogniser.items(walk(paths, **which) if changes is None else changes.files)
             with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
                 if self._options.dry_run:
                     self._count_only(self._settle(items, reader))
                 else:
                     self._write(items, reader)
-            self._tidy(paths)
+            self._tidy(paths, changes)
         finally:
             pool.shutdown(cancel_futures=True)
             self._memory.save(last=False)
@@ -147,21 +149,13 @@ class _Run:
             pool=pool,
         )
 
-    def _tidy(self, paths: Sequence[Path]) -> None:
+    def _tidy(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """When all files are seen: take out of the index what they are no longer, or no longer there."""
         self._memory.save(last=True)
         if self._memory.notes and self._index:
             where = {"index": self._index, "storage": self._storage}
-            self.pruned = tidy(self._memory.notes, **where, folders=paths, options=self._options)
-
-    def _found(self, paths: Sequence[Path]) -> Iterator[Candidate | Failure]:
-        """Yield what the walk finds, up to the limit of files."""
-        files = 0
-        for found in walk(paths, exclude=self._options.exclude, part=self._options.part):
-            files += isinstance(found, Candidate)
-            if self._options.limit is not None and files > self._options.limit:
-                return
-            yield found
+            where |= {"folders": paths, "gone": None if changes is None else changes.gone}
+            self.pruned = tidy(self._memory.notes, **where, options=self._options)
 
     def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[Prepared | NewPath | LostThumbnail]:
         """Count the items that end here and yield the others."""
@@ -198,13 +192,14 @@ class _Run:
 
     def _write(self, items: Iterator[Item], reader: Reader) -> None:
         where = {"index": self._index, "storage": self._storage, "memory": self._memory}
-        writer = Writer(**where, tally=self.tally, in_flight=reader.in_flight)
-        try:
-            for batch in batches(self._settle(items, reader), size=self._options.batch_size):
-                writer.submit(self._embed(batch, reader))
-        finally:
-            writer.finish()
-            self._index.refresh()
+        with self._index.bulk_load() as load:
+            writer = Writer(**where, tally=self.tally, in_flight=reader.in_flight, wrote=load.wrote)
+            try:
+                for batch in batches(self._settle(items, reader), size=self._options.batch_size):
+                    writer.submit(self._embed(batch, reader))
+            finally:
+                writer.finish()
+                self._index.refresh()
 
     def _embed(self, batch: list[Prepared | NewPath | LostThumbnail], reader: Reader) -> list[ToWrite]:
         ready = embed_batch(

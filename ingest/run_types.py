@@ -12,7 +12,9 @@ from ingest.pictures import MAX_PIXELS
 from ingest.prune_types import PruneOptions, PruneSummary
 
 if TYPE_CHECKING:
-    from ingest.walk import Failure
+    from pathlib import Path
+
+    from ingest.walk import Candidate, Failure
 
 BATCH_SIZE = 32
 SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
@@ -40,6 +42,16 @@ class IngestOptions:
     prune: PruneOptions = field(default_factory=PruneOptions)
     threads: int = field(default_factory=lambda: min(16, max(2, os.cpu_count() or 2)))
     """threads that read and decode"""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a watch saw: a run that is handed it looks at nothing else."""
+
+    files: tuple[Candidate, ...]
+    """new and changed, as a walk would name them"""
+    gone: tuple[Path, ...]
+    """files and folders that are no longer there"""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,15 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Entrance:
+    """Where a walk goes in: a folder or file that was named, or a link to a folder that it follows."""
+
+    path: Path
+    relative: str
+    """what the relative paths below begin with: nothing, or names that end in a slash; a file's own name"""
+
+
+@dataclass(frozen=True)
 class _Folder:
     path: Path
     relative: str
@@ -48,25 +57,42 @@ class _Folder:
 
 
 def walk(
-    paths: Sequence[Path], *, exclude: Sequence[str] = (), part: Part = EVERYTHING
+    paths: Sequence[Path],
+    *,
+    exclude: Sequence[str] = (),
+    limit: int | None = None,
+    part: Part = EVERYTHING,
 ) -> Iterator[Candidate | Failure]:
     """Yield the pictures of folders and every file named explicitly, folder by folder in the order of names.
 
     Hidden names are passed over; `exclude` holds globs for a name or for a whole relative path. Links are
     followed, each folder is visited once, and real folders are visited before links to them. Of all that,
-    only what belongs to `part`: files by their relative path, failures by their path.
+    only what belongs to `part`: files by their relative path, failures by their path; and at most `limit`
+    files.
     """
+    files = 0
     for found in _walk(paths, exclude):
+        if isinstance(found, Entrance):
+            continue
         if part.holds(found.relative_path if isinstance(found, Candidate) else found.path):
+            files += isinstance(found, Candidate)
+            if limit is not None and files > limit:
+                return
             yield found
 
 
-def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate | Failure]:
+def entrances(paths: Sequence[Path], *, exclude: Sequence[str] = ()) -> list[Entrance]:
+    """Return where a walk goes in, in its order: a file that can be reached twice is named by the first."""
+    return [found for found in _walk(paths, exclude) if isinstance(found, Entrance)]
+
+
+def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate | Failure | Entrance]:
     visited: set[tuple[int, int]] = set()
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
             yield from _walk_folder(path, exclude, visited)
-        elif not _excluded(path.name, printable(path.name), exclude):
+        elif not is_excluded(path.name, printable(path.name), exclude):
+            yield Entrance(path, printable(path.name))
             yield Candidate(path, printable(path.name))
 
 
@@ -77,18 +103,17 @@ def count(
     limit: int | None = None,
     part: Part = EVERYTHING,
 ) -> int:
-    """Return how many candidates `walk` yields, at most `limit`, without keeping them."""
-    total = 0
-    for found in walk(paths, exclude=exclude, part=part):
-        if total == limit:
-            break
-        total += isinstance(found, Candidate)
-    return total
+    """Return how many candidates `walk` yields, without keeping them."""
+    found = walk(paths, exclude=exclude, limit=limit, part=part)
+    return sum(isinstance(each, Candidate) for each in found)
 
 
-def _walk_folder(root: Path, exclude: Sequence[str], visited: set) -> Iterator[Candidate | Failure]:
-    real, links = deque([_Folder(root, "", ())]), deque()
+def _walk_folder(
+    root: Path, exclude: Sequence[str], visited: set
+) -> Iterator[Candidate | Failure | Entrance]:
+    real, links = deque(), deque([_Folder(root, "", ())])
     while real or links:
+        enters = not real
         folder = (real or links).popleft()
         try:
             identity = _identity(folder.path)
@@ -98,12 +123,14 @@ def _walk_folder(root: Path, exclude: Sequence[str], visited: set) -> Iterator[C
         except OSError as error:
             yield Failure(printable(str(folder.path)), why(error, kind="folder"))
             continue
+        if enters and identity not in visited:
+            yield Entrance(folder.path, folder.relative)
         visited.add(identity)
         below: list[_Folder] = []
         for entry in entries:
             relative = folder.relative + printable(entry.name)
             child = _Folder(Path(entry.path), f"{relative}/", (*folder.ancestors, identity))
-            kind = "excluded" if _excluded(entry.name, relative, exclude) else _kind(entry)
+            kind = "excluded" if is_excluded(entry.name, relative, exclude) else _kind(entry)
             if isinstance(kind, OSError):
                 yield Failure(printable(entry.path), why(kind))
             elif kind == "picture":
@@ -133,7 +160,8 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _excluded(name: str, relative: str, exclude: Sequence[str]) -> bool:
+def is_excluded(name: str, relative: str, exclude: Sequence[str]) -> bool:
+    """Whether a glob fits the name or the whole relative path of a file or folder."""
     return any(fnmatchcase(printable(name), glob) or fnmatchcase(relative, glob) for glob in exclude)
 
 

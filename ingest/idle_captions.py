@@ -1,0 +1,87 @@
+"""Captions while a watch has nothing else to do: a slice at a time, so that a new picture does not wait."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from es_config.errors import EngineError
+from ingest.caption_types import CaptionOptions
+from ingest.captions import caption_pictures
+from ingest.errors import IngestError
+from ingest.run_types import UNCAPTIONED, NoProgress
+from models.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ingest.caption_types import CaptionSummary
+    from ingest.walk import Failure
+    from ingest.wiring import Parts
+
+SLICE_S = 1.0
+MOST = 16
+AGAIN_S = 30.0
+
+
+class IdleCaptions(NoProgress):
+    """Captions what has none, until nothing is left that can be captioned and `wake` is called."""
+
+    def __init__(self, parts: Parts, *, say: Callable[[str], None], written: Callable[[int], None]) -> None:
+        """`say` is told what goes wrong, once; `written` how many there were when the last is done."""
+        self._parts = parts
+        self._say = say
+        self._written = written
+        self._count, self._slice, self._at = 0, 1, 0.0
+        self._said: set[object] = set()
+
+    def wake(self) -> None:
+        """There are new pictures."""
+        self._at = min(self._at, time.monotonic())
+
+    def failed(self, failure: Failure, *, what: str = UNCAPTIONED) -> None:
+        """A picture gets no caption."""
+        self._once(f"{what} {failure.path}: {failure.reason}")
+
+    def __call__(self) -> bool:
+        """Write a slice; return whether there may be more. Raises `KeyboardInterrupt`."""
+        if time.monotonic() < self._at:
+            return False
+        try:
+            summary = self._some()
+        except (EngineError, IngestError, ModelError) as error:
+            return self._rest(AGAIN_S, str(error))
+        self._count += summary.written
+        if summary.interrupted:
+            raise KeyboardInterrupt
+        if summary.error or not summary.written:
+            return self._rest(AGAIN_S if summary.error else float("inf"), summary.error)
+        self._slice = min(MOST, 2 * self._slice) if summary.seconds < SLICE_S / 2 else self._slice
+        self._slice = max(1, self._slice // 2) if summary.seconds > SLICE_S else self._slice
+        return True
+
+    def _some(self) -> CaptionSummary:
+        parts = self._parts
+        return caption_pictures(
+            index=parts.index,
+            captions=parts.captions,
+            captioner=parts.captioner,
+            caption_encoder=parts.caption_encoder,
+            storage=parts.storage,
+            options=CaptionOptions(limit=self._slice, batch_size=self._slice),
+            progress=self,
+        )
+
+    def _rest(self, seconds: float, error: str | None) -> bool:
+        self._at = time.monotonic() + seconds
+        if error:
+            self._once(f"Error: Captions wait: {error}")
+        if self._count:
+            self._written(self._count)
+            self._count = 0
+        return False
+
+    def _once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._say(sentence)

@@ -1,0 +1,105 @@
+"""Files that something happened to, until they are still: a file that is being written is left alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from stat import S_ISDIR
+from typing import TYPE_CHECKING
+
+from ingest.stamp import SETTLED_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+STILL_S = 1.0
+"""a file is taken when nothing happened to it for so long"""
+FRESH_S = SETTLED_NS / 1e9 + 0.1
+"""and when it was written so long ago: its time can then tell the next run that it did not change"""
+OPEN_S = 30.0
+"""a file that was written and not closed yet is waited for so long: copies over slow lines pause"""
+GATHER_S = 1.0
+"""files that are still wait so long for others that are not, so that a burst is one round"""
+MOST = 500
+"""files of one round, so that the first of many are found before the last are read"""
+
+
+@dataclass
+class _Seen:
+    since: float
+    """when something last happened, in seconds of the clock"""
+    is_open: bool = False
+    state: tuple[int, int, bool] | None = None
+    """size, time of change, whether it is a folder; None for nothing there, or before the first look"""
+    still_at: float | None = None
+
+
+class Pending:
+    """Real paths that wait; `touch` may be called by any thread."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._paths: dict[str, _Seen] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._paths)
+
+    def touch(self, path: str, *, is_open: bool | None = None) -> None:
+        """Something happened to a path; `is_open` when it was written or closed."""
+        with self._lock:
+            seen = self._paths.setdefault(path, _Seen(0.0))
+            seen.since, seen.still_at = self._clock(), None
+            if is_open is not None:
+                seen.is_open = is_open
+
+    def put_back(self, paths: Iterable[str]) -> None:
+        """Let paths wait that could not be dealt with: they are still already."""
+        with self._lock:
+            for path in paths:
+                self._paths.setdefault(path, _Seen(float("-inf")))
+
+    def take(self) -> list[str]:
+        """Return paths that are still, and forget them; none while it pays to wait for more."""
+        now = self._clock()
+        with self._lock:
+            paths = list(self._paths.items())
+        still: list[tuple[str, _Seen, float]] = []
+        for path, seen in paths:
+            since = seen.since
+            if self._is_still(path, seen, now):
+                seen.still_at = now if seen.still_at is None else seen.still_at
+                still.append((path, seen, since))
+            if len(still) == MOST:
+                break
+        if not still or (len(still) < min(MOST, len(paths)) and not self._is_late(still, now)):
+            return []
+        with self._lock:
+            taken = [path for path, seen, since in still if seen.since == since]
+            for path in taken:
+                del self._paths[path]
+        return taken
+
+    def _is_late(self, still: list[tuple[str, _Seen, float]], now: float) -> bool:
+        return now - min(seen.still_at or now for _, seen, _ in still) >= GATHER_S
+
+    def _is_still(self, path: str, seen: _Seen, now: float) -> bool:
+        state = _state(path)
+        if state != seen.state:
+            if seen.state is not None:
+                seen.since, seen.still_at = now, None
+            seen.state = state
+        quiet = now - seen.since
+        fresh = state is not None and time.time_ns() - state[1] < FRESH_S * 1e9
+        return quiet >= (OPEN_S if seen.is_open and state else FRESH_S if fresh else STILL_S)
+
+
+def _state(path: str) -> tuple[int, int, bool] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, S_ISDIR(status.st_mode)
