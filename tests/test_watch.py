@@ -1,0 +1,400 @@
+"""Watched folders: what happens in them reaches the index, whatever comes in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from elasticsearch import Elasticsearch
+from http_fronts import proxy
+from picture_files import save_picture
+
+from es_config.client import connect
+from es_config.index import ImageIndex
+from es_config.settings import EngineSettings
+from glimpse import main
+from ingest import pending as waiting
+from ingest.inotify import InotifyObserver
+from ingest.memory import Memory
+from ingest.notes import Notes
+from ingest.observe import POLLING, Listener, close, listen
+from ingest.pending import Pending
+from ingest.places import Places
+from ingest.prune_types import PruneOptions
+from ingest.quarantine import Quarantine
+from ingest.run import ingest_paths
+from ingest.run_types import IngestOptions
+from ingest.walk import walk
+from ingest.watch import Watch
+from ingest.wiring import create_index
+from models.embedding import load_caption_text_encoder, load_image_encoder
+from models.profiles import get_profile
+from storage.folder import FolderStorage
+
+ROOT = Path(__file__).parent.parent
+LONG_AGO = 1_600_000_000
+
+
+def draw(path: Path, seed: int) -> Path:
+    """Draw a small picture that was last changed long ago."""
+    save_picture(path, seed, size=(40, 30))
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    return path
+
+
+def until(condition: Callable[[], object], *, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+def paths(index: ImageIndex) -> list[str]:
+    """Return the paths of every document, those of one joined, as searches find them."""
+    hits = index.search({"query": {"match_all": {}}, "size": 100}).hits
+    return sorted("+".join(sorted(hit.source["relative_path"])) for hit in hits)
+
+
+class Told:
+    """A report that is kept."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.rounds: list = []
+        self.say = self.sentences.append
+        self.round = self.rounds.append
+
+    @property
+    def failures(self) -> list[str]:
+        return [each.path for summary in self.rounds for each in summary.failures]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for number in range(8):
+        draw(tmp_path / "pictures" / f"{number}.png", number)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_pair: Path) -> dict:
+    profile = get_profile("pocket", model_dir=tiny_pair)
+    return {
+        "image_encoder": load_image_encoder(profile),
+        "caption_encoder": load_caption_text_encoder(profile),
+    }
+
+
+@pytest.fixture
+def index(client: Elasticsearch, index_name: str, tiny_pair: Path) -> ImageIndex:
+    index = ImageIndex(client, alias=index_name)
+    create_index(index, get_profile("pocket", model_dir=tiny_pair))
+    return index
+
+
+@pytest.fixture
+def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a context manager: folders are ingested and watched in a thread, what is told is given.
+
+    Files need not be still for long, but for those just written.
+    """
+    monkeypatch.setattr(waiting, "STILL_S", 0.3)
+    monkeypatch.setattr(waiting, "GATHER_S", 0.3)
+
+    @contextmanager
+    def watch(*folders: Path, client: Elasticsearch | None = None, **options: object) -> Iterator[Told]:
+        told, ended, errors = Told(), threading.Event(), []
+        ours = ImageIndex(client, alias=index.alias) if client else index
+        wanted = IngestOptions(**options)
+
+        def run(there, changes=None):
+            notes = Notes(tmp_path / "notes.sqlite", index=ours.uuid())
+            memory = Memory(notes, Quarantine(tmp_path / "failed.jsonl", max_pixels=wanted.max_pixels))
+            storage = FolderStorage(tmp_path / "store")
+            try:
+                where = {"storage": storage, "memory": memory, "options": wanted, "changes": changes}
+                return ingest_paths(there, index=ours, **tiny_models, **where)
+            finally:
+                memory.close()
+
+        def idle() -> bool:
+            if ended.is_set():
+                raise KeyboardInterrupt
+            return False
+
+        def work() -> None:
+            try:
+                loop.forever()
+            except KeyboardInterrupt:
+                return
+            except BaseException as error:
+                errors.append(error)
+
+        with Watch(folders, options=wanted, run=run, idle=idle, report=told) as loop:
+            run(folders)
+            thread = threading.Thread(target=work)
+            thread.start()
+            try:
+                yield told
+            finally:
+                ended.set()
+                thread.join(60)
+        assert not errors
+
+    return watch
+
+
+def test_the_command_follows_what_happens_in_a_folder(node, client, index_name, pictures, tmp_path):
+    def lines() -> list[dict]:
+        return [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+
+    environ = os.environ | {
+        "ELASTICSEARCH_URL": node.url,
+        "GLIMPSE_HOME": str(tmp_path / "home"),
+        "GLIMPSE_INDEX": index_name,
+        "GLIMPSE_PRECISION": "fp32",
+    }
+    index = ImageIndex(client, alias=index_name)
+    command = [sys.executable, "-m", "glimpse", "ingest", str(pictures), "--watch", "--prune", "--json"]
+    slow = draw(tmp_path / "slow.png", 20).read_bytes()
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=err)
+    try:
+        until(lambda: "Watching" in (tmp_path / "err").read_text())
+        for number in range(40, 44):
+            draw(tmp_path / "come" / "deep" / f"{number}.png", number)
+        (tmp_path / "come").rename(pictures / "come")
+        (pictures / "0.png").rename(pictures / "moved.png")
+        (pictures / "1.png").unlink()
+        draw(tmp_path / "other.png", 30).replace(pictures / "2.png")
+        with (pictures / "slow.png").open("wb") as file:
+            for start in range(0, len(slow), len(slow) // 5):
+                file.write(slow[start : start + len(slow) // 5])
+                file.flush()
+                time.sleep(0.5)
+        come = [f"come/deep/{number}.png" for number in range(40, 44)]
+        wanted = sorted([*come, "moved.png", "slow.png", *(f"{number}.png" for number in range(2, 8))])
+        until(lambda: paths(index) == wanted)
+        captioned = {"query": {"exists": {"field": "caption"}}, "size": 0}
+        until(lambda: index.search(captioned).total == len(wanted))
+        until(lambda: sum(each["captions"]["written"] for each in lines()) >= len(wanted))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+    told = lines()
+    assert sum(each["failed"] for each in told) == 0
+    assert sum(each["embedded"] for each in told) == 8 + 4 + 1 + 1
+    assert sum(each["paths_added"] for each in told) == 1
+    gone = [path for each in told for path in each["pruned"]["gone"]]
+    assert gone == [str(pictures / "1.png")]
+    assert "Watched for 0:00:" in (tmp_path / "err").read_text()
+
+
+def test_a_file_that_stays_damaged_is_named_once_and_taken_when_its_rest_comes(
+    watching, pictures, index, tmp_path
+):
+    whole = draw(tmp_path / "whole.png", 9).read_bytes()
+    with watching(pictures) as told:
+        (pictures / "new.png").write_bytes(whole[:90])
+        os.utime(pictures / "new.png", (LONG_AGO, LONG_AGO))
+        until(lambda: told.failures)
+        with (pictures / "new.png").open("ab") as file:
+            file.write(whole[90:])
+        until(lambda: "new.png" in paths(index))
+    assert told.failures == [str(pictures / "new.png")]
+    assert (tmp_path / "failed.jsonl").read_text() == ""
+
+
+def test_without_prune_the_documents_of_deleted_files_stay_and_moved_ones_move(watching, pictures, index):
+    with watching(pictures, exclude=("left out",)) as told:
+        (pictures / "0.png").unlink()
+        (pictures / "folder").mkdir()
+        (pictures / "1.png").rename(pictures / "folder" / "1.png")
+        for name in (".hidden", "left out"):
+            draw(pictures / name / "8.png", 8)
+        until(lambda: "folder/1.png" in paths(index))
+        (pictures / "folder").rename(pictures / "album")
+        until(lambda: "album/1.png" in paths(index))
+    assert paths(index) == [f"{number}.png" for number in (0, *range(2, 8))] + ["album/1.png"]
+    assert sum(each.embedded for each in told.rounds) == 0
+
+
+def test_many_deletions_at_once_are_refused(watching, pictures, index):
+    with watching(pictures, prune=PruneOptions(prune=True)) as told:
+        for number in range(3):
+            (pictures / f"{number}.png").unlink()
+        until(lambda: told.rounds)
+    assert "3 of 8 files are gone" in told.rounds[0].pruned.refused
+    assert len(paths(index)) == 8
+
+
+def test_what_happens_while_elasticsearch_is_away_is_not_lost(watching, node, pictures, index):
+    away = threading.Event()
+    answer = (503, b'{"error": {"type": "unavailable", "reason": "away"}, "status": 503}')
+    with proxy(node.url, lambda *_: answer if away.is_set() else None) as url:
+        client = connect(EngineSettings(url, local=True))
+        with watching(pictures, client=client) as told:
+            away.set()
+            draw(pictures / "new.png", 9)
+            until(lambda: told.sentences)
+            away.clear()
+            until(lambda: "new.png" in paths(index))
+        client.close()
+    assert [sentence.split()[0] for sentence in told.sentences] == ["Error:", "It"]
+    assert "Nothing is lost" in told.sentences[0]
+
+
+def test_a_disk_that_was_unplugged_is_looked_through_when_it_is_back(watching, pictures, index, tmp_path):
+    with watching(pictures, prune=PruneOptions(prune=True)) as told:
+        pictures.rename(tmp_path / "away")
+        until(lambda: told.sentences)
+        draw(tmp_path / "away" / "new.png", 9)
+        (tmp_path / "away").rename(pictures)
+        until(lambda: "new.png" in paths(index))
+        draw(pictures / "newer.png", 10)
+        until(lambda: "newer.png" in paths(index))
+    assert len(paths(index)) == 10
+    assert "is not there any more" in told.sentences[0]
+    assert "is there again" in told.sentences[1]
+
+
+def test_a_new_link_leads_to_a_folder_that_is_watched_too(watching, pictures, index, tmp_path):
+    draw(tmp_path / "linked" / "9.png", 9)
+    with watching(pictures):
+        (pictures / "link").symlink_to(tmp_path / "linked")
+        until(lambda: "link/9.png" in paths(index))
+        draw(tmp_path / "linked" / "10.png", 10)
+        until(lambda: "link/10.png" in paths(index))
+
+
+def test_folders_are_polled_and_the_user_told_why_where_the_system_watches_no_more(tmp_path):
+    said: list[str] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def say(sentence: str) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        said.append(sentence)
+
+    listener = Listener(Pending())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) - 1, hard))
+    try:
+        observer, polling = listen([(str(tmp_path), True)], listener, polling=False, say=say)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        (tmp_path / "new.png").touch()
+        until(lambda: len(listener.pending))
+    finally:
+        close(observer)
+    assert (polling, said) == (True, [POLLING])
+    assert "fs.inotify.max_user_watches" in POLLING
+
+
+def test_lost_events_are_noticed(tmp_path):
+    files = [tmp_path / name for name in ("a.png", "b.png")]
+    for each in files:
+        each.touch()
+    listener = Listener(Pending())
+    observer, _ = listen([(str(tmp_path), True)], listener, polling=False, say=pytest.fail)
+    assert isinstance(observer, InotifyObserver)
+    events = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    try:
+        with observer._descriptor._lock:  # nobody reads the kernel's queue now
+            for _ in range(events):
+                for each in files:
+                    os.utime(each)
+        until(lambda: listener.lost)
+    finally:
+        close(observer)
+
+
+def test_every_file_has_the_name_that_a_full_run_gives_it(tmp_path):
+    root, other = tmp_path / "root", tmp_path / "other"
+    for name in (
+        "a.png",
+        "b.txt",
+        ".h/c.png",
+        ".d.png",
+        "x/e.JPG",
+        "x/y/f.png",
+        "skip/g.png",
+        "x/h\udcff.png",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    for name in ("i.png", "deep/j.png", "skip/k.png"):
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).touch()
+    for link, target in (("link", other), ("again", root / "x"), ("loop", root), (".h2", other)):
+        (root / link).symlink_to(target)
+    (tmp_path / "named").symlink_to(root)
+    everything = [
+        f"{here}/{name}" for top in (root, other) for here, _, names in os.walk(top) for name in names
+    ]
+    for named in (
+        [root],
+        [tmp_path / "named"],
+        [root / "x", root],
+        [root, root / "x"],
+        [root / ".h"],
+        [root / "a.png", other],
+        [other, root],
+    ):
+        places = Places(named, exclude=("skip",))
+        told = {(each.path, each.relative_path) for path in everything if (each := places.named(path))}
+        assert told == {
+            (each.path, each.relative_path)
+            for each in walk(named, exclude=("skip",))
+            if hasattr(each, "relative_path")
+        }
+
+
+def test_files_are_taken_together_when_they_are_still_and_a_stream_of_them_starves_nobody(tmp_path):
+    now = [0.0]
+    line = Pending(clock=lambda: now[0])
+
+    def after(seconds: float) -> list[str]:
+        now[0] += seconds
+        return [Path(path).name for path in line.take()]
+
+    def come(name: str, *, is_open: bool | None = None) -> None:
+        line.touch(str(draw(tmp_path / name, 1)), is_open=is_open)
+
+    come("a.png")
+    assert after(0.5) == []
+    come("b.png")
+    assert after(waiting.STILL_S - 0.1) == []  # a is still, and waits for b
+    assert after(0.1) == ["a.png", "b.png"]
+    taken = []
+    for number in range(8):  # one more every half second, never a pause
+        come(f"{number}.png")
+        taken += after(0.5)
+    assert taken[:3] == ["0.png", "1.png", "2.png"]
+    after(5), come("open.png", is_open=True)
+    assert after(5) == after(5) == []
+    come("open.png", is_open=False)
+    assert after(waiting.STILL_S) == ["open.png"]
+    line.touch(str(tmp_path / "fresh.png"))
+    (tmp_path / "fresh.png").touch()
+    assert after(waiting.STILL_S) == []  # its time would not tell whether it changes again
+    line.put_back(["gone.png"])
+    assert after(waiting.FRESH_S) == ["fresh.png", "gone.png"]
+
+
+@pytest.mark.parametrize("other", [["--dry-run"], ["--limit", "3"]])
+def test_a_watch_that_writes_nothing_is_refused(other, tmp_path):
+    done = CliRunner().invoke(main, ["ingest", str(tmp_path), "--watch", *other])
+    assert done.exit_code == 2
+    assert f"does not go with {other[0]}" in done.stderr
