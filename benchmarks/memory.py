@@ -68,7 +68,8 @@ def _written(client, alias: str) -> int:
     """Return how many documents were written, searchable or not."""
     if not client.indices.exists(index=alias):
         return 0
-    return client.indices.stats(index=alias, metric="indexing")["_all"]["total"]["indexing"]["index_total"]
+    total = client.indices.stats(index=alias, metric="indexing")["_all"]["total"]
+    return total.get("indexing", {}).get("index_total", 0)  # no shard is there for a moment
 
 
 def _figures(first, second) -> list[Figure]:

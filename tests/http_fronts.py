@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(b"" if self.command == "HEAD" else content)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
 
@@ -132,8 +133,11 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
             request = urllib.request.Request(
                 node_url + self.path, data=body or None, method=self.command, headers=headers
             )
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return response.status, response.read()
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    return response.status, response.read()
+            except urllib.error.HTTPError as refused:
+                return refused.code, refused.read()
 
         def log_message(self, *_: object) -> None:
             """Tests print nothing."""
