@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -61,7 +61,6 @@ class WatchReport:
         """The full run is done, and has said so in words."""
         if self._as_json:
             click.echo(json.dumps(summary.as_dict()))
-        self.say("Watching. Ctrl-C ends it.")
 
     def round(self, summary: IngestSummary) -> None:
         """Count a round and print its line."""
@@ -115,6 +114,7 @@ def watch_folders(
     `run` takes folders, changes and a progress. With `captions`, pictures without one get one whenever there
     is nothing else to do. An interrupted first run is all there is.
     """
+    from es_config.errors import EngineError
     from ingest.idle_captions import IdleCaptions
     from ingest.progress import LineProgress
     from ingest.watch import Watch
@@ -138,8 +138,10 @@ def watch_folders(
         if not summary.interrupted:
             try:
                 report.first(summary)
-                if summary.files:
-                    _ = parts.image_encoder.preprocess  # loads it: the first new picture need not wait
+                with suppress(EngineError):  # it went away: the first round waits for it, and loads
+                    if summary.files:
+                        _ = parts.image_encoder.preprocess  # the first new picture need not wait for it
+                report.say("Watching. Ctrl-C ends it.")
                 watch.forever()
             except KeyboardInterrupt:
                 report.ended()
