@@ -67,17 +67,17 @@ class Alias:
             self._client.indices.create(index=name, aliases={self.next: {}}, **body)
         return ImageIndex(self._client, alias=self.next)
 
-    def switch(self, *, settle_s: float = SETTLE_S) -> Switched:
+    def switch(self) -> Switched:
         """Put the next index behind the alias; the one that was there becomes the former one."""
         now, then = self._known(self.next), self._known(self.name)
         left = self.behind(self.former)
         actions = [*self._move(then, now), _remove(now, self.next)]
         if left:
             actions.append(_remove(left, self.former))
-        self._flip(now, then, actions, settle_s)
+        self._flip(now, then, actions)
         return Switched(now, then, left)
 
-    def back(self, *, settle_s: float = SETTLE_S) -> Switched:
+    def back(self) -> Switched:
         """Put the former index behind the alias again; the one that was there becomes the former one."""
         if self.behind(self.former) is None:
             raise EngineError(
@@ -85,7 +85,7 @@ class Alias:
                 " place yet, or it was deleted."
             )
         now, then = self._known(self.former), self._known(self.name)
-        self._flip(now, then, [_remove(now, self.former), *self._move(then, now)], settle_s)
+        self._flip(now, then, [_remove(now, self.former), *self._move(then, now)])
         return Switched(now, then)
 
     @contextmanager
@@ -106,14 +106,14 @@ class Alias:
             *({"add": {"index": index, "alias": each}} for index, each in added),
         ]
 
-    def _flip(self, now: str, then: str, actions: list[dict], settle_s: float) -> None:
+    def _flip(self, now: str, then: str, actions: list[dict]) -> None:
         """Change the aliases in one request; neither index takes what writers meant for the other."""
         for name in (then, now):
             self._block(name)
         try:
             with engine_errors():
                 self._client.indices.update_aliases(actions=actions)
-            time.sleep(settle_s)
+            time.sleep(SETTLE_S)
         finally:
             self._unblock(now)
 

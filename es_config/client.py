@@ -161,6 +161,7 @@ def blocked(reason: str) -> EngineError:
             "there, or delete an index; the block lifts within a minute, then run the same command again."
         )
     return EngineError(
-        f"The index takes no writes ({reason}): lift the block, as in `PUT images/_settings "
-        '{"index.blocks.write": null}`, then run the same command again.'
+        f"The index takes no writes ({reason}): while `glimpse reindex` switches it, wait a moment; else "
+        'lift the block, as in `PUT images/_settings {"index.blocks.write": null}`, then run the same '
+        "command again."
     )
