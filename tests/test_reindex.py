@@ -1,0 +1,397 @@
+"""Reindexing: another index is filled beside the one that answers, and takes its place with nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from elasticsearch import Elasticsearch
+from model_folders import save_clip
+from picture_files import save_picture
+
+from es_config.alias import Alias
+from es_config.captions import CaptionUpdate
+from es_config.errors import EngineError
+from es_config.index import ImageIndex
+from glimpse import main
+from ingest.reindex_sources import WholePictures
+from ingest.reindex_wiring import open_reindex
+from ingest.run_types import NoProgress
+from ingest.wiring import IngestSettings
+from models.embedding import load_text_encoder
+from models.profiles import get_profile
+from search_app.app import create_app
+from search_app.following import Following, renewed
+from search_app.server import build_server
+from search_app.settings import AppSettings, SearchSettings
+from search_app.wiring import build_searcher
+from storage.store import open_storage, original_key
+
+ROOT = Path(__file__).parent.parent
+PICTURES = 12
+CUT = """
+import os, signal, sys
+from es_config.copies import Copies
+from ingest import reindex_types
+write, batches = Copies.write, []
+
+def cut(self, copies):
+    if len(batches) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    batches.append(copies)
+    return write(self, copies)
+
+Copies.write = cut
+options = reindex_types.ReindexOptions.__init__
+options.__defaults__ = (4, *options.__defaults__[1:])
+from glimpse import main
+main(sys.argv[1:])
+"""
+"""the command, which a kill -9 ends before its third batch of four is written"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An index of pictures with 16 dims, their files, and the models of another index with 24."""
+
+    alias: str
+    files: Path
+    models: dict[str, Path]
+    environ: dict[str, str]
+    client: Elasticsearch
+
+    @property
+    def index(self) -> ImageIndex:
+        """The index behind the alias, freshly looked up."""
+        return ImageIndex(self.client, alias=self.alias)
+
+    def run(self, *arguments: object) -> dict:
+        """Run a command and return its JSON, with the exit code and what it said."""
+        done = CliRunner().invoke(main, [*map(str, arguments), "--json"], env=self.environ)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        answer = json.loads(done.stdout) if done.stdout.strip().startswith("{") else {}
+        return answer | {"exit_code": done.exit_code, "said": done.stderr}
+
+    def reindex(self, *more: object) -> dict:
+        """Reindex for the other models."""
+        return self.run("reindex", "--profile", "pocket", "--model-dir", self.models["new"], *more)
+
+    @contextmanager
+    def opened(self):
+        """The parts of that command."""
+        settings = IngestSettings("pocket", self.models["new"], self.alias)
+        parts = open_reindex(settings, self.environ, folders=[], progress=NoProgress())
+        with parts:
+            yield parts
+
+    def documents(self) -> dict[str, dict]:
+        """Return every document without its vectors, by image id."""
+        self.index.refresh()
+        hits = self.index.search({"query": {"match_all": {}}, "size": 100}).hits
+        return {hit.image_id: hit.source for hit in hits}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two pairs of towers of different width, and one with the first one's text tower alone."""
+    folder = tmp_path_factory.mktemp("models")
+    old = save_clip(folder / "old", dims=16)
+    new = save_clip(folder / "new", dims=24, seed=8)
+    shutil.copytree(old, folder / "eyes" / "text")
+    save_clip(folder / "eyes" / "image", dims=16, seed=9)
+    return {"old": old, "new": new, "eyes": folder / "eyes"}
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes here, so no switch needs to settle."""
+    monkeypatch.setattr("es_config.alias.SETTLE_S", 0.0)
+
+
+@pytest.fixture
+def place(node, client, models, index_name: str, tmp_path: Path) -> Place:
+    """Twelve pictures, ingested; two have captions, of a model and of a person."""
+    files = tmp_path / "pictures"
+    for number in range(PICTURES):
+        save_picture(files / f"{number:02}.png", number, size=(60, 40))
+    environ = {
+        "ELASTICSEARCH_URL": node.url,
+        "GLIMPSE_HOME": str(tmp_path / "home"),
+        "GLIMPSE_MODEL_DIR": str(models["old"]),
+        "GLIMPSE_INDEX": index_name,
+        "GLIMPSE_INGEST_CAPTIONS": "off",
+        "GLIMPSE_PRECISION": "fp32",
+    }
+    place = Place(index_name, files, models, environ, client)
+    assert place.run("ingest", files)["indexed"] == PICTURES
+    first, second = sorted(place.documents())[:2]
+    write_caption(place, first, "a red boat", "model")
+    write_caption(place, second, "grandmother on the pier", "human")
+    place.index.refresh()
+    return place
+
+
+def write_caption(place: Place, image_id: str, text: str, source: str) -> None:
+    (vector,) = load_text_encoder(get_profile("pocket", model_dir=place.models["old"])).embed_texts([text])
+    update = CaptionUpdate(image_id, text, vector, source=source)
+    assert not place.index.captions().write([update]).failed
+
+
+def test_the_new_index_keeps_everything_but_the_vectors(place):
+    before, former = place.documents(), place.index.name()
+    done = place.reindex("--query", "a red boat")
+    assert (done["exit_code"], done["embedded"], done["missing"]) == (0, PICTURES, []), done
+    assert done["switched"] == {"now": place.index.name(), "former": former, "left": None}
+    assert place.documents() == before
+    meta, image_id = place.index.meta(), sorted(before)[1]
+    assert (meta.dims, meta.operating_points) == (24, {})
+    assert place.index.vector(image_id).shape == (24,)
+    texts = load_text_encoder(get_profile("pocket", model_dir=place.models["new"]))
+    (wanted,) = texts.embed_texts([before[image_id]["caption"]])
+    assert np.allclose(place.index.vector(image_id, "caption_embedding"), wanted, atol=1e-5)
+    (compared,) = done["comparison"]["queries"]
+    assert set(compared["former"]) <= set(before)
+    assert compared["overlap"] == len(compared["former"].keys() & compared["new"].keys()) / 10
+
+
+def test_ingest_after_the_switch_embeds_nothing_and_knows_what_is_gone(place):
+    assert place.reindex()["exit_code"] == 0
+    place.environ["GLIMPSE_MODEL_DIR"] = str(place.models["new"])
+    again = place.run("ingest", place.files)
+    assert (again["embedded"], again["skipped"]) == (0, PICTURES)
+    (place.files / "03.png").unlink()
+    assert place.run("ingest", place.files, "--prune")["pruned"]["documents"] == 1
+    assert len(place.documents()) == PICTURES - 1
+
+
+def test_a_killed_run_goes_on_and_embeds_nothing_twice(place):
+    command = ["reindex", "--profile", "pocket", "--model-dir", str(place.models["new"])]
+    environ = os.environ | place.environ
+    run = [sys.executable, "-c", CUT, *command]
+    killed = subprocess.run(run, check=False, cwd=ROOT, env=environ, capture_output=True, timeout=120)
+    assert killed.returncode == -9, killed.stderr
+    before, former = place.documents(), place.index.name()
+    assert before
+    done = place.reindex()
+    assert (done["exit_code"], done["embedded"]) == (0, PICTURES - 8)
+    assert done["switched"]["former"] == former
+    assert place.documents() == before
+
+
+def test_what_changes_meanwhile_is_not_lost(place):
+    with place.opened() as parts:
+        assert parts.work.fill().embedded == PICTURES
+        added = save_picture(place.files / "new.png", 99, size=(60, 40))
+        (place.files / "00.png").unlink()
+        assert place.run("ingest", place.files, "--prune")["pruned"]["documents"] == 1
+        kept = next(each for each, source in place.documents().items() if source["image_name"] == "05.png")
+        write_caption(place, kept, "what a person sees", "human")
+        before = place.documents()
+        filled, switched = parts.work.switch(allow_missing=False)
+    assert (filled.images, filled.embedded, filled.updated, filled.deleted) == (12, 13, 1, 1)
+    assert place.index.name() == switched.now
+    assert place.documents() == before
+    assert before[kept]["caption_source"] == "human"
+    assert {"new.png", "05.png"} <= {each["image_name"] for each in before.values()}
+    assert added.exists()
+
+
+def test_who_held_the_former_index_cannot_write_into_the_new_one(place):
+    held = place.index.pinned()
+    now = place.reindex()["switched"]["now"]
+    image_id = sorted(place.documents())[0]
+    with pytest.raises(EngineError, match=f"switched from {held.name()} to {now}"):
+        held.add_paths({image_id: ["elsewhere.png"]})
+    assert held.count() == PICTURES
+    place.index.add_paths({image_id: ["elsewhere.png"]})
+    assert "elsewhere.png" in place.documents()[image_id]["relative_path"]
+
+
+def test_the_former_index_comes_back_and_goes_again(place):
+    former = place.index.name()
+    now = place.reindex("--no-switch")
+    assert (now["switched"], place.index.name()) == (None, former)
+    assert place.reindex()["embedded"] == 0
+    for name in (former, now["index"]):
+        assert place.run("reindex", "--back")["switched"]["now"] == name == place.index.name()
+        place.index.add_paths({sorted(place.documents())[0]: [f"written into {name}"]})
+
+
+@contextmanager
+def served(place: Place, folder: Path) -> Iterator[str]:
+    """The page, served as `glimpse serve` does it, but looking at the alias often; gives its address."""
+    settings = SearchSettings("pocket", place.models["new"], place.alias, "local")
+    following = Following(
+        build_searcher(settings, place.environ, warn=print, warm=True),
+        renew=lambda former: renewed(former, settings, place.client, warn=print),
+        open_library=lambda _: None,
+        warn=print,
+        every_s=0.2,
+    )
+    app = create_app(searcher=following.searcher, storage=open_storage(str(folder)), settings=AppSettings())
+    server = build_server(app, host="127.0.0.1", port=0, threads=4)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    with following:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+    thread.join(10)
+
+
+def get(url: str) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def wait_for(url: str, index: str) -> None:
+    """Wait until the page is searched in an index."""
+    deadline = time.monotonic() + 60
+    while get(f"{url}/readyz")[1].get("index") != index:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_the_page_answers_every_search_while_the_index_is_switched_to_and_fro(place, tmp_path):
+    place.index.delete()
+    del place.environ["GLIMPSE_MODEL_DIR"]  # models of the table, which a server finds by itself
+    assert place.run("ingest", place.files)["indexed"] == PICTURES
+    former, answers, over = place.index.name(), [], threading.Event()
+
+    def ask(url: str) -> None:
+        while not over.is_set():
+            answers.append(get(f"{url}/api/v1/search?q=a+red+boat+{len(answers)}"))
+
+    with served(place, tmp_path) as url:
+        wait_for(url, former)
+        asking = threading.Thread(target=ask, args=(url,))
+        asking.start()
+        now = place.reindex()["switched"]["now"]
+        wait_for(url, now)
+        assert place.run("reindex", "--back")["switched"]["now"] == former
+        wait_for(url, former)
+        over.set()
+        asking.join(60)
+    assert len(answers) > 20
+    assert {status for status, _ in answers} == {200}
+    assert {len(answer["hits"]) for _, answer in answers} == {10}
+
+
+def test_a_server_that_has_not_the_new_models_says_so_and_keeps_to_the_former_index(place):
+    settings = SearchSettings("pocket", place.models["old"], place.alias, "local")
+    first = build_searcher(settings, place.environ, warn=print)
+    held = renewed(first, settings, place.client, warn=print)
+    assert renewed(held, settings, place.client, warn=print) is None
+    former = place.index.name()
+    assert place.reindex()["exit_code"] == 0
+    with pytest.raises(EngineError, match=r"restart `glimpse serve --profile pocket` with their --model-dir"):
+        renewed(held, settings, place.client, warn=print)
+    assert held.index.name() == former
+    assert len(held.sample(5)) == 5
+
+
+def test_captions_keep_their_vectors_where_the_text_model_stays(place):
+    first = sorted(place.documents())[0]
+    own = np.eye(16, dtype=np.float32)[3]  # what no model would make of these words
+    place.index.captions().write([CaptionUpdate(first, "a red boat", own, source="model")])
+    place.index.refresh()
+    revision = load_text_encoder(get_profile("pocket", model_dir=place.models["old"])).revision
+    place.index.note_revision("caption_text", revision)
+    before = place.index.vector(first)
+    done = place.run("reindex", "--profile", "pocket", "--model-dir", place.models["eyes"])
+    assert (done["exit_code"], done["embedded"]) == (0, PICTURES)
+    assert np.array_equal(place.index.vector(first, "caption_embedding"), own)
+    assert not np.allclose(place.index.vector(first), before, atol=1e-3)
+
+
+def test_pictures_that_are_nowhere_are_listed_and_keep_the_former_index(place, tmp_path):
+    elsewhere, former, before = tmp_path / "elsewhere", place.index.name(), place.documents()
+    place.files.rename(elsewhere)
+    storage = open_storage(str(Path(place.environ["GLIMPSE_HOME"]) / "store"))
+    kept = next(each for each, source in before.items() if source["image_name"] == "04.png")
+    storage.put(original_key(kept, "png"), (elsewhere / "04.png").read_bytes())
+    done = place.reindex()
+    assert (done["exit_code"], done["embedded"], done["switched"]) == (1, 1, None)
+    assert {each["path"] for each in done["missing"]} == {f"{n:02}.png" for n in range(PICTURES)} - {"04.png"}
+    assert "--originals-from" in done["said"]
+    assert place.index.name() == former
+    place.index.add_paths({kept: ["still open for writing.png"]})
+    shutil.copy(elsewhere / "01.png", elsewhere / "02.png")  # another content under the name of one
+    done = place.reindex("--originals-from", elsewhere, "--allow-missing")
+    assert (done["exit_code"], done["embedded"], done["updated"]) == (0, PICTURES - 2, 1)
+    assert [each["path"] for each in done["missing"]] == ["02.png"]
+    assert len(place.documents()) == PICTURES - 1
+
+
+def test_a_webp_copy_of_the_store_counts_as_the_picture_and_its_thumbnail_never_does(place):
+    storage = open_storage(str(Path(place.environ["GLIMPSE_HOME"]) / "store"))
+    pictures = WholePictures(notes=None, folders=[], storage=storage)
+    image_id = sorted(place.documents())[0]
+    with pytest.raises(Exception, match="the store keeps no original"):
+        pictures.read(image_id, {"relative_path": ["x.png"]})
+    copy = save_picture(place.files / "copy.webp", 3, size=(60, 40))
+    storage.put(original_key(image_id, "webp"), copy.read_bytes())
+    file, is_copy = pictures.read(image_id, {"relative_path": ["x.png"]})
+    assert (file.width, file.height, is_copy) == (60, 40, True)
+    storage.put(original_key(image_id, "png"), (place.files / "01.png").read_bytes() + b"!")
+    with pytest.raises(Exception, match="the store's original is damaged"):
+        pictures.read(image_id, {"relative_path": ["x.png"]})
+
+
+def test_ctrl_c_says_how_to_go_on(place, monkeypatch):
+    class Impatient(NoProgress):
+        def advance(self) -> None:
+            raise KeyboardInterrupt
+
+        def __enter__(self) -> Impatient:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing to end."""
+
+    monkeypatch.setattr("ingest.progress.open_progress", lambda **_: Impatient())
+    done = place.reindex()
+    assert done["exit_code"] == 130
+    assert "the same command goes on from there" in done["said"]
+    assert place.index.meta().dims == 16
+
+
+def test_what_cannot_be_done_is_said_in_one_sentence(place):
+    def says(*arguments: object) -> tuple[int, str]:
+        done = place.run("reindex", *arguments)
+        return done["exit_code"], done["said"].strip().rpartition("Error: ")[2]
+
+    same = ("--profile", "pocket", "--model-dir", place.models["old"])
+    code, said = says(*same)
+    assert code == 2
+    assert "holds the vectors of profile 'pocket' with these weights already" in said
+    assert says()[0] == says("--back", "--profile", "pocket")[0] == 2
+    code, said = says("--back")
+    assert (code, said.partition(":")[0]) == (1, "There is no former index to go back to")
+    code, said = says(*same, "--index", place.index.name())
+    assert (code, said.partition(",")[0]) == (1, f"'{place.index.name()}' is an index")
+    assert says("--profile", "nothing")[0] == says("--profile", "pocket", "--index", "nothing")[0] == 1
+    place.reindex("--no-switch")
+    code, said = says("--profile", "pocket", "--model-dir", place.models["eyes"])
+    assert code == 1
+    assert f"glimpse index delete --index {place.alias}-next" in said
+    place.reindex()
+    place.run("index", "delete", "--yes", "--index", Alias(place.client, alias=place.alias).former)
+    assert says("--back")[0] == 1
