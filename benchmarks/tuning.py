@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 SHARED = Path(os.environ.get("GLIMPSE_SHARED", Path(__file__).parents[2] / "shared"))
 K, TARGET = 10, 0.99
-SAMPLES = 800
+SAMPLES = 1600
 REPETITIONS = 20
-POOL = 1600
-"""queries that repetitions draw from: half of them are left to judge the pick"""
+POOL = 3000
+"""queries that repetitions draw from: those that a run does not take judge its pick"""
 FINE = 1.1
 """step of the exhaustive sweep"""
 OVERSAMPLES = (None, 1.5, 2.0, 3.0)

@@ -73,7 +73,7 @@ K = click.option(
 QUERIES = together(
     click.option("--queries", "labelled", type=FILE,
                  help='Queries as JSONL: {"query": "words"} or {"vector": [numbers]} a line.'),
-    click.option("--samples", type=click.IntRange(20, 20_000), default=800, show_default=True,
+    click.option("--samples", type=click.IntRange(20, 20_000), default=1600, show_default=True,
                  help="Queries; half of them choose, half confirm."),
     click.option("--rounds", type=click.IntRange(3, 10_000), default=60, show_default=True,
                  help="Requests to time each setting; those that may be picked get five times as many."),
