@@ -124,6 +124,7 @@ def watch_folders(
 
     def round_of(folders: Sequence[Path], changes: Changes | None) -> IngestSummary:
         # The alias may stand for another index by now, whose vectors are of another model.
+        parts.index.write_target()
         parts.index.check_profile(meta.profile, meta.dims, text_revision=meta.revisions.get("text"))
         summary = run(folders, changes, progress=LineProgress(sys.stderr))
         if summary.indexed:
