@@ -13,6 +13,7 @@ from ingest.stamp import SETTLED_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 STILL_S = 1.0
 """a file is taken when nothing happened to it for so long"""
@@ -22,6 +23,8 @@ OPEN_S = 30.0
 """a file that was written and not closed yet is waited for so long: copies over slow lines pause"""
 GATHER_S = 1.0
 """files that are still wait so long for others that are not, so that a burst is one round"""
+LAST_GONE_S, LONGEST_GONE_S = 2.0, 60.0
+"""what is gone waits for so long after the last that went, and never longer"""
 MOST = 500
 """files of one round, so that the first of many are found before the last are read"""
 
@@ -95,6 +98,30 @@ class Pending:
         quiet = now - seen.since
         fresh = state is not None and time.time_ns() - state[1] < FRESH_S * 1e9
         return quiet >= (OPEN_S if seen.is_open and state else FRESH_S if fresh else STILL_S)
+
+
+class Gone:
+    """Paths that are gone, kept until no more go: a fifth of all must not look like many small shares."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._paths: dict[Path, None] = {}
+        self._first = self._last = 0.0
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Keep more paths."""
+        if more := dict.fromkeys(paths):
+            self._last = self._clock()
+            self._first = self._first if self._paths else self._last
+            self._paths |= more
+
+    def take(self) -> tuple[Path, ...]:
+        """Return all once none has gone for a while, or they have waited for long, and forget them."""
+        now = self._clock()
+        if now - self._last < LAST_GONE_S and now - self._first < LONGEST_GONE_S:
+            return ()
+        taken, self._paths = tuple(self._paths), {}
+        return taken
 
 
 def _state(path: str) -> tuple[int, int, bool] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.observe import Listener, close, listen
-from ingest.pending import Pending
+from ingest.pending import Gone, Pending
 from ingest.places import Places
 from ingest.roots import Roots
 from ingest.run_types import Changes
@@ -62,6 +62,7 @@ class Watch:
         self._report = report
         self._roots = Roots(paths)
         self._pending = Pending()
+        self._gone = Gone()
         self._listener = Listener(self._pending)
         self._observer: BaseObserver | None = None
         self._polling = self._anew = False
@@ -113,7 +114,7 @@ class Watch:
         while self._listener.new_folders:
             self._enter(self._listener.new_folders.popleft())
         taken = self._pending.take()
-        changes = self._sorted_out(taken)
+        changes = Changes(self._files(taken), self._gone.take())
         if not (changes.files or changes.gone):
             return bool(taken)
         self._attempt(changes, taken)
@@ -129,6 +130,7 @@ class Watch:
         except (EngineError, IngestError, StorageError, OSError) as error:
             self._anew |= changes is None
             self._pending.put_back(taken)
+            self._gone.add(changes.gone if changes else ())
             self._fail(error)
             return
         if self._wait:
@@ -145,10 +147,9 @@ class Watch:
         self._wait = min(LONGEST_WAIT_S, 2 * self._wait or 1.0)
         self._not_before = time.monotonic() + self._wait
 
-    def _sorted_out(self, taken: list[str]) -> Changes:
-        """Return the files and what is gone of real paths; folders are entered."""
+    def _files(self, taken: list[str]) -> tuple[Candidate, ...]:
+        """Return the files among real paths; folders are entered, and what is gone is kept."""
         files: dict[Candidate, None] = {}
-        gone: dict[Path, None] = {}
         for real in taken:
             place, was_folder = real.rstrip("/"), real.endswith("/")
             if os.path.isdir(place):  # noqa: PTH112 - false, not an error, where a folder is closed
@@ -157,8 +158,8 @@ class Watch:
                 if not is_gone(place):
                     files |= {found: None} if self._is_ours(found, was_folder) else {}
                 elif not self._roots.is_away(found.path):
-                    gone[found.path] = None
-        return Changes(tuple(files), tuple(gone))
+                    self._gone.add([found.path])
+        return tuple(files)
 
     def _is_ours(self, found: Candidate, was_folder: bool) -> bool:
         return not was_folder and self._options.part.holds(found.relative_path)

@@ -64,12 +64,14 @@ class WatchReport:
 
     def round(self, summary: IngestSummary) -> None:
         """Count a round and print its line."""
+        from ingest.prune_types import PruneSummary
         from ingest.survival_cli import say_pruned
 
         pruned, captions = summary.pruned, summary.captions
         say_pruned(replace(pruned, documents=0), dry_run=False)
         numbers = (summary.indexed, summary.paths_added, pruned.documents, summary.failed, captions.written)
-        self._print(Counter(dict(enumerate(numbers))), summary)
+        if summary.files or summary.failed or pruned != PruneSummary():
+            self._print(Counter(dict(enumerate(numbers))), summary)
 
     def captions(self, written: int) -> None:
         """Count captions that were written between rounds, and print their line."""

@@ -29,7 +29,7 @@ from ingest.inotify import InotifyObserver
 from ingest.memory import Memory
 from ingest.notes import Notes
 from ingest.observe import POLLING, Listener, close, listen
-from ingest.pending import Pending
+from ingest.pending import Gone, Pending
 from ingest.places import Places
 from ingest.prune_types import PruneOptions
 from ingest.quarantine import Quarantine
@@ -107,10 +107,10 @@ def index(client: Elasticsearch, index_name: str, tiny_pair: Path) -> ImageIndex
 def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a context manager: folders are ingested and watched in a thread, what is told is given.
 
-    Files need not be still for long, but for those just written.
+    Nothing needs to be still for long.
     """
-    monkeypatch.setattr(waiting, "STILL_S", 0.3)
-    monkeypatch.setattr(waiting, "GATHER_S", 0.3)
+    for name in ("STILL_S", "FRESH_S", "GATHER_S", "LAST_GONE_S"):
+        monkeypatch.setattr(waiting, name, 0.4)
 
     @contextmanager
     def watch(*folders: Path, client: Elasticsearch | None = None, **options: object) -> Iterator[Told]:
@@ -155,17 +155,24 @@ def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: 
     return watch
 
 
-def test_the_command_follows_what_happens_in_a_folder(node, client, index_name, pictures, tmp_path):
-    def lines() -> list[dict]:
-        return [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
-
-    environ = os.environ | {
+@pytest.fixture
+def environ(node, index_name: str, tiny_pair: Path, tmp_path: Path) -> dict[str, str]:
+    """The settings of a command, as environment variables."""
+    return os.environ | {
         "ELASTICSEARCH_URL": node.url,
         "GLIMPSE_HOME": str(tmp_path / "home"),
         "GLIMPSE_INDEX": index_name,
+        "GLIMPSE_MODEL_DIR": str(tiny_pair),
         "GLIMPSE_PRECISION": "fp32",
+        "GLIMPSE_BACKEND": "torch",
     }
-    index = ImageIndex(client, alias=index_name)
+
+
+def test_the_command_follows_what_happens_in_a_folder(environ, client, pictures, tmp_path):
+    def lines() -> list[dict]:
+        return [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+
+    index = ImageIndex(client, alias=environ["GLIMPSE_INDEX"])
     command = [sys.executable, "-m", "glimpse", "ingest", str(pictures), "--watch", "--prune", "--json"]
     slow = draw(tmp_path / "slow.png", 20).read_bytes()
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
@@ -218,13 +225,12 @@ def test_a_file_that_stays_damaged_is_named_once_and_taken_when_its_rest_comes(
 
 
 def test_without_prune_the_documents_of_deleted_files_stay_and_moved_ones_move(watching, pictures, index):
+    draw(pictures / "folder" / "1.png", 1)
+    (pictures / "1.png").unlink()
     with watching(pictures, exclude=("left out",)) as told:
         (pictures / "0.png").unlink()
-        (pictures / "folder").mkdir()
-        (pictures / "1.png").rename(pictures / "folder" / "1.png")
         for name in (".hidden", "left out"):
             draw(pictures / name / "8.png", 8)
-        until(lambda: "folder/1.png" in paths(index))
         (pictures / "folder").rename(pictures / "album")
         until(lambda: "album/1.png" in paths(index))
     assert paths(index) == [f"{number}.png" for number in (0, *range(2, 8))] + ["album/1.png"]
@@ -391,6 +397,25 @@ def test_files_are_taken_together_when_they_are_still_and_a_stream_of_them_starv
     assert after(waiting.STILL_S) == []  # its time would not tell whether it changes again
     line.put_back(["gone.png"])
     assert after(waiting.FRESH_S) == ["fresh.png", "gone.png"]
+
+
+def test_what_goes_within_a_short_time_is_counted_together():
+    now = [0.0]
+    gone = Gone(clock=lambda: now[0])
+    going = [Path(str(number)) for number in range(300)]
+    for path in going[:100]:
+        gone.add([path])
+        now[0] += 0.5
+        assert gone.take() == ()
+    now[0] += waiting.LAST_GONE_S
+    assert gone.take() == tuple(going[:100])
+    assert gone.take() == ()
+    answers = []
+    for path in going[100:]:  # for longer than a minute
+        gone.add([path])
+        now[0] += 0.5
+        answers.append(gone.take())
+    assert [len(each) for each in answers if each] == [waiting.LONGEST_GONE_S / 0.5]
 
 
 @pytest.mark.parametrize("other", [["--dry-run"], ["--limit", "3"]])
