@@ -160,6 +160,11 @@ def blocked(reason: str) -> EngineError:
             "The disk of Elasticsearch is nearly full, so the index takes no pictures: free space "
             "there, or delete an index; the block lifts within a minute, then run the same command again."
         )
+    if "no master" in reason:
+        return EngineError(
+            "Elasticsearch has no master node: too many nodes are away, or a disk is full; see its log, mend "
+            "that, then run the same command again."
+        )
     return EngineError(
         f"The index takes no writes ({reason}): while `glimpse reindex` switches it, wait a moment; else "
         'lift the block, as in `PUT images/_settings {"index.blocks.write": null}`, then run the same '

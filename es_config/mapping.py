@@ -26,7 +26,7 @@ class IndexOptions:
     shards: int = 1
     replicas: int = 0
     replicas_later: bool = False
-    """make the replicas when the first ingest ends: it is faster, and until then a lost disk loses the index"""
+    """make the replicas when the first ingest ends: faster, and until then a lost disk loses the index"""
     similarity: str | None = None
     """instead of the profile's"""
 

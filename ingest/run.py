@@ -193,7 +193,8 @@ class _Run:
     def _write(self, items: Iterator[Item], reader: Reader) -> None:
         where = {"index": self._index, "storage": self._storage, "memory": self._memory}
         with self._index.bulk_load() as load:
-            writer = Writer(**where, tally=self.tally, in_flight=reader.in_flight, wrote=load.wrote)
+            counts = {"tally": self.tally, "in_flight": reader.in_flight, "wrote": load.wrote}
+            writer = Writer(**where, **counts, batch_size=self._options.batch_size)
             try:
                 for batch in batches(self._settle(items, reader), size=self._options.batch_size):
                     writer.submit(self._embed(batch, reader))

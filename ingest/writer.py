@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ingest.tally import Tally
     from storage.store import Storage
 
-WAITING_BATCHES = 8
-TOGETHER = 256
+WAITING_BATCHES = 16
+TOGETHER = 512
 """pictures of waiting batches that are written at once: an Elasticsearch slower than the model needs that"""
 STOP_CHECK_S = 0.1
 PUTS = 8
@@ -44,7 +44,7 @@ ToWrite = Embedded | NewPath | LostThumbnail
 
 
 class Writer:
-    """Writes batches in their order, in one thread; at most eight wait, so a slow index slows the reader.
+    """Writes batches in their order, in one thread; few wait (512 pictures): a slow index slows the reader.
 
     After a failure nothing more is written, and `submit` and `finish` raise what went wrong.
     """
@@ -57,7 +57,8 @@ class Writer:
         tally: Tally,
         in_flight: set[str],
         memory: Memory,
-        wrote: Callable[[int], None] = lambda _: None,
+        batch_size: int,
+        wrote: Callable[[int], None],
     ) -> None:
         self._index = index
         self._wrote = wrote
@@ -65,7 +66,9 @@ class Writer:
         self._tally = tally
         self._in_flight = in_flight
         self._memory = memory
-        self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(maxsize=WAITING_BATCHES)
+        self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(
+            maxsize=min(WAITING_BATCHES, max(2, TOGETHER // batch_size))
+        )
         self._error: Exception | None = None
         self._putters = ThreadPoolExecutor(PUTS, thread_name_prefix="store")
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -481,16 +482,20 @@ def test_when_elasticsearch_goes_away_the_run_stops_and_the_next_one_goes_on(
     for number in range(40):
         save_picture(pictures / f"{number:02}.png", number)
 
-    class Cutter(Watcher):
-        def advance(self) -> None:
-            super().advance()
-            if self.done == 10:
-                cable.cut()
+    watcher, batches = Watcher(), count()
 
+    def embed_pixels(pixels):
+        if next(batches) == 4:
+            while watcher.done < 10:
+                time.sleep(0.01)
+            cable.cut()
+        return image_encoder.embed_pixels(pixels)
+
+    cutting = SimpleNamespace(preprocess=image_encoder.preprocess, embed_pixels=embed_pixels)
     with Elasticsearch(cable.url, max_retries=0) as client:
         broken = ImageIndex(client, alias=index.alias)
         with pytest.raises(IngestError, match=r"^Stopped after \d+ pictures were indexed\. No Elasticsearch"):
-            run(index=broken, batch_size=5, threads=1, progress=Cutter())
+            run(index=broken, batch_size=5, threads=1, progress=watcher, image_encoder=cutting)
     index.refresh()
     indexed = index.count()
     assert 10 <= indexed < 40
@@ -535,11 +540,14 @@ def test_ctrl_c_ends_with_a_summary_of_what_is_written(run, index, pictures, ima
 
 
 def test_no_thread_outlives_a_run(run, pictures):
+    def not_loading() -> nullcontext:
+        return nullcontext(SimpleNamespace(wrote=int))
+
     for number in range(10):
         save_picture(pictures / f"{number}.png", number)
     run(batch_size=2)
     with pytest.raises(AssertionError):
-        run(index=SimpleNamespace(known=never, refresh=lambda: None))
+        run(index=SimpleNamespace(known=never, refresh=lambda: None, bulk_load=not_loading))
     ours = ("decode", "read-ahead", "writer")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(ours)]
 
