@@ -198,10 +198,10 @@ def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict
 def _is_worth_retrying(alias: str, result: dict[str, Any]) -> bool:
     """Whether a refused item may pass later; raises EngineError for a refusal that every item will meet."""
     kind = result["error"].get("type")
-    if kind == "cluster_block_exception":
+    if kind == "cluster_block_exception" and result["status"] < 500:
         raise blocked(refusal(result, ""))
     if kind == "index_not_found_exception":
         raise EngineError(
             f"There is no index '{alias}': run `glimpse index create`, then the same command again."
         )
-    return result["status"] == 429 or result["status"] >= 500  # a shard that has no place just now
+    return result["status"] == 429 or result["status"] >= 500  # a shard or a master is being chosen

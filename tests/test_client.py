@@ -177,6 +177,25 @@ def test_only_the_documents_that_were_turned_away_are_sent_again(node, client, i
         np.testing.assert_allclose(index.vector(str(n)), documents[n].image_embedding, atol=1e-6)
 
 
+def test_a_cluster_that_chooses_a_master_or_a_shard_is_waited_for(node, client, index_name):
+    ImageIndex(client, alias=index_name).create(META, IndexOptions())
+    block = {"type": "cluster_block_exception", "reason": "blocked by: [SERVICE_UNAVAILABLE/2/no master];"}
+    shard = {"type": "unavailable_shards_exception", "reason": "primary shard is not active"}
+    items = [
+        {"index": {"_id": str(n), "status": 503, "error": each}} for n, each in enumerate((block, shard))
+    ]
+    whole = json.dumps({"error": block, "status": 503}).encode()
+    answers = [(503, whole)] * 4 + [(200, json.dumps({"took": 1, "errors": True, "items": items}).encode())]
+    pauses = []
+    with (
+        proxy(node.url, lambda _m, path: answers.pop() if "_bulk" in path and answers else None) as url,
+        connect(EngineSettings(url)) as failing,
+    ):
+        result = add_documents(failing, index_name, pictures(2), meta=META, sleep=pauses.append)
+    assert (result.added, result.failed) == (2, {})
+    assert pauses == [0.5, 1.0]
+
+
 def test_a_server_that_stays_overloaded_is_given_up_after_the_last_retry(node, client, index_name):
     ImageIndex(client, alias=index_name).create(META, IndexOptions())
     body = json.dumps(OVERLOADED).encode()
