@@ -294,7 +294,9 @@ def test_folders_are_polled_and_the_user_told_why_where_the_system_watches_no_mo
         said.append(sentence)
 
     listener = Listener(Pending())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) - 1, hard))
+    lowest = os.dup(0)  # the number that the next open file would get
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
     try:
         observer, polling = listen([(str(tmp_path), True)], listener, polling=False, say=say)
     finally:
