@@ -22,6 +22,7 @@ def thumbnail(image: Image) -> bytes:
         image.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Resampling.BICUBIC, reducing_gap=2.0)
     profile = image.info.get("icc_profile") or b""
     data = io.BytesIO()
-    # Method 2 takes a third of the default's time for files 3 % larger.
-    image.save(data, "WEBP", quality=80, method=2, icc_profile=profile if len(profile) <= ICC_LIMIT else b"")
+    # Making thumbnails costs most of what decodes. Beside method 2 at quality 80 this takes 0.58 of the time,
+    # for files 7 % larger and 0.5 dB less: measured on 120 photographs.
+    image.save(data, "WEBP", quality=77, method=0, icc_profile=profile if len(profile) <= ICC_LIMIT else b"")
     return data.getvalue()
