@@ -23,6 +23,7 @@ from elasticsearch import Elasticsearch
 from http_fronts import proxy
 from picture_files import save_picture
 from PIL import Image
+from three_nodes import QUICK
 
 from es_config.local_node import LocalNode
 from glimpse import main
@@ -34,7 +35,7 @@ PATIENCE_S = 120
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Iterator[LocalNode]:
     """A node of this module's own, that may be stopped."""
-    local = LocalNode(tmp_path_factory.mktemp("own node"), environ=dict(os.environ))
+    local = LocalNode(tmp_path_factory.mktemp("own node"), environ=os.environ | QUICK)
     local.up(heap_mb=512, timeout_s=300)
     yield local
     local.down()
