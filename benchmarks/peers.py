@@ -29,10 +29,10 @@ from models.pocket.draw import write_picture
 from models.pocket.world import sample
 from storage.store import open_storage
 
-PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "256"))
-LARGE_PICTURES = max(8, PICTURES // 8)
+PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "512"))
+LARGE_PICTURES = max(8, PICTURES // 16)
 TWELVE_MEGAPIXELS = (4000, 3000)
-ROUNDS = 2
+ROUNDS = 3
 BATCH = 32
 TARGETS = {
     ("small", "plain loop"): (2.0, 4.0),

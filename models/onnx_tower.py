@@ -21,7 +21,7 @@ RECIPE = 1
 """counts the ways in which towers were exported: another one, another file"""
 OPSET = 17
 AT_ONCE = 8
-"""pictures; what passes between the layers then stays in the processor's cache"""
+"""pictures for each thread; what passes between the layers then stays in the processor's cache"""
 
 
 class OnnxTower:
@@ -32,7 +32,8 @@ class OnnxTower:
         import torch
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads = torch.get_num_threads()
+        self._at_once = AT_ONCE * threads
         options.log_severity_level = 3
         # Its threads would otherwise spin while they wait, on the cores that decode pictures.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -48,7 +49,8 @@ class OnnxTower:
         """Return float32 `[n, dims]`, of any length, for float32 `[n, 3, height, width]`."""
         import numpy as np
 
-        parts = [pixels[start : start + AT_ONCE] for start in range(0, len(pixels), AT_ONCE)]
+        size = self._at_once
+        parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
         return np.concatenate([self._session.run(None, {"pixels": part})[0] for part in parts])
 
 
