@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PENALTY = 0.01
-WEAK_FACTOR = 10
+WEAK_FACTOR = 8
 """how many times the rate of strong hits that of hits with any mark is"""
 MISS_RATE = 0.05
 """share of answered queries that may be told that nothing good was found"""
@@ -46,7 +46,7 @@ class Scored:
 def fit(
     answered: Scored, unanswered: Scored, *, rate: float, sample: int, miss_rate: float = MISS_RATE
 ) -> Calibration:
-    """Return the bars: `rate` of unanswered queries get a strong hit, ten times that a strong or weak one.
+    """Return the bars: `rate` of unanswered queries get a strong hit, eight times that a strong or weak one.
 
     A logistic regression on one third of the queries says how the bar follows a query's mean and deviation;
     the other two thirds say how high it is. The heights are those of split conformal prediction: of `n`
