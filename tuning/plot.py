@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tuning.run import Tuning
 
 KINDS = (".png", ".svg", ".html")
+WIDEST_NAME = 40
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe and Ito's, told apart by everyone"""
 PAGE = """<!doctype html>
@@ -68,7 +69,8 @@ def draw(tuning: Tuning, kind: str) -> bytes:
             _curve(axes, _label(name), list(points), COLOURS[number % len(COLOURS)])
         _marks(axes, tuning)
         field = tuning.subject.field
-        axes.set_title(f"{field.index} · {tuning.documents} documents · k = {tuning.subject.k}", fontsize=11)
+        name = field.index if len(field.index) <= WIDEST_NAME else f"{field.index[: WIDEST_NAME - 1]}…"
+        axes.set_title(f"{name} · {tuning.documents} documents · k = {tuning.subject.k}", fontsize=11)
         axes.set_xlabel("p50 of a request, milliseconds")
         axes.set_ylabel(f"mean recall@{tuning.subject.k}")
         axes.set_xscale("log")
