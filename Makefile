@@ -32,7 +32,7 @@ demo: install
 
 test: install
 	@scripts/test-requirements
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/python -m benchmarks
