@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 WAITING_BATCHES = 16
 TOGETHER = 512
 """pictures of waiting batches that are written at once: an Elasticsearch slower than the model needs that"""
+ENOUGH, GATHER_S = 4, 2.0
+"""batches that are waited for, and for how long, before they are written together"""
 STOP_CHECK_S = 0.1
 PUTS = 8
 """thumbnails that are stored at the same time: a store that is far away is waited for once, not 32 times"""
@@ -69,6 +72,7 @@ class Writer:
         self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(
             maxsize=min(WAITING_BATCHES, max(2, TOGETHER // batch_size))
         )
+        self._enough = ENOUGH * batch_size
         self._error: Exception | None = None
         self._putters = ThreadPoolExecutor(PUTS, thread_name_prefix="store")
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
@@ -103,13 +107,22 @@ class Writer:
                 self._error = error
 
     def _waiting(self) -> list[ToWrite]:
-        """Wait for a batch and return it with those behind it; nothing when there will be none."""
+        """Wait for batches worth a request and return them together; nothing when there will be none.
+
+        Small requests cost Elasticsearch twice as much for each picture; what a kill may cost is bounded by
+        time, as a model may be slow.
+        """
         together: list[ToWrite] = []
-        while not together or (len(together) < TOGETHER and not self._line.empty()):
-            batch = self._line.get()
+        until: float | None = None
+        while len(together) < self._enough or (len(together) < TOGETHER and not self._line.empty()):
+            try:
+                batch = self._line.get(timeout=until and max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
             if batch is None:
                 self._line.put(None)  # for the next call
                 break
+            until = until or time.monotonic() + GATHER_S
             together += batch
         return together
 
