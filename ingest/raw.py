@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SMALLEST_PREVIEW = 512
 """pixels of the longer edge; a smaller preview gives way to the sensor's own pixels"""
+DATE = 306
+NO_DATE = ("1969:12:31", "1970:01:01")
+"""the day that LibRaw writes into the preview of a file without a date, in one time zone or another"""
 FLIPS = {3: 3, 5: 8, 6: 6}
 """LibRaw's turn of a picture -> EXIF's orientation"""
 
@@ -67,6 +70,8 @@ def _picture(rawpy: Any, raw: Any, data: bytes) -> RawPicture:
     if not exif:
         with suppress(Exception):  # most RAW files are TIFFs; Pillow raises whatever the others lead it to
             exif.load_from_fp(io.BytesIO(data))
+    if str(exif.get(DATE)).startswith(NO_DATE):
+        del exif[DATE]
     exif.setdefault(ORIENTATION, turn)
     return RawPicture(image, size, exif)
 
