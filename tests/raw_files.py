@@ -24,7 +24,8 @@ def save_dng(
     raw = {
         254: (LONG, [0]), 256: (LONG, [width]), 257: (LONG, [height]), 258: (SHORT, [16]), 259: (SHORT, [1]),
         262: (SHORT, [32803]), 273: sensor, 277: (SHORT, [1]), 278: (LONG, [height]),
-        279: (LONG, [len(sensor)]), 33421: (SHORT, [2, 2]), 33422: (BYTE, RGGB), 50714: (LONG, [0]), 50717: (LONG, [65535]),
+        279: (LONG, [len(sensor)]), 33421: (SHORT, [2, 2]), 33422: (BYTE, RGGB),
+        50714: (LONG, [0]), 50717: (LONG, [65535]),
     }  # fmt: skip
     data = io.BytesIO()
     (preview or image.resize((16, 16))).save(data, "JPEG", quality=95)
@@ -33,7 +34,8 @@ def save_dng(
     first = {
         254: (LONG, [1]), 256: (LONG, [size[0]]), 257: (LONG, [size[1]]), 258: (SHORT, [8, 8, 8]),
         259: (SHORT, [7]), 262: (SHORT, [6]), 271: (ASCII, b"Glimpse\0"), 272: (ASCII, b"Drawn\0"),
-        273: shown, 274: (SHORT, [orientation]), 277: (SHORT, [3]), 278: (LONG, [size[1]]), 279: (LONG, [len(shown)]), 330: raw,
+        273: shown, 274: (SHORT, [orientation]), 277: (SHORT, [3]), 278: (LONG, [size[1]]),
+        279: (LONG, [len(shown)]), 330: raw,
         50706: (BYTE, [1, 4, 0, 0]), 50707: (BYTE, [1, 1, 0, 0]), 50708: (ASCII, b"Glimpse Drawn\0"),
         50721: (SIGNED_RATIONAL, [n for each in colours for n in (each, 1)]),
         50728: (RATIONAL, [1, 1, 1, 1, 1, 1]), 50778: (SHORT, [21]),
