@@ -16,7 +16,7 @@ from es_config.java import find_java
 from es_config.node_home import NodeHome
 from es_config.node_jars import fetch_jars
 from es_config.node_limits import check_port, heap_megabytes
-from es_config.node_state import PROGRAM, RunningNode, find_running, last_error, wait_for_shards
+from es_config.node_state import PROGRAM, RunningNode, ended, find_running, last_error, wait_for_shards
 
 FREE_PORTS = "9200-9300"
 START_TIMEOUT_S = 120.0
@@ -94,10 +94,9 @@ class LocalNode:
         try:
             process = psutil.Process(node.pid)
             process.send_signal(signal.SIGTERM)
-            _, alive = psutil.wait_procs([process], timeout=timeout_s)
-            for late in alive:  # every acknowledged write is in the translog: nothing is lost
-                late.kill()
-                late.wait(timeout_s)
+            if not ended(process, timeout_s=timeout_s):
+                process.kill()  # every acknowledged write is in the translog: nothing is lost
+                ended(process, timeout_s=timeout_s)
         except psutil.NoSuchProcess:
             pass
         self.home.process_file.unlink(missing_ok=True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from es_config.node_home import NodeHome
+
+if TYPE_CHECKING:
+    from psutil import Process
 
 PROGRAM = "es_config.node_process"
 
@@ -47,6 +52,25 @@ def _is_ours(pid: int, created: float) -> bool:
         )
     except psutil.Error:
         return False
+
+
+def ended(process: Process, *, timeout_s: float) -> bool:
+    """Wait until a process has ended, though its parent may not have noticed; return whether it has."""
+    import psutil
+
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if not process.is_running():
+                return True
+            if process.status() == psutil.STATUS_ZOMBIE:
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(0)  # a child of this process goes for good
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def wait_for_shards(url: str, deadline: float) -> None:

@@ -18,6 +18,7 @@ from es_config.errors import EngineError
 from es_config.local_node import LocalNode
 from es_config.node_home import NodeHome
 from es_config.node_limits import check_port, heap_megabytes
+from es_config.node_state import ended
 
 HEAP_MB = 512
 
@@ -127,6 +128,16 @@ def test_down_closes_the_node_and_a_second_down_does_no_harm(local):
     assert local.running() is None
     assert local.down() is False
     assert "closed" in local.home.elasticsearch_log.read_text().splitlines()[-1]
+
+
+def test_a_process_has_ended_though_the_one_that_started_it_does_not_look():
+    careless = "import subprocess, time; print(subprocess.Popen(['true']).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", careless], stdout=subprocess.PIPE, text=True) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert ended(child, timeout_s=20)
+        assert child.status() == psutil.STATUS_ZOMBIE
+        assert not ended(psutil.Process(parent.pid), timeout_s=0.1)
+        parent.kill()
 
 
 def test_a_node_that_cannot_start_names_the_error_and_the_log(tmp_path):
