@@ -94,8 +94,10 @@ def three_nodes(folder: Path) -> Iterator[tuple[ThreeNodes, Elasticsearch]]:
     try:
         for number in range(3):
             cluster.start(number)
+        with Elasticsearch(cluster.urls, request_timeout=30) as waiting:
+            cluster.wait(waiting, nodes=3)
+        # Another client: to that one, nodes that were slow to start are dead for half a minute more.
         with Elasticsearch(cluster.urls, request_timeout=30) as client:
-            cluster.wait(client, nodes=3)
             yield cluster, client
     finally:
         for number in range(3):
