@@ -122,16 +122,20 @@ def test_pictures_survive_a_node_that_is_killed(local):
 
 
 def test_down_closes_the_node_and_a_second_down_does_no_harm(local):
-    node = local.up(timeout_s=300).node
+    process = psutil.Process(local.up(timeout_s=300).node.pid)
     assert local.down() is True
-    assert not psutil.pid_exists(node.pid) or psutil.Process(node.pid).status() == psutil.STATUS_ZOMBIE
+    assert ended(process, timeout_s=0.1)
     assert local.running() is None
     assert local.down() is False
     assert "closed" in local.home.elasticsearch_log.read_text().splitlines()[-1]
 
 
 def test_a_process_has_ended_though_the_one_that_started_it_does_not_look():
-    careless = "import subprocess, time; print(subprocess.Popen(['true']).pid, flush=True); time.sleep(60)"
+    # The name `child` matters: without it, Popen.__del__ may reap a child that ended early.
+    careless = (
+        "import subprocess, time; child = subprocess.Popen(['true'])\n"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", careless], stdout=subprocess.PIPE, text=True) as parent:
         child = psutil.Process(int(parent.stdout.readline()))
         assert ended(child, timeout_s=20)
