@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.shared_cli import AS_JSON, INDEX, MODELS, open_client, say
+
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from es_config.local_node import LocalNode
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
 
 
 def _option(name: str, kind: Any, text: str, **settings: Any) -> Callable:
-    """An option; what several commands share has a short environment variable, see docs/settings.md."""
     settings.setdefault("show_default", settings.get("default") is not None)
     return click.option(name, type=kind, help=text, **settings)
 
@@ -35,16 +34,11 @@ def _megabytes(_ctx: click.Context, _param: click.Parameter, text: str | None) -
     return int(match[1]) * (1024 if match[2] == "g" else 1) if match else None
 
 
-ALIAS = click.option(
-    "--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias."
-)
-
-
 @click.command()
 @_option("--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.")
 @_option("--heap", str, "Java heap, as 512m or 2g; else by the memory.", callback=_megabytes)
 @_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=120)
-@JSON
+@AS_JSON
 def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> None:
     """Start the local Elasticsearch node and wait until it can be searched.
 
@@ -64,7 +58,7 @@ def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> Non
 
 
 @click.command()
-@JSON
+@AS_JSON
 def down(as_json: bool) -> None:
     """Stop the local Elasticsearch node. The pictures stay in its index.
 
@@ -77,8 +71,8 @@ def down(as_json: bool) -> None:
 
 
 @click.command()
-@ALIAS
-@JSON
+@INDEX
+@AS_JSON
 def status(alias: str, as_json: bool) -> None:
     """Say where Elasticsearch is and how many pictures it holds.
 
@@ -93,8 +87,8 @@ def status(alias: str, as_json: bool) -> None:
 
 
 @click.command()
-@ALIAS
-@JSON
+@INDEX
+@AS_JSON
 def doctor(alias: str, as_json: bool) -> None:
     """Check everything and say what is wrong, with the way out. Exit code 1 when something is.
 
@@ -125,8 +119,7 @@ def index() -> None:
 
 
 @index.command("create")
-@_option("--profile", str, "Whose vectors.", default="pocket", envvar="GLIMPSE_PROFILE")
-@_option("--model-dir", FOLDER, "Take the profile's models from here.", envvar="GLIMPSE_MODEL_DIR")
+@MODELS
 @_option("--index-type", click.Choice(INDEX_TYPES), "How vectors are kept.", default="int8_hnsw")
 @_option("--similarity", click.Choice(SIMILARITIES), "Instead of the profile's.")
 @_option("--m", click.IntRange(2, 512), "Neighbours that a node of the graph keeps.", default=16)
@@ -136,8 +129,8 @@ def index() -> None:
 @click.option(
     "--replicas-later", is_flag=True, help="Make the copies when the first ingest ends, see docs/scale.md."
 )
-@ALIAS
-@JSON
+@INDEX
+@AS_JSON
 def create_index(
     profile: str, model_dir: Path | None, alias: str, as_json: bool, index_type: str, **options: Any
 ) -> None:
@@ -157,8 +150,8 @@ def create_index(
 
 
 @index.command("status")
-@ALIAS
-@JSON
+@INDEX
+@AS_JSON
 def index_status(alias: str, as_json: bool) -> None:
     """Show what the index is and holds.
 
@@ -174,8 +167,8 @@ def index_status(alias: str, as_json: bool) -> None:
 
 @index.command("delete")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@ALIAS
-@JSON
+@INDEX
+@AS_JSON
 def delete_index(yes: bool, alias: str, as_json: bool) -> None:
     """Delete the index with everything in it. The picture files stay untouched.
 
@@ -200,15 +193,13 @@ def _home() -> Path:
 def _local_node() -> LocalNode:
     from es_config.local_node import LocalNode
 
-    return LocalNode(_home(), environ=os.environ, say=lambda text: click.echo(text, err=True))
+    return LocalNode(_home(), environ=os.environ, say=say)
 
 
 def _open_index(alias: str) -> ImageIndex:
-    from es_config.client import connect
     from es_config.index import ImageIndex
-    from es_config.settings import engine_settings
 
-    return ImageIndex(connect(engine_settings(os.environ, _home())), alias=alias)
+    return ImageIndex(open_client(), alias=alias)
 
 
 def _table(values: Mapping[str, Any]) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from evaluation.cli import FILE, INDEX_OPTIONS, JSON, in_one_line
+from es_config.shared_cli import AS_JSON, FILE, INDEX, MODELS, open_client, say
+from evaluation.cli import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +42,9 @@ CALIBRATED = ("image", "caption")
     help="Pictures to learn from, at most.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Measure, and write nothing.")
-@INDEX_OPTIONS
-@JSON
+@MODELS
+@INDEX
+@AS_JSON
 @in_one_line
 def calibrate(
     *,
@@ -65,13 +66,11 @@ def calibrate(
       glimpse calibrate
       glimpse calibrate --false-positive-rate 0.02 --dry-run
     """
-    from es_config.client import connect
     from es_config.index import ImageIndex
-    from es_config.settings import engine_settings, glimpse_home
     from models.profiles import get_profile
 
     profile = get_profile(options["profile"], model_dir=options["model_dir"])
-    client = connect(engine_settings(os.environ, glimpse_home(os.environ)))
+    client = open_client()
     index = ImageIndex(client, alias=options["alias"])
     index.check_profile(profile.name, profile.dims, text_revision=profile.text_revision())
     sample = _captioned(client, index, pictures)
@@ -85,7 +84,7 @@ def calibrate(
         return
     for mode, each in found.items():
         click.echo("\n".join(_lines(mode, each)))
-    click.echo("Nothing was written." if dry_run else f"Noted in {index.name()}.", err=True)
+    say("Nothing was written." if dry_run else f"Noted in {index.name()}.")
 
 
 def _captioned(client: Elasticsearch, index: ImageIndex, size: int) -> Sample:

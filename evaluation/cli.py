@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.shared_cli import AS_JSON, FILE, FOLDER, INDEX, MODELS, say, store_option, together, warn
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 def in_one_line(command: Callable) -> Callable:
@@ -36,29 +35,6 @@ def in_one_line(command: Callable) -> Callable:
     return run
 
 
-def _shared(name: str, variable: str, **more: Any) -> Callable:
-    return click.option(*name.split(), envvar=variable, show_envvar=True, **more)
-
-
-def together(*options: Callable) -> Callable:
-    """Return one decorator that adds all of `options`, in their order."""
-
-    def decorate(command: Callable) -> Callable:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-INDEX_OPTIONS = together(
-    _shared("--profile", "GLIMPSE_PROFILE", default="pocket", show_default=True, help="Which models."),
-    _shared("--model-dir", "GLIMPSE_MODEL_DIR", type=FOLDER, help="Take the models from here."),
-    _shared("--index alias", "GLIMPSE_INDEX", default="images", show_default=True, help="Alias to search."),
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 PLACE = click.Path(dir_okay=False, path_type=Path)
 WHAT = together(
     click.option("--queries", type=FILE, help="Labelled queries: JSONL, or TREC topics with --qrels."),
@@ -71,24 +47,25 @@ WHAT = together(
     click.option("--field", help="Search this dense_vector field of any index; the queries are vectors."),
     click.option("--save-run", type=PLACE, help="Keep what was found in this file."),
 )
-MODELS = together(
+CONTEST = together(
     click.option("--profiles", help="Compare models: names, or name=FOLDER, with commas."),
     click.option(
         "--sample", type=click.IntRange(2, 10_000), default=2000, show_default=True,
         help="Pictures to compare models on.",
     ),
     click.option("--folder", type=FOLDER, help="Compare on these pictures, not on the index's thumbnails."),
-    _shared("--store", "GLIMPSE_STORE", help="Where thumbnails are.  [default: a folder of GLIMPSE_HOME]"),
+    store_option("Where thumbnails are."),
 )  # fmt: skip
 
 
 @click.command()
 @WHAT
 @click.option("--compare", metavar="RUN.json|PROFILE", help="Pair with a saved run, or with another profile.")
-@MODELS
+@CONTEST
 @click.option("--plot", type=PLACE, help="Draw the comparison of models here: .png, .svg or .pdf.")
-@INDEX_OPTIONS
-@JSON
+@MODELS
+@INDEX
+@AS_JSON
 @in_one_line
 def evaluate(
     *, as_json: bool, plot: Path | None, profiles: str | None, compare: str | None, **options: Any
@@ -118,8 +95,9 @@ def evaluate(
     from evaluation.evaluate_cli import evaluate_index
     from evaluation.printing import report_lines
 
-    report = evaluate_index(options, os.environ, compare=Path(compare) if saved else None, say=_say)
-    _warn(report.warnings)
+    report = evaluate_index(options, os.environ, compare=Path(compare) if saved else None, say=say)
+    for warning in report.warnings:
+        warn(warning)
     _print(report_lines(report), report.to_json(), as_json=as_json)
 
 
@@ -130,12 +108,13 @@ def _contest(profiles: str, *, plot: Path | None, as_json: bool, options: dict[s
 
     if plot:
         check_format(plot)
-    contest, warnings = contest_of(profiles, options, os.environ, say=_say)
-    _warn(warnings)
+    contest, warnings = contest_of(profiles, options, os.environ, say=say)
+    for warning in warnings:
+        warn(warning)
     _print(contest_lines(contest), contest.to_json(), as_json=as_json)
     if plot:
         plot_contest(contest, plot)
-        _say(f"The plot is in {plot}")
+        say(f"The plot is in {plot}")
 
 
 def _own_name(options: dict[str, Any]) -> str:
@@ -150,12 +129,3 @@ def _stop_in_order() -> None:
 
 def _print(lines: Iterable[str], data: dict[str, Any], *, as_json: bool) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
-
-
-def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        _say(f"Warning: {warning}")
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

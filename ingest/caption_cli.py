@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from es_config.shared_cli import AS_JSON, INDEX, MODELS, say, store_option
 
 if TYPE_CHECKING:
     from ingest.caption_types import CaptionOptions, CaptionSummary
@@ -31,20 +32,10 @@ INTERRUPTED = 130
     show_default=True,
     help="Pictures captioned together.",
 )
-@click.option("--profile", envvar="GLIMPSE_PROFILE", default="pocket", show_default=True, help="Models.")
-@click.option(
-    "--model-dir",
-    envvar="GLIMPSE_MODEL_DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Take the profile's models from this folder.",
-)
-@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
-@click.option(
-    "--store",
-    envvar="GLIMPSE_STORE",
-    help="Where the thumbnails are.  [default: the folder store of GLIMPSE_HOME]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@MODELS
+@INDEX
+@store_option("Where the thumbnails are.")
+@AS_JSON
 def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_json) -> None:
     """Give every picture of the index a caption, the newest first.
 
@@ -64,7 +55,7 @@ def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_
     parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, create=False)
     summary = run_pass(parts, CaptionOptions(every=not missing, limit=limit, batch_size=batch_size))
     if summary.error:
-        click.echo(captions_stopped(summary), err=True)
+        say(captions_stopped(summary))
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else captions_in_words(summary))
     if summary.interrupted or summary.failed or summary.error:
         raise SystemExit(INTERRUPTED if summary.interrupted else 1)
@@ -98,10 +89,9 @@ def caption_later(parts: Parts) -> CaptionSummary:
         waiting = parts.captions.count_missing(every=False)
         if not waiting:
             return CaptionSummary()
-        click.echo(
+        say(
             f"The pictures are searchable now; {waiting} captions follow. Ctrl-C is safe: `glimpse caption`"
-            " goes on from there.",
-            err=True,
+            " goes on from there."
         )
         return run_pass(parts, CaptionOptions())
     except (EngineError, IngestError, ModelError) as error:

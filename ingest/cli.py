@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_config.shared_cli import BACKEND, INDEX, MODELS, say, setting, store_option
 from ingest.survival_cli import say_pruned, survival_options
 from ingest.watch_cli import WatchReport, check_watch, watch_folders, watch_option
 
@@ -36,28 +37,17 @@ INTERRUPTED = 130
     metavar="GLOB",
     help="Leave out files and folders with this name or relative path; may be repeated.",
 )
-@click.option("--profile", envvar="GLIMPSE_PROFILE", default="pocket", show_default=True, help="Models.")
-@click.option(
-    "--model-dir",
-    envvar="GLIMPSE_MODEL_DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Take the profile's models from this folder.",
-)
-@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
-@click.option(
-    "--store",
-    envvar="GLIMPSE_STORE",
-    help="Keep thumbnails here: a folder or s3://bucket/prefix.  [default: a folder of GLIMPSE_HOME]",
-)
-@click.option(
+@MODELS
+@INDEX
+@store_option("Keep thumbnails here: a folder or s3://bucket/prefix.")
+@setting(
     "--originals",
-    envvar="GLIMPSE_ORIGINALS",
+    "GLIMPSE_ORIGINALS",
     type=click.Choice(["none", "webp", "original"]),
     default="none",
-    show_default=True,
     help="Keep whole pictures in the store too: as WebP, which takes half the space, or as they are.",
 )
-@click.option("--no-gps", is_flag=True, envvar="GLIMPSE_NO_GPS", help="Leave out where pictures were taken.")
+@setting("--no-gps", "GLIMPSE_NO_GPS", is_flag=True, help="Leave out where pictures were taken.")
 @click.option(
     "--captions",
     type=click.Choice(["now", "later", "off"]),
@@ -65,22 +55,7 @@ INTERRUPTED = 130
     show_default=True,
     help="Caption pictures as they are indexed, once all are searchable, or not at all.",
 )
-@click.option(
-    "--precision",
-    envvar="GLIMPSE_PRECISION",
-    type=click.Choice(["auto", "fp32", "bf16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="How the image model computes; auto: the fastest whose vectors agree with fp32 on your pictures.",
-)
-@click.option(
-    "--backend",
-    envvar="GLIMPSE_BACKEND",
-    type=click.Choice(["auto", "torch", "onnx"]),
-    default="auto",
-    show_default=True,
-    help="What runs the image model.",
-)
+@BACKEND
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
@@ -88,12 +63,11 @@ INTERRUPTED = 130
     show_default=True,
     help="Pictures embedded together.",
 )
-@click.option(
+@setting(
     "--max-pixels",
+    "GLIMPSE_MAX_PIXELS",
     type=click.IntRange(min=1),
     default=200_000_000,
-    show_default=True,
-    envvar="GLIMPSE_MAX_PIXELS",
     help="Refuse larger pictures.",
 )
 @click.option(
@@ -153,7 +127,7 @@ def ingest(
     tower = TowerChoice(
         wish=Wish(backend, precision),
         sample=lambda: sample_pictures(paths, exclude=given["exclude"], max_pixels=given["max_pixels"]),
-        say=lambda sentence: click.echo(sentence, err=True),
+        say=say,
     )
     run_options = IngestOptions(
         dry_run=dry_run,
@@ -206,7 +180,7 @@ def _finish(summary: IngestSummary, *, as_json: bool) -> None:
 
     captions = summary.captions
     if captions.error:
-        click.echo(captions_stopped(captions), err=True)
+        say(captions_stopped(captions))
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
     elif captions.pictures or captions.interrupted:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import click
+
+from es_config.shared_cli import AS_JSON, INDEX, open_client
 
 if TYPE_CHECKING:
     from ingest.duplicates import Duplicates
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Bits of 64 in which the hashes of near duplicates may differ.",
 )
-@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@INDEX
+@AS_JSON
 def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
     """List pictures that the index holds several times.
 
@@ -33,13 +34,11 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
       glimpse duplicates
       glimpse duplicates --distance 8 --json
     """
-    from es_config.client import connect
     from es_config.hashes import scan_hashes
     from es_config.index import ImageIndex
-    from es_config.settings import engine_settings, glimpse_home
     from ingest.duplicates import find_duplicates
 
-    client = connect(engine_settings(os.environ, glimpse_home(os.environ)))
+    client = open_client()
     index = ImageIndex(client, alias=alias)
     blocks = scan_hashes(client, index.name())
     found = find_duplicates(blocks, paths_of=index.known, distance=distance)

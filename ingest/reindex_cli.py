@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from es_config.shared_cli import AS_JSON, BACKEND, FILE, FOLDER, INDEX, say, store_option
 from ingest.reindex_compare_cli import compare
 from ingest.reindex_words_cli import GO_ON, not_switched, say_outcome
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from ingest.reindex_wiring import ReindexParts
 
 INTERRUPTED = 130
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
 @click.option("--profile", help="Whose vectors the new index is to hold.")
 @click.option("--model-dir", type=FOLDER, help="Take that profile's models from this folder.")
-@click.option("--index", "alias", envvar="GLIMPSE_INDEX", default="images", show_default=True, help="Alias.")
-@click.option("--store", envvar="GLIMPSE_STORE", help="Where originals may be kept.")
+@INDEX
+@store_option("Where originals may be kept.")
 @click.option(
     "--originals-from",
     "folders",
@@ -33,27 +32,12 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     type=FOLDER,
     help="Look for pictures below this folder, which was ingested elsewhere; may be repeated.",
 )
-@click.option(
-    "--precision",
-    envvar="GLIMPSE_PRECISION",
-    type=click.Choice(["auto", "fp32", "bf16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="How the image model computes.",
-)
-@click.option(
-    "--backend",
-    envvar="GLIMPSE_BACKEND",
-    type=click.Choice(["auto", "torch", "onnx"]),
-    default="auto",
-    show_default=True,
-    help="What runs the image model.",
-)
+@BACKEND
 @click.option("--query", "asked", multiple=True, help="Compare the top ten of this; may be repeated.")
 @click.option(
     "--queries",
     "labelled",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help='Compare those of this file: {"query": "words"} a line.  [default: the log, or captions]',
 )
 @click.option("--no-switch", is_flag=True, help="Only build and compare; the same command then switches.")
@@ -61,7 +45,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--back", is_flag=True, help="Put the former index behind the alias again, and do nothing else."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@AS_JSON
 def reindex(
     *, profile, model_dir, alias, store, folders, precision, backend, back, as_json, **options
 ) -> None:
@@ -89,7 +73,7 @@ def reindex(
     if back:
         _go_back(alias, as_json=as_json)
         return
-    tower = TowerChoice(wish=Wish(backend, precision), say=lambda sentence: click.echo(sentence, err=True))
+    tower = TowerChoice(wish=Wish(backend, precision), say=say)
     settings = IngestSettings(profile, model_dir, alias, store, tower)
     progress = open_progress(doing="Reindexing", noun="pictures")
     try:
@@ -99,7 +83,7 @@ def reindex(
     except SameModelsError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
-        click.echo(GO_ON, err=True)
+        say(GO_ON)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -125,10 +109,10 @@ def _finish(parts: ReindexParts, outcome: Outcome, *, as_json: bool, allow_missi
     else:
         click.echo("\n\n".join(say_outcome(parts, outcome)))
     if outcome.filled.interrupted:
-        click.echo(GO_ON, err=True)
+        say(GO_ON)
         raise SystemExit(INTERRUPTED)
     if outcome.filled.missing and not allow_missing:
-        click.echo(not_switched(parts, outcome.filled), err=True)
+        say(not_switched(parts, outcome.filled))
         raise SystemExit(1)
 
 

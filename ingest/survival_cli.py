@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from es_config.shared_cli import say, together
 
+if TYPE_CHECKING:
     from ingest.parts import Part
     from ingest.prune_types import PruneSummary
 
@@ -25,7 +25,7 @@ def _read_part(_context: click.Context, _parameter: click.Parameter, text: str |
         raise click.BadParameter(str(error)) from error
 
 
-OPTIONS = (
+survival_options = together(
     click.option(
         "--part",
         metavar="3/16",
@@ -47,19 +47,12 @@ OPTIONS = (
 )
 
 
-def survival_options(command: Callable) -> Callable:
-    """Give a command these options, in their order."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
-
-
 def say_pruned(pruned: PruneSummary, *, dry_run: bool) -> None:
     """Say on stderr what left the index, or would leave it, and why nothing did."""
     from ingest.names import one_line
     from ingest.progress import pruned_in_words
 
     for path in pruned.gone if dry_run else ():
-        click.echo(one_line(f"Would remove {path}"), err=True)
+        say(one_line(f"Would remove {path}"))
     for sentence in pruned_in_words(pruned, dry_run=dry_run):
-        click.echo(sentence, err=True)
+        say(sentence)

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
-from functools import reduce, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
+from es_config.shared_cli import AS_JSON, MODELS, open_client, say, setting, together
 
+if TYPE_CHECKING:
     from es_config.trained_model import ModelStatus, TrainedModel
     from models.profiles import Profile
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-FOLDER = click.Path(path_type=Path, file_okay=False)
 POSITIVE = click.IntRange(min=1)
 
 
-def option(name: str, text: str, **settings: Any) -> Callable:
-    """Return a click option; what several commands share has a short environment variable."""
-    return click.option(name, help=text, show_default="default" in settings, **settings)
-
-
-def together(*options: Callable) -> Callable:
-    """Return one decorator that adds all of `options`, in their order."""
-    return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
+def option(name: str, text: str, **more: Any) -> Callable:
+    """Return a click option."""
+    return click.option(name, help=text, show_default="default" in more, **more)
 
 
 PROFILE = together(
-    option("--profile", "Whose text model.", default="pocket", envvar="GLIMPSE_PROFILE"),
-    option("--model-dir", "Take the profile's models from here.", type=FOLDER, envvar="GLIMPSE_MODEL_DIR"),
-    option("--es-model-id", "Id in Elasticsearch; without it the profile's.", envvar="GLIMPSE_ES_MODEL_ID"),
+    MODELS,
+    setting("--es-model-id", "GLIMPSE_ES_MODEL_ID", help="Id in Elasticsearch; without it the profile's."),
 )
 DEPLOYMENT = together(
     option("--number-of-allocations", "Texts computed at the same time.", default=1, type=POSITIVE),
@@ -61,11 +52,11 @@ def on_model(command: Callable) -> Callable:
         from models.profiles import get_profile
 
         model_id = es_model_id or get_profile(profile, model_dir=model_dir).es_model_id
-        trained = TrainedModel(_connect(), model_id=model_id)
+        trained = TrainedModel(open_client(), model_id=model_id)
         command(trained, **options)
         _show(trained.status(), as_json=as_json)
 
-    return PROFILE(JSON(run))
+    return PROFILE(AS_JSON(run))
 
 
 @click.group()
@@ -81,7 +72,7 @@ def model() -> None:
 
 
 @model.command("list")
-@JSON
+@AS_JSON
 def list_profiles(as_json: bool) -> None:
     """Show the profiles: which models belong together."""
     from models.profiles import PROFILES
@@ -107,7 +98,7 @@ def list_profiles(as_json: bool) -> None:
 @click.option("--clear-previous", is_flag=True, help="Replace a model that has this id.")
 @click.option("--start", is_flag=True, help="Start the model as well.")
 @DEPLOYMENT
-@JSON
+@AS_JSON
 def upload(
     profile: str, model_dir: Path | None, es_model_id: str | None, hub_model_id: str | None, **options: Any
 ) -> None:
@@ -132,8 +123,8 @@ def upload(
         task_type=options["task_type"],
         max_model_input_length=options["max_model_input_length"],
     )
-    uploaded = TrainedModel(_connect(), model_id=es_model_id or found.es_model_id)
-    upload_model(uploaded, source, clear_previous=options["clear_previous"], say=_say)
+    uploaded = TrainedModel(open_client(), model_id=es_model_id or found.es_model_id)
+    upload_model(uploaded, source, clear_previous=options["clear_previous"], say=say)
     if options["start"]:
         _start(uploaded, options)
     _show(uploaded.status(), as_json=options["as_json"])
@@ -176,17 +167,10 @@ def _row(profile: Profile) -> dict[str, Any]:
     return {**row, **models, "es_model_id": in_engine}
 
 
-def _connect() -> Elasticsearch:
-    from es_config.client import connect
-    from es_config.settings import engine_settings, glimpse_home
-
-    return connect(engine_settings(os.environ, glimpse_home(os.environ)))
-
-
 def _start(trained: TrainedModel, options: Mapping[str, Any]) -> None:
     from es_config.trained_model import DeploymentOptions
 
-    _say(f"Starting {trained.model_id}")
+    say(f"Starting {trained.model_id}")
     names = [field.name for field in fields(DeploymentOptions)]
     trained.start(DeploymentOptions(**{name: options[name] for name in names}))
 
@@ -202,7 +186,3 @@ def _show(found: ModelStatus, *, as_json: bool) -> None:
         line += f", {found.number_of_allocations} × {found.threads_per_allocation} threads"
         line += f", {found.inference_count} texts embedded"
     click.echo(line + (f" ({found.reason})" if found.reason else ""))
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

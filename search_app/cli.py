@@ -8,72 +8,41 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.shared_cli import FILTERS, INDEX, MODELS, setting, together, warn
 from search_app.settings import SearchSettings
 from search_app.voice_cli import VOICE_OPTION, sentence_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from search_app.query import Query
     from search_app.searcher import Searcher
 
 DEFAULT_K = 10
 
 
-def _setting(name: str, variable: str, **more: Any) -> Callable:
-    """Return an option that is an environment variable, too, and says so in its help."""
-    return click.option(*name.split(), envvar=variable, show_envvar=True, **more)
-
-
-INDEX_OPTION = _setting(
-    "--index alias", "GLIMPSE_INDEX", default="images", show_default=True, help="Alias to search."
-)
-MODEL_OPTIONS = (
-    _setting("--profile", "GLIMPSE_PROFILE", default="pocket", show_default=True, help="Which models."),
-    _setting(
-        "--model-dir",
-        "GLIMPSE_MODEL_DIR",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Take the profile's models from this folder.",
-    ),
-    _setting(
+MODEL_OPTIONS = together(
+    MODELS,
+    setting(
         "--text-lane",
         "GLIMPSE_TEXT_LANE",
         default="auto",
-        show_default=True,
         help="Where texts are embedded: in Elasticsearch (infer), here (local), or what works (auto).",
     ),
-    INDEX_OPTION,
+    INDEX,
 )
-MODE_OPTION = _setting(
+MODE_OPTION = setting(
     "--mode",
     "GLIMPSE_MODE",
     default="image",
-    show_default=True,
     help="Search the pictures (image), their captions (caption), or both together (hybrid).",
 )
-QUERY_OPTIONS = (
-    _setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), show_default=True, help="Hits a page."),
+QUERY_OPTIONS = together(
+    setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), help="Hits a page."),
     click.option("--page", help="1 for the k nearest, 2 for the next k, ..."),
-    _setting("--num-candidates", "GLIMPSE_NUM_CANDIDATES", help="Per shard; more find more and take longer."),
+    setting("--num-candidates", "GLIMPSE_NUM_CANDIDATES", help="Per shard; more find more and take longer."),
     click.option("--exact", is_flag=True, help="Look at every vector instead of the graph."),
-    click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
-    click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
-    click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
-    click.option("--camera", help="Taken with this camera."),
-    click.option("--tag", help="Having this keyword."),
-    click.option("--path", help="Start of the relative path, or a pattern with *."),
+    FILTERS,
     click.option("--json", "as_json", is_flag=True, help="Print what the REST API would answer."),
 )
-
-
-def _options(*options: Callable) -> Callable:
-    def decorate(function: Callable) -> Callable:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 @click.command()
@@ -84,7 +53,9 @@ def _options(*options: Callable) -> Callable:
 @click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
 @VOICE_OPTION
 @click.option("--min-relevance", metavar="weak|strong", help="Leave out lower hits; see `glimpse calibrate`.")
-@_options(MODE_OPTION, *QUERY_OPTIONS, *MODEL_OPTIONS)
+@MODE_OPTION
+@QUERY_OPTIONS
+@MODEL_OPTIONS
 def search(
     *, query, text, image, voice, voice_model, as_json, profile, model_dir, text_lane, alias, **rest
 ) -> None:
@@ -125,7 +96,8 @@ def search(
 @click.option(
     "--show-request", is_flag=True, help="Print the request to Elasticsearch as curl; send nothing."
 )
-@_options(*QUERY_OPTIONS, INDEX_OPTION)
+@QUERY_OPTIONS
+@INDEX
 def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
     """Search with a raw vector: a JSON array, plain numbers or a .npy file.
 
@@ -167,14 +139,10 @@ def _query(arguments: dict[str, Any], *, image: Path | None = None) -> Query:
 def _searcher(settings: SearchSettings) -> Searcher:
     from search_app.wiring import build_searcher
 
-    return build_searcher(settings, os.environ, warn=_warn)
+    return build_searcher(settings, os.environ, warn=warn)
 
 
 def _answer(searcher: Searcher, query: Query, as_json: bool) -> None:
     from search_app.printing import print_response
 
     print_response(searcher.search(query), as_json=as_json, first=query.depth - query.k + 1)
-
-
-def _warn(sentence: str) -> None:
-    click.echo(f"Warning: {sentence}", err=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search_app.cli import MODEL_OPTIONS, _options, _warn
+from es_config.shared_cli import AS_JSON, warn
+from search_app.cli import MODEL_OPTIONS
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--k", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Captions to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_options(*MODEL_OPTIONS)
+@AS_JSON
+@MODEL_OPTIONS
 def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None:
     """Caption a picture file, and show the captions of the index that are nearest to that.
 
@@ -42,9 +43,9 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     description = described(
         photo,
         captioner=OnFirstUse(lambda: load_captioner(model)),
-        build_searcher=lambda: build_searcher(settings, os.environ, warn=_warn),
+        build_searcher=lambda: build_searcher(settings, os.environ, warn=warn),
         k=k,
-        warn=_warn,
+        warn=warn,
     )
     as_text = (
         json.dumps(description.to_json(), ensure_ascii=False, indent=2) if as_json else _lines(description)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search_app.cli import MODE_OPTION, MODEL_OPTIONS, QUERY_OPTIONS, _answer, _options, _query, _searcher
+from search_app.cli import MODE_OPTION, MODEL_OPTIONS, QUERY_OPTIONS, _answer, _query, _searcher
 from search_app.errors import MicrophoneError
 from search_app.settings import SearchSettings
 from search_app.voice_cli import VOICE_OPTION, sentence_of
@@ -23,7 +23,9 @@ BAR = 24
 @click.command()
 @click.option("--device", help="Microphone by its number or a part of its name.  [default: the system's]")
 @VOICE_OPTION
-@_options(MODE_OPTION, *QUERY_OPTIONS, *MODEL_OPTIONS)
+@MODE_OPTION
+@QUERY_OPTIONS
+@MODEL_OPTIONS
 def listen(*, device, voice_model, as_json, profile, model_dir, text_lane, alias, **rest) -> None:
     """Speak a query into this machine's microphone.
 

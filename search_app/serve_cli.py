@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search_app.cli import MODEL_OPTIONS, _options, _setting, _warn
+from es_config.shared_cli import setting, store_option, warn
+from search_app.cli import MODEL_OPTIONS
 from search_app.errors import ServeError
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 from search_app.voice_cli import VOICE_OPTION
@@ -19,31 +20,27 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@_setting("--host", "GLIMPSE_HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@_setting("--port", "GLIMPSE_PORT", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@_setting(
-    "--threads", "GLIMPSE_THREADS", type=click.IntRange(1, 64), default=8, show_default=True,
+@setting("--host", "GLIMPSE_HOST", default="127.0.0.1", help="Address to listen on.")
+@setting("--port", "GLIMPSE_PORT", type=click.IntRange(1, 65535), default=5000)
+@setting(
+    "--threads", "GLIMPSE_THREADS", type=click.IntRange(1, 64), default=8,
     help="Requests answered at a time.",
 )  # fmt: skip
-@_setting(
-    "--max-upload", "GLIMPSE_MAX_UPLOAD", default=DEFAULT_MAX_UPLOAD, show_default=True,
+@setting(
+    "--max-upload", "GLIMPSE_MAX_UPLOAD", default=DEFAULT_MAX_UPLOAD,
     help="Largest picture to search with or to add, in bytes or with KB or MB.",
 )  # fmt: skip
-@_setting(
-    "--store",
-    "GLIMPSE_STORE",
-    help="Where thumbnails and uploads are kept.  [default: a folder of GLIMPSE_HOME]",
-)
-@_setting("--read-only", "GLIMPSE_READ_ONLY", is_flag=True, help="Only search: nobody adds or corrects.")
-@_setting(
+@store_option("Where thumbnails and uploads are kept.")
+@setting("--read-only", "GLIMPSE_READ_ONLY", is_flag=True, help="Only search: nobody adds or corrects.")
+@setting(
     "--query-log",
     "GLIMPSE_QUERY_LOG",
     is_flag=True,
     help="Keep the queries in GLIMPSE_HOME, and say so on the page; see `glimpse log`.",
 )
-@_setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
+@setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
 @VOICE_OPTION
-@_options(*MODEL_OPTIONS)
+@MODEL_OPTIONS
 def serve(
     *,
     host,
@@ -69,7 +66,7 @@ def serve(
     from search_app.wiring import serve_pictures
 
     if not is_loopback(host):
-        _warn(_who_can(host, read_only))
+        warn(_who_can(host, read_only))
     try:
         serve_pictures(
             SearchSettings(profile, model_dir, alias, text_lane, voice_model),
@@ -81,7 +78,7 @@ def serve(
             ),
             {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
             host=host,
-            warn=_warn,
+            warn=warn,
             ready=lambda address: click.echo(f"Glimpse is at {address} (Ctrl+C stops it)", err=True),
             open_library=None if read_only else _open_library,
             **listen,

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_config.shared_cli import setting
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from models.transcription import Transcriber, Transcript
     from search_app.settings import SearchSettings
 
-VOICE_OPTION = click.option(
+VOICE_OPTION = setting(
     "--voice-model",
-    envvar="GLIMPSE_VOICE_MODEL",
-    show_envvar=True,
+    "GLIMPSE_VOICE_MODEL",
     metavar="SIZE|PATH|off",
     help="What hears: tiny, base or small (downloaded), a folder, or off.  [default: the profile's]",
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuning.options_cli import AS_JSON, FILE, FILTERS, QUERIES, SUBJECT, K, index_types, telling, together
+from es_config.shared_cli import AS_JSON, together, warn
+from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types, telling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -38,7 +39,7 @@ OUTPUT = together(
 @SUBJECT
 @K
 @QUERIES
-@FILTERS
+@RESTRICTED
 @HOW
 @OUTPUT
 @telling
@@ -97,7 +98,6 @@ def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> 
     from es_config.index import ImageIndex
     from es_config.vector_field import note_meta
     from tuning.check import point_key
-    from tuning.parts_cli import warn
     from tuning.report import operating_point
 
     field = tuning.subject.field
@@ -117,7 +117,7 @@ def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> 
 def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -> None:
     """Print a run. Raises TuneError when no setting meets the target, after what was measured is printed."""
     from tuning.errors import TuneError
-    from tuning.parts_cli import table_console, warn
+    from tuning.parts_cli import table_console
     from tuning.report import lines, table, to_json
     from tuning.unreachable import unreachable
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from es_config.knn import MAX_CANDIDATES
+from es_config.shared_cli import FILTERS, INDEX, MODELS, together
 from tuning.errors import TuneError
 
 TYPES = ("flat", "int8_flat", "hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-def together(*options: Callable) -> Callable:
-    """Return one decorator that adds all of `options`, in their order."""
-    return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
 
 
 def telling(command: Callable) -> Callable:
@@ -57,13 +53,9 @@ def graphs(
 
 
 SUBJECT = together(
-    click.option(
-        "--index", "alias", envvar="GLIMPSE_INDEX", show_envvar=True, default="images", show_default=True,
-        help="Alias or index; any with a dense_vector.",
-    ),
-    click.option(
-        "--field", default="image_embedding", show_default=True, help="The dense_vector field."
-    ),
+    INDEX,
+    click.option("--field", default="image_embedding", show_default=True,
+                 help="A dense_vector field; that of any index will do."),
     click.option("--target-recall", "target", type=click.FloatRange(0, 1, True, True), default=0.99,
                  show_default=True, help="Mean share of the exact neighbours that must be found."),
 )  # fmt: skip
@@ -78,19 +70,9 @@ QUERIES = together(
     click.option("--rounds", type=click.IntRange(3, 10_000), default=60, show_default=True,
                  help="Requests to time each setting; those that may be picked get five times as many."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of everything drawn by chance."),
-    click.option("--profile", envvar="GLIMPSE_PROFILE", show_envvar=True, default="pocket", show_default=True,
-                 help="Whose text model embeds queries."),
-    click.option("--model-dir", envvar="GLIMPSE_MODEL_DIR", show_envvar=True,
-                 type=click.Path(path_type=Path, exists=True, file_okay=False),
-                 help="Take the profile's models from this folder."),
+    MODELS,
 )  # fmt: skip
-FILTERS = together(
-    click.option("--path", help="Start of the relative path, or a pattern with *."),
-    click.option("--camera", help="Taken with this camera."),
-    click.option("--tag", help="Having this keyword."),
-    click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
-    click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
-    click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
+RESTRICTED = together(
+    FILTERS,
     click.option("--filter", "raw_filter", metavar="JSON", help="A clause of the query language."),
 )  # fmt: skip
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.shared_cli import open_client
+
 if TYPE_CHECKING:
     import numpy as np
     from elasticsearch import Elasticsearch
@@ -24,16 +26,10 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """columns of a table that goes into a file"""
+PATIENCE_S = 300
+"""seconds for one answer: exact search over everything is slow"""
 MOST = 4_000
 """queries that are drawn unasked, when a high target needs them"""
-
-
-def client() -> Elasticsearch:
-    """Return a connection. Raises EngineError."""
-    from es_config.client import connect
-    from es_config.settings import engine_settings, glimpse_home
-
-    return connect(engine_settings(os.environ, glimpse_home(os.environ)), timeout_s=300)
 
 
 @contextmanager
@@ -44,7 +40,7 @@ def opened(alias: str, field: str) -> Iterator[tuple[Elasticsearch, Corpus]]:
     from tuning.errors import TuneError
     from tuning.queries import Corpus
 
-    connected = client()
+    connected = open_client(timeout_s=PATIENCE_S)
     found = read_vector_field(connected, alias, field)
     documents = read_extent(connected, found.index).documents
     if documents == 0:
@@ -139,7 +135,7 @@ def embedder(
         from models.profiles import get_profile
 
         row = get_profile(profile, model_dir=model_dir)
-        ImageIndex(client(), alias=alias).check_profile(row.name, row.dims)
+        ImageIndex(open_client(), alias=alias).check_profile(row.name, row.dims)
         load = load_caption_text_encoder if field.name == "caption_embedding" else load_text_encoder
         return load(row).embed_texts([plain_text(text) for text in texts])
 
@@ -166,8 +162,3 @@ def table_console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
-
-
-def warn(sentence: str) -> None:
-    """Write a warning to stderr."""
-    click.echo(f"Warning: {sentence}", err=True)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.shared_cli import AS_JSON, open_client, warn
 from tuning import parts_cli as parts
-from tuning.options_cli import AS_JSON, QUERIES, SUBJECT, TYPES, K, graphs, index_types, telling
+from tuning.options_cli import QUERIES, SUBJECT, TYPES, K, graphs, index_types, telling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -137,7 +138,7 @@ def clear_leftovers(*, unasked: bool) -> None:
     """Offer to delete the trial indices of runs that could not clean up; on no terminal, only say so."""
     from es_config.trial_index import delete_trials, trial_names
 
-    connected = parts.client()
+    connected = open_client(timeout_s=parts.PATIENCE_S)
     names = trial_names(connected)
     if not names:
         return
@@ -145,4 +146,4 @@ def clear_leftovers(*, unasked: bool) -> None:
     if unasked or (sys.stdin.isatty() and click.confirm(f"{said}. Delete them?", err=True)):
         delete_trials(connected, names)
     elif not sys.stdin.isatty():
-        parts.warn(f"{said}: --remove-leftovers deletes them.")
+        warn(f"{said}: --remove-leftovers deletes them.")

@@ -1,0 +1,89 @@
+"""What the commands of every package share: options with their environment variables, and words on stderr."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def together(*options: Callable) -> Callable:
+    """Return one decorator that adds all of `options`, in their order."""
+    return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
+
+
+def setting(names: str, variable: str, **more: Any) -> Callable:
+    """Return an option that has a short environment variable of its own, and says so in its help.
+
+    Every other option has click's automatic one, see docs/settings.md.
+    """
+    shown = {"show_default": "default" in more and not more.get("is_flag"), **more}
+    return click.option(*names.split(), envvar=variable, show_envvar=True, **shown)
+
+
+def store_option(what: str) -> Callable:
+    """Return `--store`, whose help says `what` the command does with the store."""
+    return setting("--store", "GLIMPSE_STORE", help=f"{what}  [default: a folder of GLIMPSE_HOME]")
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+INDEX = setting("--index alias", "GLIMPSE_INDEX", default="images", help="Alias or name of the index.")
+MODEL_DIR = setting(
+    "--model-dir", "GLIMPSE_MODEL_DIR", type=FOLDER, help="Take the profile's models from this folder."
+)
+MODELS = together(
+    setting("--profile", "GLIMPSE_PROFILE", default="pocket", help="Which models; see `glimpse model list`."),
+    MODEL_DIR,
+)
+BACKEND = together(
+    setting(
+        "--precision",
+        "GLIMPSE_PRECISION",
+        type=click.Choice(["auto", "fp32", "bf16", "int8"]),
+        default="auto",
+        help="How the image model computes; auto: the fastest that agrees with fp32 on your pictures.",
+    ),
+    setting(
+        "--backend",
+        "GLIMPSE_BACKEND",
+        type=click.Choice(["auto", "torch", "onnx"]),
+        default="auto",
+        help="What runs the image model.",
+    ),
+)
+FILTERS = together(
+    click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
+    click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
+    click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
+    click.option("--camera", help="Taken with this camera."),
+    click.option("--tag", help="Having this keyword."),
+    click.option("--path", help="Start of the relative path, or a pattern with *."),
+)
+
+
+def open_client(**more: Any) -> Elasticsearch:
+    """Return a client as the environment says. Raises EngineError. `more` goes to `connect`."""
+    from es_config.client import connect
+    from es_config.settings import engine_settings, glimpse_home
+
+    return connect(engine_settings(os.environ, glimpse_home(os.environ)), **more)
+
+
+def say(text: str) -> None:
+    """Write one line to stderr."""
+    click.echo(text, err=True)
+
+
+def warn(sentence: str) -> None:
+    """Write a warning to stderr."""
+    say(f"Warning: {sentence}")
