@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
 from ingest.pictures import FileContent, ImageFile, decode, read_content
-from storage.originals import find_original
+from storage.store import find_original
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

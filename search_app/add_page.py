@@ -9,7 +9,7 @@ from flask import Blueprint, render_template, url_for
 from search_app.upload_routes import paths_of
 from search_app.writing import writing
 from storage.errors import StorageError
-from storage.originals import find_original
+from storage.store import find_original
 
 if TYPE_CHECKING:
     from search_app.upload_routes import Uploads

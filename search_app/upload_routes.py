@@ -21,8 +21,7 @@ from search_app.upload_schemas import AddedSchema
 from search_app.uploads import FORM_ROOM
 from search_app.writing import ForbiddenError, check_writable, writing
 from storage.errors import NoSuchKeyError
-from storage.originals import find_original
-from storage.store import UPLOADS, media_type
+from storage.store import UPLOADS, find_original, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from storage.errors import NoSuchKeyError, StorageError
-from storage.keys import key_parts
+from storage.store import key_parts, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +64,6 @@ class S3Storage:
 
     def put(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`; S3 shows an object whole or not at all."""
-        from storage.store import media_type
-
         with self._failures("written", key):
             self._client.put_object(**self._object(key), Body=data, ContentType=media_type(key))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from storage.errors import NoSuchKeyError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: `C:` is a drive, not a scheme
@@ -26,6 +26,7 @@ ORIGINAL_TYPES = {
     "avif": "image/avif",
 }
 """extensions of the originals that are kept, with their media types: none that a browser would run"""
+ALIASES = {"jpeg": "jpg", "jpe": "jpg", "tif": "tiff", "heif": "heic", "hif": "heic"}
 
 
 class Storage(Protocol):
@@ -83,9 +84,30 @@ def original_key(image_id: str, extension: str) -> str:
     return f"originals/{_spread(image_id)}.{extension}"
 
 
+def find_original(storage: Storage, image_id: str, *, names: Iterable[str] = ()) -> str | None:
+    """Return the key of the picture's original or of its WebP copy; None where neither is kept.
+
+    `names` are the file names that the picture is known by: their extensions are tried first, for each
+    question may be a request. Raises `StorageError` as `Storage.exists` does.
+    """
+    named = (name.rpartition(".")[2].lower() for name in names)
+    known = [extension for each in named if (extension := ALIASES.get(each, each)) in ORIGINAL_TYPES]
+    likely = dict.fromkeys([*known, "webp", *ORIGINAL_TYPES])
+    keys = (original_key(image_id, extension) for extension in likely)
+    return next((key for key in keys if storage.exists(key)), None)
+
+
 def media_type(key: str) -> str:
     """Return the media type of what is kept under a key, by its extension; bytes for any other."""
     return ORIGINAL_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+
+
+def key_parts(key: str) -> list[str]:
+    """Return the parts of a key; `NoSuchKeyError` for whatever is no plain relative path."""
+    parts = key.split("/")
+    if "\0" in key or "\\" in key or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+        raise NoSuchKeyError(f"{key!r} is not a key: a key is a relative path with forward slashes.")
+    return parts
 
 
 def _spread(image_id: str) -> str:

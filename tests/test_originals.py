@@ -18,8 +18,7 @@ from models.pixels import register_formats
 from search_app.app import create_app
 from search_app.settings import AppSettings
 from storage.errors import StorageError
-from storage.originals import find_original
-from storage.store import Storage, open_storage, original_key, thumbnail_key
+from storage.store import Storage, find_original, open_storage, original_key, thumbnail_key
 
 IMAGE_ID = "ab" + "cd" + "0" * 60
 
