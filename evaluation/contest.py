@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from statistics import median
 from typing import TYPE_CHECKING
 
-from evaluation.contest_types import Contest, Contestant, Picture, Question, Result, VectorIndex
+from evaluation.contest_types import Contest, Contestant, Picture, Question, Result
 from evaluation.errors import EvaluationError
 from evaluation.metrics import query_metrics
 from evaluation.statistics import difference, estimate
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from es_config.temporary_index import TemporaryIndex
 
 BATCH = 32
 CANDIDATES = 200
@@ -37,7 +39,7 @@ def hold_contest(
     questions: Sequence[Question],
     asked: str,
     load: Callable[[str], Contestant],
-    open_index: Callable[[Contestant], AbstractContextManager[VectorIndex]],
+    open_index: Callable[[Contestant], AbstractContextManager[TemporaryIndex]],
     k: int = 10,
     say: Callable[[str], None] = lambda _: None,
 ) -> Contest:
@@ -87,34 +89,24 @@ def _embed(contestant: Contestant, pictures: Sequence[Picture]) -> tuple[np.ndar
 
     rows, seconds = [], 0.0
     contestant.embed_images([pictures[0].open()])
-    for batch in _batches(pictures):
-        images = [picture.open() for picture in batch]
+    for start in range(0, len(pictures), BATCH):
+        images = [picture.open() for picture in pictures[start : start + BATCH]]
         started = time.perf_counter()
         rows.append(contestant.embed_images(images))
         seconds += time.perf_counter() - started
     return np.concatenate(rows), seconds
 
 
-def _batches(pictures: Sequence[Picture]) -> Iterable[Sequence[Picture]]:
-    return (pictures[start : start + BATCH] for start in range(0, len(pictures), BATCH))
-
-
 def _ask(
-    contestant: Contestant, index: VectorIndex, questions: Sequence[Question], *, k: int
+    contestant: Contestant, index: TemporaryIndex, questions: Sequence[Question], *, k: int
 ) -> tuple[dict[str, list[str]], float]:
     """Return the ids by the question's number, and the median milliseconds of one question."""
     ranked: dict[str, list[str]] = {}
     took: list[float] = []
-    for row, milliseconds, ids in _answers(contestant, index, questions, k):
-        ranked[str(row)] = ids
-        took.append(milliseconds)
-    return ranked, median(took)
-
-
-def _answers(contestant, index, questions, k: int) -> Iterator[tuple[int, float, list[str]]]:
-    contestant.embed_texts([questions[0].text])
+    contestant.embed_texts([questions[0].text])  # warms up
     for row, question in enumerate(questions):
         started = time.perf_counter()
         vector = contestant.embed_texts([question.text])[0]
-        ids = index.nearest(vector, k=k, num_candidates=max(k, CANDIDATES))
-        yield row, 1000 * (time.perf_counter() - started), ids
+        ranked[str(row)] = index.nearest(vector, k=k, num_candidates=max(k, CANDIDATES))
+        took.append(1000 * (time.perf_counter() - started))
+    return ranked, median(took)

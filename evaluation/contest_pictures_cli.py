@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def from_folder(folder: Path) -> Source:
     def take(size: int, wanted: Sequence[str]) -> list[Picture]:
         chosen = dict.fromkeys([*(each for each in wanted if each in files), *sorted(files)])
         pictures = (_from_file(image_id, files[image_id][0]) for image_id in chosen)
-        return [picture for picture, _ in zip(filter(None, pictures), range(size), strict=False)]
+        return list(islice(filter(None, pictures), size))
 
     places = [(image_id, [found.relative_path for found in same]) for image_id, same in files.items()]
     known = partial(filter, files.__contains__)

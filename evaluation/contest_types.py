@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,19 +13,6 @@ if TYPE_CHECKING:
     from evaluation.statistics import Difference, Estimate
 
 ALPHA = 0.05
-
-
-class VectorIndex(Protocol):
-    """What a contest needs of an index."""
-
-    def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
-        """Write float32 `[n, dims]` vectors and make them searchable."""
-
-    def nearest(self, vector: np.ndarray, *, k: int, num_candidates: int) -> list[str]:
-        """Return the ids of the `k` nearest vectors, nearest first."""
-
-    def size_bytes(self) -> int:
-        """Return the bytes on disk."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +101,7 @@ class Contest:
     def to_json(self) -> dict[str, Any]:
         """Return what `glimpse evaluate --profiles … --json` prints."""
         rows = [
-            {**{name: value for name, value in vars(each).items() if name != "per_query"}}
+            {name: value for name, value in vars(each).items() if name != "per_query"}
             | {"metrics": {name: asdict(value) for name, value in each.metrics.items()}}
             for each in self.results
         ]

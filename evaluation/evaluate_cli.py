@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import EvaluationError
@@ -72,8 +72,6 @@ def _ask(way: Way, queries: Sequence[LabelledQuery], options: Mapping[str, Any],
 
 def _pairs(saved: Sequence[Run], runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
     """Pair runs of one name; where nothing has the name, every saved run with every new one."""
-    from dataclasses import replace
-
     same = [(before, run) for before in saved for run in runs if before.name == run.name]
     for before, run in same or [(before, run) for before in saved for run in runs]:
         yield replace(before, name=f"{before.name} (saved)"), run

@@ -90,8 +90,7 @@ def _above(heights: np.ndarray, rate: float) -> float:
 
 def shares(calibration: Calibration, queries: Scored) -> dict[str, float]:
     """Return the shares of queries whose best hit is marked strong, and weak or strong."""
-    bar = calibration.mean * queries.mean + calibration.deviation * queries.deviation
-    height = queries.best - bar
+    height = heights_of(calibration, queries)
     return {
         "strong": round(float((height >= calibration.strong).mean()), 4),
         "weak": round(float((height >= calibration.weak).mean()), 4),
@@ -123,8 +122,7 @@ def _regress(unanswered: Scored, answered: Scored) -> np.ndarray:
     share = np.repeat([0.5 / len(unanswered), 0.5 / len(answered)], [len(unanswered), len(answered)])
     centre, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-9
     scaled = (rows - centre) / scale
-    minimum: Callable = _logistic_loss(scaled, label, share)
-    found = minimize(minimum, np.zeros(4), jac=True, method="L-BFGS-B").x
+    found = minimize(_logistic_loss(scaled, label, share), np.zeros(4), jac=True, method="L-BFGS-B").x
     return found[1:] / scale
 
 

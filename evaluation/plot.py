@@ -17,7 +17,7 @@ COLOUR = "#2f6f8f"
 def check_format(path: Path) -> None:
     """Raise `EvaluationError` for a file that no plot can be written to; to be asked before measuring."""
     if path.suffix.lower() not in FORMATS:
-        raise EvaluationError(f"A plot can be {', '.join(FORMATS)}, and '{path.name}' is neither.")
+        raise EvaluationError(f"A plot can be {', '.join(FORMATS)}, and '{path.name}' is none of them.")
     if not path.absolute().parent.is_dir():
         raise EvaluationError(f"There is no folder {path.absolute().parent} for the plot: make it first.")
 

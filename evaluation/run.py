@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import EvaluationError, LabelError
@@ -44,11 +45,8 @@ def make_run(
     profile: str,
     mode: str,
     k: int,
-    tick: Callable[[], None] = lambda: None,
 ) -> Run:
     """Ask every query through `search`, which gives ids, best first, and the lane. Raises what it raises."""
-    import statistics
-
     ranked: dict[str, tuple[str, ...]] = {}
     took: list[float] = []
     lanes: set[str] = set()
@@ -58,9 +56,8 @@ def make_run(
         took.append(1000 * (time.perf_counter() - started))
         ranked[query.key] = tuple(ids)
         lanes |= {lane} if lane else set()
-        tick()
     lane = " and ".join(sorted(lanes)) or None
-    return Run(name, profile, mode, lane, k, ranked, round(statistics.median(took), 3))
+    return Run(name, profile, mode, lane, k, ranked, round(median(took), 3))
 
 
 def save_runs(path: Path, runs: Iterable[Run]) -> None:

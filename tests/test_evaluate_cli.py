@@ -98,7 +98,7 @@ def test_a_saved_run_is_compared_with_a_new_one(run, queries, tmp_path):
         (("--queries", "UNKNOWN", "--plot", "x.png"), 2, "--plot draws a comparison of models"),
         (("--profiles", "pocket,nothing"), 1, "There is no profile 'nothing'"),
         (("--profiles", "pocket,pocket"), 1, "must name different profiles"),
-        (("--profiles", "pocket", "--plot", "x.gif"), 1, "'x.gif' is neither"),
+        (("--profiles", "pocket", "--plot", "x.gif"), 1, "'x.gif' is none of them"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, tmp_path, arguments, code, complaint):

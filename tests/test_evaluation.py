@@ -236,7 +236,7 @@ def test_the_advice_weighs_quality_chance_and_speed(tmp_path, p_value, speeds, a
 
 
 def test_a_plot_needs_a_known_format_and_a_folder(tmp_path):
-    with pytest.raises(EvaluationError, match=".png, .svg, .pdf, and 'plot.gif' is neither"):
+    with pytest.raises(EvaluationError, match=".png, .svg, .pdf, and 'plot.gif' is none of them"):
         check_format(tmp_path / "plot.gif")
     with pytest.raises(EvaluationError, match="no folder"):
         check_format(tmp_path / "nowhere" / "plot.png")
