@@ -19,11 +19,11 @@ from benchmarks.report import Figure, clock, percentile, show
 from es_config.scan import point_in_time, scan_vectors
 from es_config.trial_index import Candidate, trials
 from search_app.query import default_candidates
-from tuning.latency import interleaved
+from tuning.latency import interleaved, send
 from tuning.pick import confirmed
 from tuning.points import HeldOut, Latency, Point, Setting
 from tuning.queries import Queries
-from tuning.run import Goal, Tuning, send, tune
+from tuning.run import Goal, Tuning, tune
 from tuning.sweep import Sample, Subject, as_point, measure, measure_recall, search_body, sweep
 from tuning.truth import scanned_truth
 

@@ -16,7 +16,7 @@ from tuning.pick import cheapest, confirmed, finalists
 from tuning.points import HeldOut, Latency, Point, Setting, stored_points
 from tuning.queries import read_queries
 from tuning.recommend import recommend
-from tuning.unreachable import unreachable
+from tuning.report import unreachable
 
 FIELD = VectorField("photos", "v", 64, "cosine", "int8_hnsw", 16, 100, None, 1, {})
 

@@ -9,7 +9,7 @@ import pytest
 
 from tuning.bounds import best_bound, design_effect, lower_bound, needed_queries, share_reached
 from tuning.closeness import closeness, from_scores
-from tuning.latency import interleaved, percentile, summary
+from tuning.latency import interleaved, summary
 from tuning.truth import MARGIN, answered_truth, as_truth, scanned_truth
 
 
@@ -156,9 +156,9 @@ def test_queries_without_any_hit_have_nothing_right():
 
 
 def test_percentiles_lie_between_the_nearest_ranks():
-    assert percentile([4, 1, 3, 2], 50) == 2.5
-    assert percentile([1, 2, 3, 4, 5], 95) == pytest.approx(4.8)
-    assert percentile([7], 99) == 7
+    assert summary([4, 1, 3, 2]).p50_ms == 2.5
+    assert summary([1, 2, 3, 4, 5]).p95_ms == pytest.approx(4.8)
+    assert summary([7]).p95_ms == 7
 
 
 def test_a_99th_percentile_needs_a_thousand_samples():

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.scan import PointInTime, point_in_time
 from es_config.trial_index import FEWEST_DIMS_OF_BBQ, Candidate, Trials, Weight
-from tuning.latency import interleaved, summary
+from tuning.latency import latencies
 from tuning.pick import finalists
 from tuning.points import Point
 from tuning.queries import Queries
-from tuning.run import FINALS, Goal, halves, send
+from tuning.run import FINALS, MOST_TIMED, Goal, halves
 from tuning.sweep import Sample, Subject, measure, search_body, sweep
 from tuning.truth import scanned_truth
 
@@ -104,15 +104,12 @@ def settled(view: PointInTime, field: VectorField, sample: Sample, *, k: int, ta
 def _timed(
     client: Elasticsearch, found: list[tuple[VectorField, Advice]], sample: Sample, *, k: int, rounds: int
 ) -> list[Advice]:
-    requests = {
-        number: [
-            (field.index, search_body(field, query, advice.point.setting, k=k))
-            for query in sample.queries[:100]
-        ]
+    some = sample.queries[:MOST_TIMED]
+    searches = {
+        number: [(field.index, search_body(field, query, advice.point.setting, k=k)) for query in some]
         for number, (field, advice) in enumerate(found)
     }
-    taken = interleaved(lambda request: send(client, *request), requests, rounds=rounds)
+    taken = latencies(client, searches, rounds=rounds)
     return [
-        replace(advice, point=advice.point.timed(summary(taken[number])))
-        for number, (_, advice) in enumerate(found)
+        replace(advice, point=advice.point.timed(taken[number])) for number, (_, advice) in enumerate(found)
     ]

@@ -15,7 +15,7 @@ REACHED = 0.9
 """recall that a single query must reach to count as well served"""
 
 
-def lower_bound(recalls: np.ndarray, *, k: int, confidence: float = CONFIDENCE) -> float:
+def lower_bound(recalls: np.ndarray, *, k: int) -> float:
     """Return the one-sided lower bound of the mean recall of queries with `k` neighbours each.
 
     This is the interval of Korn and Graubard (1998) for clustered proportions near 1: the exact binomial
@@ -30,7 +30,7 @@ def lower_bound(recalls: np.ndarray, *, k: int, confidence: float = CONFIDENCE) 
     trials = len(recalls) * k
     mean = min(float(np.mean(recalls)), 1 - 1 / trials)
     size = trials / design_effect(recalls, k=k)
-    return float(beta.ppf(1 - confidence, mean * size, (1 - mean) * size + 1))
+    return float(beta.ppf(1 - CONFIDENCE, mean * size, (1 - mean) * size + 1))
 
 
 def design_effect(recalls: np.ndarray, *, k: int) -> float:

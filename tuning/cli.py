@@ -118,8 +118,7 @@ def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -
     """Print a run. Raises TuneError when no setting meets the target, after what was measured is printed."""
     from tuning.errors import TuneError
     from tuning.parts_cli import table_console
-    from tuning.report import lines, table, to_json
-    from tuning.unreachable import unreachable
+    from tuning.report import lines, table, to_json, unreachable
 
     if tuning.changed:
         warn(tuning.changed)

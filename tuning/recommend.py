@@ -1,11 +1,15 @@
-"""Which type of index to choose, with the sentence why."""
+"""Which type of index to choose, with the sentence why; and all types side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tuning.advise import Advice
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 NEARLY_AS_FAST = 1.25
 NEARLY_AS_SMALL = 1.05
@@ -73,3 +77,41 @@ def _why(chosen: Advice, ms: float, fastest: Advice, fastest_ms: float) -> str:
 def megabytes(count: int) -> str:
     """Return bytes as people read them."""
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
+
+
+def advice_table(found: Sequence[Advice], chosen: Advice | None) -> Table:
+    """Return a table, the recommended row in bold, those that miss the target dim."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("index", no_wrap=True)
+    computed = any(advice.weight.memory_source == "computed" for advice in found)
+    memory = "memory (computed)" if computed else "memory"
+    for name in ("candidates", "oversample", "recall", "at least", "p50 ms", "index s", "disk", memory):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for advice in found:
+        style = "bold" if advice is chosen else None if advice.meets else "dim"
+        shown.add_row(_name(advice), *_cells(advice), style=style)
+    return shown
+
+
+def _name(advice: Advice) -> str:
+    candidate = advice.candidate
+    graph = f", m {candidate.m}, ef {candidate.ef_construction}" if candidate.m else ""
+    return f"{candidate.index_type}{graph}"
+
+
+def _cells(advice: Advice) -> tuple[str, ...]:
+    point, weight = advice.point, advice.weight
+    oversample = point.setting.oversample
+    return (
+        str(point.setting.num_candidates),
+        "" if oversample is None else f"{oversample:g}",
+        f"{point.recall:.4f}",
+        f"{point.recall_low:.4f}",
+        f"{point.latency.p50_ms:.2f}",
+        f"{weight.index_seconds:.1f}",
+        megabytes(weight.disk_bytes),
+        megabytes(weight.memory_bytes),
+    )

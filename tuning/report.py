@@ -1,17 +1,21 @@
-"""A tuning run for people and for programs."""
+"""A tuning run for people and for programs; and what to do where no setting meets the target."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tuning.points import Point, stored_points
+from tuning.points import SERVED, Point, stored_points
 from tuning.queries import SOURCES
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from es_config.vector_field import VectorField
     from tuning.run import Tuning
+
+NEARLY = 0.0005
 
 
 def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
@@ -42,8 +46,6 @@ def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
 def operating_point(tuning: Tuning) -> dict[str, Any]:
     """Return what is written into `_meta.operating_points` for a picked point."""
     pick, held_out, goal = tuning.pick, tuning.held_out, tuning.goal
-    if pick is None or pick.latency is None or held_out is None:
-        raise ValueError("nothing was picked")
     default = tuning.default
     return {
         "num_candidates": pick.setting.num_candidates,
@@ -126,3 +128,37 @@ def lines(tuning: Tuning) -> list[str]:
             f"p50 {pick.latency.p50_ms:.2f} ms, exact search {tuning.exact.p50_ms:.2f} ms."
         )
     return found
+
+
+def unreachable(points: Sequence[Point], field: VectorField, target: float) -> str:
+    """Return one or two sentences for a run that found nothing to pick."""
+    best = max(points, key=lambda point: (point.recall_low, point.recall))
+    reached = (
+        f"No setting of {field.name} in {field.index} meets recall {target:g}: the best is {best.setting}, "
+        f"with {best.recall:.4f} (at least {best.recall_low:.4f} with 95 % confidence)"
+    )
+    if best.recall_low >= target and best.served < SERVED:
+        reached += f", but only {best.served:.0%} of the queries reach 0.9"
+    return f"{reached}. {way_up(best, field, target)}"
+
+
+def way_up(best: Point, field: VectorField, target: float) -> str:
+    """Return what to change, most promising first."""
+    if best.meets(target):
+        return "It did not hold on the queries that were kept apart: tune with more queries (--samples)."
+    if best.recall >= target and best.served >= SERVED:
+        return "The mean meets it, but so few queries do not show it for sure: give more (--samples)."
+    if field.index_type.startswith("bbq"):
+        return (
+            "One bit for each number is too coarse for these vectors: make the index with --index-type "
+            "int8_hnsw, or ask `glimpse advise`."
+        )
+    if field.is_quantised and best.rescored < 1 + NEARLY:
+        return "Rescoring (oversample) does not help here: make the index with --index-type hnsw."
+    if field.has_graph:
+        m, ef = field.m or 16, field.ef_construction or 100
+        return (
+            f"The graph is too thin: make the index with m {2 * m} and ef_construction {2 * ef} instead of "
+            f"{m} and {ef}, or use exact search; `glimpse advise` measures what that costs."
+        )
+    return "Lower the target, or use exact search."

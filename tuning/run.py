@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from es_config.client import engine_errors
 from es_config.scan import scan_view
 from es_config.vector_field import read_extent
 from tuning.bounds import best_bound
 from tuning.errors import TuneError
-from tuning.exact import exact_latency
-from tuning.latency import interleaved, summary
+from tuning.latency import exact_latency, latencies
 from tuning.pick import confirmed, finalists
 from tuning.points import HeldOut, Latency, Point, Setting
 from tuning.queries import Queries
@@ -28,6 +26,8 @@ ROUNDS = 60
 """requests of each point in the latency pass"""
 FINALS = 5
 """times as many requests of each point that may be chosen"""
+MOST_TIMED = 100
+"""different queries of the latency pass"""
 
 Say = Callable[[str], None]
 
@@ -102,19 +102,18 @@ def swept(subject: Subject, sample: Sample, *, goal: Goal, say: Say) -> list[Poi
     Where the default compares every vector, as in a small index, fewer candidates save nothing and would be
     too few once the index has grown: no setting has fewer than the default then.
     """
-    known: dict[Setting, Point] = {}
 
     def look(setting: Setting) -> Point:
-        if setting not in known:
-            known[setting] = measure(subject, sample, setting)
-            say(progress(known[setting]))
-        return known[setting]
+        point = measure(subject, sample, setting)
+        say(f"  {setting}: recall {point.recall:.4f} (at least {point.recall_low:.4f})")
+        return point
 
-    default, least = goal.default, 1
-    if default and look(default).operations >= sample.truth.documents:
-        least = default.num_candidates
-    sweep(look, field=subject.field, k=subject.k, target=goal.target, least=least)
-    return list(known.values())
+    default, known, least = goal.default, {}, 1
+    if default:
+        known[default] = look(default)
+        if known[default].operations >= sample.truth.documents:
+            least = default.num_candidates
+    return sweep(look, field=subject.field, k=subject.k, target=goal.target, least=least, known=known)
 
 
 def with_truth(subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> Sample:
@@ -168,35 +167,23 @@ def timed(
     """Return the points with latencies; those that may be chosen are measured more often."""
     say(f"Latency of {len(points)} settings, in turn …")
     rough = _latencies(client, subject, sample, points, rounds=goal.rounds, seed=goal.seed)
-    points = [point.timed(summary(rough[point.setting])) for point in points]
+    points = [point.timed(rough[point.setting]) for point in points]
     final = finalists(points, goal.target)
     if len(final) > 1:
         say(f"Latency of the {len(final)} that may be the cheapest …")
         fine = _latencies(client, subject, sample, final, rounds=FINALS * goal.rounds, seed=goal.seed + 1)
-        points = [
-            point.timed(summary(fine[point.setting])) if point.setting in fine else point for point in points
-        ]
+        points = [point.timed(fine.get(point.setting, point.latency)) for point in points]
     return points
 
 
 def _latencies(
     client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, rounds: int, seed: int
-) -> dict[Setting, list[float]]:
-    some = sample.queries[: min(rounds, 100)]
-    bodies = {point.setting: [subject.body(query, point.setting) for query in some] for point in points}
-    index = subject.field.index
-    return interleaved(lambda body: send(client, index, body), bodies, rounds=rounds, seed=seed)
-
-
-def send(client: Elasticsearch, index: str, body: dict[str, Any]) -> object:
-    """Send a search to an index as it is now. Raises EngineError."""
-    with engine_errors():
-        return client.search(index=index, body=body)
-
-
-def progress(point: Point) -> str:
-    """Return one line about a point that was just measured."""
-    return f"  {point.setting}: recall {point.recall:.4f} (at least {point.recall_low:.4f})"
+) -> dict[Setting, Latency]:
+    index, some = subject.field.index, sample.queries[: min(rounds, MOST_TIMED)]
+    searches = {
+        point.setting: [(index, subject.body(query, point.setting)) for query in some] for point in points
+    }
+    return latencies(client, searches, rounds=rounds, seed=seed)
 
 
 def change(before: Extent, after: Extent) -> str | None:

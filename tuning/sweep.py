@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,13 +139,20 @@ def measure_again(subject: Subject, sample: Sample, setting: Setting) -> HeldOut
 
 
 def sweep(
-    look: Callable[[Setting], Point], *, field: VectorField, k: int, target: float, least: int = 1
+    look: Callable[[Setting], Point],
+    *,
+    field: VectorField,
+    k: int,
+    target: float,
+    least: int = 1,
+    known: Mapping[Setting, Point] | None = None,
 ) -> list[Point]:
     """Look at settings until each oversampling has met `target` or stopped rising, then close in on it.
 
-    `look` measures one setting; none is measured twice. No setting has fewer than `least` candidates.
+    `look` measures one setting; none is measured twice, and none of those that are `known`, which are
+    returned as well. No setting has fewer than `least` candidates.
     """
-    points: dict[Setting, Point] = {}
+    points = dict(known or {})
 
     def once(setting: Setting) -> Point:
         if setting not in points:

@@ -50,7 +50,7 @@ class Trial:
 
     def print(self, console: Console) -> None:
         """Print a table and the sentence why."""
-        from tuning.advice_report import advice_table
+        from tuning.recommend import advice_table
 
         console.print(advice_table(self.found, self.recommendation.advice))
         of = "all" if self.sample == self.documents else f"{self.sample} of {self.documents}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,16 +104,14 @@ def scanned_truth(
     *,
     k: int,
     similarity: str,
-    seen: Callable[[int], None] = lambda _: None,
 ) -> Truth:
     """Return the truth from blocks of ids and vectors, as `scan_vectors` gives them.
 
-    One block of 4 000 vectors is in memory at a time; `seen` gets the number of vectors so far.
+    One block of 4 000 vectors is in memory at a time.
     """
     nearest = _Nearest(len(queries), k + MARGIN)
     for ids, vectors in _larger(blocks):
         nearest.take(ids, closeness(queries, vectors, similarity))
-        seen(nearest.documents)
     return nearest.truth(k, similarity)
 
 
