@@ -62,7 +62,7 @@ def _from_file(image_id: str, found: Candidate) -> Picture | None:
     from ingest.pictures import read_image
 
     def read():
-        return read_image(found.path, relative_path=found.relative_path)
+        return read_image(found.path)
 
     try:
         said = read().exif.description

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from es_config.errors import EngineError
 from ingest.embed import embed_each
+from ingest.errors import IngestError
+from ingest.items import Embedded
+from models.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from es_config.documents import ImageDocument
+    from ingest.items import ToWrite
+    from ingest.tally import Tally
     from models.captioning import Captioner
     from models.encoders import TextEncoder
 
@@ -25,6 +32,11 @@ class Captioned:
     text: str
     vector: np.ndarray
     """float32 `[caption_dims]`, unit length"""
+
+    def on(self, document: ImageDocument) -> ImageDocument:
+        """Return the document with this caption, which a model wrote."""
+        words = {"caption": self.text, "caption_source": "model", "caption_embedding": self.vector}
+        return replace(document, **words)
 
 
 def open_thumbnail(data: bytes) -> Image:
@@ -49,3 +61,34 @@ def caption_each(
 
 def _joined(text: str, vector: np.ndarray | str) -> Captioned | str:
     return f"its caption: {vector}" if isinstance(vector, str) else Captioned(text, vector)
+
+
+class CaptionNow:
+    """Captions new pictures before they are written; one without a caption is written too, and reported."""
+
+    def __init__(self, *, captioner: Captioner, caption_encoder: TextEncoder, tally: Tally) -> None:
+        self._models = {"captioner": captioner, "caption_encoder": caption_encoder}
+        self._tally = tally
+
+    def add(self, batch: Sequence[ToWrite]) -> list[ToWrite]:
+        """Return the batch with a caption for every new picture that has none of its own.
+
+        A picture is seen as its thumbnail shows it, so that `glimpse caption` would say the same of it.
+        """
+        plain = [item for item in batch if isinstance(item, Embedded) and item.document.caption is None]
+        if not plain or self._tally.caption_error:
+            return list(batch)
+        try:
+            _ = [model.revision for model in self._models.values()]  # loads them, on the first picture
+        except (EngineError, IngestError, ModelError) as error:  # pictures are worth more than captions
+            self._tally.caption_error = str(error)
+            return list(batch)
+        images = [open_thumbnail(item.thumbnail) for item in plain]
+        captioned = dict(zip(map(id, plain), caption_each(images, **self._models), strict=True))
+        return [self._with(item, captioned[id(item)]) if id(item) in captioned else item for item in batch]
+
+    def _with(self, item: Embedded, caption: Captioned | str) -> Embedded:
+        if isinstance(caption, str):
+            self._tally.add_caption_failure(item.candidate, caption)
+            return item
+        return replace(item, document=caption.on(item.document))

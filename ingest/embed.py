@@ -1,19 +1,76 @@
-"""Vectors for a batch of pictures, where one bad picture costs itself alone."""
+"""Batches of pictures and their vectors, where one bad picture costs itself alone."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_config.documents import ImageDocument
-from ingest.items import Prepared
+from ingest.errors import UnreadableImageError
+from ingest.items import BadFile, Embedded, Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
+    from PIL.Image import Image
 
+    from ingest.items import ToEmbed, ToWrite
     from models.encoders import ImageEncoder, TextEncoder
+
+OTHERS = 4
+"""a batch holds at most so many times as many items as pictures to embed: paths of known ones cost little"""
+
+
+def made_of(image: Image, *functions: Callable[[Image], Any]) -> list[Any]:
+    """Return what each function makes of a picture, the encoder's `preprocess` or `thumbnail`.
+
+    Raises `UnreadableImageError`.
+    """
+    try:
+        return [function(image) for function in functions]
+    except Exception as error:  # whatever a library raises for a strange picture
+        reason = f"the model cannot take it ({type(error).__name__}: {error})"
+        raise UnreadableImageError(reason) from error
+
+
+def batches(items: Iterable[ToEmbed], *, size: int) -> Iterator[list[ToEmbed]]:
+    """Cut after `size` new pictures; what follows a picture stays behind it."""
+    batch, pictures = [], 0
+    for item in items:
+        batch.append(item)
+        pictures += isinstance(item, Prepared)
+        if pictures == size or len(batch) == OTHERS * size:
+            yield batch
+            batch, pictures = [], 0
+    if batch:
+        yield batch
+
+
+def embed_batch(
+    batch: Sequence[ToEmbed],
+    *,
+    image_encoder: ImageEncoder,
+    caption_encoder: TextEncoder,
+    drop: Callable[[BadFile], None],
+) -> list[ToWrite]:
+    """Return the batch with documents in place of its new pictures, in the same order.
+
+    A picture that the model cannot embed is handed to `drop` and left out.
+    """
+    pictures = [item for item in batch if isinstance(item, Prepared)]
+    encoders = {"image_encoder": image_encoder, "caption_encoder": caption_encoder}
+    documents = iter(embed_pictures(pictures, **encoders) if pictures else ())
+    ready: list[ToWrite] = []
+    for item in batch:
+        document = next(documents) if isinstance(item, Prepared) else None
+        if document is None:
+            ready.append(item)
+        elif isinstance(document, str):
+            drop(BadFile(item.candidate, document, item.file.image_id))
+        else:
+            ready.append(Embedded(item.candidate, document, item.thumbnail))
+    return ready
 
 
 def embed_pictures(
@@ -63,11 +120,11 @@ def _document(
         return vector
     if isinstance(caption_vector, str):
         return f"its caption: {caption_vector}"
-    file = picture.file
+    file, relative_path = picture.file, picture.candidate.relative_path
     return ImageDocument(
         image_id=file.image_id,
-        image_name=file.relative_path.rsplit("/", 1)[-1],
-        relative_path=(file.relative_path,),
+        image_name=relative_path.rsplit("/", 1)[-1],
+        relative_path=(relative_path,),
         image_embedding=vector,
         width=file.width,
         height=file.height,

@@ -10,6 +10,7 @@ from ingest.walk import Candidate, Failure
 if TYPE_CHECKING:
     import numpy as np
 
+    from es_config.documents import ImageDocument
     from ingest.pictures import ImageFile
 
 
@@ -68,4 +69,15 @@ class LostThumbnail:
     """whether the file's path is one that the index does not have yet"""
 
 
-Item = Failure | BadFile | FailedBefore | Unchanged | NewPath | Prepared | LostThumbnail
+@dataclass(frozen=True)
+class Embedded:
+    """A new picture as it will be in the index, with its thumbnail."""
+
+    candidate: Candidate
+    document: ImageDocument
+    thumbnail: bytes
+
+
+ToEmbed = Prepared | NewPath | LostThumbnail
+ToWrite = Embedded | NewPath | LostThumbnail
+Item = Failure | BadFile | FailedBefore | Unchanged | ToEmbed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.embed import embed_each, embed_pictures
+from ingest.captioned import caption_each
+from ingest.embed import embed_pictures, made_of
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.items import Prepared
 from ingest.names import safe_name
@@ -131,19 +132,11 @@ class Library:
 
     def _read(self, name: str, content: FileContent) -> Prepared:
         """Decode a file and make what is stored and embedded. Raises `UnreadableImageError`."""
-        file = decode(content, path=Path(UPLOADS), relative_path="", max_pixels=MAX_PIXELS)
+        file = decode(content, path=None, max_pixels=MAX_PIXELS)
         relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
-        preprocess = (
-            self._image_encoder.preprocess
-        )  # may load the model, which failing is no fault of the file
-        try:
-            small, pixels = thumbnail(file.image), preprocess(file.image)
-        except Exception as error:  # whatever a library raises for a strange picture
-            raise UnreadableImageError(
-                f"the model cannot take it ({type(error).__name__}: {error})"
-            ) from error
+        preprocess = self._image_encoder.preprocess  # may load the model: no fault of the file
         candidate = Candidate(Path(relative_path), relative_path)
-        return Prepared(candidate, replace(file, relative_path=relative_path), pixels, small)
+        return Prepared(candidate, file, *made_of(file.image, preprocess, thumbnail))
 
     def _add_new(self, picture: Prepared, data: bytes) -> Addition:
         encoders = {"image_encoder": self._image_encoder, "caption_encoder": self._caption_encoder}
@@ -168,16 +161,11 @@ class Library:
         if document.caption:
             return document, None
         try:
-            (written,) = self._captioner.caption_images([file.image])
+            models = {"captioner": self._captioner, "caption_encoder": self._caption_encoder}
+            (caption,) = caption_each([file.image], **models)
         except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
             return document, str(error)
-        if written.text is None:
-            return document, written.error
-        (vector,) = embed_each(self._caption_encoder.embed_texts, [written.text])
-        if isinstance(vector, str):
-            return document, vector
-        source = {"caption": written.text, "caption_source": "model", "caption_embedding": vector}
-        return replace(document, **source), None
+        return (document, caption) if isinstance(caption, str) else (caption.on(document), None)
 
     def _write(self, document: ImageDocument, picture: Prepared, data: bytes) -> str | None:
         """Write the files, then the document; return why the index refused it, with the files gone again."""

@@ -10,7 +10,6 @@ import stat
 import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
@@ -22,8 +21,11 @@ from models.pixels import FORMATS, draft, orientation, register_formats, shrink,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from PIL.Image import Image
+
+    from ingest.raw import RawPicture
 
 MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
@@ -49,8 +51,6 @@ class FileContent:
 class ImageFile:
     """One picture file, decoded."""
 
-    path: Path
-    relative_path: str
     image_id: str
     image: Image | None
     """RGB, upright, reduced where it is much larger than what is made of it; None once that is made"""
@@ -68,9 +68,9 @@ class ImageFile:
     """what the content is, as Pillow calls it, whatever the file's name says; of a RAW file, its preview"""
 
 
-def read_image(path: Path, *, relative_path: str, max_pixels: int = MAX_PIXELS) -> ImageFile:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read, check and decode a file. Raises `UnreadableImageError` with the reason."""
-    return decode(read_content(path), path=path, relative_path=relative_path, max_pixels=max_pixels)
+    return decode(read_content(path), path=path, max_pixels=max_pixels)
 
 
 def read_content(path: Path, *, max_bytes: int = MAX_BYTES) -> FileContent:
@@ -92,27 +92,21 @@ def read_content(path: Path, *, max_bytes: int = MAX_BYTES) -> FileContent:
     return FileContent(data, hashlib.sha256(data).hexdigest())
 
 
-def decode(
-    content: FileContent, *, path: Path, relative_path: str, max_pixels: int = MAX_PIXELS
-) -> ImageFile:
-    """Decode a file's bytes, all of them. Raises `UnreadableImageError` for whatever is no whole picture."""
-    raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
-    image = raw.image if raw else _open(content.data, max_pixels)
-    with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
-        try:
-            size = raw.size if raw else image.size
-            draft(image)
-            image.load()
-            tags = raw.exif if raw else image.getexif()
-            turn = orientation(tags)
-            facts, words = camera_data(tags), words_of(image)
-            pixels = upright(shrink(to_rgb(image)), turn)
-        except Exception as error:  # decoders raise whatever damaged bytes lead them to
-            raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+def decode(content: FileContent, *, path: Path | None, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """Decode a file's bytes, all of them. Raises `UnreadableImageError` for whatever is no whole picture.
+
+    Of the `path` only the extension matters: it tells RAW files.
+    """
+    with _decoding(content, path, max_pixels) as (image, raw):
+        size = raw.size if raw else image.size
+        draft(image)
+        image.load()
+        tags = raw.exif if raw else image.getexif()
+        turn = orientation(tags)
+        facts, words = camera_data(tags), words_of(image)
+        pixels = upright(shrink(to_rgb(image)), turn)
     width, height = size if (turn < 5) else size[::-1]
     return ImageFile(
-        path=path,
-        relative_path=relative_path,
         image_id=content.image_id,
         image=pixels,
         width=width,
@@ -127,15 +121,10 @@ def decode(
 
 def whole_picture(content: FileContent, *, path: Path, max_pixels: int = MAX_PIXELS) -> Image:
     """Return a picture upright with all of its pixels, RGB or RGBA. Raises `UnreadableImageError`."""
-    raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
-    image = raw.image if raw else _open(content.data, max_pixels)
-    with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
-        try:
-            image.load()
-            turn = orientation(raw.exif if raw else image.getexif())
-            return upright(image.convert("RGBA") if image.has_transparency_data else to_rgb(image), turn)
-        except Exception as error:  # decoders raise whatever damaged bytes lead them to
-            raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+    with _decoding(content, path, max_pixels) as (image, raw):
+        image.load()
+        turn = orientation(raw.exif if raw else image.getexif())
+        return upright(image.convert("RGBA") if image.has_transparency_data else to_rgb(image), turn)
 
 
 def perceptual_hash(image: Image) -> str:
@@ -146,6 +135,20 @@ def perceptual_hash(image: Image) -> str:
     # What the hash looks at; antialiased, with no pixel cut off: a copy of any size gives the same.
     small = image.convert("L").resize((32, 32), Resampling.LANCZOS, reducing_gap=3.0)
     return str(imagehash.phash(small))
+
+
+@contextmanager
+def _decoding(
+    content: FileContent, path: Path | None, max_pixels: int
+) -> Iterator[tuple[Image, RawPicture | None]]:
+    """Open a picture, large ones one at a time; what goes wrong with it then is `UnreadableImageError`."""
+    raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
+    image = raw.image if raw else _open(content.data, max_pixels)
+    with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
+        try:
+            yield image, raw
+        except Exception as error:  # decoders raise whatever damaged bytes lead them to
+            raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ingest.embed import made_of
 from ingest.errors import UnreadableImageError
 from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
 from ingest.originals import Originals
@@ -127,12 +128,7 @@ class Reader:
 
     def _decode(self, item: _ToDecode) -> Item:
         try:
-            file = decode(
-                item.content,
-                path=item.candidate.path,
-                relative_path=item.candidate.relative_path,
-                max_pixels=self._options.max_pixels,
-            )
+            file = decode(item.content, path=item.candidate.path, max_pixels=self._options.max_pixels)
             if self._options.no_gps:
                 file = replace(file, exif=replace(file.exif, location=None))
             small = b"" if self._options.dry_run else thumbnail(file.image)
@@ -152,10 +148,9 @@ class Reader:
     def _with_pixels(self, candidate: Candidate, file: ImageFile, small: bytes) -> Item:
         preprocess = self._preprocess()  # may load the model, which failing is no fault of the picture
         try:
-            pixels = preprocess(file.image)
-        except Exception as error:
-            reason = f"the model cannot take it ({type(error).__name__}: {error})"
-            return BadFile(candidate, reason, file.image_id)
+            (pixels,) = made_of(file.image, preprocess)
+        except UnreadableImageError as error:
+            return BadFile(candidate, str(error), file.image_id)
         return Prepared(candidate, replace(file, image=None), pixels, small)
 
 

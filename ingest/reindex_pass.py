@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from es_config.copies import CAPTION_VECTOR, Copy
-from ingest.embed import embed_each
+from ingest.embed import embed_each, made_of
 from ingest.errors import UnreadableImageError
 from ingest.names import printable
 from ingest.stages import ahead, ordered_map
@@ -95,12 +95,9 @@ class Passes:
         preprocess = self._image_encoder.preprocess  # may load the model, which failing is no picture's fault
         try:
             file, is_copy = self._pictures.read(task.document.image_id, task.document.source)
+            return _Task(task.document, None, *made_of(file.image, preprocess), is_copy)
         except UnreadableImageError as error:
             return task, str(error)
-        try:
-            return _Task(task.document, None, preprocess(file.image), is_copy)
-        except Exception as error:  # whatever a library raises for a strange picture
-            return task, f"the model cannot take it ({type(error).__name__}: {error})"
 
     def _batches(self, tasks: Iterator[_Task | tuple[_Task, str]]) -> Generator[list[_Task]]:
         batch: list[_Task] = []

@@ -40,7 +40,7 @@ class WholePictures:
         paths = source.get("relative_path") or []
         paths = [paths] if isinstance(paths, str) else list(paths)
         content, path = self._file(image_id, paths) or self._kept(image_id, paths)
-        file = decode(content, path=path, relative_path=str(path), max_pixels=NO_LIMIT)
+        file = decode(content, path=path, max_pixels=NO_LIMIT)
         return file, content.image_id != image_id
 
     def _file(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path] | None:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.batches import batches, embed_batch
-from ingest.caption_now import CaptionNow
+from ingest.captioned import CaptionNow
+from ingest.embed import batches, embed_batch
 from ingest.errors import IngestError
-from ingest.items import BadFile, FailedBefore, Item, LostThumbnail, NewPath, Prepared, Unchanged
+from ingest.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
 from ingest.memory import Memory
 from ingest.pictures import pixel_limit
 from ingest.prune import tidy
@@ -23,7 +23,7 @@ from ingest.run_types import Changes, IngestOptions, IngestSummary, NoProgress, 
 from ingest.stages import ahead
 from ingest.tally import Tally
 from ingest.walk import Failure, count, walk
-from ingest.writer import Embedded, ToWrite, Writer
+from ingest.writer import Writer
 from models.pixels import register_formats
 from storage.errors import StorageError
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from es_config.index import ImageIndex
+    from ingest.items import Item, ToEmbed, ToWrite
     from models.captioning import Captioner
     from models.encoders import ImageEncoder, TextEncoder
     from storage.store import Storage
@@ -157,7 +158,7 @@ class _Run:
             where |= {"folders": paths, "gone": None if changes is None else changes.gone}
             self.pruned = tidy(self._memory.notes, **where, options=self._options)
 
-    def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[Prepared | NewPath | LostThumbnail]:
+    def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[ToEmbed]:
         """Count the items that end here and yield the others."""
         for item in items:
             if isinstance(item, Unchanged):
@@ -180,7 +181,7 @@ class _Run:
         self.tally.add_failure(bad.candidate, bad.reason)
         self._memory.bad(bad.candidate, bad.reason)
 
-    def _count_only(self, items: Iterator[Prepared | NewPath | LostThumbnail]) -> None:
+    def _count_only(self, items: Iterator[ToEmbed]) -> None:
         for item in items:
             if isinstance(item, Prepared):
                 self.tally.add_indexed()
@@ -202,7 +203,7 @@ class _Run:
                 writer.finish()
                 self._index.refresh()
 
-    def _embed(self, batch: list[Prepared | NewPath | LostThumbnail], reader: Reader) -> list[ToWrite]:
+    def _embed(self, batch: list[ToEmbed], reader: Reader) -> list[ToWrite]:
         ready = embed_batch(
             batch,
             image_encoder=self._image_encoder,

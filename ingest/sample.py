@@ -39,7 +39,7 @@ def sample_pictures(
         if len(pictures) == count:
             break
         try:
-            file = read_image(candidate.path, relative_path=candidate.relative_path, max_pixels=max_pixels)
+            file = read_image(candidate.path, max_pixels=max_pixels)
         except UnreadableImageError:
             continue
         pictures.setdefault(file.image_id, file.image)

@@ -6,22 +6,22 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from es_config.bulk import CHANGED
 from es_config.paths import PathsChanged
-from ingest.items import LostThumbnail, NewPath
-from ingest.walk import Candidate
+from ingest.items import Embedded, LostThumbnail, NewPath
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from es_config.documents import ImageDocument
     from es_config.index import ImageIndex
+    from ingest.items import ToWrite
     from ingest.memory import Memory
     from ingest.tally import Tally
+    from ingest.walk import Candidate
     from storage.store import Storage
 
 WAITING_BATCHES = 16
@@ -32,18 +32,6 @@ ENOUGH, GATHER_S = 4, 2.0
 STOP_CHECK_S = 0.1
 PUTS = 8
 """thumbnails that are stored at the same time: a store that is far away is waited for once, not 32 times"""
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A new picture as it will be in the index, with its thumbnail."""
-
-    candidate: Candidate
-    document: ImageDocument
-    thumbnail: bytes
-
-
-ToWrite = Embedded | NewPath | LostThumbnail
 
 
 class Writer:

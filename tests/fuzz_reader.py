@@ -97,7 +97,7 @@ def check(data: bytes) -> str | None:
     begin = time.perf_counter()
     try:
         with pixel_limit(MAX_PIXELS):
-            picture = decode(FileContent(data, "0" * 64), path=None, relative_path="", max_pixels=MAX_PIXELS)
+            picture = decode(FileContent(data, "0" * 64), path=None, max_pixels=MAX_PIXELS)
     except UnreadableImageError as error:
         reason = str(error)
         assert reason

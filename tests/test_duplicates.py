@@ -43,7 +43,7 @@ def phash(image: Image.Image, kind: str, **options: object) -> int:
     """Return the hash that ingest gives a picture that was saved like this."""
     memory = io.BytesIO()
     image.save(memory, kind, **options)
-    return int(decode(FileContent(memory.getvalue(), "0" * 64), path=None, relative_path="").phash, 16)
+    return int(decode(FileContent(memory.getvalue(), "0" * 64), path=None).phash, 16)
 
 
 @settings(max_examples=60, deadline=None)

@@ -65,7 +65,7 @@ def test_keywords_of_xmp_are_read_from_every_format_that_holds_them(tmp_path, ex
     if extension == "png":
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
     draw_picture(1).save(tmp_path / f"x.{extension}", **options)
-    picture = read_image(tmp_path / f"x.{extension}", relative_path="x")
+    picture = read_image(tmp_path / f"x.{extension}")
     assert picture.tags == ("boat", "Grüße")
     assert picture.exif.description == "A walk on the pier"
 
@@ -73,7 +73,7 @@ def test_keywords_of_xmp_are_read_from_every_format_that_holds_them(tmp_path, ex
 def test_keywords_of_iptc_are_read_in_utf8_and_in_latin_1(tmp_path):
     records = [(2, 25, "Köln".encode()), (2, 25, "Nürnberg".encode("latin-1")), (2, 120, b"On the pier")]
     (tmp_path / "x.jpg").write_bytes(iptc_jpeg(*records))
-    picture = read_image(tmp_path / "x.jpg", relative_path="x")
+    picture = read_image(tmp_path / "x.jpg")
     assert picture.tags == ("Köln", "Nürnberg")
     assert picture.exif.description == "On the pier"
 
@@ -86,7 +86,7 @@ def test_what_exif_says_comes_before_what_xmp_says_and_boilerplate_is_no_descrip
         tags = Image.Exif()
         tags[270] = in_exif
         draw_picture(1).save(tmp_path / name, "JPEG", exif=tags, xmp=packet("x", description="From XMP"))
-        assert read_image(tmp_path / name, relative_path="x").exif.description == expected
+        assert read_image(tmp_path / name).exif.description == expected
     assert said(packet(description="DSC_0042")).description is None
 
 
@@ -123,7 +123,7 @@ def test_damaged_iptc_does_not_cost_the_picture(tmp_path):
         data = bytearray(iptc_jpeg((2, 25, b"boat"), (2, 25, b"house")))
         data[place] ^= 0xFF
         (tmp_path / "x.jpg").write_bytes(bytes(data))
-        assert read_image(tmp_path / "x.jpg", relative_path="x").width == 160
+        assert read_image(tmp_path / "x.jpg").width == 160
 
 
 @settings(max_examples=150, deadline=None)

@@ -42,7 +42,7 @@ OPTIONS = {
 
 
 def read(path):
-    return read_image(path, relative_path=path.name)
+    return read_image(path)
 
 
 def exif(tags: dict, *, camera: dict | None = None, gps: dict | None = None) -> Image.Exif:
@@ -250,9 +250,9 @@ def test_the_limit_of_pixels_can_be_moved_both_ways(tmp_path):
         pixel_limit(10_000),
         pytest.raises(UnreadableImageError, match="0.0192 megapixels are over .* 0.01 "),
     ):
-        read_image(tmp_path / "small.png", relative_path="", max_pixels=10_000)
+        read_image(tmp_path / "small.png", max_pixels=10_000)
     with pixel_limit(400_000_000), pytest.raises(UnreadableImageError, match="damaged or cut short"):
-        read_image(tmp_path / "large.png", relative_path="", max_pixels=400_000_000)
+        read_image(tmp_path / "large.png", max_pixels=400_000_000)
 
 
 def test_pipes_sockets_and_devices_are_refused_without_waiting(tmp_path):
@@ -298,7 +298,7 @@ def test_damaged_bytes_are_a_picture_or_a_reason_and_nothing_else(data):
     content = FileContent(bytes(damaged), "0" * 64)
     try:
         with pixel_limit(10_000_000):
-            picture = decode(content, path=None, relative_path="", max_pixels=10_000_000)
+            picture = decode(content, path=None, max_pixels=10_000_000)
     except UnreadableImageError as error:
         picture = None
         reason = str(error)

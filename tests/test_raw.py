@@ -26,7 +26,7 @@ def test_without_rawpy_each_raw_file_is_reported_with_the_way_to_read_it(tmp_pat
     save_picture(tmp_path / "small.tif", 1).rename(tmp_path / "x.CR2")  # a TIFF of its thumbnail, for Pillow
     (found,) = walk([tmp_path])
     with pytest.raises(UnreadableImageError) as caught:
-        read_image(found.path, relative_path=found.relative_path)
+        read_image(found.path)
     assert (
         str(caught.value)
         == "a RAW file: `pip install rawpy` to read it, or leave it out with --exclude '*.CR2'"
@@ -43,7 +43,7 @@ def scene() -> Image.Image:
 
 def test_the_preview_is_shown_upright_with_the_size_of_the_whole_picture(tmp_path, scene):
     path = save_dng(tmp_path / "a.dng", scene, preview=scene, orientation=6)
-    found = read_image(path, relative_path="a.dng")
+    found = read_image(path)
     assert (found.width, found.height) == found.image.size == (480, 640)
     top, bottom = found.image.getpixel((240, 10)), found.image.getpixel((240, 630))
     assert top[0] > 3 * top[2]
@@ -53,7 +53,7 @@ def test_the_preview_is_shown_upright_with_the_size_of_the_whole_picture(tmp_pat
 
 def test_where_the_preview_is_tiny_the_sensors_pixels_are_shown(tmp_path, scene):
     path = save_dng(tmp_path / "a.dng", scene)
-    found = read_image(path, relative_path="a.dng")
+    found = read_image(path)
     assert found.image.size == (320, 240)
     assert (found.width, found.height, found.format) == (640, 480, "RAW")
     left, right = found.image.getpixel((10, 120)), found.image.getpixel((310, 120))
@@ -66,4 +66,4 @@ def test_a_raw_file_that_is_cut_short_is_reported(tmp_path, scene, quarters):
     path = save_dng(tmp_path / "a.dng", scene, preview=scene)
     path.write_bytes(path.read_bytes()[: quarters * path.stat().st_size // 4])
     with pytest.raises(UnreadableImageError, match="damaged"):  # the tags are at the end of this file
-        read_image(path, relative_path="a.dng")
+        read_image(path)
