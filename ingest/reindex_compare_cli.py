@@ -84,18 +84,18 @@ def _texts(parts: ReindexParts, asked: Sequence[str], labelled: Path | None) -> 
 
 
 def _read(path: Path) -> list[str]:
-    from tuning.errors import TuneError
-    from tuning.queries import read_queries
+    from evaluation.errors import LabelError
+    from evaluation.labels import read_labels
 
     try:
-        rows = read_queries(path)
-    except TuneError as error:
+        texts = [query.text for query in read_labels(path).queries]
+    except LabelError as error:
         raise click.BadParameter(str(error), param_hint="--queries") from error
-    if not all(isinstance(row, str) for row in rows):
+    if None in texts:
         raise click.BadParameter(
             f"{path} holds vectors, and each model has its own: words are needed.", param_hint="--queries"
         )
-    return rows
+    return texts
 
 
 def in_words(comparison: Comparison) -> str:

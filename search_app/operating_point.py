@@ -7,9 +7,6 @@ from typing import Any
 
 from search_app.query import MAX_CANDIDATES, default_candidates
 
-OTHER_FIELDS = ":"
-"""the points of `caption_embedding` for k = 10 stand under `caption_embedding:10`"""
-
 
 def operating_point(
     points: Mapping[str, Any], *, field: str, k: int, asked: int | None = None
@@ -29,9 +26,14 @@ def operating_point(
     return _from_larger(tuned, min(larger), k) if larger else _from_smaller(tuned, max(tuned), k)
 
 
+def point_key(field: str, k: int | str) -> str:
+    """Return under which key of `operating_points` a field's point for `k` stands: `10`, `other_field:10`."""
+    return str(k) if field == "image_embedding" else f"{field}:{k}"
+
+
 def tuned_points(points: Mapping[str, Any], field: str) -> dict[int, Mapping[str, Any]]:
     """Return the points of one field by `k`, rising."""
-    own = "" if field == "image_embedding" else f"{field}{OTHER_FIELDS}"
+    own = point_key(field, "")
     found = {
         int(key.removeprefix(own)): point
         for key, point in points.items()

@@ -1,6 +1,6 @@
 """A tuned point serves its own k, the smaller ones and the pages beyond it."""
 
-from search_app.operating_point import operating_point, tuned_points
+from search_app.operating_point import operating_point, point_key, tuned_points
 
 POINTS = {
     "10": {"num_candidates": 40, "oversample": 3.0},
@@ -50,3 +50,5 @@ def test_captions_have_points_of_their_own():
     found = operating_point(POINTS, field="caption_embedding", k=10)
     assert found == {"num_candidates": 15, "oversample": 2.0}
     assert list(tuned_points(POINTS, "image_embedding")) == [10, 24]
+    assert tuned_points(POINTS, "caption_embedding") == {10: POINTS[point_key("caption_embedding", 10)]}
+    assert point_key("image_embedding", 24) == "24"

@@ -17,6 +17,7 @@ from es_config.scan import point_in_time, sample_view
 from es_config.vector_field import read_extent, read_vector_field
 from glimpse import main
 from tuning.errors import TuneError
+from tuning.parts_cli import read_queries
 from tuning.points import Setting
 from tuning.queries import Corpus, Queries, draw_queries
 from tuning.run import Goal, tune, with_truth
@@ -129,7 +130,7 @@ def test_too_few_queries_are_refused_with_what_they_can_show(client, subject):
         tune(client, subject, drawn, goal=Goal(target=0.99), say=quiet)
 
 
-def test_the_best_source_of_queries_is_taken(client, index_name, tmp_path):
+def test_the_best_source_of_queries_is_taken(client, index_name):
     plain_index(client, index_name, clustered(60, DIMS))
     client.indices.put_mapping(index=index_name, properties={"caption": {"type": "text"}})
     asked = []
@@ -156,15 +157,27 @@ def test_the_best_source_of_queries_is_taken(client, index_name, tmp_path):
     texts = [f"query {n}" for n in range(100)]
     assert draw(embed=embed, logged=lambda: [*texts, *texts]).source == "log"
     assert len(set(asked)) == len(asked) == 70
-    labelled = tmp_path / "q.jsonl"
-    labelled.write_text('{"query": "a"}\n{"query": "b"}\n{"query": "a"}\n')
-    assert draw(embed=embed, labelled=labelled).source == "labelled"
+    assert draw(embed=embed, labelled=["a", "b", "a"]).source == "labelled"
     assert sorted(asked) == ["a", "b"]
     with pytest.raises(TuneError, match="was not made by Glimpse"):
-        draw(labelled=labelled)
-    labelled.write_text('{"vector": [1, 2]}\n')
+        draw(labelled=["a"])
     with pytest.raises(TuneError, match=rf"has 2 dims, and v of {index_name} has {DIMS}"):
-        draw(labelled=labelled)
+        draw(labelled=[(1.0, 2.0)])
+    with pytest.raises(TuneError, match="give one kind in one file"):
+        draw(embed=embed, labelled=["a", (1.0, 2.0)])
+
+
+def test_queries_are_words_or_vectors_of_a_file_of_labels(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        '{"query": " a red\u2028boat ", "relevant": ["x"]}\n\n{"vector": [1, 0.5]}\n', "utf-8-sig"
+    )
+    assert read_queries(path) == ["a red\u2028boat", (1.0, 0.5)]
+    path.write_text('{"query": "a red boat"}\n{"vector": [0, 0]}\n')
+    with pytest.raises(TuneError, match="Line 2 of .* vector must be an array of finite numbers"):
+        read_queries(path)
+    with pytest.raises(TuneError, match="cannot be read"):
+        read_queries(tmp_path / "none.jsonl")
 
 
 def test_a_sample_is_drawn_by_chance_and_alike_for_the_same_seed(client, index_name, vectors):
@@ -250,7 +263,9 @@ def test_the_pick_is_stored_used_and_checked(node, client, index_name, vectors):
     assert json.loads(filtered.stdout)["documents"] == 750
     assert "not written" in filtered.stderr
     assert ImageIndex(client, alias=index_name).meta().operating_points == {}
-    run(node, "tune", "--index", index_name, "--check", status=1)
+    assert (
+        "No operating point is stored" in run(node, "tune", "--index", index_name, "--check", status=1).stderr
+    )
     assert "Written into the index." in run(node, *arguments).stdout
     (key,) = points = ImageIndex(client, alias=index_name).meta().operating_points
     assert (key, points[key]["field"], points[key]["documents"]) == ("10", "image_embedding", 1500)
@@ -260,6 +275,8 @@ def test_the_pick_is_stored_used_and_checked(node, client, index_name, vectors):
     index.note(
         "operating_points", {"10": {**points[key], "num_candidates": 10, "oversample": None, "target": 0.999}}
     )
+    other = run(node, "tune", "--index", index_name, "--check", "-k", "50", status=1)
+    assert "run `glimpse tune -k 50` first" in other.stderr
     failed = run(node, "tune", "--index", index_name, "--check", "--json", status=1)
     assert json.loads(failed.stdout)["ok"] is False
 

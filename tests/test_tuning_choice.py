@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from es_config.trial_index import Candidate, Weight, computed_bytes, walked_bytes
 from es_config.vector_field import VectorField
 from tuning.advise import Advice, candidates
-from tuning.check import Check, stored_ks, stored_point
-from tuning.errors import TuneError
+from tuning.check import Check
 from tuning.ladder import bisect, climb, is_same, oversamples, steps
 from tuning.pick import cheapest, confirmed, finalists
 from tuning.points import HeldOut, Latency, Point, Setting, stored_points
-from tuning.queries import read_queries
 from tuning.recommend import recommend
 from tuning.report import unreachable
 
@@ -140,15 +136,6 @@ def test_what_is_stored_stays_small():
     assert [row[0] for row in kept[:2]] == [100, 153]
 
 
-def test_stored_points_are_found_by_field_and_k():
-    points = {"24": {}, "10": {"num_candidates": 5}, "caption_embedding:10": {"num_candidates": 7}}
-    assert stored_ks(points, "image_embedding") == [10, 24]
-    assert stored_ks(points, "caption_embedding") == [10]
-    assert stored_point(points, "caption_embedding", 10) == {"num_candidates": 7}
-    with pytest.raises(TuneError, match="run `glimpse tune -k 50` first"):
-        stored_point(points, "image_embedding", 50)
-
-
 def test_a_check_says_what_changed():
     bad = Check(10, Setting(39, 3.0), 0.99, 0.995, 8000, 16_000, HeldOut(0.98, 0.975, 0.97, 800))
     assert not bad.ok
@@ -160,36 +147,6 @@ def test_a_check_says_what_changed():
         "documents": 16_000, "num_candidates": 39, "oversample": 3.0, "recall": 0.991, "recall_low": 0.985,
         "served": 0.97,
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("{not json", "line 2: not JSON"),
-        ("[1, 2]", "line 2: not an object"),
-        ('{"text": "a boat"}', "line 2: 'query' is missing"),
-        ('{"query": "  "}', "line 2: 'query' is missing"),
-        ('{"vector": [0, 0]}', "line 2: 'vector' is not an array of numbers"),
-        ('{"vector": [1, "x"]}', "line 2: 'vector' is not an array of numbers"),
-        ('{"vector": [NaN]}', "line 2: 'vector' is not an array of numbers"),
-    ],
-)
-def test_a_malformed_line_is_named_with_its_reason(tmp_path, line, reason):
-    path = tmp_path / "q.jsonl"
-    path.write_text(f'{{"query": "a red boat", "relevant": ["x"]}}\n{line}\n')
-    with pytest.raises(TuneError, match=reason):
-        read_queries(path)
-
-
-def test_queries_are_words_or_vectors(tmp_path):
-    path = tmp_path / "q.jsonl"
-    path.write_text('{"query": " a red boat "}\n\n{"vector": [1, 0.5]}\n')
-    assert read_queries(path) == ["a red boat", [1.0, 0.5]]
-    path.write_text("\n")
-    with pytest.raises(TuneError, match="no queries"):
-        read_queries(path)
-    with pytest.raises(TuneError, match="cannot be read"):
-        read_queries(tmp_path / "none.jsonl")
 
 
 def advice(

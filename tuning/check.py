@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuning.errors import TuneError
 from tuning.points import SERVED, Setting
 from tuning.sweep import Sample, Subject, measure_again
 
@@ -52,29 +51,6 @@ class Check:
             f"k = {self.k}: {self.setting} has recall {self.now.recall:.4f} and {verdict} "
             f"{self.target:g}{grown}{way_out}."
         )
-
-
-def point_key(field: str, k: int) -> str:
-    """Return under which key of `operating_points` a field's point for `k` stands."""
-    return str(k) if field == "image_embedding" else f"{field}:{k}"
-
-
-def stored_ks(points: Mapping[str, Any], field: str) -> list[int]:
-    """Return the `k` that have an operating point for a field, rising."""
-    return sorted(int(key.rsplit(":", 1)[-1]) for key in points if key == point_key(field, _k(key)))
-
-
-def _k(key: str) -> int:
-    last = key.rsplit(":", 1)[-1]
-    return int(last) if last.isdecimal() else 0
-
-
-def stored_point(points: Mapping[str, Any], field: str, k: int) -> Mapping[str, Any]:
-    """Return the operating point for `k`. Raises TuneError when there is none."""
-    entry = points.get(point_key(field, k))
-    if not entry:
-        raise TuneError(f"No operating point is stored for k = {k}: run `glimpse tune -k {k}` first.")
-    return entry
 
 
 def check(subject: Subject, sample: Sample, entry: Mapping[str, Any]) -> Check:

@@ -24,16 +24,21 @@ def run_check(options: dict[str, Any], *, as_json: bool) -> None:
 
 def measured(*, alias: str, field: str, k: int | None, seed: int, truth: str, **options: Any) -> list:
     """Return a check of each stored point. Raises TuneError when none is stored."""
-    from tuning.check import check, stored_ks, stored_point
+    from search_app.operating_point import tuned_points
+    from tuning.check import check
     from tuning.errors import TuneError
     from tuning.run import Goal, with_truth
     from tuning.sweep import Subject
 
     found = []
     with parts.stoppable(), parts.opened(alias, field) as (_, corpus):
-        points = corpus.field.meta.get("operating_points", {})
-        for each in [k] if k else stored_ks(points, field):
-            entry = stored_point(points, field, each)
+        stored = tuned_points(corpus.field.meta.get("operating_points", {}), field)
+        for each in [k] if k else stored:
+            if each not in stored:
+                raise TuneError(
+                    f"No operating point is stored for k = {each}: run `glimpse tune -k {each}` first."
+                )
+            entry = stored[each]
             more = {**options, "target": entry["target"]}
             # Other queries than those that chose the point, and the same ones in every run.
             drawn = parts.queries(corpus, alias=alias, seed=seed + 1, k=each, **more)

@@ -97,7 +97,7 @@ def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> 
     """Write the pick into the index's `_meta`, if that is wanted and right; return whether it was done."""
     from es_config.index import ImageIndex
     from es_config.vector_field import note_meta
-    from tuning.check import point_key
+    from search_app.operating_point import point_key
     from tuning.report import operating_point
 
     field = tuning.subject.field

@@ -105,12 +105,24 @@ def queries(
         corpus,
         size=max(samples, min(4 * needed_queries(target, k=min(k, corpus.documents)), MOST)),
         seed=seed,
-        labelled=labelled,
+        labelled=read_queries(labelled) if labelled else (),
         logged=logged if embed else lambda: (),
         embed=embed,
     )
     say(f"{len(drawn.vectors)} queries: {SOURCES[drawn.source]}.")
     return drawn
+
+
+def read_queries(path: Path) -> list[str | tuple[float, ...]]:
+    """Return the words or vectors of labelled queries; who answers them does not matter. Raises TuneError."""
+    from evaluation.errors import LabelError
+    from evaluation.labels import read_labels
+    from tuning.errors import TuneError
+
+    try:
+        return [query.text or query.vector for query in read_labels(path).queries]
+    except LabelError as error:
+        raise TuneError(str(error)) from error
 
 
 def logged() -> Iterable[str]:

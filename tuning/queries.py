@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -52,58 +49,22 @@ class Corpus:
     documents: int
 
 
-def read_queries(path: Path) -> list[str | list[float]]:
-    """Return the queries of a JSONL file: `{"query": "words", …}` or `{"vector": [numbers], …}` a line.
-
-    Raises TuneError with the number of the line and the reason.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TuneError(f"The queries in {path} cannot be read: {error}.") from error
-    found = [_query(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
-    if not found:
-        raise TuneError(f"There are no queries in {path}: write one JSON object a line.")
-    return found
-
-
-def _query(line: str, where: str) -> str | list[float]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise TuneError(f"{where}: not JSON ({error}).") from error
-    if not isinstance(row, dict):
-        raise TuneError(f"{where}: not an object with 'query'.")
-    if isinstance(row.get("query"), str) and row["query"].strip():
-        return row["query"].strip()
-    if "vector" in row:
-        return _vector(row["vector"], where)
-    raise TuneError(f"{where}: 'query' is missing, or is not a text.")
-
-
-def _vector(values: Any, where: str) -> list[float]:
-    is_number = isinstance(values, list) and all(type(each) in (int, float) for each in values)
-    if not is_number or not values or not all(math.isfinite(each) for each in values) or not any(values):
-        raise TuneError(f"{where}: 'vector' is not an array of numbers with a direction.")
-    return [float(each) for each in values]
-
-
 def draw_queries(
     corpus: Corpus,
     *,
     size: int,
     seed: int,
-    labelled: Path | None = None,
+    labelled: Sequence[str | Sequence[float]] = (),
     logged: Callable[[], Iterable[str]] = lambda: (),
     embed: Embed | None = None,
 ) -> Queries:
     """Return up to `size` queries from the best source that there is.
 
-    `embed` turns texts into float32 `[n, dims]`; without it there are only vectors. Raises TuneError for
-    labelled queries that cannot be used.
+    `labelled` are texts or vectors. `embed` turns texts into float32 `[n, dims]`; without it there are only
+    vectors. Raises TuneError for labelled queries that cannot be used.
     """
-    if labelled is not None:
-        return Queries(_labelled(corpus.field, read_queries(labelled), size, seed, embed), "labelled")
+    if labelled:
+        return Queries(_labelled(corpus.field, labelled, size, seed, embed), "labelled")
     if embed is not None:
         for source, texts in (("log", logged), ("captions", lambda: _captions(corpus, size, seed))):
             found = _drawn(dict.fromkeys(text.strip() for text in texts() if text.strip()), size, seed)
@@ -118,12 +79,16 @@ def _drawn(items: Iterable[Any], size: int, seed: int) -> list[Any]:
 
 
 def _labelled(
-    field: VectorField, rows: list[str | list[float]], size: int, seed: int, embed: Embed | None
+    field: VectorField,
+    rows: Sequence[str | Sequence[float]],
+    size: int,
+    seed: int,
+    embed: Embed | None,
 ) -> np.ndarray:
     import numpy as np
 
-    vectors = [row for row in rows if isinstance(row, list)]
     texts = [row for row in rows if isinstance(row, str)]
+    vectors = [row for row in rows if not isinstance(row, str)]
     if vectors and texts:
         raise TuneError("Some queries are words and some are vectors: give one kind in one file.")
     if vectors:
