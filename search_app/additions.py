@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from es_config.errors import EngineError
 from models.errors import ModelError
 from search_app.errors import QueryError, TooLargeError
+from search_app.pictures import read_upload
 from search_app.response import thumbnail_url
-from search_app.uploads import read_upload
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_FILES = 10
 """in one request"""
 LONGEST_NAME = 100
+KNOWN = ("image_id", "path", "caption", "caption_source", "caption_error")
 NOT_NOW = (EngineError, ModelError, StorageError)
 
 
@@ -103,10 +104,6 @@ def _add(library: Library, file: FileStorage, *, max_upload: int) -> AddedFile:
     return AddedFile(
         name,
         (HTTPStatus.CREATED if addition.is_new else HTTPStatus.OK).value,
-        image_id=addition.image_id,
-        path=addition.path,
-        caption=addition.caption,
-        caption_source=addition.caption_source,
-        caption_error=addition.caption_error,
+        **{name: getattr(addition, name) for name in KNOWN},
         thumbnail_url=thumbnail_url(addition.image_id),
     )

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, make_response, request
 from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from search_app.add_page import add_page_blueprint
+from search_app.answers import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
 from search_app.caption_routes import caption_blueprint, caption_page_blueprint
+from search_app.errors import BusyError
 from search_app.health import add_metrics, health_blueprint
 from search_app.page import page_blueprint, render_error
-from search_app.problems import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
+from search_app.pictures import FORM_ROOM
 from search_app.rest import rest_blueprint
 from search_app.schemas import ProblemSchema
 from search_app.tuning_page import tuning_blueprint
 from search_app.upload_routes import Uploads, upload_blueprint
-from search_app.uploads import FORM_ROOM
 from search_app.voice_routes import voice_blueprint
 
 if TYPE_CHECKING:
@@ -90,10 +91,22 @@ def create_app(
     add_metrics(app)
     if settings.trusted_hosts:
         app.before_request(lambda: _check_host(settings.trusted_hosts))
-    for expected in EXPECTED:
-        app.register_error_handler(expected, lambda error: answer_error(status_of(error), str(error)))
+    answer_expected(app)
     app.after_request(_secure)
     return app
+
+
+def answer_expected(app: Flask) -> None:
+    """Let an application answer the errors whose message is meant for people."""
+
+    def answer(error: Exception) -> Response:
+        response = make_response(answer_error(status_of(error), str(error)))
+        if isinstance(error, BusyError):
+            response.headers["Retry-After"] = error.retry_after_s
+        return response
+
+    for expected in EXPECTED:
+        app.register_error_handler(expected, answer)
 
 
 def answer_error(status: int, sentence: str) -> tuple | Response:

@@ -77,6 +77,11 @@ def parse_place(text: str) -> tuple[float, float, str]:
 READERS = {"vector": parse_vector, "place": parse_place}
 
 
+def said(description: str, **more: Any) -> dict[str, Any]:
+    """Return what the OpenAPI document says about a value."""
+    return {"description": description, **more}
+
+
 class SearchArguments(Schema):
     """The parameters of one search."""
 
@@ -85,48 +90,35 @@ class SearchArguments(Schema):
 
         unknown = RAISE
 
-    q = fields.String(metadata={"description": "words to search for, at most 1 000 characters"})
-    like = fields.String(metadata={"description": "id of a picture of the index: find pictures like it"})
+    q = fields.String(metadata=said("words to search for, at most 1 000 characters"))
+    like = fields.String(metadata=said("id of a picture of the index: find pictures like it"))
     vector = fields.Raw(
-        metadata={
-            "type": "string",
-            "description": "base64url of little-endian float16 numbers, as the page writes",
-        }
+        metadata=said("base64url of little-endian float16 numbers, as the page writes", type="string")
     )
-    k = fields.Integer(strict=False, metadata={"description": "hits a page", "maximum": MAX_CANDIDATES})
-    page = fields.Integer(
-        metadata={"description": "1 for the k nearest, 2 for the next k; page * k ≤ 10 000"}
-    )
+    k = fields.Integer(strict=False, metadata=said("hits a page", maximum=MAX_CANDIDATES))
+    page = fields.Integer(metadata=said("1 for the k nearest, 2 for the next k; page * k ≤ 10 000"))
     num_candidates = fields.Integer(
-        metadata={
-            "description": "candidates per shard; default: the tuned operating point, else 2 * k or 100"
-        }
+        metadata=said("candidates per shard; default: the tuned operating point, else 2 * k or 100")
     )
     mode = fields.String(
         validate=validate.OneOf(MODES),
-        metadata={"description": "search the pictures, their captions, or both and fuse the ranks"},
+        metadata=said("search the pictures, their captions, or both and fuse the ranks"),
     )
     min_relevance = fields.String(
         validate=validate.OneOf(("strong", "weak")),
-        metadata={"description": "leave out hits of words that are marked lower; for a calibrated index"},
+        metadata=said("leave out hits of words that are marked lower; for a calibrated index"),
     )
-    exact = fields.Boolean(metadata={"description": "look at every vector instead of the graph"})
-    date_from = fields.Date(metadata={"description": "taken on this day or later"})
-    date_to = fields.Date(metadata={"description": "taken on this day or earlier"})
+    exact = fields.Boolean(metadata=said("look at every vector instead of the graph"))
+    date_from = fields.Date(metadata=said("taken on this day or later"))
+    date_to = fields.Date(metadata=said("taken on this day or earlier"))
     place = fields.String(
-        metadata={
-            "type": "string",
-            "description": "latitude,longitude,distance",
-            "example": "48.85,2.35,10km",
-        }
+        metadata=said("latitude,longitude,distance", type="string", example="48.85,2.35,10km")
     )
     camera = fields.String(validate=validate.Length(max=200))
-    tag = fields.String(
-        validate=validate.Length(max=100), metadata={"description": "a keyword that the picture has"}
-    )
+    tag = fields.String(validate=validate.Length(max=100), metadata=said("a keyword that the picture has"))
     path = fields.String(
         validate=validate.Length(max=1000),
-        metadata={"description": "start of the relative path, or a pattern with *"},
+        metadata=said("start of the relative path, or a pattern with *"),
     )
 
 

@@ -8,12 +8,12 @@ from flask import Blueprint as PageBlueprint
 from flask import Response, current_app, redirect, request
 from flask_smorest import Blueprint
 
+from search_app.answers import JSON, may_fail, picture_document
 from search_app.corrections import MAX_CAPTION, correct_caption
 from search_app.errors import QueryError, WrongTypeError
 from search_app.page import address
-from search_app.problems import PROBLEM_TYPE
-from search_app.response import API_PREFIX, thumbnail_url
-from search_app.schemas import PictureSchema, ProblemSchema
+from search_app.response import API_PREFIX
+from search_app.schemas import PictureSchema
 from search_app.writing import writing
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from search_app.searcher import Searcher
 
-JSON = "application/json"
 WRITTEN_BY = {"model": "Caption written by the captioner", "human": "Caption written by a person"}
 PUT_BODY = {
     "required": True,
@@ -42,23 +41,14 @@ def caption_blueprint(*, searcher: Searcher) -> Blueprint:
     """Return the API's route around one searcher."""
     api = Blueprint("captions", __name__, url_prefix=API_PREFIX, description="Captions")
 
-    def may_fail(status: int):
-        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
-
     @api.put("/images/<image_id>/caption")
     @api.doc(requestBody=PUT_BODY)
     @api.response(200, PictureSchema, content_type=JSON)
-    @may_fail(400)
-    @may_fail(403)
-    @may_fail(404)
-    @may_fail(415)
-    @may_fail(503)
+    @may_fail(api, 400, 403, 404, 415, 503)
     @writing
     def write_caption(image_id: str) -> Response:
         """Write what a person says of a picture; searches find it at once, and no captioner overwrites it."""
-        source = correct_caption(searcher, image_id, _caption_of_json())
-        shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
-        return current_app.json.response(shown)
+        return picture_document(image_id, correct_caption(searcher, image_id, _caption_of_json()))
 
     return api
 

@@ -20,9 +20,13 @@ class TooLargeError(QueryError):
 
 
 class BusyError(QueryError):
-    """Too much is asked at once; the same will work in a moment."""
+    """Too much is asked at once; the same will work in `retry_after_s` seconds."""
 
     status = 503
+
+    def __init__(self, sentence: str, *, retry_after_s: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
 
 
 class MicrophoneError(Exception):

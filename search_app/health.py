@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 
-from search_app.vector_cache import lane_of
+from search_app.subjects import lane_of
 
 if TYPE_CHECKING:
     from search_app.searcher import Searcher

@@ -1,11 +1,12 @@
-"""Hybrid search: pictures and captions are asked in one request, and their rankings fused."""
+"""Hybrid search: pictures and captions are asked in one request, and their rankings fused into one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING
 
-from search_app.fusion import Fused, fuse
 from search_app.query import MAX_CANDIDATES
 from search_app.response import SearchHit, search_hit
 
@@ -22,6 +23,38 @@ POCKET = {"visual": 1.0, "meaning": 0.05, WORDS: 0.2}
 WEIGHTS = {"pocket": POCKET}
 """by profile, for what a part is worth depends on the models; `python -m benchmarks hybrid` measures it"""
 WINDOW = 100
+RANK_CONSTANT = 60
+"""the k of Cormack, Clarke and Büttcher (2009): the larger, the less the first places differ"""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One picture of the fused ranking."""
+
+    image_id: str
+    score: float
+    """the sum of weight / (RANK_CONSTANT + rank) over the rankings that hold it"""
+    ranks: dict[str, int]
+    """its rank, from 1, by the name of each ranking that holds it"""
+
+
+def fuse(rankings: Mapping[str, Sequence[str]], *, weights: Mapping[str, float]) -> list[Fused]:
+    """Fuse rankings (image ids, best first, by name) by reciprocal rank; return all pictures, best first.
+
+    Pictures of equal score are ordered by their best rank, and then by id, so that the same rankings always
+    give the same order. A ranking that is empty changes nothing.
+    """
+    ranks: dict[str, dict[str, int]] = {}
+    for name, image_ids in rankings.items():
+        for rank, image_id in enumerate(image_ids, 1):
+            ranks.setdefault(image_id, {}).setdefault(name, rank)
+    fused = [Fused(image_id, _score(places, weights), places) for image_id, places in ranks.items()]
+    return sorted(fused, key=lambda each: (-each.score, min(each.ranks.values()), each.image_id))
+
+
+def _score(ranks: Mapping[str, int], weights: Mapping[str, float]) -> float:
+    # fsum rounds once, so that equal sums are equal in whatever order their parts come.
+    return fsum(weights[name] / (RANK_CONSTANT + rank) for name, rank in ranks.items())
 
 
 def window(depth: int) -> int:

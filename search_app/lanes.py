@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from es_config.errors import EngineError
 from es_config.infer import InferTextEncoder, InferUnavailableError
 from models.embedding import load_text_encoder
+from models.on_first_use import OnFirstUse
 from models.plain_text import plain_text
 from search_app.errors import QueryError
 
@@ -54,12 +55,11 @@ class TextLanes:
         self.cause: str | None = None
         self._infer = None if choice == "local" else infer
         self._only_infer = choice == "infer"
-        self._load_local, self._local = load_local, None
+        self._local = OnFirstUse(load_local)
         self._warn, self._clock = warn, clock
         self._warned: set[str] = set()
         self._retry_at = 0.0
         self._lock = threading.Lock()
-        self._loading = threading.Lock()
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length.
@@ -75,7 +75,7 @@ class TextLanes:
         vectors = self._try_infer(plain) if self._may_try() else None
         lane = "local" if vectors is None else "infer"
         if vectors is None:
-            vectors = self._local_encoder().embed_texts(plain)
+            vectors = self._local.embed_texts(plain)
         self.lane = lane
         return vectors, lane
 
@@ -114,12 +114,6 @@ class TextLanes:
             self._warned.add(error.cause)
         if is_new:
             self._warn(f"Text is embedded in this process, not in Elasticsearch: {error}.")
-
-    def _local_encoder(self) -> TextEncoder:
-        with self._loading:
-            if self._local is None:
-                self._local = self._load_local()
-            return self._local
 
 
 def text_lanes(

@@ -13,9 +13,9 @@ from es_config.knn import Filters
 from search_app.arguments import FILTERS, encode_vector, load_query, query_arguments
 from search_app.errors import QueryError
 from search_app.examples import LANGUAGES, examples_for
+from search_app.pictures import read_upload
 from search_app.query import MAX_CANDIDATES, Query
 from search_app.response import thumbnail_url
-from search_app.uploads import read_upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

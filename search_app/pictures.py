@@ -8,17 +8,33 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from models.pixels import FORMATS, draft, orientation, register_formats, shrink, to_rgb, upright
-from search_app.errors import QueryError
+from search_app.errors import QueryError, TooLargeError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from werkzeug.datastructures import FileStorage
 
 MAX_PIXELS = 100_000_000
 """that are decoded, 300 MB; JPEG files are decoded at a reduced size, and so may hold more"""
 LARGE = 16_000_000
 """pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
 
+FORM_ROOM = 256 * 1024
+"""bytes that a form may need around its picture"""
+
 _one_large_at_a_time = threading.Lock()
+
+
+def read_upload(upload: FileStorage | None, *, max_upload: int) -> bytes:
+    """Return an uploaded file's content. Over `max_upload` bytes `TooLargeError`, empty `QueryError`."""
+    data = upload.stream.read(max_upload + 1) if upload else b""
+    if len(data) > max_upload:
+        raise TooLargeError(
+            f"The picture is over the limit of {max_upload / 1_000_000:g} MB; use a smaller one."
+        )
+    if not data:
+        raise QueryError("No picture arrived: choose a picture file that is not empty.")
+    return data
 
 
 def open_picture(data: bytes) -> Image:

@@ -14,13 +14,12 @@ def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -
     """Write a response to stdout; `first` is the rank of its first hit."""
     if as_json:
         print(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
-    elif sys.stdout.isatty():
+        return
+    if sys.stdout.isatty():
         print_table(response, sys.stdout, first=first)
     else:
         for line in tab_lines(response, first=first):
             print(line)
-    if as_json:
-        return
     if not response.hits:
         print("Nothing was found: the index is empty, or no picture passes the filters.", file=sys.stderr)
     elif response.nothing_good:

@@ -91,12 +91,10 @@ class Marks:
             read_at, vectors = self._samples.get(key, (0.0, None))
             if vectors is None or time.monotonic() - read_at > SAMPLE_SECONDS:
                 vectors = comparable(self._read_vectors(field_name, size), similarity)
-                self._samples = {key: (time.monotonic(), vectors), **self._others(key)}
+                # Samples of indices that were replaced go.
+                same = {each: kept for each, kept in self._samples.items() if each[0] == key[0]}
+                self._samples = {**same, key: (time.monotonic(), vectors)}
             return vectors
-
-    def _others(self, key: tuple[str, str]) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
-        """Return what is kept of the same index; samples of indices that were replaced go."""
-        return {other: kept for other, kept in self._samples.items() if other[0] == key[0] and other != key}
 
 
 def _highest(image_id: str, judged: Sequence[dict[str, str] | None], told: bool) -> str:

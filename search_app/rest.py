@@ -8,12 +8,12 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from search_app.answers import JSON, may_fail, picture_document, unchanging
 from search_app.arguments import SearchArguments, load_query, query_of
 from search_app.errors import NotFoundError, QueryError
-from search_app.problems import PROBLEM_TYPE
-from search_app.response import API_PREFIX, thumbnail_url
-from search_app.schemas import PictureSchema, ProblemSchema, SearchBody, SearchResponseSchema
-from search_app.uploads import read_upload
+from search_app.pictures import read_upload
+from search_app.response import API_PREFIX
+from search_app.schemas import BINARY, PictureSchema, SearchBody, SearchResponseSchema
 from storage.errors import NoSuchKeyError
 from storage.store import thumbnail_key
 
@@ -24,14 +24,10 @@ if TYPE_CHECKING:
     from storage.store import Storage
 
 DEFAULT_K = 10
-JSON = "application/json"
-YEAR = 365 * 24 * 3600
 POST_BODY = {
     "content": {
         JSON: {"schema": SearchBody},
-        "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"image": {"type": "string", "format": "binary"}}}
-        },
+        "multipart/form-data": {"schema": {"type": "object", "properties": {"image": BINARY}}},
     }
 }
 
@@ -43,14 +39,10 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
     def answer(query: Query) -> Response:
         return current_app.json.response(searcher.search(query).to_json())
 
-    def problem(status: int):
-        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
-
     @api.get("/search")
     @api.arguments(SearchArguments(), location="query", unknown=RAISE, error_status_code=400)
     @api.response(200, SearchResponseSchema, content_type=JSON)
-    @problem(404)
-    @problem(503)
+    @may_fail(api, 404, 503)
     def search(arguments: dict) -> Response:
         """Search by words, by a picture of the index or by a vector."""
         return answer(query_of(arguments, k=DEFAULT_K))
@@ -58,9 +50,7 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
     @api.post("/search")
     @api.doc(requestBody=POST_BODY)
     @api.response(200, SearchResponseSchema, content_type=JSON)
-    @problem(400)
-    @problem(413)
-    @problem(503)
+    @may_fail(api, 400, 413, 503)
     def search_by_body() -> Response:
         """Search by a picture (multipart `image`), or by the same parameters as a JSON object."""
         if request.is_json:
@@ -72,26 +62,17 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
 
     @api.get("/images/<image_id>")
     @api.response(200, PictureSchema, content_type=JSON)
-    @problem(404)
-    @problem(503)
+    @may_fail(api, 404, 503)
     def picture(image_id: str) -> Response:
         """Show what the index knows about one picture."""
-        source = searcher.picture(image_id)
-        shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
-        return current_app.json.response(shown)
+        return picture_document(image_id, searcher.picture(image_id))
 
     @api.get("/images/<image_id>/thumbnail")
-    @api.response(200, {"type": "string", "format": "binary"}, content_type="image/webp")
-    @problem(404)
-    @problem(503)
+    @api.response(200, BINARY, content_type="image/webp")
+    @may_fail(api, 404, 503)
     def thumbnail(image_id: str) -> Response:
         """Send the WebP thumbnail; it never changes, for the id is the hash of the content."""
-        response = Response(_thumbnail(storage, image_id), mimetype="image/webp")
-        response.set_etag(image_id)
-        response.cache_control.private = True
-        response.cache_control.max_age = YEAR
-        response.cache_control.immutable = True
-        return response.make_conditional(request)
+        return unchanging(_thumbnail(storage, image_id), mimetype="image/webp", etag=image_id)
 
     return api
 

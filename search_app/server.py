@@ -1,19 +1,30 @@
-"""The production server: waitress around the Flask application."""
+"""The production server: waitress around the Flask application, too large requests refused with a problem."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import signal
 import socket
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from waitress import create_server
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import BaseWSGIServer
+from waitress.utilities import RequestEntityTooLarge
+
+from search_app.answers import PROBLEM_TYPE, problem
 from search_app.errors import ServeError
+from search_app.turns import AT_ONCE, WAITING
+from search_app.upload_routes import largest_request
+from search_app.voice_routes import MAX_BODY
 
 if TYPE_CHECKING:
     from flask import Flask
-    from waitress.server import BaseWSGIServer
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -45,9 +56,11 @@ def check_port(host: str, port: int) -> None:
     except socket.gaierror as error:
         raise ServeError(f"'{host}' is no address of this machine; use --host 127.0.0.1.") from error
     except OSError as error:
-        raise ServeError(
-            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
-        ) from error
+        raise _port_in_use(host, port, error) from error
+
+
+def _port_in_use(host: str, port: int, error: OSError) -> ServeError:
+    return ServeError(f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port.")
 
 
 def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIServer:
@@ -57,13 +70,6 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
     A body over every route's limit is refused by its header; one of a recording's size stays in memory:
     waitress would else write it to a temporary file.
     """
-    from waitress import create_server
-
-    from search_app.request_limit import answer_with_problems
-    from search_app.turns import AT_ONCE, WAITING
-    from search_app.upload_routes import largest_request
-    from search_app.voice_routes import MAX_BODY
-
     sockets: dict[int, object] = {}
     try:
         server = create_server(
@@ -77,10 +83,10 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
             ident="glimpse",
         )
     except OSError as error:
-        raise ServeError(
-            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
-        ) from error
-    answer_with_problems(sockets.values())
+        raise _port_in_use(host, port, error) from error
+    for each in sockets.values():
+        if isinstance(each, BaseWSGIServer):
+            each.channel_class = _Channel
     return server
 
 
@@ -92,3 +98,28 @@ def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.run()  # returns after Ctrl+C or SIGTERM
     server.close()
+
+
+class _TooLarge(RequestEntityTooLarge):
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Return status, headers and body, as waitress asks every error for them."""
+        del ident
+        body, status, _ = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self.body)
+        headers = [("Content-Type", PROBLEM_TYPE), ("X-Content-Type-Options", "nosniff")]
+        return f"{int(status)} {body['title']}", headers, json.dumps(body).encode()
+
+
+class _Parser(HTTPRequestParser):
+    def received(self, data: bytes) -> int:
+        """Take bytes of a request; one over the limit is an error as soon as that is known."""
+        consumed = super().received(data)
+        if isinstance(self.error, RequestEntityTooLarge):
+            megabytes = self.adj.max_request_body_size / 1_000_000
+            self.error = _TooLarge(
+                f"The request is over the limit of {megabytes:.3g} MB; send fewer or smaller files."
+            )
+        return consumed
+
+
+class _Channel(HTTPChannel):
+    parser_class = _Parser

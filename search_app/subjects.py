@@ -1,13 +1,17 @@
-"""What is looked for: a query's words, picture, id or numbers become what `knn_body` takes."""
+"""What is looked for: a query's words, picture, id or numbers become what `knn_body` takes.
+
+The vectors of words that were asked before are remembered.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_app.errors import NotFoundError, QueryError
 from search_app.pictures import open_picture
-from search_app.vector_cache import TextVectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,3 +96,42 @@ class Subjects:
 def no_picture(image_id: str) -> NotFoundError:
     """Return the error that says that the index holds no picture with this id."""
     return NotFoundError(f"The index holds no picture with the id '{image_id[:70]}'.")
+
+
+def lane_of(encoder: TextEncoder) -> str:
+    """Return where `encoder` runs its model: its `lane`, or `local` when it does not say."""
+    return getattr(encoder, "lane", "local")
+
+
+class TextVectors:
+    """Embeds one text at a time; keeps the last `size` vectors by text, model and lane. Thread-safe."""
+
+    def __init__(self, encoder: TextEncoder, *, size: int = 1024) -> None:
+        self.encoder = encoder
+        self._size = size
+        self._kept: OrderedDict[tuple[str, str, str], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def embed(self, text: str) -> tuple[np.ndarray, str]:
+        """Return the vector float32 `[dims]` and the lane that made it."""
+        lane = lane_of(self.encoder)
+        with self._lock:
+            vector = self._kept.get((text, self.encoder.revision, lane))
+        if vector is None:
+            vector, lane = self._made(text)
+        self._keep((text, self.encoder.revision, lane), vector)
+        return vector, lane
+
+    def _made(self, text: str) -> tuple[np.ndarray, str]:
+        if hasattr(self.encoder, "embed"):  # an encoder of several lanes says which one answered
+            vectors, lane = self.encoder.embed([text])
+        else:
+            vectors, lane = self.encoder.embed_texts([text]), lane_of(self.encoder)
+        return vectors[0], lane
+
+    def _keep(self, key: tuple[str, str, str], vector: np.ndarray) -> None:
+        with self._lock:
+            self._kept[key] = vector
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)

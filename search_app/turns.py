@@ -16,8 +16,10 @@ WAITING = 14
 class Turns:
     """Lets `at_once` threads in and `waiting` more stand in line; whoever comes then is told `busy`."""
 
-    def __init__(self, *, busy: str, at_once: int = AT_ONCE, waiting: int = WAITING) -> None:
-        self._busy = busy
+    def __init__(
+        self, *, busy: str, retry_after_s: int, at_once: int = AT_ONCE, waiting: int = WAITING
+    ) -> None:
+        self._busy, self._retry_after_s = busy, retry_after_s
         self._places = threading.BoundedSemaphore(at_once + waiting)
         self._running = threading.BoundedSemaphore(at_once)
 
@@ -25,7 +27,7 @@ class Turns:
     def turn(self) -> Iterator[None]:
         """Wait for a turn. Raises `BusyError` when the line is full."""
         if not self._places.acquire(blocking=False):
-            raise BusyError(self._busy)
+            raise BusyError(self._busy, retry_after_s=self._retry_after_s)
         try:
             with self._running:
                 yield

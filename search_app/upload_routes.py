@@ -12,13 +12,12 @@ from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from search_app.additions import MAX_FILES, AddedFile, Library, add_files
-from search_app.errors import BusyError, NotFoundError, TooLargeError
-from search_app.problems import PROBLEM_TYPE, problem
+from search_app.answers import JSON, may_fail, problem, unchanging
+from search_app.errors import NotFoundError, TooLargeError
+from search_app.pictures import FORM_ROOM
 from search_app.response import API_PREFIX
-from search_app.schemas import ProblemSchema
+from search_app.schemas import BINARY, AddedSchema
 from search_app.turns import Turns
-from search_app.upload_schemas import AddedSchema
-from search_app.uploads import FORM_ROOM
 from search_app.writing import ForbiddenError, check_writable, writing
 from storage.errors import NoSuchKeyError
 from storage.store import UPLOADS, find_original, media_type
@@ -31,12 +30,9 @@ if TYPE_CHECKING:
     from search_app.searcher import Searcher
     from storage.store import Storage
 
-JSON = "application/json"
-YEAR = 365 * 24 * 3600
 LONGEST_STEM = 100
 UNSAFE = re.compile(r"[^\w .()-]")
 """what a name from a file system may hold and a header had better not"""
-BINARY = {"type": "string", "format": "binary"}
 POST_BODY = {
     "required": True,
     "content": {
@@ -60,7 +56,8 @@ class Uploads:
         self._library = library
         self._max_upload = max_upload
         self._turns = turns or Turns(
-            busy="Too many pictures are being added at the moment; send this one again in a few seconds."
+            busy="Too many pictures are being added at the moment; send this one again in a few seconds.",
+            retry_after_s=3,
         )
 
     @property
@@ -101,32 +98,19 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     """Return the routes that add pictures and that send the originals of those that were added."""
     api = Blueprint("uploads", __name__, url_prefix=API_PREFIX, description="Adding pictures")
 
-    def may_fail(status: int):
-        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
-
     @api.post("/images")
     @api.doc(requestBody=POST_BODY)
     @api.response(201, AddedSchema, content_type=JSON)
     @api.alt_response(200, schema=AddedSchema, content_type=JSON)
-    @may_fail(400)
-    @may_fail(403)
-    @may_fail(413)
-    @may_fail(503)
+    @may_fail(api, 400, 403, 413, 503)
     @writing
     def add() -> Response:
         """Add one or several pictures (multipart `image`); with the answer, searches find them."""
         return _answer(uploads.add_request())
 
-    @api.errorhandler(BusyError)
-    def busy(error: BusyError) -> Response:
-        answer = make_response(*problem(error.status, str(error)))
-        answer.headers["Retry-After"] = "3"
-        return answer
-
     @api.get("/images/<image_id>/original")
     @api.response(200, BINARY, content_type="image/*")
-    @may_fail(404)
-    @may_fail(503)
+    @may_fail(api, 404, 503)
     def original(image_id: str) -> Response:
         """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
         names = paths_of(searcher.picture(image_id))
@@ -150,16 +134,12 @@ def _send_original(storage: Storage, image_id: str, key: str, *, name: str) -> R
         data = storage.get(key)
     except NoSuchKeyError as error:
         raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.") from error
-    response = Response(data, mimetype=media_type(key))
+    response = unchanging(data, mimetype=media_type(key), etag=PurePosixPath(key).name)
     stem = UNSAFE.sub("_", PurePosixPath(name).stem)[:LONGEST_STEM]
     response.headers.set("Content-Disposition", "inline", filename=f"{stem}.{key.rpartition('.')[2]}")
     response.headers["Content-Security-Policy"] = SEALED
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    response.set_etag(PurePosixPath(key).name)
-    response.cache_control.private = True
-    response.cache_control.max_age = YEAR
-    response.cache_control.immutable = True
-    return response.make_conditional(request)
+    return response
 
 
 def _answer(added: Sequence[AddedFile]) -> Response:

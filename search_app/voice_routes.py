@@ -6,19 +6,18 @@ import io
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flask import Request, Response, current_app, make_response, request
+from flask import Request, Response, abort, current_app, request
 from flask_smorest import Blueprint
-from marshmallow import Schema, fields
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from models.recordings import LONGEST, RecordingError
-from search_app.errors import BusyError, QueryError, TooLargeError
-from search_app.problems import PROBLEM_TYPE, problem
+from search_app.answers import JSON, may_fail
+from search_app.errors import QueryError, TooLargeError
+from search_app.pictures import FORM_ROOM
 from search_app.response import API_PREFIX
-from search_app.schemas import ProblemSchema
+from search_app.schemas import BINARY, TranscriptSchema
 from search_app.turns import Turns
-from search_app.uploads import FORM_ROOM
 from search_app.voice import MAX_RECORDING
 from search_app.writing import check_origin
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 MAX_BODY = MAX_RECORDING + FORM_ROOM
 RAW_TYPES = ("audio/", "video/", "application/ogg", "application/octet-stream")
-JSON = "application/json"
-BINARY = {"type": "string", "format": "binary"}
 POST_BODY = {
     "required": True,
     "content": {
@@ -40,42 +37,21 @@ POST_BODY = {
 }
 
 
-class TranscriptSchema(Schema):
-    """What was heard."""
-
-    text = fields.String(required=True, metadata={"description": "empty where nobody spoke"})
-    language = fields.String(
-        required=True, allow_none=True, metadata={"description": "ISO 639-1, such as `fr`"}
-    )
-    language_probability = fields.Float(required=True, metadata={"description": "0 to 1"})
-    no_speech_probability = fields.Float(
-        required=True, metadata={"description": "0 to 1; 1 where no voice was found at all"}
-    )
-    seconds = fields.Float(required=True, metadata={"description": "length of the recording"})
-    took_ms = fields.Integer(required=True)
-
-
 def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = None) -> Blueprint:
     """Return the route of voice; without a transcriber it says that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
-    line = turns or Turns(busy="Too many recordings are waiting to be heard; try again in a moment.")
-
-    def may_fail(status: int):
-        return api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)
+    line = turns or Turns(
+        busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
+    )
 
     @api.post("/transcribe")
     @api.doc(requestBody=POST_BODY)
     @api.response(200, TranscriptSchema, content_type=JSON)
-    @may_fail(400)
-    @may_fail(403)
-    @may_fail(413)
-    @may_fail(503)
+    @may_fail(api, 400, 403, 413, 503)
     def transcribe() -> Response:
         """Write down what is said in a recording of at most 30 seconds; nothing is kept."""
         if transcriber is None:
-            return make_response(
-                *problem(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
-            )
+            abort(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
         check_origin(request.headers, host=request.host)  # nothing is changed, but it costs time
         recording = read_recording(request)
         try:
@@ -83,10 +59,6 @@ def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = No
                 transcript = transcriber.transcribe(recording)
         except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
             raise QueryError(str(error)) from error
-        except BusyError as error:
-            busy = make_response(*problem(error.status, str(error)))
-            busy.headers["Retry-After"] = "1"
-            return busy
         return current_app.json.response(asdict(transcript))
 
     @api.app_context_processor

@@ -18,7 +18,7 @@ from models.profiles import ModelSource
 from search_app.errors import NotFoundError, QueryError
 from search_app.query import Query
 from search_app.searcher import Searcher
-from search_app.vector_cache import TextVectors
+from search_app.subjects import TextVectors
 
 EVERYTHING = len(NAMED) + FILLERS
 

@@ -34,7 +34,7 @@ from models.captioning import load_captioner
 from models.folders import ModelSource
 from models.on_first_use import OnFirstUse
 from models.pocket.world import Group, Scene
-from search_app.app import ProblemApi, create_app
+from search_app.app import ProblemApi, answer_expected, create_app
 from search_app.searcher import Searcher
 from search_app.server import build_server
 from search_app.settings import AppSettings
@@ -488,7 +488,7 @@ def test_the_form_works_without_javascript(web):
 
 
 def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
-    turns = Turns(busy="Come back later.", at_once=1, waiting=0)
+    turns = Turns(busy="Come back later.", retry_after_s=3, at_once=1, waiting=0)
     uploads = Uploads(library=place.library, max_upload=MAX_UPLOAD, turns=turns)
     app = Flask("search_app")
     app.config.update(READ_ONLY=False, API_TITLE="", API_VERSION="", OPENAPI_VERSION="3.0.3")
@@ -496,6 +496,7 @@ def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
         searcher=place.searcher, storage=open_storage(str(place.folder)), uploads=uploads
     )
     ProblemApi(app).register_blueprint(routes)
+    answer_expected(app)
     with turns.turn():
         response = send(app.test_client(), (jpeg(BOAT), "a.jpg"))
     assert refused(response, 503) == "Come back later."

@@ -21,7 +21,7 @@ from flask import Flask
 
 from models.profiles import get_profile
 from models.whisper import load_transcriber
-from search_app.app import ProblemApi, create_app
+from search_app.app import ProblemApi, answer_expected, create_app
 from search_app.server import build_server
 from search_app.settings import AppSettings
 from search_app.turns import Turns
@@ -256,8 +256,9 @@ def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path)
 def test_when_the_line_is_full_the_next_is_told_when_to_come_again(transcriber, sentence):
     app = Flask(__name__)
     app.config.update(API_TITLE="x", API_VERSION="1", OPENAPI_VERSION="3.0.3")
-    turns = Turns(busy="Come again.", at_once=1, waiting=0)
+    turns = Turns(busy="Come again.", retry_after_s=1, at_once=1, waiting=0)
     ProblemApi(app).register_blueprint(voice_blueprint(transcriber=transcriber, turns=turns))
+    answer_expected(app)
     with turns.turn():
         refused = send(app.test_client(), WAV)
     assert problem(refused, 503) == "Come again."
