@@ -16,10 +16,10 @@ from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, Spent, clock, show
 from es_config.captions import Captions
 from es_config.documents import ImageDocument
-from ingest.caption_types import BATCH_SIZE, CaptionOptions
 from ingest.captions import caption_pictures
+from ingest.run_types import CaptionOptions
 from ingest.thumbnail import thumbnail
-from ingest.wiring import create_index
+from ingest.wiring import Parts, create_index
 from models.captioning import bf16_gains, load_captioner
 from models.embedding import load_caption_text_encoder
 from models.pocket.caption_facts import score_captions
@@ -75,7 +75,7 @@ def _beside_bare() -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder, node() as (client, _):
         for _ in range(ROUNDS):
             with clock() as spent:
-                models["captioner"].caption_images(images, batch_size=BATCH_SIZE)
+                models["captioner"].caption_images(images, batch_size=CaptionOptions().batch_size)
             bare.append(spent)
             whole.append(_pass(client, folder, thumbnails, profile=profile, models=models))
     wall, cpu = (
@@ -98,9 +98,10 @@ def _pass(client: object, folder: str, thumbnails: list[bytes], *, profile, mode
     with fresh_index(client) as index:
         create_index(index, profile)
         index.add(documents)
-        parts = {"index": index, "captions": Captions(client, index=index), "storage": storage}
+        captions = Captions(client, index=index)
+        parts = Parts(index=index, captions=captions, image_encoder=None, storage=storage, **models)
         with clock() as spent:
-            summary = caption_pictures(**parts, **models, options=CaptionOptions())
+            summary = caption_pictures(parts, options=CaptionOptions())
         assert summary.written == len(thumbnails), summary
     return spent
 

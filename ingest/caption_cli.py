@@ -11,7 +11,7 @@ import click
 from es_config.shared_cli import AS_JSON, INDEX, MODELS, say, store_option
 
 if TYPE_CHECKING:
-    from ingest.caption_types import CaptionOptions, CaptionSummary
+    from ingest.run_types import CaptionOptions, CaptionSummary
     from ingest.wiring import Parts
 
 INTERRUPTED = 130
@@ -48,8 +48,8 @@ def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_
     Example:
       glimpse caption --limit 1000
     """
-    from ingest.caption_types import CaptionOptions
     from ingest.progress import captions_in_words, captions_stopped
+    from ingest.run_types import CaptionOptions
     from ingest.wiring import IngestSettings, open_parts
 
     parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, create=False)
@@ -67,22 +67,14 @@ def run_pass(parts: Parts, options: CaptionOptions) -> CaptionSummary:
     from ingest.progress import open_progress
 
     with open_progress(doing="Captioning", noun="pictures") as progress:
-        return caption_pictures(
-            index=parts.index,
-            captions=parts.captions,
-            captioner=parts.captioner,
-            caption_encoder=parts.caption_encoder,
-            storage=parts.storage,
-            options=options,
-            progress=progress,
-        )
+        return caption_pictures(parts, options=options, progress=progress)
 
 
 def caption_later(parts: Parts) -> CaptionSummary:
     """Caption what an ingest left without captions; whatever goes wrong is said in the summary's `error`."""
     from es_config.errors import EngineError
-    from ingest.caption_types import CaptionOptions, CaptionSummary
     from ingest.errors import IngestError
+    from ingest.run_types import CaptionOptions, CaptionSummary
     from models.errors import ModelError
 
     try:

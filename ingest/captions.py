@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from es_config.captions import MEANWHILE, CaptionUpdate
 from es_config.errors import EngineError
-from ingest.caption_tally import CaptionTally
-from ingest.caption_types import CaptionOptions, CaptionSummary
 from ingest.captioned import Captioned, caption_each, open_thumbnail
-from ingest.run_types import NoProgress, Progress
-from ingest.stages import ahead, ordered_map
+from ingest.run_types import CaptionOptions, CaptionSummary, Progress
+from ingest.stages import ahead, ordered_map, write_behind
+from ingest.tally import CaptionTally
 from storage.errors import NoSuchKeyError, StorageError
 from storage.store import thumbnail_key
 
@@ -23,11 +22,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from es_config.captions import Captions, Uncaptioned
-    from es_config.index import ImageIndex
-    from models.captioning import Captioner
-    from models.encoders import TextEncoder
-    from storage.store import Storage
+    from es_config.captions import Uncaptioned
+    from ingest.wiring import Parts
 
 READ_AHEAD_BATCHES = 1
 REFRESH_EVERY_S = 10.0
@@ -36,16 +32,9 @@ STORE_FAILURES = 20
 
 
 def caption_pictures(
-    *,
-    index: ImageIndex,
-    captions: Captions,
-    captioner: Captioner,
-    caption_encoder: TextEncoder,
-    storage: Storage,
-    options: CaptionOptions,
-    progress: Progress | None = None,
+    parts: Parts, *, options: CaptionOptions, progress: Progress | None = None
 ) -> CaptionSummary:
-    """Caption the pictures of `index` that have no caption, from their thumbnails, and say what was done.
+    """Caption the pictures of the index that have no caption, from their thumbnails, and say what was done.
 
     Only captions and their vectors are written. A picture that fails is reported, costs nothing else and is
     missing for the next pass too. Ctrl-C, and Elasticsearch or a store that is away, end the pass early with
@@ -54,15 +43,7 @@ def caption_pictures(
     one whose vectors the index holds.
     """
     begin, interrupted, stopped = time.monotonic(), False, None
-    run = _Pass(
-        index=index,
-        captions=captions,
-        captioner=captioner,
-        caption_encoder=caption_encoder,
-        storage=storage,
-        options=options,
-        progress=progress or NoProgress(),
-    )
+    run = _Pass(parts, options, progress or Progress())
     try:
         run.all()
     except KeyboardInterrupt:
@@ -73,22 +54,8 @@ def caption_pictures(
 
 
 class _Pass:
-    def __init__(
-        self,
-        *,
-        index: ImageIndex,
-        captions: Captions,
-        captioner: Captioner,
-        caption_encoder: TextEncoder,
-        storage: Storage,
-        options: CaptionOptions,
-        progress: Progress,
-    ) -> None:
-        self._index = index
-        self._captions = captions
-        self._captioner = captioner
-        self._caption_encoder = caption_encoder
-        self._storage = storage
+    def __init__(self, parts: Parts, options: CaptionOptions, progress: Progress) -> None:
+        self._parts = parts
         self._options = options
         self._progress = progress
         self.tally = CaptionTally(progress)
@@ -97,25 +64,25 @@ class _Pass:
 
     def all(self) -> None:
         """Do the whole pass; when it is interrupted, write what is captioned."""
-        self._index.refresh()
-        total = self._captions.count_missing(every=self._options.every)
+        self._parts.index.refresh()
+        total = self._parts.captions.count_missing(every=self._options.every)
         limit = self._options.limit
         self._progress.start(total if limit is None else min(total, limit))
         if not total or limit == 0:
             return
         # Before any picture is read: what cannot be loaded is said at once.
-        _ = (self._captioner.revision, self._caption_encoder.revision)
+        _ = (self._parts.captioner.revision, self._parts.caption_encoder.revision)
         readers = ThreadPoolExecutor(self._options.threads, thread_name_prefix="thumbnails")
         try:
             with closing(ahead(self._batches(readers), size=READ_AHEAD_BATCHES)) as batches:
-                self._write_all(batches)
+                write_behind(map(self._caption, batches), self._write, name="captions")
         finally:
             readers.shutdown(cancel_futures=True)
-            self._index.refresh()
+            self._parts.index.refresh()
 
     def _batches(self, readers: ThreadPoolExecutor) -> Generator[list[tuple[Uncaptioned, Image | str]]]:
         size = self._options.batch_size
-        waiting = chain.from_iterable(self._captions.missing(every=self._options.every))
+        waiting = chain.from_iterable(self._parts.captions.missing(every=self._options.every))
         chosen = islice(waiting, self._options.limit)
         read = ordered_map(readers, self._read, chosen, window=max(size, 2 * self._options.threads))
         while batch := list(islice(read, size)):
@@ -124,7 +91,7 @@ class _Pass:
     def _read(self, waiting: Uncaptioned) -> tuple[Uncaptioned, Image | str]:
         """Return a picture as its thumbnail shows it, or why not. `StorageError` when the store is away."""
         try:
-            data = self._storage.get(thumbnail_key(waiting.image_id))
+            data = self._parts.storage.get(thumbnail_key(waiting.image_id))
         except NoSuchKeyError as error:
             return waiting, f"{error} Ingest its folder again, or name its store with --store."
         except StorageError as error:
@@ -138,24 +105,10 @@ class _Pass:
         except Exception as error:  # decoders raise whatever damaged bytes lead them to
             return waiting, f"its thumbnail is damaged ({type(error).__name__}: {error})"
 
-    def _write_all(self, batches: Generator[list[tuple[Uncaptioned, Image | str]]]) -> None:
-        """Caption batches; each is written while the next one is captioned."""
-        writing: Future | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="captions") as writer:
-            try:
-                for batch in batches:
-                    updates = self._caption(batch)
-                    if writing:
-                        writing.result()
-                    writing = writer.submit(self._write, updates)
-            finally:
-                if writing:
-                    writing.result()
-
     def _caption(self, batch: Sequence[tuple[Uncaptioned, Image | str]]) -> list[tuple[str, CaptionUpdate]]:
         """Return an update for each picture that gets a caption, with its path, and report the others."""
         seen = [(waiting, image) for waiting, image in batch if not isinstance(image, str)]
-        models = {"captioner": self._captioner, "caption_encoder": self._caption_encoder}
+        models = {"captioner": self._parts.captioner, "caption_encoder": self._parts.caption_encoder}
         captioned = caption_each([image for _, image in seen], **models) if seen else []
         results = [(waiting, image) for waiting, image in batch if isinstance(image, str)]
         results += [(waiting, one) for (waiting, _), one in zip(seen, captioned, strict=True)]
@@ -169,7 +122,7 @@ class _Pass:
         ]
 
     def _write(self, updates: Sequence[tuple[str, CaptionUpdate]]) -> None:
-        refused = self._captions.write([update for _, update in updates]).failed
+        refused = self._parts.captions.write([update for _, update in updates]).failed
         for path, update in updates:
             reason = refused.get(update.image_id)
             if reason is None:
@@ -180,7 +133,7 @@ class _Pass:
                 self.tally.add_failure(path, f"the index refused its caption: {reason}")
         if time.monotonic() - self._refreshed > REFRESH_EVERY_S:
             self._refreshed = time.monotonic()
-            self._index.refresh()
+            self._parts.index.refresh()
 
 
 def _update(waiting: Uncaptioned, captioned: Captioned) -> CaptionUpdate:

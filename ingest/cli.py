@@ -114,9 +114,8 @@ def ingest(
     from ingest.caption_cli import caption_later
     from ingest.parts import Part
     from ingest.progress import in_words, open_progress
-    from ingest.prune_types import PruneOptions
     from ingest.run import ingest_paths
-    from ingest.run_types import IngestOptions
+    from ingest.run_types import IngestOptions, PruneOptions
     from ingest.sample import sample_pictures
     from ingest.tower import TowerChoice
     from ingest.wiring import IngestSettings, open_memory, open_parts

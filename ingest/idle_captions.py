@@ -6,16 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.caption_types import CaptionOptions
 from ingest.captions import caption_pictures
 from ingest.errors import IngestError
-from ingest.run_types import UNCAPTIONED, NoProgress
+from ingest.run_types import UNCAPTIONED, CaptionOptions, Progress
 from models.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingest.caption_types import CaptionSummary
     from ingest.walk import Failure
     from ingest.wiring import Parts
 
@@ -24,7 +22,7 @@ MOST = 16
 AGAIN_S = 30.0
 
 
-class IdleCaptions(NoProgress):
+class IdleCaptions(Progress):
     """Captions what has none, until nothing is left that can be captioned and `wake` is called."""
 
     def __init__(self, parts: Parts, *, say: Callable[[str], None], written: Callable[[int], None]) -> None:
@@ -48,7 +46,8 @@ class IdleCaptions(NoProgress):
         if time.monotonic() < self._at:
             return False
         try:
-            summary = self._some()
+            options = CaptionOptions(limit=self._slice, batch_size=self._slice)
+            summary = caption_pictures(self._parts, options=options, progress=self)
         except (EngineError, IngestError, ModelError) as error:
             return self._rest(AGAIN_S, str(error))
         self._count += summary.written
@@ -59,18 +58,6 @@ class IdleCaptions(NoProgress):
         self._slice = min(MOST, 2 * self._slice) if summary.seconds < SLICE_S / 2 else self._slice
         self._slice = max(1, self._slice // 2) if summary.seconds > SLICE_S else self._slice
         return True
-
-    def _some(self) -> CaptionSummary:
-        parts = self._parts
-        return caption_pictures(
-            index=parts.index,
-            captions=parts.captions,
-            captioner=parts.captioner,
-            caption_encoder=parts.caption_encoder,
-            storage=parts.storage,
-            options=CaptionOptions(limit=self._slice, batch_size=self._slice),
-            progress=self,
-        )
 
     def _rest(self, seconds: float, error: str | None) -> bool:
         self._at = time.monotonic() + seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ from ingest.names import safe_name
 from ingest.originals import FORMAT_EXTENSIONS
 from ingest.pictures import FileContent, ImageFile, decode
 from ingest.thumbnail import thumbnail
+from ingest.tower import check_weights
 from ingest.walk import Candidate
-from ingest.weights import check_weights
 from ingest.wiring import create_index
 from models.errors import ModelError
 from storage.store import UPLOADS, original_key, thumbnail_key
@@ -51,28 +51,19 @@ class Addition:
     refused: str | None = None
 
 
+@dataclass(kw_only=True)
 class Library:
     """Adds pictures to an index and keeps their files. Thread-safe: the models are used by one at a time."""
 
-    def __init__(
-        self,
-        *,
-        index: ImageIndex,
-        profile: Profile,
-        image_encoder: ImageEncoder,
-        caption_encoder: TextEncoder,
-        captioner: Captioner,
-        storage: Storage,
-    ) -> None:
-        self._index = index
-        self._profile = profile
-        self._image_encoder = image_encoder
-        self._caption_encoder = caption_encoder
-        self._captioner = captioner
-        self._storage = storage
-        self._turn = threading.Lock()
-        self._checked: str | None = None
-        """name of the index whose weights were compared with these models'"""
+    index: ImageIndex
+    profile: Profile
+    image_encoder: ImageEncoder
+    caption_encoder: TextEncoder
+    captioner: Captioner
+    storage: Storage
+    _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _checked: str | None = field(default=None, init=False)
+    """name of the index whose weights were compared with these models'"""
 
     def add(self, name: str, data: bytes) -> Addition:
         """Index one file's content; searches find it after `publish`.
@@ -83,7 +74,7 @@ class Library:
         image_id = hashlib.sha256(data).hexdigest()
         self._make_ready()
         known = self._known(image_id)
-        if known and self._storage.exists(thumbnail_key(image_id)):
+        if known and self.storage.exists(thumbnail_key(image_id)):
             return known
         try:
             picture = self._read(name, FileContent(data, image_id))
@@ -94,32 +85,32 @@ class Library:
             known = self._known(image_id)
             if known is None:
                 return self._add_new(picture, data)
-            self._storage.put(thumbnail_key(image_id), picture.thumbnail)
+            self.storage.put(thumbnail_key(image_id), picture.thumbnail)
             return known
 
     def publish(self) -> None:
         """Let searches find what was added. Raises `EngineError`."""
-        self._index.refresh()
+        self.index.refresh()
 
     def _make_ready(self) -> None:
         """Create the index where there is none; refuse one that was made with other models."""
         with self._turn:
-            if not self._index.exists():
-                create_index(self._index, self._profile)
-            self._index.check_profile(self._profile.name, self._profile.dims)
-            name = self._index.name()
+            if not self.index.exists():
+                create_index(self.index, self.profile)
+            self.index.check_profile(self.profile.name, self.profile.dims)
+            name = self.index.name()
             if self._checked == name:
                 return
             try:
-                check_weights(self._index, "image", self._image_encoder.revision)
-                check_weights(self._index, "text", self._profile.text_revision())
-                check_weights(self._index, "caption_text", self._caption_encoder.revision)
+                check_weights(self.index, "image", self.image_encoder.revision)
+                check_weights(self.index, "text", self.profile.text_revision())
+                check_weights(self.index, "caption_text", self.caption_encoder.revision)
             except IngestError as error:
                 raise EngineError(str(error)) from error
             self._checked = name
 
     def _known(self, image_id: str) -> Addition | None:
-        source = self._index.get(image_id)
+        source = self.index.get(image_id)
         if source is None:
             return None
         paths = source.get("relative_path") or [image_id]
@@ -134,12 +125,12 @@ class Library:
         """Decode a file and make what is stored and embedded. Raises `UnreadableImageError`."""
         file = decode(content, path=None, max_pixels=MAX_PIXELS)
         relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
-        preprocess = self._image_encoder.preprocess  # may load the model: no fault of the file
+        preprocess = self.image_encoder.preprocess  # may load the model: no fault of the file
         candidate = Candidate(Path(relative_path), relative_path)
         return Prepared(candidate, file, *made_of(file.image, preprocess, thumbnail))
 
     def _add_new(self, picture: Prepared, data: bytes) -> Addition:
-        encoders = {"image_encoder": self._image_encoder, "caption_encoder": self._caption_encoder}
+        encoders = {"image_encoder": self.image_encoder, "caption_encoder": self.caption_encoder}
         (document,) = embed_pictures([picture], **encoders)
         if isinstance(document, str):
             return Addition(picture.file.image_id, refused=document)
@@ -161,7 +152,7 @@ class Library:
         if document.caption:
             return document, None
         try:
-            models = {"captioner": self._captioner, "caption_encoder": self._caption_encoder}
+            models = {"captioner": self.captioner, "caption_encoder": self.caption_encoder}
             (caption,) = caption_each([file.image], **models)
         except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
             return document, str(error)
@@ -174,11 +165,11 @@ class Library:
             thumbnail_key(document.image_id): picture.thumbnail,
             original_key(document.image_id, extension): data,
         }
-        new = [key for key in files if not self._storage.exists(key)]
+        new = [key for key in files if not self.storage.exists(key)]
         try:
             for key, content in files.items():
-                self._storage.put(key, content)
-            refused = self._index.add([document]).failed.get(document.image_id)
+                self.storage.put(key, content)
+            refused = self.index.add([document]).failed.get(document.image_id)
         except Exception:
             with suppress(Exception):  # the first error is the one to tell
                 self._forget(document.image_id, new)
@@ -189,6 +180,6 @@ class Library:
 
     def _forget(self, image_id: str, keys: list[str]) -> None:
         """Remove files that were written for a document, unless it is in the index after all."""
-        if self._index.get(image_id) is None:
+        if self.index.get(image_id) is None:
             for key in keys:
-                self._storage.delete(key)
+                self.storage.delete(key)

@@ -28,30 +28,21 @@ QUALITY, LONGEST_EDGE = 85, 16383
 """of WebP: the quality, and the pixels that its format allows"""
 
 
-class Originals:
-    """Keeps the pictures of a run in `storage`: `none`, `webp` or `original`. Thread-safe."""
+def keep_original(
+    content: FileContent, *, path: Path, storage: Storage, form: str, max_pixels: int = MAX_PIXELS
+) -> None:
+    """Put a picture into the store in one of `FORMS`, unless it is there already; none for `none`.
 
-    def __init__(self, storage: Storage, *, form: str = NONE, max_pixels: int = MAX_PIXELS) -> None:
-        self._storage = storage
-        self._form = form
-        self._max_pixels = max_pixels
-
-    def keep(self, content: FileContent, *, path: Path) -> None:
-        """Put a picture into the store unless it is there already, or unless none are kept.
-
-        Of a RAW file, which no browser shows, it is always the WebP copy of its preview. Raises
-        `UnreadableImageError` and `StorageError`.
-        """
-        if self._form == NONE:
-            return
-        as_it_is = self._form == ORIGINAL and not is_raw(path)
-        key = original_key(content.image_id, extension_of(content.data) if as_it_is else "webp")
-        if not self._storage.exists(key):
-            copy = content.data if as_it_is else self._copy(content, path)
-            self._storage.put(key, copy)
-
-    def _copy(self, content: FileContent, path: Path) -> bytes:
-        return webp(whole_picture(content, path=path, max_pixels=self._max_pixels))
+    Of a RAW file, which no browser shows, it is always the WebP copy of its preview. Raises
+    `UnreadableImageError` and `StorageError`.
+    """
+    if form == NONE:
+        return
+    as_it_is = form == ORIGINAL and not is_raw(path)
+    key = original_key(content.image_id, extension_of(content.data) if as_it_is else "webp")
+    if not storage.exists(key):
+        copy = content.data if as_it_is else webp(whole_picture(content, path=path, max_pixels=max_pixels))
+        storage.put(key, copy)
 
 
 def extension_of(data: bytes) -> str:

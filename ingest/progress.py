@@ -7,18 +7,16 @@ import time
 from typing import TYPE_CHECKING, Self, TextIO
 
 from ingest.names import one_line
-from ingest.run_types import SKIPPED
+from ingest.run_types import SKIPPED, Progress
 
 if TYPE_CHECKING:
-    from ingest.caption_types import CaptionSummary
-    from ingest.prune_types import PruneSummary
-    from ingest.run_types import IngestSummary
+    from ingest.run_types import CaptionSummary, IngestSummary, PruneSummary
     from ingest.walk import Failure
 
 LINE_EVERY_S = 10.0
 
 
-class LineProgress:
+class LineProgress(Progress):
     """Writes a line every ten seconds: what a log file can take."""
 
     def __init__(self, stream: TextIO, *, noun: str = "files", every_s: float = LINE_EVERY_S) -> None:
@@ -27,13 +25,6 @@ class LineProgress:
         self._every_s = every_s
         self._total = self._done = 0
         self._begin = self._last = 0.0
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
 
     def start(self, total: int) -> None:
         """Learn how many files there are."""
@@ -59,19 +50,19 @@ class LineProgress:
         print(line, file=self._stream, flush=True)
 
 
-class BarProgress:
+class BarProgress(Progress):
     """A bar with the count, the rate and the time left; failures scroll above it."""
 
     def __init__(self, *, doing: str = "Ingesting") -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._bar = Progress(
-            TextColumn("[progress.description]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.1f}/s"),
-            TimeRemainingColumn(),
+        self._bar = progress.Progress(
+            progress.TextColumn("[progress.description]{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[rate]:.1f}/s"),
+            progress.TimeRemainingColumn(),
             console=Console(stderr=True),
             refresh_per_second=4,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.names import printable
-from ingest.prune_types import PruneSummary
+from ingest.run_types import IngestOptions, PruneSummary
 from ingest.stamp import is_gone
 from storage.store import ORIGINAL_TYPES, original_key, thumbnail_key
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from es_config.paths import Removed
     from ingest.notes import Note, Notes, Stale
-    from ingest.run_types import IngestOptions
     from storage.store import Storage
 
 MOST = 0.2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ingest.embed import made_of
 from ingest.errors import UnreadableImageError
 from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
-from ingest.originals import Originals
+from ingest.originals import keep_original
 from ingest.pictures import FileContent, decode, read_content
 from ingest.stages import ordered_map
 from ingest.thumbnail import thumbnail
@@ -48,47 +48,36 @@ class _ToDecode:
     """None for a new picture; of a known one only the thumbnail is made"""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Turns what a walk found into items, in the same order, ahead of their use.
+    """Turns what a walk found into items, in the same order, ahead of their use."""
 
-    `known` maps image ids to the paths that the index has for them; `preprocess` returns the function that
-    turns an RGB picture into the encoder's input; `reasons` holds the contents that failed before.
-    """
-
-    def __init__(
-        self,
-        *,
-        known: Callable[[list[str]], Mapping[str, tuple[str, ...]]],
-        preprocess: Callable[[], Callable[[Image], np.ndarray]],
-        storage: Storage,
-        options: IngestOptions,
-        reasons: Mapping[str, str],
-        pool: Executor,
-    ) -> None:
-        self._known = known
-        self._preprocess = preprocess
-        self._storage = storage
-        self._originals = Originals(storage, form=options.originals, max_pixels=options.max_pixels)
-        self._options = options
-        self._reasons = reasons
-        self._pool = pool
-        self.in_flight: set[str] = set()
-        """ids of new pictures that are not written yet; whoever writes or drops one takes it out"""
+    known: Callable[[list[str]], Mapping[str, tuple[str, ...]]]
+    """maps image ids to the paths that the index has for them"""
+    preprocess: Callable[[], Callable[[Image], np.ndarray]]
+    """returns the function that turns an RGB picture into the encoder's input"""
+    storage: Storage
+    options: IngestOptions
+    reasons: Mapping[str, str]
+    """image id -> why a content failed before"""
+    pool: Executor
+    in_flight: set[str] = field(default_factory=set, init=False)
+    """ids of new pictures that are not written yet; whoever writes or drops one takes it out"""
 
     def items(self, found: Iterable[Recognised]) -> Iterator[Item]:
         """Yield one item for each thing found; what was recognised already is passed on."""
-        window = 4 * self._options.threads
-        hashed = ordered_map(self._pool, _hash, found, window=window, needed=_is_file)
-        window = max(self._options.batch_size, 2 * self._options.threads)
+        window = 4 * self.options.threads
+        hashed = ordered_map(self.pool, _hash, found, window=window, needed=_is_file)
+        window = max(self.options.batch_size, 2 * self.options.threads)
         sorted_out = self._sort(hashed)
-        yield from ordered_map(self._pool, self._prepare, sorted_out, window=window, needed=_is_to_decode)
+        yield from ordered_map(self.pool, self._prepare, sorted_out, window=window, needed=_is_to_decode)
 
     def _sort(self, hashed: Iterator[_Hashed | Item]) -> Iterator[Item | _ToDecode]:
         for chunk in _chunks(hashed):
             ids = list(dict.fromkeys(each.content.image_id for each in chunk if isinstance(each, _Hashed)))
             # Taken before the index is asked: a picture that is written in between is then in the answer.
             flying = {image_id for image_id in ids if image_id in self.in_flight}
-            paths = self._known(ids) if ids else {}
+            paths = self.known(ids) if ids else {}
             for each in chunk:
                 yield self._place(each, paths, flying) if isinstance(each, _Hashed) else each
 
@@ -96,8 +85,8 @@ class Reader:
         self, file: _Hashed, paths: Mapping[str, tuple[str, ...]], flying: set[str]
     ) -> Item | _ToDecode:
         candidate, image_id = file.candidate, file.content.image_id
-        if image_id in self._reasons:
-            return BadFile(candidate, self._reasons[image_id])
+        if image_id in self.reasons:
+            return BadFile(candidate, self.reasons[image_id])
         if image_id in flying:
             return NewPath(candidate, image_id)
         if image_id not in paths:
@@ -118,22 +107,26 @@ class Reader:
 
     def _is_stored(self, item: _ToDecode) -> bool:
         """Whether the store has a known picture's thumbnail: asked in a thread, for a store may be far."""
-        if self._options.dry_run:
+        if self.options.dry_run:
             return True
-        if not self._storage.exists(thumbnail_key(item.content.image_id)):
+        if not self.storage.exists(thumbnail_key(item.content.image_id)):
             return False
         with suppress(UnreadableImageError):  # the index has it: what became of the file is no matter now
-            self._originals.keep(item.content, path=item.candidate.path)
+            self._keep(item)
         return True
+
+    def _keep(self, item: _ToDecode) -> None:
+        limits = {"form": self.options.originals, "max_pixels": self.options.max_pixels}
+        keep_original(item.content, path=item.candidate.path, storage=self.storage, **limits)
 
     def _decode(self, item: _ToDecode) -> Item:
         try:
-            file = decode(item.content, path=item.candidate.path, max_pixels=self._options.max_pixels)
-            if self._options.no_gps:
+            file = decode(item.content, path=item.candidate.path, max_pixels=self.options.max_pixels)
+            if self.options.no_gps:
                 file = replace(file, exif=replace(file.exif, location=None))
-            small = b"" if self._options.dry_run else thumbnail(file.image)
-            if not self._options.dry_run:
-                self._originals.keep(item.content, path=item.candidate.path)
+            small = b"" if self.options.dry_run else thumbnail(file.image)
+            if not self.options.dry_run:
+                self._keep(item)
         except StorageError:
             raise
         except Exception as error:  # one strange picture must not end the run
@@ -141,12 +134,12 @@ class Reader:
         if item.known_paths is not None:
             new_path = item.candidate.relative_path not in item.known_paths
             return LostThumbnail(item.candidate, file.image_id, small, new_path)
-        if self._options.dry_run:
+        if self.options.dry_run:
             return Prepared(item.candidate, replace(file, image=None), None, small)
         return self._with_pixels(item.candidate, file, small)
 
     def _with_pixels(self, candidate: Candidate, file: ImageFile, small: bytes) -> Item:
-        preprocess = self._preprocess()  # may load the model, which failing is no fault of the picture
+        preprocess = self.preprocess()  # may load the model, which failing is no fault of the picture
         try:
             (pixels,) = made_of(file.image, preprocess)
         except UnreadableImageError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -26,26 +26,19 @@ TOGETHER = 500
 Recognised = Candidate | Failure | FailedBefore | Unchanged
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recogniser:
     """Passes on what a walk found: files with their stamps, and what is known of those that did not change.
 
     A note is believed only where the index has the picture under this path and the store its thumbnail.
     """
 
-    def __init__(
-        self,
-        *,
-        known: Callable[[list[str]], Mapping[str, tuple[str, ...]]],
-        storage: Storage,
-        options: IngestOptions,
-        memory: Memory,
-        pool: Executor,
-    ) -> None:
-        self._known = known
-        self._storage = storage
-        self._options = options
-        self._memory = memory
-        self._pool = pool
+    known: Callable[[list[str]], Mapping[str, tuple[str, ...]]]
+    """maps image ids to the paths that the index lists for them"""
+    storage: Storage
+    options: IngestOptions
+    memory: Memory
+    pool: Executor
 
     def items(self, found: Iterable[Candidate | Failure]) -> Iterator[Recognised]:
         """Yield one item for each thing found, in the same order."""
@@ -55,9 +48,9 @@ class Recogniser:
 
     def _told(self, chunk: list[Candidate | Failure]) -> Iterator[Recognised]:
         files = [each for each in chunk if isinstance(each, Candidate)]
-        notes = zip(files, self._memory.look_up(files), strict=True)
+        notes = zip(files, self.memory.look_up(files), strict=True)
         noted = {each: note for each, note in notes if note}
-        paths = self._known(list({note.image_id for note in noted.values()})) if noted else {}
+        paths = self.known(list({note.image_id for note in noted.values()})) if noted else {}
         same = {each for each, note in noted.items() if each.relative_path in paths.get(note.image_id, ())}
         stored = self._with_thumbnails([each for each in files if each in same], noted)
         for each in chunk:
@@ -65,25 +58,23 @@ class Recogniser:
                 yield each
             elif each in stored:
                 yield Unchanged(each)
-            elif reason := self._memory.reason(each):
+            elif reason := self.memory.reason(each):
                 yield FailedBefore(each, reason)
             else:
                 yield each
 
     def _with_thumbnails(self, same: Sequence[Candidate], noted: Mapping[Candidate, Note]) -> set[Candidate]:
-        if self._options.dry_run:
+        if self.options.dry_run:
             return set(same)
         keys = [(each, thumbnail_key(noted[each].image_id)) for each in same]
-        stored = self._in_slices(lambda pair: pair[0] if self._storage.exists(pair[1]) else None, keys)
+        stored = self._in_slices(lambda pair: pair[0] if self.storage.exists(pair[1]) else None, keys)
         return {each for each in stored if each}
 
     def _in_slices(self, function: Callable, items: Sequence) -> list:
         """Call `function` for each item, in the pool: disks and stores may be far. Few tasks cost little."""
-        size = max(1, -(-len(items) // self._options.threads))
+        size = max(1, -(-len(items) // self.options.threads))
         slices = [items[start : start + size] for start in range(0, len(items), size)]
-        return [
-            one for some in self._pool.map(lambda each: list(map(function, each)), slices) for one in some
-        ]
+        return [one for some in self.pool.map(lambda each: list(map(function, each)), slices) for one in some]
 
 
 def _stamped(found: Candidate | Failure) -> Candidate | Failure:

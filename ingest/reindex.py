@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.pictures import pixel_limit
-from ingest.reindex_pass import Passes
 from ingest.reindex_sources import NO_LIMIT
 from ingest.reindex_types import Filled
 from models.pixels import register_formats
@@ -16,48 +16,24 @@ from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from es_config.alias import Alias, Switched
-    from es_config.copies import Copies
     from ingest.notes import Notes
-    from ingest.reindex_sources import WholePictures
-    from ingest.reindex_types import ReindexOptions
-    from ingest.run_types import Progress
-    from models.encoders import ImageEncoder, TextEncoder
+    from ingest.reindex_pass import Passes
 
 FEW = 100
 """changes in one pass after which the rest waits for the switch, when nobody may write"""
 EVERYTHING = -1
 
 
+@dataclass(kw_only=True)
 class Reindexing:
     """Fills the next index and switches to it. Whatever stops it, a new one goes on from there."""
 
-    def __init__(
-        self,
-        *,
-        alias: Alias,
-        copies: Copies,
-        image_encoder: ImageEncoder,
-        caption_encoder: TextEncoder,
-        pictures: WholePictures,
-        notes: Notes | None,
-        options: ReindexOptions,
-        progress: Progress,
-    ) -> None:
-        self._alias = alias
-        self._copies = copies
-        self._notes = notes
-        self._progress = progress
-        self._passes = Passes(
-            copies=copies,
-            image_encoder=image_encoder,
-            caption_encoder=caption_encoder,
-            pictures=pictures,
-            options=options,
-            progress=progress,
-        )
-        self._begin = time.monotonic()
-        self._since = EVERYTHING
-        self._deleted = 0
+    alias: Alias
+    passes: Passes
+    notes: Notes | None
+    _begin: float = field(default_factory=time.monotonic, init=False)
+    _since: int = field(default=EVERYTHING, init=False)
+    _deleted: int = field(default=0, init=False)
 
     def fill(self) -> Filled:
         """Bring the next index as near to the one that answers as it can be while that one changes.
@@ -65,16 +41,16 @@ class Reindexing:
         Ctrl-C ends it early. Raises `ModelError`, or `IngestError` when Elasticsearch or the store fails.
         """
         register_formats()
-        self._progress.start(self._copies.old.count())
+        self.passes.progress.start(self.passes.copies.old.count())
         try:
             with pixel_limit(NO_LIMIT):
                 while self._catch_up() > FEW:
                     continue
-                self._deleted += self._copies.drop_absent()
+                self._deleted += self.passes.copies.drop_absent()
         except KeyboardInterrupt:
             return self._filled(interrupted=True)
         except (EngineError, StorageError) as error:
-            done = self._passes.embedded
+            done = self.passes.embedded
             raise IngestError(
                 f"Stopped after {done} pictures were embedded. {error} Searches go on in the former index,"
                 " and nothing is lost: once that is mended, the same command goes on from there."
@@ -87,39 +63,39 @@ class Reindexing:
         Without `allow_missing` nothing is switched while a picture is missing. Raises `EngineError`,
         `StorageError`, `ModelError` or `IngestError`; the former index then takes writes again.
         """
-        with pixel_limit(NO_LIMIT), self._alias.closed():
+        with pixel_limit(NO_LIMIT), self.alias.closed():
             self._catch_up()
-            self._deleted += self._copies.drop_absent()
+            self._deleted += self.passes.copies.drop_absent()
             self._forget_gone()
             filled = self._filled()
             if filled.missing and not allow_missing:
                 return filled, None
-            if self._notes:
-                self._notes.copy(old=self._copies.old.uuid(), new=self._copies.new.uuid())
-            return filled, self._alias.switch()
+            if self.notes:
+                self.notes.copy(old=self.passes.copies.old.uuid(), new=self.passes.copies.new.uuid())
+            return filled, self.alias.switch()
 
     def _catch_up(self) -> int:
-        done = self._copies.checkpoint()
-        changed = self._passes.run(since=self._since)
+        done = self.passes.copies.checkpoint()
+        changed = self.passes.run(since=self._since)
         self._since = done
         return changed
 
     def _forget_gone(self) -> None:
         """Pictures that left meanwhile are not missing."""
-        missing = self._passes.missing
-        for image_id in missing.keys() - self._copies.old.listed(list(missing)).keys():
+        missing = self.passes.missing
+        for image_id in missing.keys() - self.passes.copies.old.listed(list(missing)).keys():
             del missing[image_id]
 
     def _filled(self, *, interrupted: bool = False) -> Filled:
-        self._copies.new.refresh()
+        self.passes.copies.new.refresh()
         return Filled(
-            index=self._copies.new.name(),
-            images=self._copies.new.count(),
-            embedded=self._passes.embedded,
-            from_copies=self._passes.from_copies,
-            updated=self._passes.updated,
+            index=self.passes.copies.new.name(),
+            images=self.passes.copies.new.count(),
+            embedded=self.passes.embedded,
+            from_copies=self.passes.from_copies,
+            updated=self.passes.updated,
             deleted=self._deleted,
-            missing=tuple(self._passes.missing.values()),
+            missing=tuple(self.passes.missing.values()),
             seconds=round(time.monotonic() - self._begin, 3),
             interrupted=interrupted,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from es_config.copies import CAPTION_VECTOR, Copy
 from ingest.embed import embed_each, made_of
 from ingest.errors import UnreadableImageError
 from ingest.names import printable
-from ingest.stages import ahead, ordered_map
+from ingest.stages import ahead, ordered_map, write_behind
 from ingest.walk import Failure
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from es_config.copies import Copies, Document
     from ingest.reindex_sources import WholePictures
-    from ingest.reindex_types import ReindexOptions
-    from ingest.run_types import Progress
+    from ingest.run_types import IngestOptions, Progress
     from models.encoders import ImageEncoder, TextEncoder
 
 READ_AHEAD = 4
@@ -40,28 +39,21 @@ class _Task:
     is_copy: bool = False
 
 
+@dataclass(kw_only=True)
 class Passes:
     """Makes the next index like the one that answers, as often as it is called, and counts what was done."""
 
-    def __init__(
-        self,
-        *,
-        copies: Copies,
-        image_encoder: ImageEncoder,
-        caption_encoder: TextEncoder,
-        pictures: WholePictures,
-        options: ReindexOptions,
-        progress: Progress,
-    ) -> None:
-        self._copies = copies
-        self._image_encoder = image_encoder
-        self._caption_encoder = caption_encoder
-        self._pictures = pictures
-        self._options = options
-        self._progress = progress
-        self.embedded = self.from_copies = self.updated = 0
-        self.missing: dict[str, Failure] = {}
-        """by image id, what could not be embedded or written"""
+    copies: Copies
+    image_encoder: ImageEncoder
+    caption_encoder: TextEncoder
+    pictures: WholePictures
+    options: IngestOptions
+    progress: Progress
+    embedded: int = field(default=0, init=False)
+    from_copies: int = field(default=0, init=False)
+    updated: int = field(default=0, init=False)
+    missing: dict[str, Failure] = field(default_factory=dict, init=False)
+    """by image id, what could not be embedded or written"""
 
     def run(self, *, since: int) -> int:
         """Do what changed after a checkpoint and return how many documents were written.
@@ -69,22 +61,22 @@ class Passes:
         Raises `EngineError`, `StorageError`, `ModelError` or `IngestError`; the next pass goes on there.
         """
         before = self.embedded + self.updated
-        pool = ThreadPoolExecutor(self._options.threads, thread_name_prefix="decode")
-        window = max(self._options.batch_size, 2 * self._options.threads)
+        pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="decode")
+        window = max(self.options.batch_size, 2 * self.options.threads)
         try:
             read = ordered_map(pool, self._read, self._tasks(since), window=window)
             with closing(ahead(read, size=READ_AHEAD)) as tasks:
-                self._write_all(self._batches(tasks))
+                write_behind(map(self._embed, self._batches(tasks)), self._write, name="reindex")
         finally:
             pool.shutdown(cancel_futures=True)
         return self.embedded + self.updated - before
 
     def _tasks(self, since: int) -> Iterator[_Task]:
-        for page in self._copies.pages(since=since):
-            known = self._copies.known([each.image_id for each in page])
+        for page in self.copies.pages(since=since):
+            known = self.copies.known([each.image_id for each in page])
             for document in page:
                 if known.get(document.image_id) == document.source:
-                    self._progress.advance()
+                    self.progress.advance()
                 else:
                     yield _Task(document, known.get(document.image_id))
 
@@ -92,9 +84,9 @@ class Passes:
         """Return the task with its encoder's input, where the picture is to be embedded, or why not."""
         if task.known is not None:
             return task
-        preprocess = self._image_encoder.preprocess  # may load the model, which failing is no picture's fault
+        preprocess = self.image_encoder.preprocess  # may load the model, which failing is no picture's fault
         try:
-            file, is_copy = self._pictures.read(task.document.image_id, task.document.source)
+            file, is_copy = self.pictures.read(task.document.image_id, task.document.source)
             return _Task(task.document, None, *made_of(file.image, preprocess), is_copy)
         except UnreadableImageError as error:
             return task, str(error)
@@ -106,31 +98,17 @@ class Passes:
                 self._fail(task[0].document, task[1])
                 continue
             batch.append(task)
-            if len(batch) == self._options.batch_size:
+            if len(batch) == self.options.batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _write_all(self, batches: Generator[list[_Task]]) -> None:
-        """Embed batches; each is written while the next one is embedded."""
-        writing: Future | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="reindex") as writer:
-            try:
-                for batch in batches:
-                    copies = self._embed(batch)
-                    if writing:
-                        writing.result()
-                    writing = writer.submit(self._write, copies)
-            finally:
-                if writing:
-                    writing.result()
-
     def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, Copy]]:
         import numpy as np
 
         def embed_pixels(pixels: list) -> np.ndarray:
-            return self._image_encoder.embed_pixels(np.stack(pixels))
+            return self.image_encoder.embed_pixels(np.stack(pixels))
 
         images = _each(embed_pixels, {i: task.pixels for i, task in enumerate(batch) if task.known is None})
         captions = self._captions(batch)
@@ -150,7 +128,7 @@ class Passes:
         news = {i: task.document for i, task in enumerate(batch) if _has_new_caption(task)}
         ready = {i: each.caption_embedding for i, each in news.items() if self._fits(each)}
         texts = {i: each.source["caption"] for i, each in news.items() if i not in ready}
-        return ready | (_each(self._caption_encoder.embed_texts, texts) if texts else {})
+        return ready | (_each(self.caption_encoder.embed_texts, texts) if texts else {})
 
     def _fits(self, document: Document) -> bool:
         return document.caption_embedding is not None and self._same_caption_model
@@ -158,11 +136,11 @@ class Passes:
     @cached_property
     def _same_caption_model(self) -> bool:
         """Whether vectors of captions may be copied; asking loads the model, which notes itself."""
-        noted = self._copies.old.meta().revisions.get("caption_text")
-        return self._caption_encoder.revision == noted
+        noted = self.copies.old.meta().revisions.get("caption_text")
+        return self.caption_encoder.revision == noted
 
     def _write(self, copies: Sequence[tuple[_Task, Copy]]) -> None:
-        refused = self._copies.write([copy for _, copy in copies])
+        refused = self.copies.write([copy for _, copy in copies])
         for task, copy in copies:
             image_id = copy.document.image_id
             if reason := refused.get(image_id):
@@ -172,15 +150,15 @@ class Passes:
             self.embedded += task.known is None
             self.updated += task.known is not None
             self.from_copies += task.is_copy
-            self._progress.advance()
+            self.progress.advance()
 
     def _fail(self, document: Document, reason: str) -> None:
         paths = document.source.get("relative_path") or [document.image_id]
         path = paths if isinstance(paths, str) else paths[0]
         failure = Failure(printable(path), reason)
         self.missing[document.image_id] = failure
-        self._progress.failed(failure)
-        self._progress.advance()
+        self.progress.failed(failure)
+        self.progress.advance()
 
 
 def _has_new_caption(task: _Task) -> bool:

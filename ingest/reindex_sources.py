@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +22,16 @@ NO_LIMIT = 1 << 40
 """pixels; what is in the index was let in before, and is recognised by its content"""
 
 
+@dataclass(frozen=True, kw_only=True)
 class WholePictures:
     """Reads pictures by image id: from where they were ingested, from given folders, from the store.
 
     Thread-safe. Every method raises `StorageError` when the store cannot be asked.
     """
 
-    def __init__(self, *, notes: Notes | None, folders: Sequence[Path], storage: Storage) -> None:
-        self._notes = notes
-        self._folders = folders
-        self._storage = storage
+    notes: Notes | None
+    folders: Sequence[Path]
+    storage: Storage
 
     def read(self, image_id: str, source: Mapping) -> tuple[ImageFile, bool]:
         """Return the decoded picture of a document, and whether a copy of it was read.
@@ -54,16 +55,16 @@ class WholePictures:
         return None
 
     def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[Path]:
-        if self._notes:
-            yield from (Path(os.fsdecode(note.path)) for note in self._notes.of_image(image_id))
-        for folder in self._folders:
+        if self.notes:
+            yield from (Path(os.fsdecode(note.path)) for note in self.notes.of_image(image_id))
+        for folder in self.folders:
             yield from (folder / path for path in paths)
 
     def _kept(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:
-        key = find_original(self._storage, image_id, names=paths)
+        key = find_original(self.storage, image_id, names=paths)
         if key is None:
             raise UnreadableImageError("its file is not where it was, and the store keeps no original")
-        data = self._storage.get(key)
+        data = self.storage.get(key)
         content = FileContent(data, sha256(data).hexdigest())
         if content.image_id != image_id and not key.endswith(".webp"):
             raise UnreadableImageError("its file is not where it was, and the store's original is damaged")

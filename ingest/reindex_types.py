@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
@@ -12,21 +11,9 @@ if TYPE_CHECKING:
     from es_config.alias import Switched
     from ingest.walk import Failure
 
-BATCH_SIZE = 32
-
 
 class SameModelsError(IngestError):
     """The index holds the vectors of these models already."""
-
-
-@dataclass(frozen=True)
-class ReindexOptions:
-    """How a reindexing goes about its work."""
-
-    batch_size: int = BATCH_SIZE
-    """pictures that are embedded and written together"""
-    threads: int = field(default_factory=lambda: min(16, max(2, os.cpu_count() or 2)))
-    """threads that read and decode"""
 
 
 @dataclass(frozen=True)
@@ -49,10 +36,6 @@ class Filled:
     """pictures that are in the former index only, each with the reason"""
     seconds: float
     interrupted: bool = False
-
-    def as_dict(self) -> dict[str, object]:
-        """Return it as a part of the JSON object of `glimpse reindex --json`."""
-        return asdict(self) | {"missing": [asdict(each) for each in self.missing]}
 
 
 @dataclass(frozen=True)
@@ -104,7 +87,7 @@ class Outcome:
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object of `glimpse reindex --json`."""
         return {
-            **self.filled.as_dict(),
+            **asdict(self.filled),
             "comparison": self.comparison and self.comparison.as_dict(),
             "switched": self.switched and asdict(self.switched),
         }

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.pictures import pixel_limit
 from ingest.reindex import Reindexing
+from ingest.reindex_pass import Passes
 from ingest.reindex_sources import NO_LIMIT, WholePictures
-from ingest.reindex_types import ReindexOptions, SameModelsError
+from ingest.reindex_types import SameModelsError
+from ingest.run_types import IngestOptions
 from ingest.sample import PICTURES
 from ingest.wiring import encoders, index_meta
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from elasticsearch import Elasticsearch
@@ -42,13 +44,6 @@ class ReindexParts:
     """where its models are, when that was said"""
     progress: Progress
     work: Reindexing
-    closing: ExitStack
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.close()
 
 
 def open_alias(alias: str, environ: Mapping[str, str]) -> tuple[Elasticsearch, Alias]:
@@ -61,9 +56,10 @@ def open_alias(alias: str, environ: Mapping[str, str]) -> tuple[Elasticsearch, A
     return client, Alias(client, alias=alias)
 
 
+@contextmanager
 def open_reindex(
     settings: IngestSettings, environ: Mapping[str, str], *, folders: Sequence[Path], progress: Progress
-) -> ReindexParts:
+) -> Iterator[ReindexParts]:
     """Connect, and find the next index or create it for the profile of `settings`.
 
     Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
@@ -75,29 +71,28 @@ def open_reindex(
     from models.profiles import get_profile
     from storage.store import open_storage
 
-    home, closing = glimpse_home(environ), ExitStack()
+    home = glimpse_home(environ)
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client, alias = open_alias(settings.alias, environ)
-    old, notes = alias.current(), None
+    old = alias.current()
     new = _next_index(client, alias, old, profile)
     storage = open_storage(settings.store or f"file:{home / 'store'}")
-    if (home / "ingested.sqlite").exists():
-        notes = Notes(home / "ingested.sqlite", index=old.uuid())
-        closing.callback(notes.close)
+    path = home / "ingested.sqlite"
+    notes = Notes(path, index=old.uuid()) if path.exists() else None
     pictures = WholePictures(notes=notes, folders=folders, storage=storage)
     tower = replace(settings.tower, sample=lambda: _sample(client, old, pictures))
     images, texts = encoders(profile, new, tower=tower, cache=home / "cache")
-    work = Reindexing(
-        alias=alias,
+    passes = Passes(
         copies=Copies(client, old=old, new=new),
         image_encoder=images,
         caption_encoder=texts,
         pictures=pictures,
-        notes=notes,
-        options=ReindexOptions(),
+        options=IngestOptions(),
         progress=progress,
     )
-    return ReindexParts(alias, old, new, profile, client, settings.model_dir, progress, work, closing)
+    work = Reindexing(alias=alias, passes=passes, notes=notes)
+    with closing(notes) if notes else nullcontext():
+        yield ReindexParts(alias, old, new, profile, client, settings.model_dir, progress, work)
 
 
 def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile) -> ImageIndex:

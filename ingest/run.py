@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
@@ -16,13 +16,12 @@ from ingest.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
 from ingest.memory import Memory
 from ingest.pictures import pixel_limit
 from ingest.prune import tidy
-from ingest.prune_types import PruneSummary
 from ingest.reader import Reader
 from ingest.recognise import Recogniser
-from ingest.run_types import Changes, IngestOptions, IngestSummary, NoProgress, Progress
+from ingest.run_types import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
 from ingest.stages import ahead
 from ingest.tally import Tally
-from ingest.walk import Failure, count, walk
+from ingest.walk import Candidate, Failure, walk
 from ingest.writer import Writer
 from models.pixels import register_formats
 from storage.errors import StorageError
@@ -70,7 +69,7 @@ def ingest_paths(
         storage=storage,
         options=options,
         captioner=captioner,
-        progress=progress or NoProgress(),
+        progress=progress or Progress(),
         memory=memory or Memory(),
     )
     with pixel_limit(options.max_pixels):
@@ -87,76 +86,69 @@ def ingest_paths(
     return replace(summary, pruned=run.pruned)
 
 
+@dataclass(kw_only=True)
 class _Run:
-    def __init__(
-        self,
-        *,
-        index: ImageIndex | None,
-        image_encoder: ImageEncoder,
-        caption_encoder: TextEncoder,
-        storage: Storage,
-        options: IngestOptions,
-        captioner: Captioner | None,
-        progress: Progress,
-        memory: Memory,
-    ) -> None:
-        self._index = index
-        self._image_encoder = image_encoder
-        self._caption_encoder = caption_encoder
-        self._storage = storage
-        self._options = options
-        self._progress = progress
-        self._memory = memory
-        self.tally = Tally(progress)
-        self.pruned = PruneSummary()
-        models = {"captioner": captioner, "caption_encoder": caption_encoder}
-        self._captions = CaptionNow(**models, tally=self.tally) if captioner else None
+    index: ImageIndex | None
+    image_encoder: ImageEncoder
+    caption_encoder: TextEncoder
+    storage: Storage
+    options: IngestOptions
+    captioner: Captioner | None
+    progress: Progress
+    memory: Memory
+    pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.progress)
+        models = {"captioner": self.captioner, "caption_encoder": self.caption_encoder}
+        self.captions = CaptionNow(**models, tally=self.tally) if self.captioner else None
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
         register_formats()
-        options = self._options
+        options = self.options
         which = {"exclude": options.exclude, "limit": options.limit, "part": options.part}
-        self._progress.start(count(paths, **which) if changes is None else len(changes.files))
-        pool = ThreadPoolExecutor(self._options.threads, thread_name_prefix="decode")
+        found = walk(paths, **which) if changes is None else changes.files
+        self.progress.start(sum(isinstance(each, Candidate) for each in found))
+        pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
         try:
-            shared = {"storage": self._storage, "memory": self._memory, "pool": pool}
+            shared = {"storage": self.storage, "memory": self.memory, "pool": pool}
             recogniser = Recogniser(known=self._listed, options=options, **shared)
             found = recogniser.items(walk(paths, **which) if changes is None else changes.files)
             with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
-                if self._options.dry_run:
+                if self.options.dry_run:
                     self._count_only(self._settle(items, reader))
                 else:
                     self._write(items, reader)
             self._tidy(paths, changes)
         finally:
             pool.shutdown(cancel_futures=True)
-            self._memory.save(last=False)
+            self.memory.save(last=False)
 
     def _known(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
-        return self._index.known(image_ids) if self._index else {}
+        return self.index.known(image_ids) if self.index else {}
 
     def _listed(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
-        return self._index.listed(image_ids) if self._index else {}
+        return self.index.listed(image_ids) if self.index else {}
 
     def _reader(self, pool: ThreadPoolExecutor) -> Reader:
         return Reader(
             known=self._known,
-            preprocess=lambda: self._image_encoder.preprocess,
-            storage=self._storage,
-            options=self._options,
+            preprocess=lambda: self.image_encoder.preprocess,
+            storage=self.storage,
+            options=self.options,
             reasons=self.tally.reasons,
             pool=pool,
         )
 
     def _tidy(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """When all files are seen: take out of the index what they are no longer, or no longer there."""
-        self._memory.save(last=True)
-        if self._memory.notes and self._index:
-            where = {"index": self._index, "storage": self._storage}
+        self.memory.save(last=True)
+        if self.memory.notes and self.index:
+            where = {"index": self.index, "storage": self.storage}
             where |= {"folders": paths, "gone": None if changes is None else changes.gone}
-            self.pruned = tidy(self._memory.notes, **where, options=self._options)
+            self.pruned = tidy(self.memory.notes, **where, options=self.options)
 
     def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[ToEmbed]:
         """Count the items that end here and yield the others."""
@@ -164,7 +156,7 @@ class _Run:
             if isinstance(item, Unchanged):
                 self.tally.add_skipped()
                 if item.image_id is not None:
-                    self._memory.good(item.candidate, item.image_id)
+                    self.memory.good(item.candidate, item.image_id)
             elif isinstance(item, FailedBefore):
                 self.tally.add_failed_before()
             elif isinstance(item, Failure):
@@ -179,7 +171,7 @@ class _Run:
             self.tally.reasons[bad.image_id] = bad.reason
             reader.in_flight.discard(bad.image_id)
         self.tally.add_failure(bad.candidate, bad.reason)
-        self._memory.bad(bad.candidate, bad.reason)
+        self.memory.bad(bad.candidate, bad.reason)
 
     def _count_only(self, items: Iterator[ToEmbed]) -> None:
         for item in items:
@@ -189,26 +181,26 @@ class _Run:
                 self.tally.add_failure(item.candidate, self.tally.reasons[item.image_id])
             else:
                 self.tally.add_skipped(path_added=True)
-                self._memory.came(item.image_id)
+                self.memory.came(item.image_id)
 
     def _write(self, items: Iterator[Item], reader: Reader) -> None:
-        where = {"index": self._index, "storage": self._storage, "memory": self._memory}
-        with self._index.bulk_load() as load:
+        where = {"index": self.index, "storage": self.storage, "memory": self.memory}
+        with self.index.bulk_load() as load:
             counts = {"tally": self.tally, "in_flight": reader.in_flight, "wrote": load.wrote}
-            writer = Writer(**where, **counts, batch_size=self._options.batch_size)
+            writer = Writer(**where, **counts, batch_size=self.options.batch_size)
             try:
-                for batch in batches(self._settle(items, reader), size=self._options.batch_size):
+                for batch in batches(self._settle(items, reader), size=self.options.batch_size):
                     writer.submit(self._embed(batch, reader))
             finally:
                 writer.finish()
-                self._index.refresh()
+                self.index.refresh()
 
     def _embed(self, batch: list[ToEmbed], reader: Reader) -> list[ToWrite]:
         ready = embed_batch(
             batch,
-            image_encoder=self._image_encoder,
-            caption_encoder=self._caption_encoder,
+            image_encoder=self.image_encoder,
+            caption_encoder=self.caption_encoder,
             drop=lambda bad: self._drop(bad, reader),
         )
         self.tally.add_embedded(sum(isinstance(item, Embedded) for item in ready))
-        return self._captions.add(ready) if self._captions else ready
+        return self.captions.add(ready) if self.captions else ready

@@ -1,30 +1,38 @@
-"""What is handed to a run of ingest, and what comes back."""
+"""What is handed to a run of ingest or a pass of captions, and what comes back."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Self
 
-from ingest.caption_types import CaptionSummary
 from ingest.parts import Part
 from ingest.pictures import MAX_PIXELS
-from ingest.prune_types import PruneOptions, PruneSummary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ingest.walk import Candidate, Failure
 
-BATCH_SIZE = 32
 SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """Whether what is gone leaves the index."""
+
+    prune: bool = False
+    anyway: bool = False
+    """also when more than a fifth would go"""
+    moved_from: tuple[Path, ...] = ()
+    """folders that were ingested and are no more: their files count as those of this run's folders"""
 
 
 @dataclass(frozen=True)
 class IngestOptions:
     """How a run goes about its work."""
 
-    batch_size: int = BATCH_SIZE
+    batch_size: int = 32
     """pictures that are embedded and written together"""
     exclude: tuple[str, ...] = ()
     """globs for names or whole relative paths"""
@@ -45,6 +53,20 @@ class IngestOptions:
 
 
 @dataclass(frozen=True)
+class CaptionOptions:
+    """How a pass of captions goes about its work."""
+
+    every: bool = False
+    """also write those captions anew that a model wrote"""
+    limit: int | None = None
+    """pictures to look at"""
+    batch_size: int = 16
+    """pictures that the captioner sees together"""
+    threads: int = field(default_factory=lambda: min(4, max(2, os.cpu_count() or 2)))
+    """threads that read thumbnails"""
+
+
+@dataclass(frozen=True)
 class Changes:
     """What a watch saw: a run that is handed it looks at nothing else."""
 
@@ -52,6 +74,56 @@ class Changes:
     """new and changed, as a walk would name them"""
     gone: tuple[Path, ...]
     """files and folders that are no longer there"""
+
+
+@dataclass(frozen=True)
+class PruneSummary:
+    """What left the index; in a dry run, what would leave it with its last path."""
+
+    gone: tuple[str, ...] = ()
+    """files that are gone with no copy left; in a dry run and after a refusal they are still in the index"""
+    documents: int = 0
+    """documents that were deleted, with what the store kept: of files that are gone or have changed"""
+    human_captions: int = 0
+    """deleted documents whose caption a person had written; the captions are in removed-captions.jsonl"""
+    failures: tuple[str, ...] = ()
+    """what the index refused to change"""
+    refused: str | None = None
+    """why nothing was pruned"""
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was asked and not done."""
+        return bool(self.refused or self.failures)
+
+
+@dataclass(frozen=True)
+class CaptionSummary:
+    """What became of captions: each picture is in exactly one of `written`, `changed` and `failures`."""
+
+    written: int = 0
+    changed: int = 0
+    """pictures left alone, since their document changed or went while they were looked at"""
+    seconds: float = 0.0
+    interrupted: bool = False
+    error: str | None = None
+    """why there are no captions at all, or no more"""
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Pictures that got no caption; the next pass tries them again."""
+        return len(self.failures)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures looked at."""
+        return self.written + self.changed + self.failed
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the summary as the JSON object of `glimpse caption --json`."""
+        counted = {"pictures": self.pictures, "failed": self.failed, "seconds": round(self.seconds, 3)}
+        return asdict(self) | counted
 
 
 @dataclass(frozen=True)
@@ -71,12 +143,12 @@ class IngestSummary:
     """skipped files whose path was new"""
     embedded: int
     """vectors made of pictures"""
-    failures: tuple[Failure, ...]
     seconds: float
     interrupted: bool = False
     dry_run: bool = False
     failed_before: int = 0
     """files that failed in an earlier run, have not changed since and were not tried again"""
+    failures: tuple[Failure, ...] = ()
     pruned: PruneSummary = field(default_factory=PruneSummary)
     captions: CaptionSummary = field(default_factory=CaptionSummary)
     """captions that were written with the pictures or after them"""
@@ -88,25 +160,19 @@ class IngestSummary:
 
     def as_dict(self) -> dict[str, object]:
         """Return the summary as the JSON object of `glimpse ingest --json`."""
-        return {
-            "files": self.files,
-            "indexed": self.indexed,
-            "skipped": self.skipped,
-            "paths_added": self.paths_added,
-            "embedded": self.embedded,
-            "failed": self.failed,
-            "failed_before": self.failed_before,
-            "seconds": round(self.seconds, 3),
-            "interrupted": self.interrupted,
-            "dry_run": self.dry_run,
-            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
-            "pruned": self.pruned.as_dict(),
-            "captions": self.captions.as_dict(),
-        }
+        counted = {"failed": self.failed, "seconds": round(self.seconds, 3)}
+        return asdict(self) | counted | {"captions": self.captions.as_dict()}
 
 
-class Progress(Protocol):
-    """Watches a run. Calls come from several threads, one at a time."""
+class Progress:
+    """Watches a run; this one shows nothing. Calls come from several threads, one at a time."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
 
     def start(self, total: int) -> None:
         """Learn how many files there are."""
@@ -116,16 +182,3 @@ class Progress(Protocol):
 
     def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
         """A file or a folder could not be used, or a picture gets no caption; `what` says which."""
-
-
-class NoProgress:
-    """Watches nothing."""
-
-    def start(self, total: int) -> None:
-        """Ignore it."""
-
-    def advance(self) -> None:
-        """Ignore it."""
-
-    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
-        """Ignore it."""

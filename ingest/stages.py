@@ -1,10 +1,11 @@
-"""Two ways to work ahead without losing the order or the bounds."""
+"""Three ways to work ahead without losing the order or the bounds."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -55,6 +56,23 @@ class _Done:
 
     def cancel(self) -> None:
         return
+
+
+def write_behind(made: Iterable[Out], write: Callable[[Out], None], *, name: str) -> None:
+    """Call `write` for each thing in a thread of its own, while the next one is made.
+
+    What was made is written even when making the next one fails. An exception of either is raised here.
+    """
+    writing: Future | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix=name) as writer:
+        try:
+            for each in made:
+                if writing:
+                    writing.result()
+                writing = writer.submit(write, each)
+        finally:
+            if writing:
+                writing.result()
 
 
 def ahead(items: Generator[Out, None, None], *, size: int) -> Iterator[Out]:

@@ -11,7 +11,7 @@ from es_config.shared_cli import say, together
 
 if TYPE_CHECKING:
     from ingest.parts import Part
-    from ingest.prune_types import PruneSummary
+    from ingest.run_types import PruneSummary
 
 
 def _read_part(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Part | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ingest.weights import check_weights
+from ingest.errors import IngestError
 from models.execution import Wish
 
 if TYPE_CHECKING:
@@ -28,6 +28,20 @@ class TowerChoice:
     """some of the pictures to come, on which vectors are compared"""
     say: Callable[[str], None] = lambda _: None
     """told in one sentence what was chosen, where there is something to say"""
+
+
+def check_weights(index: ImageIndex, tower: str, revision: str) -> None:
+    """Raise `IngestError` when the index notes other weights of a tower; where it notes none, note these."""
+    if not index.exists():
+        return
+    recorded = index.meta().revisions.get(tower)
+    if recorded is None:
+        index.note_revision(tower, revision)
+    elif recorded != revision:
+        raise IngestError(
+            f"The index '{index.alias}' was made with other weights ({tower} {recorded}, here {revision}):"
+            " use the models that it was made with, or run `glimpse index delete` and ingest again."
+        )
 
 
 def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cache: Path) -> ImageEncoder:

@@ -96,18 +96,6 @@ def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate |
             yield Candidate(path, printable(path.name))
 
 
-def count(
-    paths: Sequence[Path],
-    *,
-    exclude: Sequence[str] = (),
-    limit: int | None = None,
-    part: Part = EVERYTHING,
-) -> int:
-    """Return how many candidates `walk` yields, without keeping them."""
-    found = walk(paths, exclude=exclude, limit=limit, part=part)
-    return sum(isinstance(each, Candidate) for each in found)
-
-
 def _walk_folder(
     root: Path, exclude: Sequence[str], visited: set
 ) -> Iterator[Candidate | Failure | Entrance]:

@@ -10,8 +10,7 @@ from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.observe import Listener, close, listen
 from ingest.pending import Gone, Pending
-from ingest.places import Places
-from ingest.roots import Roots
+from ingest.places import Places, Roots
 from ingest.run_types import Changes
 from ingest.stamp import is_gone
 from storage.errors import StorageError

@@ -64,7 +64,7 @@ class WatchReport:
 
     def round(self, summary: IngestSummary) -> None:
         """Count a round and print its line."""
-        from ingest.prune_types import PruneSummary
+        from ingest.run_types import PruneSummary
         from ingest.survival_cli import say_pruned
 
         pruned, captions = summary.pruned, summary.captions
@@ -75,10 +75,9 @@ class WatchReport:
 
     def captions(self, written: int) -> None:
         """Count captions that were written between rounds, and print their line."""
-        from ingest.caption_types import CaptionSummary
-        from ingest.run_types import IngestSummary
+        from ingest.run_types import CaptionSummary, IngestSummary
 
-        nothing = IngestSummary(0, 0, 0, 0, 0, (), 0.0, captions=CaptionSummary(written))
+        nothing = IngestSummary(0, 0, 0, 0, 0, 0.0, captions=CaptionSummary(written))
         self._print(Counter({4: written}), nothing)
 
     def ended(self) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.tower import TowerChoice, load_tower
-from ingest.weights import check_weights
+from ingest.tower import TowerChoice, check_weights, load_tower
 from models.on_first_use import OnFirstUse
 
 if TYPE_CHECKING:

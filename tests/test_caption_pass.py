@@ -22,12 +22,11 @@ from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.knn import knn_body
 from ingest import captions as module
-from ingest.caption_types import CaptionOptions
 from ingest.captions import caption_pictures
-from ingest.run_types import UNCAPTIONED
+from ingest.run_types import UNCAPTIONED, CaptionOptions
 from ingest.thumbnail import thumbnail
 from ingest.walk import Failure
-from ingest.wiring import create_index
+from ingest.wiring import Parts, create_index
 from models.captioning import load_captioner
 from models.errors import ModelError
 from models.on_first_use import OnFirstUse
@@ -113,15 +112,15 @@ class Bench:
             self.storage.put(thumbnail_key(each.image_id), drawn()[int(each.image_name[:-4])][1])
 
     def run(self, *, captioner=None, caption_encoder=None, progress=None, **options):
-        return caption_pictures(
+        parts = Parts(
             index=self.index,
             captions=self.captions,
-            captioner=captioner or globals()["captioner"](),
+            image_encoder=None,
             caption_encoder=caption_encoder or pocket()[1],
+            captioner=captioner or globals()["captioner"](),
             storage=self.storage,
-            options=CaptionOptions(**options),
-            progress=progress,
         )
+        return caption_pictures(parts, options=CaptionOptions(**options), progress=progress)
 
     def captioned(self) -> dict[int, str]:
         """Return the captions that a search finds, by the pictures' numbers."""

@@ -12,7 +12,7 @@ from picture_files import draw_picture, save_picture, truncate
 from PIL import Image
 
 from ingest.errors import UnreadableImageError
-from ingest.originals import FORMS, Originals, extension_of, webp
+from ingest.originals import FORMS, extension_of, keep_original, webp
 from ingest.pictures import read_content
 from models.pixels import register_formats
 from search_app.app import create_app
@@ -33,7 +33,7 @@ def store(request, tmp_path) -> Storage:
 def keep(storage: Storage, path: Path, form: str) -> str | None:
     """Keep a file and return the extension under which the store has it."""
     content = read_content(path)
-    Originals(storage, form=form).keep(content, path=path)
+    keep_original(content, path=path, storage=storage, form=form)
     key = find_original(storage, content.image_id, names=[path.name])
     return key and key.rpartition(".")[2]
 

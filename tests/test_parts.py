@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import IngestError
 from ingest.parts import Part, parse_part
-from ingest.walk import Candidate, count, walk
+from ingest.walk import Candidate, walk
 
 
 @settings(max_examples=300, deadline=None)
@@ -38,9 +38,7 @@ def test_a_walk_in_parts_finds_everything_once(tmp_path: Path):
     parts = [list(walk([tmp_path], part=Part(number, 3))) for number in (1, 2, 3)]
     together = [each for part in parts for each in part]
     assert sorted(map(str, together)) == sorted(map(str, whole))
-    for number, part in enumerate(parts, start=1):
-        files = sum(isinstance(each, Candidate) for each in part)
-        assert 0 < files == count([tmp_path], part=Part(number, 3))
+    assert all(any(isinstance(each, Candidate) for each in part) for part in parts)
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "-1/3", "1/3/5", ""])

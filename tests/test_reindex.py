@@ -32,7 +32,7 @@ from glimpse import main
 from ingest.errors import UnreadableImageError
 from ingest.reindex_sources import WholePictures
 from ingest.reindex_wiring import open_reindex
-from ingest.run_types import NoProgress
+from ingest.run_types import Progress
 from ingest.wiring import IngestSettings
 from models.embedding import load_text_encoder
 from models.encoders import TextEncoder
@@ -49,7 +49,7 @@ PICTURES = 12
 CUT = """
 import os, signal, sys
 from es_config.copies import Copies
-from ingest import reindex_types
+from ingest import run_types
 write, batches = Copies.write, []
 
 def cut(self, copies):
@@ -59,7 +59,7 @@ def cut(self, copies):
     return write(self, copies)
 
 Copies.write = cut
-options = reindex_types.ReindexOptions.__init__
+options = run_types.IngestOptions.__init__
 options.__defaults__ = (4, *options.__defaults__[1:])
 from glimpse import main
 main(sys.argv[1:])
@@ -97,8 +97,7 @@ class Place:
     def opened(self):
         """The parts of that command."""
         settings = IngestSettings("pocket", self.models["new"], self.alias)
-        parts = open_reindex(settings, self.environ, folders=[], progress=NoProgress())
-        with parts:
+        with open_reindex(settings, self.environ, folders=[], progress=Progress()) as parts:
             yield parts
 
     def documents(self) -> dict[str, dict]:
@@ -353,7 +352,7 @@ def test_a_webp_copy_of_the_store_counts_as_the_picture_and_its_thumbnail_never_
 
 
 def test_ctrl_c_says_how_to_go_on(place, monkeypatch):
-    class Impatient(NoProgress):
+    class Impatient(Progress):
         def advance(self) -> None:
             raise KeyboardInterrupt
 

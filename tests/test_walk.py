@@ -9,7 +9,7 @@ import pytest
 from picture_files import unprivileged
 
 from ingest.names import one_line, printable
-from ingest.walk import Candidate, Failure, count, walk
+from ingest.walk import Candidate, Failure, walk
 
 
 def make(folder: Path, *names: str | bytes) -> None:
@@ -110,11 +110,11 @@ def test_a_name_that_is_no_utf8_stays_readable_and_opens_the_file(tmp_path):
     assert all(candidate.path.exists() for candidate in found)
 
 
-def test_counting_stops_at_the_limit(tmp_path):
+def test_a_walk_stops_at_the_limit(tmp_path):
     make(tmp_path, "1.png", "2.png", "3.png")
-    assert count([tmp_path]) == 3
-    assert count([tmp_path], limit=2) == 2
-    assert count([tmp_path], limit=0) == 0
+    assert len(list(walk([tmp_path]))) == 3
+    assert len(list(walk([tmp_path], limit=2))) == 2
+    assert len(list(walk([tmp_path], limit=0))) == 0
 
 
 @pytest.mark.parametrize(

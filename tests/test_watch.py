@@ -31,10 +31,9 @@ from ingest.notes import Notes
 from ingest.observe import POLLING, Listener, close, listen
 from ingest.pending import Gone, Pending
 from ingest.places import Places
-from ingest.prune_types import PruneOptions
 from ingest.quarantine import Quarantine
 from ingest.run import ingest_paths
-from ingest.run_types import IngestOptions
+from ingest.run_types import IngestOptions, PruneOptions
 from ingest.walk import walk
 from ingest.watch import Watch
 from ingest.wiring import create_index
