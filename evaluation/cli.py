@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from functools import wraps
@@ -95,7 +94,7 @@ def evaluate(
     from evaluation.evaluate_cli import evaluate_index
     from evaluation.printing import report_lines
 
-    report = evaluate_index(options, os.environ, compare=Path(compare) if saved else None, say=say)
+    report = evaluate_index(options, compare=Path(compare) if saved else None)
     for warning in report.warnings:
         warn(warning)
     _print(report_lines(report), report.to_json(), as_json=as_json)
@@ -108,7 +107,7 @@ def _contest(profiles: str, *, plot: Path | None, as_json: bool, options: dict[s
 
     if plot:
         check_format(plot)
-    contest, warnings = contest_of(profiles, options, os.environ, say=say)
+    contest, warnings = contest_of(profiles, options)
     for warning in warnings:
         warn(warning)
     _print(contest_lines(contest), contest.to_json(), as_json=as_json)

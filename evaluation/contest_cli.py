@@ -6,30 +6,27 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from es_config.shared_cli import open_client, say
 from evaluation.contest_types import Contest, Contestant, Picture, Question
 from evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from models.profile import Profile
 
 
-def contest_of(
-    profiles: str, options: Mapping[str, Any], environ: Mapping[str, str], *, say: Callable[[str], None]
-) -> tuple[Contest, tuple[str, ...]]:
+def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tuple[str, ...]]:
     """Hold the contest that the options describe; return it with its warnings.
 
     Raises `EvaluationError`, `ModelError`, `EngineError` and `StorageError`.
     """
-    from es_config.client import connect
-    from es_config.settings import engine_settings, glimpse_home
     from es_config.temporary_index import temporary_index
     from evaluation.contest import hold_contest
 
     rows = _named_profiles(profiles)
-    client = connect(engine_settings(environ, glimpse_home(environ)))
-    pictures, questions, asked, warnings = _material(options, environ, client, say)
+    client = open_client()
+    pictures, questions, asked, warnings = _material(options, client)
 
     def open_index(each: Contestant) -> AbstractContextManager:
         return temporary_index(client, label=each.name, dims=each.dims, similarity=each.similarity)
@@ -70,7 +67,7 @@ def _load(name: str, profile: Profile) -> Contestant:
     return Contestant(name, profile.dims, profile.similarity, images.embed_images, texts.embed_texts)
 
 
-def _material(options, environ, client, say) -> tuple[list[Picture], list[Question], str, tuple[str, ...]]:
+def _material(options, client) -> tuple[list[Picture], list[Question], str, tuple[str, ...]]:
     """Return pictures and questions, where the questions came from, and warnings."""
     from evaluation.contest import caption_questions
     from evaluation.contest_pictures_cli import from_folder, from_index
@@ -79,7 +76,7 @@ def _material(options, environ, client, say) -> tuple[list[Picture], list[Questi
         say(f"Reading the pictures of {options['folder']}")
         source = from_folder(options["folder"])
     else:
-        source = from_index(options, environ, client)
+        source = from_index(options, client)
     if options["queries"] is not None:
         return _labelled(options, source)
     pictures = source.take(options["sample"], ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +72,7 @@ def _from_file(image_id: str, found: Candidate) -> Picture | None:
     return Picture(image_id, lambda: read().image, (said,) if said else ())
 
 
-def from_index(options: Mapping[str, Any], environ: Mapping[str, str], client: Elasticsearch) -> Source:
+def from_index(options: Mapping[str, Any], client: Elasticsearch) -> Source:
     """Return the pictures of an index, as their thumbnails show them. Raises as connecting does."""
     from es_config.index import ImageIndex
     from es_config.settings import glimpse_home
@@ -82,8 +83,7 @@ def from_index(options: Mapping[str, Any], environ: Mapping[str, str], client: E
 
     index = ImageIndex(client, alias=options["alias"])
     index.meta()  # says in one sentence what is wrong with the index
-    where = {**environ, **({"GLIMPSE_STORE": options["store"]} if options["store"] else {})}
-    store = open_storage(store_uri(where, glimpse_home(environ)))
+    store = open_storage(options["store"] or store_uri(os.environ, glimpse_home(os.environ)))
     find = picture_finder(known=index.known, by_name=lambda names: pictures_named(index, names))
     return Source(lambda size, wanted: _thumbnails(index, store, size, wanted), find)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from es_config.shared_cli import open_client, say, warn
 from evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -31,13 +33,7 @@ class Way:
     search: Search
 
 
-def evaluate_index(
-    options: Mapping[str, Any],
-    environ: Mapping[str, str],
-    *,
-    compare: Path | None,
-    say: Callable[[str], None],
-) -> Report:
+def evaluate_index(options: Mapping[str, Any], *, compare: Path | None) -> Report:
     """Ask every labelled query in every way, and judge what was found.
 
     Raises `EvaluationError`, `LabelError` and what searching raises.
@@ -50,11 +46,11 @@ def evaluate_index(
     saved = load_runs(compare) if compare else []
     labels = read_labels(options["queries"], qrels=options["qrels"])
     if options["field"]:
-        find, ways = _plain(options, environ, labels.queries)
+        find, ways = _plain(options, labels.queries)
     else:
-        find, ways = _pictures(options, environ, say)
+        find, ways = _pictures(options)
     answers = find_answers(labels.queries, find=find)
-    runs = [_ask(way, answers.queries, options, say) for way in ways]
+    runs = [_ask(way, answers.queries, options) for way in ways]
     if options["save_run"]:
         save_runs(options["save_run"], runs)
     pairs = [compare_runs(before, run, answers) for before, run in _pairs(saved, runs)]
@@ -62,7 +58,7 @@ def evaluate_index(
     return Report(tuple(scores), tuple(pairs), tuple(runs), (*labels.warnings, *answers.warnings))
 
 
-def _ask(way: Way, queries: Sequence[LabelledQuery], options: Mapping[str, Any], say: Callable) -> Run:
+def _ask(way: Way, queries: Sequence[LabelledQuery], options: Mapping[str, Any]) -> Run:
     from evaluation.run import make_run
 
     say(f"{way.name}: asking {len(queries)} queries")
@@ -77,12 +73,12 @@ def _pairs(saved: Sequence[Run], runs: Sequence[Run]) -> Iterator[tuple[Run, Run
         yield replace(before, name=f"{before.name} (saved)"), run
 
 
-def _pictures(options, environ, say) -> tuple[Callable, list[Way]]:
+def _pictures(options: Mapping[str, Any]) -> tuple[Callable, list[Way]]:
     """Return how labels are looked up and the ways to search, for an index of pictures."""
     from evaluation.answers import picture_finder
 
     lanes = _listed(options["lanes"])
-    searchers = {lane: _searcher(options, environ, lane, say) for lane in lanes}
+    searchers = {lane: _searcher(options, lane) for lane in lanes}
     index = next(iter(searchers.values())).index
     ways = [
         Way(mode if len(lanes) == 1 else f"{mode}, {lane}", mode, _search(searcher, mode, options))
@@ -92,12 +88,12 @@ def _pictures(options, environ, say) -> tuple[Callable, list[Way]]:
     return picture_finder(known=index.known, by_name=lambda names: pictures_named(index, names)), ways
 
 
-def _searcher(options: Mapping[str, Any], environ: Mapping[str, str], lane: str, say: Callable) -> Searcher:
+def _searcher(options: Mapping[str, Any], lane: str) -> Searcher:
     from search_app.settings import SearchSettings
     from search_app.wiring import build_searcher
 
     settings = SearchSettings(options["profile"], options["model_dir"], options["alias"], lane)
-    return build_searcher(settings, environ, warn=lambda text: say(f"Warning: {text}"))
+    return build_searcher(settings, os.environ, warn=warn)
 
 
 def _search(searcher: Searcher, mode: str, options: Mapping[str, Any]) -> Search:
@@ -132,13 +128,11 @@ def pictures_named(index: ImageIndex, names: Sequence[str]) -> Iterator[tuple[st
             yield hit.image_id, hit.source.get("relative_path", ())
 
 
-def _plain(options, environ, queries) -> tuple[Callable, list[Way]]:
+def _plain(options: Mapping[str, Any], queries: Sequence[LabelledQuery]) -> tuple[Callable, list[Way]]:
     """Return the same for any index with a `dense_vector` field, which is asked with vectors."""
     import numpy as np
 
-    from es_config.client import connect
     from es_config.plain_index import PlainIndex
-    from es_config.settings import engine_settings, glimpse_home
     from search_app.query import default_candidates
 
     unasked = next((query for query in queries if query.vector is None), None)
@@ -147,8 +141,7 @@ def _plain(options, environ, queries) -> tuple[Callable, list[Way]]:
             f"With --field every query is a vector, and '{unasked.label[:60]}' has none: add"
             ' "vector": [...] to it, or evaluate an index of pictures without --field.'
         )
-    client = connect(engine_settings(environ, glimpse_home(environ)))
-    index = PlainIndex(client, index=options["alias"], field=options["field"])
+    index = PlainIndex(open_client(), index=options["alias"], field=options["field"])
     k = options["k"]
     candidates = max(k, options["num_candidates"] or default_candidates(k))
 
