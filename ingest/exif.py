@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 DATES = ((EXIF_IFD, 36867, 36881), (EXIF_IFD, 36868, 36882), (None, 306, 36880))
 """(folder, date, offset) of the taking, the digitizing and the last change, the best first"""
 DATE = re.compile(r"(\d{4})[:\-/.](\d\d)[:\-/.](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
-OFFSET = re.compile(r"[+-]\d\d:\d\d")
 BOILERPLATE = re.compile(
     r"""[\W\d_]* | (?:sony|nikon|minolta)\ dsc | exif[_ ]jpeg.* | jpe?g(?:\ (?:image|picture))? | dcim.*
     | default | untitled | title | image(?:\ description)? | picture | photo | none | null | undefined | ascii
@@ -69,18 +68,18 @@ def _date(exif: Exif) -> datetime | None:
         tags = exif if folder is None else exif.get_ifd(folder)
         match = DATE.match(plain_text(tags.get(date_tag)))
         if match:
-            offset = plain_text(exif.get_ifd(EXIF_IFD).get(offset_tag))
-            try:
-                date = datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)
-            except ValueError:  # 0000:00:00 is what a camera without a clock writes
-                continue
-            zone = (
-                datetime.fromisoformat(f"2000-01-01T00:00{offset}").tzinfo
-                if OFFSET.fullmatch(offset)
-                else UTC
-            )
-            return date.replace(tzinfo=zone)
+            zone = _zone(plain_text(exif.get_ifd(EXIF_IFD).get(offset_tag)))
+            with contextlib.suppress(ValueError):  # 0000:00:00 is what a camera without a clock writes
+                return datetime(*(int(part or 0) for part in match.groups()), tzinfo=zone)
     return None
+
+
+def _zone(offset: str) -> tzinfo:
+    """Return the time zone of `+02:00`; UTC where it is missing or makes no sense."""
+    try:
+        return datetime.strptime(offset, "%z").tzinfo
+    except ValueError:
+        return UTC
 
 
 def _location(exif: Exif) -> tuple[float, float] | None:

@@ -324,6 +324,12 @@ def test_a_date_without_an_offset_is_utc_and_a_senseless_one_gives_way_to_the_ne
     assert camera_data(exif({306: "    :  :     :  :  "})).date is None
 
 
+@pytest.mark.parametrize("offset", ["+99:99", "-24:00", "02:00", "?"])
+def test_a_damaged_offset_costs_the_offset_and_not_the_date(offset):
+    facts = camera_data(exif({}, camera={36867: "2021:06:30 23:15:08", 36881: offset}))
+    assert facts.date == datetime(2021, 6, 30, 23, 15, 8, tzinfo=UTC)
+
+
 def test_the_place_is_signed_decimal_degrees():
     gps = {1: "S", 2: (33.0, 51.0, 30.0), 3: "W", 4: (151.0, 12.0, 36.0)}
     assert camera_data(exif({}, gps=gps)).location == (-33.8583333, -151.21)
