@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingest.errors import IngestError
 from ingest.names import printable
 from ingest.run_types import IngestOptions, PruneSummary
 from ingest.stamp import is_gone
@@ -162,10 +163,17 @@ def _keep_captions(notes: Notes, removed: Sequence[Removed]) -> None:
     if not written:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    with notes.path.with_name("removed-captions.jsonl").open("a", encoding="ascii") as file:
-        for each in written:
-            line = {"image_id": each.image_id, "caption": each.caption, "removed_at": now}
-            file.write(json.dumps(line) + "\n")
+    rows = ({"image_id": each.image_id, "caption": each.caption, "removed_at": now} for each in written)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    path = notes.path.with_name("removed-captions.jsonl")
+    try:
+        with path.open("a", encoding="ascii") as file:
+            file.write(lines)
+    except OSError as error:
+        raise IngestError(
+            f"{path} cannot be written: {error}. It should hold what people had written of pictures that"
+            f" have left the index; this is all that is left of it:\n{lines}"
+        ) from error
 
 
 def _pages(notes: Sequence[Note]) -> Iterator[Sequence[Note]]:

@@ -367,6 +367,23 @@ def test_captions_of_people_are_kept_when_their_pictures_go(ingest, pictures, in
     assert json.loads(line)["image_id"] == ids["0.png"]
 
 
+def test_captions_of_people_that_cannot_be_kept_are_told(environ, ingest, pictures, index, home):
+    import numpy as np
+
+    draw(pictures, *range(6))
+    ingest(pictures)
+    vector = np.ones(index.meta().caption_dims, dtype=np.float32)
+    vector /= np.linalg.norm(vector)
+    index.captions().write_human(image_ids(index)["0.png"], "our boat", vector)
+    (pictures / "0.png").unlink()
+    (home / "removed-captions.jsonl").mkdir()
+    done = CliRunner().invoke(main, ["ingest", str(pictures), "--prune"], env=environ)
+    assert done.exit_code == 1
+    assert "removed-captions.jsonl cannot be written" in done.stderr
+    assert '"caption": "our boat"' in done.stderr
+    assert ingest(pictures, "--prune")["pruned"]["failures"] == []
+
+
 def test_parts_ingest_and_prune_what_is_theirs(ingest, pictures, index):
     draw(pictures, *range(20))
     first = ingest(pictures, "--part", "1/2")
