@@ -83,7 +83,7 @@ def raise_item_error(item: Any, meta: Any) -> None:
 
     if "error" in item:
         status = int(item.get("status", 500))
-        raise ApiError("one request of several failed", replace(meta, status=status), dict(item))
+        raise ApiError(item["error"]["type"], replace(meta, status=status), dict(item))
 
 
 def explain(error: Exception, *, url: str = "") -> EngineError:

@@ -12,7 +12,7 @@ from es_config.documents import AddResult, ImageDocument, SearchResult
 from es_config.errors import EngineError
 from es_config.identity import IndexIdentity
 from es_config.mapping import IndexMeta, IndexOptions, index_body, with_options
-from es_config.paths import PathsChanged, add_paths, drop_paths
+from es_config.paths import PathsChanged, add_paths, drop_paths, read_documents
 from es_config.similarity import read_hits
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from es_config.captions import Captions
 
-MGET_SIZE = 1000
-CONFLICT_RETRIES = 5
+PAGE = 1000
 
 
 def free_name(client: Elasticsearch, alias: str, profile: str) -> str:
@@ -79,27 +78,14 @@ class ImageIndex(IndexIdentity):
 
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
-        found: dict[str, tuple[str, ...]] = {}
-        for start in range(0, len(image_ids), MGET_SIZE):
-            with engine_errors():
-                answer = self._client.mget(
-                    index=self.target,
-                    ids=list(image_ids[start : start + MGET_SIZE]),
-                    source_includes=["relative_path"],
-                )
-            for document in answer["docs"]:
-                if "error" in document:
-                    self.mappings()  # it says what is wrong with the index
-                    raise EngineError(f"The index '{self.alias}' could not be read: see `glimpse doctor`.")
-                if document.get("found"):
-                    found[document["_id"]] = tuple(document["_source"].get("relative_path", ()))
-        return found
+        found = read_documents(self._client, self.target, image_ids, fields=["relative_path"])
+        return {image_id: tuple(each["_source"].get("relative_path", ())) for image_id, each in found.items()}
 
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return what `known` does, of pictures that searches find already: quickly, from columns."""
         found: dict[str, tuple[str, ...]] = {}
-        for start in range(0, len(image_ids), MGET_SIZE):
-            some = list(image_ids[start : start + MGET_SIZE])
+        for start in range(0, len(image_ids), PAGE):
+            some = list(image_ids[start : start + PAGE])
             with engine_errors():
                 answer = self._client.search(
                     index=self.target,
@@ -117,33 +103,6 @@ class ImageIndex(IndexIdentity):
     def bulk_load(self) -> BulkLoad:
         """Return a context in which much is written: settings are changed for that and put back after."""
         return BulkLoad(self._client, alias=self.alias)
-
-    def add_path(self, image_id: str, relative_path: str) -> None:
-        """Note one more path that holds the picture; its vectors stay as they are."""
-        from elasticsearch import ConflictError
-
-        for attempt in range(CONFLICT_RETRIES):
-            with engine_errors():
-                document = self._document(image_id, {"source_includes": ["relative_path"]})
-                if document is None:
-                    raise EngineError(
-                        f"The index '{self.alias}' holds no picture {image_id}: ingest it first."
-                    )
-                paths = document["_source"].get("relative_path", [])
-                if relative_path in paths:
-                    return
-                try:
-                    self._client.update(
-                        index=self.write_target(),
-                        id=image_id,
-                        doc={"relative_path": [*paths, relative_path]},
-                        if_seq_no=document["_seq_no"],
-                        if_primary_term=document["_primary_term"],
-                    )
-                    return
-                except ConflictError:
-                    if attempt == CONFLICT_RETRIES - 1:
-                        raise
 
     def refresh(self) -> None:
         """Make everything that was written visible to searches."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import CHANGED, BulkItem, send_bulk
-from es_config.client import engine_errors
-from es_config.errors import EngineError
+from es_config.client import engine_errors, raise_item_error
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -63,7 +62,7 @@ def _change(
     for start in range(0, len(ids), PAGE):
         waiting = ids[start : start + PAGE]
         for _ in range(CONFLICT_RETRIES):  # somebody else may change a document between reading and writing
-            documents = _read(client, alias, waiting)
+            documents = read_documents(client, alias, waiting, fields=FIELDS)
             absent.update(image_id for image_id in waiting if image_id not in documents)
             items = {}
             for image_id, document in documents.items():
@@ -84,12 +83,22 @@ def _change(
     return PathsChanged(tuple(removed), frozenset(absent), failed)
 
 
-def _read(client: Elasticsearch, alias: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    with engine_errors():
-        answer = client.mget(index=alias, ids=list(ids), source_includes=FIELDS)
-    if any("error" in document for document in answer["docs"]):
-        raise EngineError(f"The index '{alias}' could not be read: see `glimpse doctor`.")
-    return {document["_id"]: document for document in answer["docs"] if document.get("found")}
+def read_documents(
+    client: Elasticsearch, index: str, ids: Sequence[str], *, fields: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return those of `ids` that exist, searchable or not yet, with their versions and some of their fields.
+
+    Raises EngineError.
+    """
+    found = {}
+    for start in range(0, len(ids), PAGE):
+        some = list(ids[start : start + PAGE])
+        with engine_errors():
+            answer = client.mget(index=index, ids=some, source_includes=list(fields))
+            for document in answer["docs"]:
+                raise_item_error(document, answer.meta)
+        found |= {document["_id"]: document for document in answer["docs"] if document.get("found")}
+    return found
 
 
 def _paths(document: dict[str, Any]) -> list[str]:

@@ -175,16 +175,11 @@ def test_another_path_is_added_once_and_the_vector_stays(index):
     index.add([picture(0)])
     image_id = picture(0).image_id
     for _ in range(2):
-        index.add_path(image_id, "copy.png")
+        index.add_paths({image_id: ["copy.png"]})
     assert index.known([image_id]) == {image_id: ("trip/0.png", "copy.png")}
     np.testing.assert_array_equal(index.vector(image_id), VECTORS[0])
     index.refresh()
     assert search_axis(index, 0, path="copy") == [image_id]
-
-
-def test_a_path_for_an_unknown_picture_is_refused(index):
-    with pytest.raises(EngineError, match="holds no picture unknown: ingest it first"):
-        index.add_path("unknown", "a.png")
 
 
 def test_vectors_that_are_no_numbers_never_reach_the_index(index):
@@ -280,7 +275,7 @@ def test_without_an_index_every_call_says_how_to_make_one(client, index_name):
         lambda: index.get("a"),
         lambda: index.vector("a"),
         lambda: index.known(["a"]),
-        lambda: index.add_path("a", "b"),
+        lambda: index.add_paths({"a": ["b"]}),
         lambda: index.search(knn_body(query_vector=VECTORS[0], k=1, num_candidates=1)),
     ]
     for call in calls:
@@ -291,7 +286,7 @@ def test_without_an_index_every_call_says_how_to_make_one(client, index_name):
 def test_a_full_disk_is_explained_and_writing_goes_on_when_the_block_lifts(client, index):
     index.add([picture(0)])
     client.indices.put_settings(index=index.name(), settings={"index.blocks.read_only_allow_delete": True})
-    for write in (lambda: index.add([picture(1)]), lambda: index.add_path(picture(0).image_id, "b")):
+    for write in (lambda: index.add([picture(1)]), lambda: index.add_paths({picture(0).image_id: ["b"]})):
         with pytest.raises(EngineError, match=r"nearly full.*free space.*the block lifts"):
             write()
     client.indices.put_settings(index=index.name(), settings={"index.blocks.read_only_allow_delete": None})
