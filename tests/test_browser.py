@@ -117,6 +117,17 @@ def test_a_dropped_or_pasted_picture_of_the_index_finds_itself(page, gallery, ki
     assert parse_qs(urlsplit(page.url).query) == {"like": [gallery.ids["cats"]]}
 
 
+def test_without_storage_a_picture_is_searched_with_all_the_same(page):
+    page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', "
+        "{ get() { throw new DOMException('', 'SecurityError'); } })"
+    )
+    page.goto("/")
+    show(page, "drop", jpeg(UNSEEN))
+    expect(page.get_by_role("heading", name="Pictures like yours")).to_be_visible()
+    expect(page.locator("#yours")).to_be_hidden()
+
+
 def test_another_picture_is_shown_beside_its_results_and_survives_back_and_reload(page):
     page.goto("/?q=a+cat")
     show(page, "drop", jpeg(UNSEEN))

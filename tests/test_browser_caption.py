@@ -52,16 +52,17 @@ def test_a_caption_is_corrected_without_leaving_the_page(page, own):
     page.goto(f"/images/{image_id}?q=a+tree")
     expect(page.locator("#by")).to_have_text("No caption yet; this is the file's name.")
     page.get_by_text("Write a caption").click()
-    page.get_by_label("What the picture shows").fill("  Uncle's <first> zeppelin ")
+    page.get_by_label("What the picture shows").fill("  Uncle's <first> $& zeppelin ")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status").filter(has_text="Saved")).to_have_text("Saved: searches find it now.")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Uncle's <first> zeppelin")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Uncle's <first> $& zeppelin")
+    expect(page).to_have_title("Uncle's <first> $& zeppelin – Glimpse")
     expect(page.locator("#by")).to_have_text("Caption written by a person")
-    expect(page.locator(".frame img")).to_have_attribute("alt", "Uncle's <first> zeppelin")
+    expect(page.locator(".frame img")).to_have_attribute("alt", "Uncle's <first> $& zeppelin")
     assert "?q=a+tree" in page.url
     found = own.searcher.search(Query(text="zeppelin", mode="hybrid", k=60)).hits
     assert next(hit.why for hit in found if hit.image_id == image_id).endswith("caption words: zeppelin")
     page.get_by_label("What the picture shows").fill(" \n ")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#saved")).to_contain_text("The caption is empty")
-    assert own.searcher.picture(image_id)["caption"] == "Uncle's <first> zeppelin"
+    assert own.searcher.picture(image_id)["caption"] == "Uncle's <first> $& zeppelin"

@@ -9,7 +9,7 @@ function show(picture) {
   document.getElementById("name").textContent = picture.caption;
   document.getElementById("by").textContent = "Caption written by a person";
   document.querySelector(".frame img").alt = picture.caption;
-  document.title = document.title.replace(before, picture.caption);
+  document.title = document.title.replace(before, () => picture.caption);
   field.value = picture.caption;
 }
 

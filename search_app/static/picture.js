@@ -23,12 +23,13 @@ async function scaled(file, side, quality) {
   return { canvas, blob: await new Promise((done) => canvas.toBlob(done, "image/jpeg", quality)) };
 }
 
-// A small copy stays in this tab only, to be shown beside the results.
+// A small copy stays in this tab only, to be shown beside the results; without storage there is none.
 async function rememberPreview(file) {
   try {
+    sessionStorage.removeItem("picture:next");
     const { canvas } = await scaled(file, PREVIEW_SIDE, 0.8);
     sessionStorage.setItem("picture:next", canvas.toDataURL("image/jpeg", 0.8));
-  } catch { sessionStorage.removeItem("picture:next"); }
+  } catch { /* no storage, or no picture that a browser can read */ }
 }
 
 async function fitted(file) {
@@ -60,11 +61,13 @@ function showPreview() {
   const vector = new URLSearchParams(location.search).get("vector");
   if (!place || !vector) return;
   const key = "picture:" + vector.slice(0, 64);
-  const next = sessionStorage.getItem("picture:next");
-  try { if (next) sessionStorage.setItem(key, next); } catch { /* full: no preview */ }
-  sessionStorage.removeItem("picture:next");
-  const kept = sessionStorage.getItem(key);
-  if (kept) { place.src = kept; place.hidden = false; }
+  try {
+    const next = sessionStorage.getItem("picture:next");
+    sessionStorage.removeItem("picture:next");
+    if (next) sessionStorage.setItem(key, next);
+    const kept = sessionStorage.getItem(key);
+    if (kept) { place.src = kept; place.hidden = false; }
+  } catch { /* no storage, or it is full: no preview */ }
 }
 
 input.addEventListener("change", () => { if (input.files[0]) searchWith(input.files[0]); });
