@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING
 
-from search_app.query import MAX_CANDIDATES
+from search_app.query import MAX_CANDIDATES, doubled
 from search_app.response import SearchHit, search_hit
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def window(depth: int) -> int:
 
     Pages within one step are cut from one and the same fused list.
     """
-    size = WINDOW
-    while size < depth:
-        size *= 2
-    return min(size, MAX_CANDIDATES)
+    return min(doubled(WINDOW, depth), MAX_CANDIDATES)
 
 
 def weights_of(profile_name: str) -> Mapping[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search_app.query import MAX_CANDIDATES, default_candidates
+from search_app.query import MAX_CANDIDATES, default_candidates, doubled
 
 
 def operating_point(
@@ -22,8 +22,12 @@ def operating_point(
     tuned = tuned_points(points, field)
     if not tuned:
         return {"num_candidates": default_candidates(k)}
-    larger = [each for each in tuned if each >= k]
-    return _from_larger(tuned, min(larger), k) if larger else _from_smaller(tuned, max(tuned), k)
+    near = min((each for each in tuned if each >= k), default=max(tuned))
+    candidates = tuned[near]["num_candidates"] * doubled(near, k) // near
+    point = {"num_candidates": max(k, min(MAX_CANDIDATES, candidates))}
+    oversample = tuned[near].get("oversample")
+    # The first k of more neighbours need more oversampling, so that as many are rescored.
+    return {**point, "oversample": round(oversample * max(1, near / k), 2)} if oversample else point
 
 
 def point_key(field: str, k: int | str) -> str:
@@ -40,19 +44,3 @@ def tuned_points(points: Mapping[str, Any], field: str) -> dict[int, Mapping[str
         if key.startswith(own) and key.removeprefix(own).isdecimal() and isinstance(point, Mapping)
     }
     return dict(sorted(found.items()))
-
-
-def _from_larger(tuned: Mapping[int, Mapping[str, Any]], near: int, k: int) -> dict[str, Any]:
-    """Use the point of `near` neighbours for the first `k` of them: as many are rescored."""
-    point = {"num_candidates": max(tuned[near]["num_candidates"], k)}
-    oversample = tuned[near].get("oversample")
-    return {**point, "oversample": round(oversample * near / k, 2)} if oversample else point
-
-
-def _from_smaller(tuned: Mapping[int, Mapping[str, Any]], near: int, k: int) -> dict[str, Any]:
-    factor = 1
-    while factor * near < k:
-        factor *= 2
-    point = {"num_candidates": max(k, min(MAX_CANDIDATES, factor * tuned[near]["num_candidates"]))}
-    oversample = tuned[near].get("oversample")
-    return {**point, "oversample": oversample} if oversample else point

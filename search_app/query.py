@@ -124,7 +124,11 @@ def default_candidates(depth: int) -> int:
     Twice the neighbours wanted is where `int8_hnsw` is within one percent of its best recall. The coarse
     steps matter for paging: pages that share a step come from one and the same candidate list.
     """
-    candidates = 100
-    while candidates < 2 * depth:
-        candidates *= 2
-    return min(candidates, MAX_CANDIDATES)
+    return min(doubled(100, 2 * depth), MAX_CANDIDATES)
+
+
+def doubled(first: int, least: int) -> int:
+    """Return the smallest of `first`, twice that, four times that, … that is at least `least`."""
+    while first < least:
+        first *= 2
+    return first

@@ -15,7 +15,7 @@ from search_app.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, win
 from search_app.operating_point import operating_point
 from search_app.relevance import Evidence, Marks, at_least
 from search_app.response import SearchHit, SearchResponse, search_hit
-from search_app.subjects import FIELDS, Subjects, no_picture
+from search_app.subjects import FIELDS, Subjects, TextVectors, no_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,19 +68,11 @@ class Searcher:
 
         Without `marks`, no hit is judged.
         """
-        self.index = index
+        self.index, self.profile, self.image_encoder = index, profile, image_encoder
+        self.texts = TextVectors(text_encoder)
+        self.caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
+        self._subjects = Subjects(index, profile, self.texts, self.caption_texts, image_encoder)
         self._marks = marks
-        self.profile = profile
-        self._subjects = Subjects(
-            index=index,
-            profile=profile,
-            text_encoder=text_encoder,
-            image_encoder=image_encoder,
-            caption_text_encoder=caption_text_encoder,
-        )
-        self.texts = self._subjects.texts
-        self.caption_texts = self._subjects.caption_texts
-        self.image_encoder = image_encoder
 
     @property
     def itself(self) -> Searcher:
@@ -112,6 +104,15 @@ class Searcher:
         if query.vector is None:
             self.check_profile()
         return self._request(query, mode=query.mode, k=query.depth, size=query.k, from_=query.depth - query.k)
+
+    def send(self, query: Query, *bodies: dict[str, Any]) -> list[SearchResult]:
+        """Send a query's requests together. Raises `NotFoundError` and `EngineError` as `search` does."""
+        try:
+            return self.index.search_many(list(bodies)) if len(bodies) > 1 else [self.index.search(bodies[0])]
+        except EngineError:
+            if query.like is not None:
+                self.picture(query.like)  # the lookup of an unknown id is an error: say it as one
+            raise
 
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
         """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
@@ -147,7 +148,7 @@ class Searcher:
             self.check_profile()
             return self._hybrid(query)
         request = self.prepare(query)
-        (result,) = self._send(query, [request.body])
+        (result,) = self.send(query, request.body)
         hits = tuple(search_hit(hit) for hit in result.hits)
         return _Answered(hits, result.total, request.lane, request.num_candidates)
 
@@ -161,7 +162,7 @@ class Searcher:
         bodies = {name: request.body for name, request in requests.items()}
         if query.text is not None:
             bodies[WORDS] = {**words_body(query.text, size=size, filters=query.filters), "_source": SOURCE}
-        results = dict(zip(bodies, self._send(query, list(bodies.values())), strict=True))
+        results = dict(zip(bodies, self.send(query, *bodies.values()), strict=True))
         words = query_words(query.text or "")
         hits = fuse_results(results, weights=weights_of(self.profile.name), words=words)[: query.depth]
         visual = requests["visual"]
@@ -194,11 +195,3 @@ class Searcher:
         )
         body = knn_body(**subject, **common, **point)
         return Request({**body, "_source": SOURCE}, lane, point["num_candidates"])
-
-    def _send(self, query: Query, bodies: list[dict[str, Any]]) -> list[SearchResult]:
-        try:
-            return self.index.search_many(bodies) if len(bodies) > 1 else [self.index.search(bodies[0])]
-        except EngineError:
-            if query.like is not None:
-                self.picture(query.like)  # the lookup of an unknown id is an error: say it as one
-            raise

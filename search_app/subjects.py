@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +25,15 @@ if TYPE_CHECKING:
 FIELDS = {"image": "image_embedding", "caption": "caption_embedding"}
 
 
+@dataclass(frozen=True)
 class Subjects:
     """Turns queries into vectors of the space that is searched."""
 
-    def __init__(
-        self,
-        *,
-        index: ImageIndex,
-        profile: Profile,
-        text_encoder: TextEncoder,
-        image_encoder: ImageEncoder,
-        caption_text_encoder: TextEncoder | None = None,
-    ) -> None:
-        """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too."""
-        self.texts = TextVectors(text_encoder)
-        self.caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
-        self.image_encoder = image_encoder
-        self._index = index
-        self._profile = profile
+    index: ImageIndex
+    profile: Profile
+    texts: TextVectors
+    caption_texts: TextVectors
+    image_encoder: ImageEncoder
 
     def of(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
         """Return what is looked for in the vectors of `mode`, and the lane that embedded a text.
@@ -60,7 +52,7 @@ class Subjects:
             return {"query_vector": self.embed_picture(query.image)}, None
         if mode == "caption":
             return {"query_vector": self._stored_vector(query.like)}, None
-        return {"like_id": query.like, "index": self._index.name()}, None
+        return {"like_id": query.like, "index": self.index.name()}, None
 
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
         """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
@@ -70,7 +62,7 @@ class Subjects:
     def _raw_vector(self, vector: tuple[float, ...], mode: str) -> np.ndarray:
         import numpy as np
 
-        meta = self._index.meta()
+        meta = self.index.meta()
         dims = meta.caption_dims if mode == "caption" else meta.dims
         if len(vector) != dims:
             raise QueryError(
@@ -79,16 +71,16 @@ class Subjects:
         return np.asarray(vector, np.float32)
 
     def _stored_vector(self, image_id: str) -> np.ndarray:
-        vector = self._index.vector(image_id)
+        vector = self.index.vector(image_id)
         if vector is None:
             raise no_picture(image_id)
         return vector
 
     def check_shared_space(self) -> None:
         """Raise `QueryError` unless a picture can be compared with captions."""
-        if not self._profile.caption_shares_space:
+        if not self.profile.caption_shares_space:
             raise QueryError(
-                f"Profile {self._profile.name} embeds captions with another model than pictures, so a picture"
+                f"Profile {self.profile.name} embeds captions with another model than pictures, so a picture"
                 " cannot be compared with captions: use words, or mode image."
             )
 

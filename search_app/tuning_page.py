@@ -98,23 +98,21 @@ def compare(searcher: Searcher, query: Query, num_candidates: int) -> Comparison
     Rescoring is that of the operating point; a search that names `num_candidates` itself has none.
     """
     tuned = operating_point(searcher.index.meta().operating_points, field=FIELD, k=query.k)
-    exact = _hits(searcher, searcher.prepare(replace(query, exact=True)).body)
+    exact = searcher.prepare(replace(query, exact=True)).body
     body = searcher.prepare(replace(query, num_candidates=num_candidates)).body
     if "oversample" in tuned:
         body["knn"]["rescore_vector"] = {"oversample": tuned["oversample"]}
-    found = _hits(searcher, body)
-    right, ours = {hit.image_id for hit in exact}, {hit.image_id for hit in found}
+    nearest, found = (
+        tuple(search_hit(hit) for hit in searcher.send(query, each)[0].hits) for each in (exact, body)
+    )
+    right, ours = {hit.image_id for hit in nearest}, {hit.image_id for hit in found}
     return Comparison(
         found=found,
-        missed=tuple(hit for hit in exact if hit.image_id not in ours),
+        missed=tuple(hit for hit in nearest if hit.image_id not in ours),
         wrong=frozenset(ours - right),
         num_candidates=num_candidates,
         oversample=tuned.get("oversample"),
     )
-
-
-def _hits(searcher: Searcher, body: dict[str, Any]) -> tuple[SearchHit, ...]:
-    return tuple(search_hit(hit) for hit in searcher.index.search(body).hits)
 
 
 def _number(text: str | None, *, least: int, most: int, default: int) -> int:

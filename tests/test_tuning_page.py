@@ -99,6 +99,12 @@ def test_numbers_out_of_range_are_brought_into_it(gallery, monkeypatch, address)
     show(web(gallery, monkeypatch, {"10": POINT}).get(f"/tuning{address}"))
 
 
+def test_a_picture_that_the_index_does_not_hold_is_not_found(gallery, monkeypatch):
+    response = web(gallery, monkeypatch, {}).get("/tuning?like=nothing")
+    assert response.status_code == 404
+    assert "The index holds no picture with the id 'nothing'." in unescape(response.text)
+
+
 def test_every_page_leads_there(gallery, monkeypatch):
     assert 'href="/tuning"' in show(web(gallery, monkeypatch, {}).get("/"))
 
