@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.contest_types import Contest, Contestant, Picture, Question, Result
 from evaluation.errors import EvaluationError
-from evaluation.metrics import query_metrics
-from evaluation.statistics import difference, estimate
+from evaluation.metrics import difference, estimate, query_metrics
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from evaluation.statistics import Difference, Estimate
+    from evaluation.metrics import Difference, Estimate
 
 ALPHA = 0.05
 

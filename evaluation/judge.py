@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import query_metrics
-from evaluation.statistics import Difference, Estimate, difference, estimate
+from evaluation.metrics import Difference, Estimate, difference, estimate, query_metrics
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,20 +7,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evaluation.contest_types import Contest
-    from evaluation.judge import Comparison, Report, Score
-    from evaluation.statistics import Difference, Estimate
+    from evaluation.judge import Report
+    from evaluation.metrics import Estimate
 
 
 def report_lines(report: Report) -> Iterator[str]:
     """Give the lines of an evaluation: every score with its 95 % interval, then every comparison."""
-    yield from table(_header(report.scores), [_score(score) for score in report.scores])
+    scores = [
+        (score.run, score.language, str(score.queries), *map(_interval, score.metrics.values()))
+        for score in report.scores
+    ]
+    yield from table(("run", "language", "queries", *report.scores[0].metrics), scores)
     for run in report.runs:
         lane = f", text model: {run.lane}" if run.lane else ""
         yield f"{run.name}: {run.query_ms:.1f} ms a query (median){lane}"
     for comparison in report.comparisons:
         yield ""
         yield f"{comparison.second} minus {comparison.first}, {comparison.queries} queries in pairs:"
-        yield from table(("metric", "difference", "95 % interval", "p"), _comparison(comparison))
+        differences = [
+            (name, f"{found.mean:+.4f}", f"[{found.low:+.4f}, {found.high:+.4f}]", f"{found.p_value:.4f}")
+            for name, found in comparison.metrics.items()
+        ]
+        yield from table(("metric", "difference", "95 % interval", "p"), differences)
         yield comparison.verdict
 
 
@@ -31,7 +39,7 @@ def contest_lines(contest: Contest) -> Iterator[str]:
     rows = [
         (
             each.name,
-            *(_interval(value) for value in each.metrics.values()),
+            *map(_interval, each.metrics.values()),
             f"{contest.against_best[each.name].p_value:.4f}" if each.name in contest.against_best else "",
             f"{each.images_per_second:.1f}",
             f"{each.query_ms:.1f}",
@@ -51,22 +59,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _header(scores: Sequence[Score]) -> tuple[str, ...]:
-    return ("run", "language", "queries", *scores[0].metrics)
-
-
-def _score(score: Score) -> tuple[str, ...]:
-    values = (_interval(value) for value in score.metrics.values())
-    return (score.run, score.language, str(score.queries), *values)
-
-
 def _interval(value: Estimate) -> str:
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
-def _comparison(comparison: Comparison) -> list[tuple[str, ...]]:
-    return [(name, *_difference(value)) for name, value in comparison.metrics.items()]
-
-
-def _difference(value: Difference) -> tuple[str, ...]:
-    return (f"{value.mean:+.4f}", f"[{value.low:+.4f}, {value.high:+.4f}]", f"{value.p_value:.4f}")

@@ -13,11 +13,10 @@ from evaluation.contest_types import Contest, Picture, Result
 from evaluation.errors import EvaluationError, LabelError
 from evaluation.judge import Report, compare_runs, score_run
 from evaluation.labels import read_labels
-from evaluation.metrics import metric_names, query_metrics
+from evaluation.metrics import Difference, Estimate, difference, estimate, metric_names, query_metrics
 from evaluation.plot import check_format, plot_contest
 from evaluation.printing import contest_lines, report_lines
 from evaluation.run import Run, load_runs, make_run, save_runs
-from evaluation.statistics import Difference, Estimate, difference, estimate
 
 ID = "ab" * 32
 

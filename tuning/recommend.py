@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuning.advise import Advice
+from tuning.report import cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,26 +93,9 @@ def advice_table(found: Sequence[Advice], chosen: Advice | None) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for advice in found:
         style = "bold" if advice is chosen else None if advice.meets else "dim"
-        shown.add_row(_name(advice), *_cells(advice), style=style)
+        tried, weight = advice.candidate, advice.weight
+        graph = f", m {tried.m}, ef {tried.ef_construction}" if tried.m else ""
+        sizes = megabytes(weight.disk_bytes), megabytes(weight.memory_bytes)
+        row = (f"{tried.index_type}{graph}", *cells(advice.point), f"{weight.index_seconds:.1f}", *sizes)
+        shown.add_row(*row, style=style)
     return shown
-
-
-def _name(advice: Advice) -> str:
-    candidate = advice.candidate
-    graph = f", m {candidate.m}, ef {candidate.ef_construction}" if candidate.m else ""
-    return f"{candidate.index_type}{graph}"
-
-
-def _cells(advice: Advice) -> tuple[str, ...]:
-    point, weight = advice.point, advice.weight
-    oversample = point.setting.oversample
-    return (
-        str(point.setting.num_candidates),
-        "" if oversample is None else f"{oversample:g}",
-        f"{point.recall:.4f}",
-        f"{point.recall_low:.4f}",
-        f"{point.latency.p50_ms:.2f}",
-        f"{weight.index_seconds:.1f}",
-        megabytes(weight.disk_bytes),
-        megabytes(weight.memory_bytes),
-    )

@@ -84,7 +84,8 @@ def table(tuning: Tuning) -> Table:
     for point in in_order(tuning.points):
         is_pick = tuning.pick is not None and point.setting == tuning.pick.setting
         style = "bold" if is_pick else None if point.meets(tuning.goal.target) else "dim"
-        shown.add_row(*_cells(point), _mark(tuning, point), style=style)
+        p95 = f"{point.latency.p95_ms:.2f}" if point.latency else ""
+        shown.add_row(*cells(point), p95, f"{point.operations:.0f}", _mark(tuning, point), style=style)
     exact = tuning.exact
     shown.add_row(
         "all", "", "1.0000", "", f"{exact.p50_ms:.2f}", f"{exact.p95_ms:.2f}", str(tuning.documents), "exact"
@@ -92,7 +93,8 @@ def table(tuning: Tuning) -> Table:
     return shown
 
 
-def _cells(point: Point) -> tuple[str, ...]:
+def cells(point: Point) -> tuple[str, ...]:
+    """Return candidates, oversample, recall, its bound and p50 of a point, as tables show them."""
     setting, latency = point.setting, point.latency
     return (
         str(setting.num_candidates),
@@ -100,8 +102,6 @@ def _cells(point: Point) -> tuple[str, ...]:
         f"{point.recall:.4f}",
         f"{point.recall_low:.4f}",
         f"{latency.p50_ms:.2f}" if latency else "",
-        f"{latency.p95_ms:.2f}" if latency else "",
-        f"{point.operations:.0f}",
     )
 
 
