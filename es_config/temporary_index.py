@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from elasticsearch import Elasticsearch
 
-BULK = 500
-FIELD = "image_embedding"
+FIELD = "vector"
 PREFIX = "glimpse-compare"
 
 
@@ -28,25 +27,29 @@ class TemporaryIndex:
         self._client = client
         self.name = name
 
+    def create(self, *, dims: int, similarity: str, index_options: Mapping[str, Any]) -> None:
+        """Create the index, empty, with one shard; it is refreshed only by `add`."""
+        field = {"type": "dense_vector", "dims": dims, "similarity": similarity}
+        properties = {FIELD: {**field, "index_options": dict(index_options)}}
+        settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
+        with engine_errors():
+            self._client.indices.create(
+                index=self.name, settings=settings, mappings={"dynamic": "strict", "properties": properties}
+            )
+
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Write float32 `[n, dims]` vectors and make them searchable, as one segment."""
-        from elasticsearch.helpers import pack_dense_vector
+        from elasticsearch.helpers import bulk, pack_dense_vector
 
-        for start in range(0, len(ids), BULK):
-            rows = range(start, min(start + BULK, len(ids)))
-            operations = [
-                part
-                for row in rows
-                for part in ({"index": {"_id": ids[row]}}, {FIELD: pack_dense_vector(vectors[row])})
-            ]
-            with engine_errors():
-                answer = self._client.bulk(index=self.name, operations=operations)
-            if answer["errors"]:
-                reasons = [
-                    item["index"]["error"]["reason"] for item in answer["items"] if "error" in item["index"]
-                ]
-                raise EngineError(f"The index {self.name} refused vectors: {reasons[0]}")
+        documents = (
+            {"_index": self.name, "_id": each, FIELD: pack_dense_vector(vector)}
+            for each, vector in zip(ids, vectors, strict=True)
+        )
         with engine_errors():
+            _, refused = bulk(self._client, documents, raise_on_error=False)
+            if refused:
+                reason = refused[0]["index"]["error"]["reason"]
+                raise EngineError(f"The index {self.name} refused vectors: {reason}")
             self._client.indices.refresh(index=self.name)
             self._client.indices.forcemerge(index=self.name, max_num_segments=1)
 
@@ -72,14 +75,11 @@ def temporary_index(
     """Give an empty index `glimpse-compare-<uuid>-<label>`, gone after the `with` statement."""
     chosen = options or IndexOptions()
     name = f"{PREFIX}-{uuid.uuid4()}-{_safe(label)}"
+    index = TemporaryIndex(client, name)
     graph = {"type": chosen.type, "m": chosen.m, "ef_construction": chosen.ef_construction}
-    field = {"type": "dense_vector", "dims": dims, "similarity": similarity, "index_options": graph}
     try:
-        with engine_errors():
-            settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": -1}
-            mappings = {"dynamic": "strict", "properties": {FIELD: field}}
-            created = client.indices.create(index=name, settings=settings, mappings=mappings)
-        yield TemporaryIndex(client, created["index"])
+        index.create(dims=dims, similarity=similarity, index_options=graph)
+        yield index
     finally:
         # By name, whether or not the request to create it was answered before the interruption.
         with engine_errors():

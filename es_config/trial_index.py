@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
-from es_config.errors import EngineError
+from es_config.temporary_index import FIELD, TemporaryIndex
 from es_config.vector_field import read_vector_field
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from es_config.vector_field import VectorField
 
 PREFIX = "glimpse-advise-"
-FIELD = "vector"
-BULK = 500
 BITS = {"int8": 8, "int4": 4, "bbq": 1}
 FEWEST_DIMS_OF_BBQ = 64
 """Elasticsearch refuses one-bit vectors of fewer dims"""
@@ -41,6 +39,12 @@ class Candidate:
         """Return it as people write it."""
         graph = f", m {self.m}, ef_construction {self.ef_construction}" if self.m else ""
         return f"{self.index_type}{graph}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The field's `index_options`."""
+        given = {"type": self.index_type, "m": self.m, "ef_construction": self.ef_construction}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -68,47 +72,17 @@ class Trials:
     ) -> tuple[VectorField, Weight]:
         """Make an index, copy float32 `[n, dims]` into it, merge it, and weigh it. Raises EngineError."""
         slug = str(candidate).replace(", ", "-").replace(" ", "").replace("_", "-")
-        name = f"{self.prefix}{slug}"
-        mapping = self._mapping(candidate, vectors.shape[1], similarity)
-        settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
+        index = TemporaryIndex(self._client, f"{self.prefix}{slug}")
         started = time.perf_counter()
-        with engine_errors():
-            self._client.indices.create(
-                index=name,
-                settings=settings,
-                mappings={"dynamic": "strict", "properties": {FIELD: mapping}},
-            )
-        self._fill(name, ids, vectors)
-        with engine_errors():
-            self._client.indices.refresh(index=name)
-            self._client.indices.forcemerge(index=name, max_num_segments=1)
+        index.create(dims=vectors.shape[1], similarity=similarity, index_options=candidate.options)
+        index.add(ids, vectors)
         seconds = time.perf_counter() - started
-        return read_vector_field(self._client, name, FIELD), self._weight(name, candidate, vectors, seconds)
+        field = read_vector_field(self._client, index.name, FIELD)
+        return field, self._weight(index.name, candidate, vectors, seconds)
 
     def delete(self) -> None:
         """Delete every index of this trial."""
         delete_trials(self._client, trial_names(self._client, self.prefix))
-
-    def _mapping(self, candidate: Candidate, dims: int, similarity: str) -> dict:
-        options = {
-            "type": candidate.index_type,
-            "m": candidate.m,
-            "ef_construction": candidate.ef_construction,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
-        return {"type": "dense_vector", "dims": dims, "similarity": similarity, "index_options": given}
-
-    def _fill(self, name: str, ids: Sequence[str], vectors: np.ndarray) -> None:
-        from elasticsearch.helpers import pack_dense_vector
-
-        for start in range(0, len(ids), BULK):
-            rows = range(start, min(start + BULK, len(ids)))
-            pairs = (({"index": {"_id": ids[row]}}, {FIELD: pack_dense_vector(vectors[row])}) for row in rows)
-            with engine_errors():
-                answer = self._client.bulk(index=name, operations=[part for pair in pairs for part in pair])
-            if answer["errors"]:
-                errors = (item["index"]["error"] for item in answer["items"] if "error" in item["index"])
-                raise EngineError(f"The trial index {name} refused vectors: {next(errors)['reason']}")
 
     def _weight(self, name: str, candidate: Candidate, vectors: np.ndarray, seconds: float) -> Weight:
         with engine_errors(), warnings.catch_warnings():
