@@ -21,7 +21,7 @@ from ingest.notes import Notes
 from ingest.quarantine import Quarantine
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
-from ingest.wiring import create_index
+from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.store import open_storage
@@ -95,14 +95,8 @@ def _run(root: Path, index, models: dict):
     notes = Notes(root / "ingested.sqlite", index=index.uuid())
     memory = Memory(notes, Quarantine(root / "failed.jsonl", max_pixels=options.max_pixels))
     with clock() as spent:
-        summary = ingest_paths(
-            [root / "pictures"],
-            index=index,
-            **models,
-            storage=open_storage(f"file:{root / 'store'}"),
-            options=options,
-            memory=memory,
-        )
+        parts = Parts(index=index, storage=open_storage(f"file:{root / 'store'}"), **models)
+        summary = ingest_paths([root / "pictures"], parts=parts, options=options, memory=memory)
         memory.close()
     assert not summary.failures, summary.failures[:3]
     return summary, spent, index.seconds

@@ -14,7 +14,6 @@ from PIL import Image
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, Spent, clock, show
-from es_config.captions import Captions
 from es_config.documents import ImageDocument
 from ingest.captions import caption_pictures
 from ingest.run_types import CaptionOptions
@@ -98,8 +97,7 @@ def _pass(client: object, folder: str, thumbnails: list[bytes], *, profile, mode
     with fresh_index(client) as index:
         create_index(index, profile)
         index.add(documents)
-        captions = Captions(client, index=index)
-        parts = Parts(index=index, captions=captions, image_encoder=None, storage=storage, **models)
+        parts = Parts(index=index, image_encoder=None, storage=storage, **models)
         with clock() as spent:
             summary = caption_pictures(parts, options=CaptionOptions())
         assert summary.written == len(thumbnails), summary

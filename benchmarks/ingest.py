@@ -14,6 +14,7 @@ from benchmarks.report import Figure, clock, show
 from es_config.mapping import IndexMeta, IndexOptions
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
+from ingest.wiring import Parts
 from models.embedding import load_image_encoder, load_text_encoder
 from models.pocket.draw import write_picture
 from models.pocket.world import sample
@@ -94,13 +95,7 @@ def _ingest(client, store: Path, pictures: list[Path], *, profile, encoder, text
     meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
     with fresh_index(client) as index, clock() as spent:
         index.create(meta, IndexOptions())
-        summary = ingest_paths(
-            pictures,
-            index=index,
-            image_encoder=encoder,
-            caption_encoder=texts,
-            storage=open_storage(f"file:{store}"),
-            options=IngestOptions(batch_size=BATCH),
-        )
+        parts = Parts(index, encoder, texts, open_storage(f"file:{store}"))
+        summary = ingest_paths(pictures, parts=parts, options=IngestOptions(batch_size=BATCH))
         assert summary.indexed == len(pictures), summary.failures[:3]
     return spent

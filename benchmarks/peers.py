@@ -22,6 +22,7 @@ from benchmarks.report import Figure, Spent, clock, show
 from es_config.mapping import IndexMeta, IndexOptions
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
+from ingest.wiring import Parts
 from models.embedding import load_image_encoder, load_text_encoder
 from models.execution import probe
 from models.fast_embedding import run_in
@@ -97,14 +98,8 @@ class _Race:
         with fresh_index(self._client) as index:
             index.create(meta, IndexOptions())
             with clock() as spent:
-                summary = ingest_paths(
-                    [folder],
-                    index=index,
-                    image_encoder=self._encoders[way],
-                    caption_encoder=self._texts,
-                    storage=open_storage(f"file:{store}"),
-                    options=IngestOptions(batch_size=BATCH),
-                )
+                parts = Parts(index, self._encoders[way], self._texts, open_storage(f"file:{store}"))
+                summary = ingest_paths([folder], parts=parts, options=IngestOptions(batch_size=BATCH))
         assert not summary.failed, summary.failures[:3]
         return spent
 

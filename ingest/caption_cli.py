@@ -78,7 +78,7 @@ def caption_later(parts: Parts) -> CaptionSummary:
     from models.errors import ModelError
 
     try:
-        waiting = parts.captions.count_missing(every=False)
+        waiting = parts.index.captions().count_missing(every=False)
         if not waiting:
             return CaptionSummary()
         say(

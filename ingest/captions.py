@@ -56,6 +56,7 @@ def caption_pictures(
 class _Pass:
     def __init__(self, parts: Parts, options: CaptionOptions, progress: Progress) -> None:
         self._parts = parts
+        self._captions = parts.index.captions()
         self._options = options
         self._progress = progress
         self.tally = CaptionTally(progress)
@@ -65,7 +66,7 @@ class _Pass:
     def all(self) -> None:
         """Do the whole pass; when it is interrupted, write what is captioned."""
         self._parts.index.refresh()
-        total = self._parts.captions.count_missing(every=self._options.every)
+        total = self._captions.count_missing(every=self._options.every)
         limit = self._options.limit
         self._progress.start(total if limit is None else min(total, limit))
         if not total or limit == 0:
@@ -82,7 +83,7 @@ class _Pass:
 
     def _batches(self, readers: ThreadPoolExecutor) -> Generator[list[tuple[Uncaptioned, Image | str]]]:
         size = self._options.batch_size
-        waiting = chain.from_iterable(self._parts.captions.missing(every=self._options.every))
+        waiting = chain.from_iterable(self._captions.missing(every=self._options.every))
         chosen = islice(waiting, self._options.limit)
         read = ordered_map(readers, self._read, chosen, window=max(size, 2 * self._options.threads))
         while batch := list(islice(read, size)):
@@ -122,7 +123,7 @@ class _Pass:
         ]
 
     def _write(self, updates: Sequence[tuple[str, CaptionUpdate]]) -> None:
-        refused = self._parts.captions.write([update for _, update in updates]).failed
+        refused = self._captions.write([update for _, update in updates]).failed
         for path, update in updates:
             reason = refused.get(update.image_id)
             if reason is None:

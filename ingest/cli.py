@@ -137,20 +137,10 @@ def ingest(
     parts = open_parts(IngestSettings(profile, model_dir, alias, store, tower), os.environ, dry_run=dry_run)
 
     def run(folders, changes=None, *, progress, retry=False) -> IngestSummary:
-        memory = open_memory(parts.index, os.environ, options=run_options, retry_failed=retry)
-        with closing(memory):
-            return ingest_paths(
-                folders,
-                index=parts.index,
-                image_encoder=parts.image_encoder,
-                caption_encoder=parts.caption_encoder,
-                storage=parts.storage,
-                options=run_options,
-                captioner=parts.captioner if captions == "now" and not dry_run else None,
-                progress=progress,
-                memory=memory,
-                changes=changes,
-            )
+        ours = parts if captions == "now" and not dry_run else replace(parts, captioner=None)
+        with closing(open_memory(ours.index, os.environ, options=run_options, retry_failed=retry)) as memory:
+            rest = {"progress": progress, "memory": memory, "changes": changes}
+            return ingest_paths(folders, parts=ours, options=run_options, **rest)
 
     def whole() -> IngestSummary:
         with open_progress() as progress:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SLICE_S = 1.0
 MOST = 16
 AGAIN_S = 30.0
+MOST_FAILED = 64
+"""pictures without a caption that a slice looks past; behind more of them, the others wait"""
 
 
 class IdleCaptions(Progress):
@@ -30,7 +32,7 @@ class IdleCaptions(Progress):
         self._parts = parts
         self._say = say
         self._written = written
-        self._count, self._slice, self._at = 0, 1, 0.0
+        self._count, self._slice, self._failed, self._at = 0, 1, 0, 0.0
         self._said: set[object] = set()
 
     def wake(self) -> None:
@@ -46,14 +48,17 @@ class IdleCaptions(Progress):
         if time.monotonic() < self._at:
             return False
         try:
-            options = CaptionOptions(limit=self._slice, batch_size=self._slice)
+            limit = self._slice + self._failed  # those that failed are looked at again: they come first
+            options = CaptionOptions(limit=limit, batch_size=self._slice)
             summary = caption_pictures(self._parts, options=options, progress=self)
         except (EngineError, IngestError, ModelError) as error:
             return self._rest(AGAIN_S, str(error))
         self._count += summary.written
         if summary.interrupted:
             raise KeyboardInterrupt
-        if summary.error or not summary.written:
+        self._failed = summary.failed
+        is_last = summary.pictures < limit or self._failed > MOST_FAILED
+        if summary.error or (is_last and not summary.written):
             return self._rest(AGAIN_S if summary.error else float("inf"), summary.error)
         self._slice = min(MOST, 2 * self._slice) if summary.seconds < SLICE_S / 2 else self._slice
         self._slice = max(1, self._slice // 2) if summary.seconds > SLICE_S else self._slice

@@ -36,7 +36,6 @@ class FailedBefore:
     """A file that could not be used in an earlier run and has not changed since."""
 
     candidate: Candidate
-    reason: str
 
 
 @dataclass(frozen=True)

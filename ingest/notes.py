@@ -107,8 +107,7 @@ class Notes(NotesFile):
         sql += f" ORDER BY path, relative_path LIMIT {PAGE}"
         after, end = (prefix, ""), prefix[:-1] + b"0"  # the byte after a slash
         while True:
-            with self._errors():
-                rows = self._base.execute(sql, (self._index, *after, end)).fetchall()
+            rows = self._rows(sql, self._index, *after, end)
             yield from map(_note, rows)
             if len(rows) < PAGE:
                 return
@@ -116,37 +115,32 @@ class Notes(NotesFile):
 
     def at(self, path: Path) -> Iterator[Note]:
         """Yield the notes of a file, or of those below a folder."""
+        absolute = os.fsencode(os.path.abspath(path))  # noqa: PTH100
         sql = "SELECT * FROM files WHERE idx = ? AND path = ?"
-        with self._errors():
-            place = (self._index, os.fsencode(os.path.abspath(path)))  # noqa: PTH100
-            yield from map(_note, self._base.execute(sql, place).fetchall())
+        yield from map(_note, self._rows(sql, self._index, absolute))
         yield from self.below(path, moved_only=False)
 
     def of_image(self, image_id: str) -> list[Note]:
         """Return every note of a content in this index."""
         sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
-        with self._errors():
-            return [_note(row) for row in self._base.execute(sql, (image_id, self._index)).fetchall()]
+        return [_note(row) for row in self._rows(sql, image_id, self._index)]
 
     def has_come(self, image_id: str) -> bool:
         """Whether a content `came` under another path in this run."""
-        with self._errors():
-            return (
-                self._base.execute("SELECT 1 FROM came WHERE image_id = ?", (image_id,)).fetchone()
-                is not None
-            )
+        return bool(self._rows("SELECT 1 FROM came WHERE image_id = ?", image_id))
 
     def come(self) -> list[Note]:
         """Return every note of the contents that `came` in this run."""
-        with self._errors():
-            rows = self._base.execute("SELECT image_id FROM came").fetchall()
-        return [note for (image_id,) in rows for note in self.of_image(image_id)]
+        return [
+            note
+            for (image_id,) in self._rows("SELECT image_id FROM came")
+            for note in self.of_image(image_id)
+        ]
 
     def elsewhere(self, image_id: str) -> set[str]:
         """Return the uuids of other indexes that were given the content too: they may share the store."""
         sql = "SELECT DISTINCT idx FROM files WHERE image_id = ? AND idx <> ?"
-        with self._errors():
-            return {uuid for (uuid,) in self._base.execute(sql, (image_id, self._index)).fetchall()}
+        return {uuid for (uuid,) in self._rows(sql, image_id, self._index)}
 
     def forget(self, notes: Sequence[Note]) -> None:
         """Turn notes of files that are gone into stale paths."""
@@ -159,8 +153,7 @@ class Notes(NotesFile):
     def stale(self) -> list[Stale]:
         """Return some of the stale paths, none when there are none."""
         sql = f"SELECT image_id, relative_path FROM stale WHERE idx = ? LIMIT {PAGE}"
-        with self._errors():
-            return [Stale(*row) for row in self._base.execute(sql, (self._index,)).fetchall()]
+        return [Stale(*row) for row in self._rows(sql, self._index)]
 
     def settle(self, stale: Sequence[Stale]) -> None:
         """Strike stale paths out that the index has no more."""

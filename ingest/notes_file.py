@@ -64,6 +64,10 @@ class NotesFile:
         base.executescript(SCHEMA)
         return base
 
+    def _rows(self, sql: str, *values: object) -> list[tuple]:
+        with self._errors():
+            return self._base.execute(sql, values).fetchall()
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Open a transaction; what it writes is there whole or not at all."""

@@ -73,7 +73,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     return decode(read_content(path), path=path, max_pixels=max_pixels)
 
 
-def read_content(path: Path, *, max_bytes: int = MAX_BYTES) -> FileContent:
+def read_content(path: Path) -> FileContent:
     """Read a regular file whole and hash it. Raises `UnreadableImageError`."""
     try:
         # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
@@ -82,9 +82,9 @@ def read_content(path: Path, *, max_bytes: int = MAX_BYTES) -> FileContent:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImageError("not a regular file")
-            if status.st_size > max_bytes:
-                raise UnreadableImageError(f"larger than {max_bytes >> 20} MiB")
-            data = file.read(max_bytes + 1)
+            if status.st_size > MAX_BYTES:
+                raise UnreadableImageError(f"larger than {MAX_BYTES >> 20} MiB")
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableImageError(why(error)) from error
     if not data:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.names import EXTENSIONS, printable
-from ingest.walk import Candidate, entrances, is_excluded
+from ingest.walk import Candidate, entrances, identity_of, is_excluded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,7 +103,6 @@ def _below(real: str, folder: str) -> bool:
 
 def _identity(folder: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(folder)  # noqa: PTH116
+        return identity_of(folder)
     except OSError:
         return None
-    return status.st_dev, status.st_ino

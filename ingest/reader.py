@@ -35,17 +35,11 @@ LOOKUP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class _Hashed:
+class _File:
     candidate: Candidate
     content: FileContent
-
-
-@dataclass(frozen=True)
-class _ToDecode:
-    candidate: Candidate
-    content: FileContent
-    known_paths: tuple[str, ...] | None
-    """None for a new picture; of a known one only the thumbnail is made"""
+    known_paths: tuple[str, ...] | None = None
+    """None for a new picture, or before the index is asked; of a known one only the thumbnail is made"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,23 +61,21 @@ class Reader:
     def items(self, found: Iterable[Recognised]) -> Iterator[Item]:
         """Yield one item for each thing found; what was recognised already is passed on."""
         window = 4 * self.options.threads
-        hashed = ordered_map(self.pool, _hash, found, window=window, needed=_is_file)
+        hashed = ordered_map(self.pool, _hash, found, window=window, needed=_is_candidate)
         window = max(self.options.batch_size, 2 * self.options.threads)
         sorted_out = self._sort(hashed)
-        yield from ordered_map(self.pool, self._prepare, sorted_out, window=window, needed=_is_to_decode)
+        yield from ordered_map(self.pool, self._prepare, sorted_out, window=window, needed=_is_file)
 
-    def _sort(self, hashed: Iterator[_Hashed | Item]) -> Iterator[Item | _ToDecode]:
+    def _sort(self, hashed: Iterator[_File | Item]) -> Iterator[Item | _File]:
         for chunk in _chunks(hashed):
-            ids = list(dict.fromkeys(each.content.image_id for each in chunk if isinstance(each, _Hashed)))
+            ids = list(dict.fromkeys(each.content.image_id for each in chunk if _is_file(each)))
             # Taken before the index is asked: a picture that is written in between is then in the answer.
             flying = {image_id for image_id in ids if image_id in self.in_flight}
             paths = self.known(ids) if ids else {}
             for each in chunk:
-                yield self._place(each, paths, flying) if isinstance(each, _Hashed) else each
+                yield self._place(each, paths, flying) if _is_file(each) else each
 
-    def _place(
-        self, file: _Hashed, paths: Mapping[str, tuple[str, ...]], flying: set[str]
-    ) -> Item | _ToDecode:
+    def _place(self, file: _File, paths: Mapping[str, tuple[str, ...]], flying: set[str]) -> Item | _File:
         candidate, image_id = file.candidate, file.content.image_id
         if image_id in self.reasons:
             return BadFile(candidate, self.reasons[image_id])
@@ -92,10 +84,10 @@ class Reader:
         if image_id not in paths:
             flying.add(image_id)
             self.in_flight.add(image_id)
-            return _ToDecode(candidate, file.content, known_paths=None)
-        return _ToDecode(candidate, file.content, known_paths=paths[image_id])
+            return file
+        return replace(file, known_paths=paths[image_id])
 
-    def _prepare(self, item: _ToDecode) -> Item:
+    def _prepare(self, item: _File) -> Item:
         candidate, image_id = item.candidate, item.content.image_id
         if item.known_paths is not None and self._is_stored(item):
             return (
@@ -105,7 +97,7 @@ class Reader:
             )
         return self._decode(item)
 
-    def _is_stored(self, item: _ToDecode) -> bool:
+    def _is_stored(self, item: _File) -> bool:
         """Whether the store has a known picture's thumbnail: asked in a thread, for a store may be far."""
         if self.options.dry_run:
             return True
@@ -115,11 +107,11 @@ class Reader:
             self._keep(item)
         return True
 
-    def _keep(self, item: _ToDecode) -> None:
+    def _keep(self, item: _File) -> None:
         limits = {"form": self.options.originals, "max_pixels": self.options.max_pixels}
         keep_original(item.content, path=item.candidate.path, storage=self.storage, **limits)
 
-    def _decode(self, item: _ToDecode) -> Item:
+    def _decode(self, item: _File) -> Item:
         try:
             file = decode(item.content, path=item.candidate.path, max_pixels=self.options.max_pixels)
             if self.options.no_gps:
@@ -147,26 +139,26 @@ class Reader:
         return Prepared(candidate, replace(file, image=None), pixels, small)
 
 
-def _is_file(found: Recognised) -> bool:
+def _is_candidate(found: Recognised) -> bool:
     return isinstance(found, Candidate)
 
 
-def _is_to_decode(item: Item | _ToDecode) -> bool:
-    return isinstance(item, _ToDecode)
+def _is_file(item: Item | _File) -> bool:
+    return isinstance(item, _File)
 
 
-def _hash(found: Candidate) -> _Hashed | BadFile:
+def _hash(found: Candidate) -> _File | BadFile:
     try:
-        return _Hashed(found, read_content(found.path))
+        return _File(found, read_content(found.path))
     except UnreadableImageError as error:
         return BadFile(found, str(error))
 
 
-def _chunks(hashed: Iterator[_Hashed | Item]) -> Iterator[list]:
+def _chunks(hashed: Iterator[_File | Item]) -> Iterator[list]:
     chunk, size = [], 0
     for each in hashed:
         chunk.append(each)
-        size += len(each.content.data) if isinstance(each, _Hashed) else 0
+        size += len(each.content.data) if _is_file(each) else 0
         if len(chunk) >= LOOKUP_FILES or size >= LOOKUP_BYTES:
             yield chunk
             chunk, size = [], 0

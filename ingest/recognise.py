@@ -58,8 +58,8 @@ class Recogniser:
                 yield each
             elif each in stored:
                 yield Unchanged(each)
-            elif reason := self.memory.reason(each):
-                yield FailedBefore(each, reason)
+            elif self.memory.reason(each):
+                yield FailedBefore(each)
             else:
                 yield each
 

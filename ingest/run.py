@@ -30,11 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from es_config.index import ImageIndex
     from ingest.items import Item, ToEmbed, ToWrite
-    from models.captioning import Captioner
-    from models.encoders import ImageEncoder, TextEncoder
-    from storage.store import Storage
+    from ingest.wiring import Parts
 
 READ_AHEAD = 4
 """finished items that wait; the bounds that matter are the windows of the reader"""
@@ -43,35 +40,22 @@ READ_AHEAD = 4
 def ingest_paths(
     paths: Sequence[Path],
     *,
-    index: ImageIndex | None,
-    image_encoder: ImageEncoder,
-    caption_encoder: TextEncoder,
-    storage: Storage,
+    parts: Parts,
     options: IngestOptions,
-    captioner: Captioner | None = None,
     progress: Progress | None = None,
     memory: Memory | None = None,
     changes: Changes | None = None,
 ) -> IngestSummary:
-    """Make the pictures of `paths`, or `changes` below them, documents of `index`; say what was done.
+    """Make the pictures of `paths`, or `changes` below them, documents of the index; say what was done.
 
-    A bad file or folder is reported in the summary and costs nothing else. With a `captioner` new pictures
+    A bad file or folder is reported in the summary and costs nothing else. With a captioner new pictures
     are written with captions; one that cannot be loaded costs the captions alone. With a `memory`, files that
     did not change are not read again, and paths whose files have changed or gone leave the index. Ctrl-C ends
-    the run early with a summary. `index` is None only in a dry run without an index. Raises `IngestError`
-    when Elasticsearch or the store fails on the way: what was written stays, and the same call goes on there.
+    the run early with a summary. Only in a dry run may there be no index. Raises `IngestError` when
+    Elasticsearch or the store fails on the way: what was written stays, and the same call goes on there.
     """
     begin, interrupted = time.monotonic(), False
-    run = _Run(
-        index=index,
-        image_encoder=image_encoder,
-        caption_encoder=caption_encoder,
-        storage=storage,
-        options=options,
-        captioner=captioner,
-        progress=progress or Progress(),
-        memory=memory or Memory(),
-    )
+    run = _Run(parts=parts, options=options, progress=progress or Progress(), memory=memory or Memory())
     with pixel_limit(options.max_pixels):
         try:
             run.all(paths, changes)
@@ -88,20 +72,16 @@ def ingest_paths(
 
 @dataclass(kw_only=True)
 class _Run:
-    index: ImageIndex | None
-    image_encoder: ImageEncoder
-    caption_encoder: TextEncoder
-    storage: Storage
+    parts: Parts
     options: IngestOptions
-    captioner: Captioner | None
     progress: Progress
     memory: Memory
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.progress)
-        models = {"captioner": self.captioner, "caption_encoder": self.caption_encoder}
-        self.captions = CaptionNow(**models, tally=self.tally) if self.captioner else None
+        models = {"captioner": self.parts.captioner, "caption_encoder": self.parts.caption_encoder}
+        self.captions = CaptionNow(**models, tally=self.tally) if self.parts.captioner else None
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
@@ -113,7 +93,7 @@ class _Run:
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
         try:
-            shared = {"storage": self.storage, "memory": self.memory, "pool": pool}
+            shared = {"storage": self.parts.storage, "memory": self.memory, "pool": pool}
             recogniser = Recogniser(known=self._listed, options=options, **shared)
             found = recogniser.items(walk(paths, **which) if changes is None else changes.files)
             with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
@@ -127,16 +107,16 @@ class _Run:
             self.memory.save(last=False)
 
     def _known(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
-        return self.index.known(image_ids) if self.index else {}
+        return self.parts.index.known(image_ids) if self.parts.index else {}
 
     def _listed(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
-        return self.index.listed(image_ids) if self.index else {}
+        return self.parts.index.listed(image_ids) if self.parts.index else {}
 
     def _reader(self, pool: ThreadPoolExecutor) -> Reader:
         return Reader(
             known=self._known,
-            preprocess=lambda: self.image_encoder.preprocess,
-            storage=self.storage,
+            preprocess=lambda: self.parts.image_encoder.preprocess,
+            storage=self.parts.storage,
             options=self.options,
             reasons=self.tally.reasons,
             pool=pool,
@@ -145,8 +125,8 @@ class _Run:
     def _tidy(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """When all files are seen: take out of the index what they are no longer, or no longer there."""
         self.memory.save(last=True)
-        if self.memory.notes and self.index:
-            where = {"index": self.index, "storage": self.storage}
+        if self.memory.notes and self.parts.index:
+            where = {"index": self.parts.index, "storage": self.parts.storage}
             where |= {"folders": paths, "gone": None if changes is None else changes.gone}
             self.pruned = tidy(self.memory.notes, **where, options=self.options)
 
@@ -184,8 +164,8 @@ class _Run:
                 self.memory.came(item.image_id)
 
     def _write(self, items: Iterator[Item], reader: Reader) -> None:
-        where = {"index": self.index, "storage": self.storage, "memory": self.memory}
-        with self.index.bulk_load() as load:
+        where = {"index": self.parts.index, "storage": self.parts.storage, "memory": self.memory}
+        with self.parts.index.bulk_load() as load:
             counts = {"tally": self.tally, "in_flight": reader.in_flight, "wrote": load.wrote}
             writer = Writer(**where, **counts, batch_size=self.options.batch_size)
             try:
@@ -193,13 +173,13 @@ class _Run:
                     writer.submit(self._embed(batch, reader))
             finally:
                 writer.finish()
-                self.index.refresh()
+                self.parts.index.refresh()
 
     def _embed(self, batch: list[ToEmbed], reader: Reader) -> list[ToWrite]:
         ready = embed_batch(
             batch,
-            image_encoder=self.image_encoder,
-            caption_encoder=self.caption_encoder,
+            image_encoder=self.parts.image_encoder,
+            caption_encoder=self.parts.caption_encoder,
             drop=lambda bad: self._drop(bad, reader),
         )
         self.tally.add_embedded(sum(isinstance(item, Embedded) for item in ready))

@@ -35,7 +35,7 @@ def ordered_map(
             if not (waiting or needed(item)):
                 yield item
                 continue
-            waiting.append(pool.submit(function, item) if needed(item) else _Done(item))
+            waiting.append(pool.submit(function, item) if needed(item) else _done(item))
             if len(waiting) >= window:
                 yield waiting.popleft().result()
         while waiting:
@@ -45,17 +45,11 @@ def ordered_map(
             future.cancel()
 
 
-class _Done:
-    """A future of something that is there."""
-
-    def __init__(self, item: object) -> None:
-        self._item = item
-
-    def result(self) -> object:
-        return self._item
-
-    def cancel(self) -> None:
-        return
+def _done(item: object) -> Future:
+    """Return a future of something that is there."""
+    future: Future = Future()
+    future.set_result(item)
+    return future
 
 
 def write_behind(made: Iterable[Out], write: Callable[[Out], None], *, name: str) -> None:

@@ -48,14 +48,6 @@ class Entrance:
     """what the relative paths below begin with: nothing, or names that end in a slash; a file's own name"""
 
 
-@dataclass(frozen=True)
-class _Folder:
-    path: Path
-    relative: str
-    ancestors: tuple[tuple[int, int], ...]
-    """(device, inode) of the folders above it, which a link must not lead back to"""
-
-
 def walk(
     paths: Sequence[Path],
     *,
@@ -99,32 +91,33 @@ def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate |
 def _walk_folder(
     root: Path, exclude: Sequence[str], visited: set
 ) -> Iterator[Candidate | Failure | Entrance]:
-    real, links = deque(), deque([_Folder(root, "", ())])
+    # Folders with the (device, inode) of those above them, which a link must not lead back to.
+    real, links = deque(), deque([(Entrance(root, ""), ())])
     while real or links:
         enters = not real
-        folder = (real or links).popleft()
+        folder, ancestors = (real or links).popleft()
         try:
-            identity = _identity(folder.path)
-            if identity in folder.ancestors:
+            identity = identity_of(folder.path)
+            if identity in ancestors:
                 raise OSError(errno.ELOOP, "loop")
             entries = [] if identity in visited else _entries(folder.path)
         except OSError as error:
             yield Failure(printable(str(folder.path)), why(error, kind="folder"))
             continue
         if enters and identity not in visited:
-            yield Entrance(folder.path, folder.relative)
+            yield folder
         visited.add(identity)
-        below: list[_Folder] = []
+        below = []
         for entry in entries:
             relative = folder.relative + printable(entry.name)
-            child = _Folder(Path(entry.path), f"{relative}/", (*folder.ancestors, identity))
             kind = "excluded" if is_excluded(entry.name, relative, exclude) else _kind(entry)
             if isinstance(kind, OSError):
                 yield Failure(printable(entry.path), why(kind))
             elif kind == "picture":
-                yield Candidate(child.path, relative)
+                yield Candidate(Path(entry.path), relative)
             elif kind in ("folder", "link"):
-                (below if kind == "folder" else links).append(child)
+                child = Entrance(Path(entry.path), f"{relative}/")
+                (below if kind == "folder" else links).append((child, (*ancestors, identity)))
         real.extendleft(reversed(below))
 
 
@@ -143,7 +136,8 @@ def _kind(entry: os.DirEntry) -> str | OSError:
     return "picture" if os.path.splitext(entry.name)[1].lower() in EXTENSIONS else "other"  # noqa: PTH122
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def identity_of(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from others wherever it is mounted. Raises `OSError`."""
     status = os.stat(folder)  # noqa: PTH116 - follows a link
     return status.st_dev, status.st_ino
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from es_config.captions import Captions
     from es_config.index import ImageIndex
     from es_config.mapping import IndexMeta
     from ingest.memory import Memory
     from ingest.run_types import IngestOptions
+    from models.captioning import Captioner
+    from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
     from storage.store import Storage
 
@@ -37,14 +38,13 @@ class IngestSettings:
 
 @dataclass(frozen=True)
 class Parts:
-    """What `ingest_paths` and `caption_pictures` are handed: the models load on first use."""
+    """What `ingest_paths` and `caption_pictures` are handed: here the models load on first use."""
 
     index: ImageIndex | None
-    captions: Captions
-    image_encoder: OnFirstUse
-    caption_encoder: OnFirstUse
-    captioner: OnFirstUse
+    image_encoder: ImageEncoder
+    caption_encoder: TextEncoder
     storage: Storage
+    captioner: Captioner | None = None
 
 
 def open_parts(
@@ -55,7 +55,6 @@ def open_parts(
     In a dry run nothing is created; without `create`, an index must be there. Raises `EngineError`,
     `ModelError`, `StorageError` or `IngestError`.
     """
-    from es_config.captions import Captions
     from es_config.client import connect
     from es_config.index import ImageIndex
     from es_config.settings import engine_settings, glimpse_home
@@ -77,11 +76,10 @@ def open_parts(
     images, texts = encoders(profile, index, tower=settings.tower, cache=home / "cache")
     return Parts(
         index=None if dry_run and not exists else index,
-        captions=Captions(client, index=index),
         image_encoder=images,
         caption_encoder=texts,
-        captioner=captioner(profile, index),
         storage=storage,
+        captioner=captioner(profile, index),
     )
 
 

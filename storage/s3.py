@@ -74,15 +74,12 @@ class S3Storage:
 
     def exists(self, key: str) -> bool:
         """Say whether `key` holds bytes."""
-        from botocore.exceptions import ClientError
-
-        with self._failures("looked up", key):
-            try:
-                self._client.head_object(**self._object(key))
-            except ClientError as error:
-                if _code(error) in ABSENT:
-                    return False
-                raise
+        address = self._object(key)
+        try:
+            with self._failures("looked up", key):
+                self._client.head_object(**address)
+        except NoSuchKeyError:
+            return False
         return True
 
     def delete(self, key: str) -> None:

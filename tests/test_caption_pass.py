@@ -23,6 +23,7 @@ from es_config.index import ImageIndex
 from es_config.knn import knn_body
 from ingest import captions as module
 from ingest.captions import caption_pictures
+from ingest.idle_captions import IdleCaptions
 from ingest.run_types import UNCAPTIONED, CaptionOptions
 from ingest.thumbnail import thumbnail
 from ingest.walk import Failure
@@ -111,15 +112,17 @@ class Bench:
         for each in documents:
             self.storage.put(thumbnail_key(each.image_id), drawn()[int(each.image_name[:-4])][1])
 
-    def run(self, *, captioner=None, caption_encoder=None, progress=None, **options):
-        parts = Parts(
+    def parts(self, *, captioner=None, caption_encoder=None) -> Parts:
+        return Parts(
             index=self.index,
-            captions=self.captions,
             image_encoder=None,
             caption_encoder=caption_encoder or pocket()[1],
-            captioner=captioner or globals()["captioner"](),
             storage=self.storage,
+            captioner=captioner or globals()["captioner"](),
         )
+
+    def run(self, *, progress=None, captioner=None, caption_encoder=None, **options):
+        parts = self.parts(captioner=captioner, caption_encoder=caption_encoder)
         return caption_pictures(parts, options=CaptionOptions(**options), progress=progress)
 
     def captioned(self) -> dict[int, str]:
@@ -169,6 +172,19 @@ def test_the_newest_come_first_and_the_next_pass_goes_on(bench):
     assert sorted(bench.captioned()) == [0, 1, 2, 3, 4]
     assert counts(bench.run(limit=0)) == (0, 0, 0)
     assert counts(bench.run()) == (1, 0, 0)
+
+
+def test_a_watch_captions_the_others_when_the_newest_pictures_cannot_be(bench):
+    bench.fill(*(document(number) for number in range(6)))
+    for number in (0, 1, 4):
+        bench.storage.delete(thumbnail_key(document(number).image_id))
+    said, written = [], []
+    idle = IdleCaptions(bench.parts(), say=said.append, written=written.append)
+    while idle():
+        continue
+    assert sorted(bench.captioned()) == [2, 3, 5]
+    assert (sum(written), len(said)) == (3, 3)
+    assert not idle()
 
 
 def test_ctrl_c_keeps_what_is_written_and_the_next_pass_goes_on(bench):

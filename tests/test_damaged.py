@@ -16,6 +16,7 @@ from picture_files import png_header, save_picture, unprivileged
 
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions, IngestSummary
+from ingest.wiring import Parts
 from storage.folder import FolderStorage
 
 PATIENCE_S = 240
@@ -25,11 +26,10 @@ NO_MODEL = SimpleNamespace()
 def read_all(folder: Path, **options: object) -> IngestSummary:
     """Read a folder as ingest does, without an index; fail when it does not end."""
     result: list[IngestSummary] = []
-    parts = {"index": None, "image_encoder": NO_MODEL, "caption_encoder": NO_MODEL}
+    parts = Parts(None, NO_MODEL, NO_MODEL, FolderStorage(folder / "store"))
     given = IngestOptions(dry_run=True, threads=2, **options)
-    storage = FolderStorage(folder / "store")
     run = threading.Thread(
-        target=lambda: result.append(ingest_paths([folder], **parts, storage=storage, options=given)),
+        target=lambda: result.append(ingest_paths([folder], parts=parts, options=given)),
         daemon=True,
     )
     run.start()

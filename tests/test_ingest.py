@@ -29,7 +29,7 @@ from ingest.pictures import read_image
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
 from ingest.stages import ahead, ordered_map
-from ingest.wiring import create_index
+from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.on_first_use import OnFirstUse
 from models.profiles import get_profile
@@ -84,7 +84,7 @@ def run(index, store, image_encoder, caption_encoder, pictures):
         }
         parts |= {name: given.pop(name) for name in list(given) if name in parts}
         options = IngestOptions(**given)
-        return ingest_paths(paths or (pictures,), **parts, options=options, progress=progress)
+        return ingest_paths(paths or (pictures,), parts=Parts(**parts), options=options, progress=progress)
 
     return ingest
 

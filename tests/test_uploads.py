@@ -30,6 +30,7 @@ from ingest.library import Library
 from ingest.names import safe_name
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
+from ingest.wiring import Parts
 from models.captioning import load_captioner
 from models.folders import ModelSource
 from models.on_first_use import OnFirstUse
@@ -179,14 +180,8 @@ def test_a_picture_uploaded_is_indexed_as_one_ingested(web, place, client, tmp_p
     other = ImageIndex(client, alias=f"{place.index.alias}-ingested")
     _, texts, images = pocket()
     other.create(place.index.meta(), IndexOptions())
-    summary = ingest_paths(
-        [tmp_path / "x.jpg"],
-        index=other,
-        image_encoder=images,
-        caption_encoder=texts,
-        storage=open_storage(str(tmp_path / "other")),
-        options=IngestOptions(),
-    )
+    parts = Parts(other, images, texts, open_storage(str(tmp_path / "other")))
+    summary = ingest_paths([tmp_path / "x.jpg"], parts=parts, options=IngestOptions())
     assert summary.indexed == 1
     mine, theirs = place.index.get(one["image_id"]), other.get(one["image_id"])
     for name in ("width", "height", "size_bytes", "phash", "exif"):

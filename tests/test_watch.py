@@ -36,7 +36,7 @@ from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions, PruneOptions
 from ingest.walk import walk
 from ingest.watch import Watch
-from ingest.wiring import create_index
+from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.folder import FolderStorage
@@ -122,8 +122,8 @@ def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: 
             memory = Memory(notes, Quarantine(tmp_path / "failed.jsonl", max_pixels=wanted.max_pixels))
             storage = FolderStorage(tmp_path / "store")
             try:
-                where = {"storage": storage, "memory": memory, "options": wanted, "changes": changes}
-                return ingest_paths(there, index=ours, **tiny_models, **where)
+                parts = Parts(index=ours, storage=storage, **tiny_models)
+                return ingest_paths(there, parts=parts, memory=memory, options=wanted, changes=changes)
             finally:
                 memory.close()
 
