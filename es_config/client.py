@@ -128,6 +128,11 @@ def _untrusted(error: Exception, at: str) -> EngineError:
         return EngineError(
             f"The certificate of Elasticsearch{at} is for another host name: correct ELASTICSEARCH_URL."
         )
+    if "key usage" in str(error):
+        return EngineError(
+            f"The CA certificate of Elasticsearch{at} does not say what it is for, which Python 3.13 wants to"
+            " read: make a new one with today's elasticsearch-certutil, or run Glimpse with Python 3.12."
+        )
     return EngineError(
         f"The certificate of Elasticsearch{at} is not trusted: set ELASTICSEARCH_CA_CERTS to the "
         "certificate of the CA that signed it."

@@ -51,6 +51,8 @@ class TlsFront:
     ca: Path
     other_ca: Path
     """a CA that did not sign the server's certificate"""
+    lax_ca: Path
+    """a certificate of the CA that does not say what it is for, as Elasticsearch made them before 2025"""
 
 
 @contextmanager
@@ -63,10 +65,12 @@ def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
     for name in ("ca", "other"):
         _openssl(
             folder,
-            f"req -x509 -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.pem -subj /CN={name}",
+            f"req -x509 -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.pem -subj /CN={name}"
+            " -addext keyUsage=critical,keyCertSign,cRLSign",
         )
+    _openssl(folder, "req -x509 -new -key ca.key -out lax.pem -subj /CN=ca")
     _openssl(folder, "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=127.0.0.1")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid")
     _openssl(
         folder,
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out server.pem",
@@ -78,7 +82,8 @@ def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
     process = subprocess.Popen([nginx, "-p", folder, "-e", folder / "error.log", "-c", configuration])
     try:
         _wait_for(port, process)
-        yield TlsFront(f"https://127.0.0.1:{port}", GOOD_KEY, folder / "ca.pem", folder / "other.pem")
+        certificates = (folder / f"{name}.pem" for name in ("ca", "other", "lax"))
+        yield TlsFront(f"https://127.0.0.1:{port}", GOOD_KEY, *certificates)
     finally:
         process.terminate()
         process.wait(20)

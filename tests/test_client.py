@@ -1,6 +1,7 @@
 """The connection, and what a person reads when it fails. Also bulk writing to a server that is overloaded."""
 
 import json
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -55,6 +56,14 @@ def test_a_wrong_or_missing_ca_is_one_sentence(front):
             f"The certificate of Elasticsearch at {front.url} is not trusted: set ELASTICSEARCH_CA_CERTS to "
             "the certificate of the CA that signed it."
         )
+
+
+def test_a_ca_that_does_not_say_what_it_is_for_does_until_python_3_12_and_is_explained_since(front):
+    settings = EngineSettings(front.url, front.key, front.lax_ca)
+    if sys.version_info < (3, 13):
+        connect(settings).close()
+    else:
+        assert "run Glimpse with Python 3.12" in refused(settings)
 
 
 def test_a_ca_file_without_a_certificate_is_one_sentence(front, tmp_path):
