@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from es_config.local_rest import RestRoutes
@@ -11,14 +10,12 @@ from es_config.local_rest import RestRoutes
 def register(node: Any) -> None:
     """Answer `GET /` and `HEAD /` on `node` as Elasticsearch does."""
 
-    def info(
-        _method: str, _path: Mapping[str, str], _query: Mapping[str, str], _body: bytes
-    ) -> tuple[int, Any]:
+    def info(*_: Any) -> tuple[int, Any]:
         return 200, node_info(node)
 
     routes = RestRoutes(node, workers=1)
-    routes.add("GET", "/", info)
-    routes.add("HEAD", "/", info)
+    for method in ("GET", "HEAD"):
+        routes.add(method, "/", info)
 
 
 def node_info(node: Any) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class MlRoutes:
             managing.add(method, path, function)
         inferring.add("POST", model + "/_infer", self.infer)
 
-    def get(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
+    def get(self, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
         """Show the configurations that match a list of names and wildcards."""
         ids = self._matching(path, query)
         found = [self._models.store.config(model_id) for model_id in _window(ids, query)]
@@ -77,15 +77,13 @@ class MlRoutes:
             ]
         return 200, answers.configs(found, total=len(ids))
 
-    def put(self, _method: str, path: Mapping[str, str], _query: Mapping[str, str], body: bytes) -> Answer:
+    def put(self, path: Mapping[str, str], _query: Mapping[str, str], body: bytes) -> Answer:
         """Create a model without its definition and vocabulary."""
         config = trained_model(path["model_id"], body)
         self._models.store.create(config)
         return 200, config
 
-    def put_part(
-        self, _method: str, path: Mapping[str, str], _query: Mapping[str, str], body: bytes
-    ) -> Answer:
+    def put_part(self, path: Mapping[str, str], _query: Mapping[str, str], body: bytes) -> Answer:
         """Keep one part of the TorchScript."""
         part, data, total_length, total_parts = definition_part(path["part"], body)
         self._models.store.put_part(
@@ -93,14 +91,12 @@ class MlRoutes:
         )
         return 200, {"acknowledged": True}
 
-    def put_vocabulary(
-        self, _method: str, path: Mapping[str, str], _query: Mapping[str, str], body: bytes
-    ) -> Answer:
+    def put_vocabulary(self, path: Mapping[str, str], _query: Mapping[str, str], body: bytes) -> Answer:
         """Keep the vocabulary."""
         self._models.store.put_vocabulary(path["model_id"], vocabulary(body))
         return 200, {"acknowledged": True}
 
-    def start(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
+    def start(self, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
         """Start the deployment that has the model's own id."""
         model_id = path["model_id"]
         if query.get("deployment_id", model_id) != model_id:
@@ -109,7 +105,7 @@ class MlRoutes:
         size = self._models.store.definition_length(model_id)
         return 200, answers.assignment(model_id, deployment, model_bytes=size, node_id=self._node_id)
 
-    def stop(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Answer:
+    def stop(self, path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Answer:
         """End the deployment; what to do without one is said in the query string or in the body."""
         given = read_json(body, fields=("id", "allow_no_match", "force"), parser="stop") if body else {}
         said = {name: str(value).lower() for name, value in given.items()}
@@ -118,18 +114,18 @@ class MlRoutes:
         )
         return 200, {"stopped": True}
 
-    def delete(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
+    def delete(self, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
         """Remove the model."""
         self._models.delete(path["model_id"], force=flag(query, "force", default=False))
         return 200, {"acknowledged": True}
 
-    def stats(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
+    def stats(self, path: Mapping[str, str], query: Mapping[str, str], _body: bytes) -> Answer:
         """Show sizes, states and counts."""
         ids = self._matching(path, query)
         found = [self._stats(model_id) for model_id in _window(ids, query)]
         return 200, {"count": len(ids), "trained_model_stats": found}
 
-    def infer(self, _method: str, path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Answer:
+    def infer(self, path: Mapping[str, str], query: Mapping[str, str], body: bytes) -> Answer:
         """Embed the texts of `docs`."""
         given = read_json(body, fields=("docs", "inference_config", "timeout", "id"), parser="infer")
         if not isinstance(given.get("docs"), list):

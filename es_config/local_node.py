@@ -41,7 +41,7 @@ class LocalNode:
         self, glimpse_home: Path, *, environ: Mapping[str, str], say: Callable[[str], None] = lambda _: None
     ) -> None:
         self.glimpse_home = glimpse_home.absolute()
-        self.home = NodeHome.of(glimpse_home)
+        self.home = NodeHome(glimpse_home)
         self._environ = environ
         self._say = say
 

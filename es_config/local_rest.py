@@ -1,8 +1,7 @@
 """REST routes of the local node that are written in Python.
 
-A route is a function `(method, path_params, query_params, body) -> (status, answer)`; the answer is anything
-that `json` can write, or None for an empty body. It runs in a pool of threads, so that the node's transport
-threads never wait for it.
+A route is a function `(path_params, query_params, body) -> (status, answer)`; the answer is anything that
+`json` can write. It runs in a pool of threads, so that the node's transport threads never wait for it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-RestFunction = Callable[[str, Mapping[str, str], Mapping[str, str], bytes], tuple[int, Any]]
+RestFunction = Callable[[Mapping[str, str], Mapping[str, str], bytes], tuple[int, Any]]
 
 _log = logging.getLogger(__name__)
 
@@ -52,10 +51,6 @@ class RestRoutes:
         verb = JClass("org.elasticsearch.rest.RestRequest$Method").valueOf(method)
         route = JClass("org.elasticsearch.rest.RestHandler$Route")(verb, path)
         self._controller.registerHandler(route, _handler(path, function, self._pool))
-
-    def close(self) -> None:
-        """Refuse further requests; running ones may end."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _handler(path: str, function: RestFunction, pool: ThreadPoolExecutor) -> Any:
@@ -124,7 +119,7 @@ def _handler(path: str, function: RestFunction, pool: ThreadPoolExecutor) -> Any
     return PythonHandler()
 
 
-def _read(request: Any, names: list[str]) -> tuple[str, dict[str, str], dict[str, str], bytes]:
+def _read(request: Any, names: list[str]) -> tuple[dict[str, str], dict[str, str], bytes]:
     """Copy a request out of Java: its content is released as soon as `handleRequest` returns."""
     from jpype import JClass
 
@@ -135,7 +130,7 @@ def _read(request: Any, names: list[str]) -> tuple[str, dict[str, str], dict[str
         if request.hasContent()
         else b""
     )
-    return str(request.method().name()), path_params, params, body
+    return path_params, params, body
 
 
 def _answer(function: RestFunction, call: tuple, request: Any, channel: Any, context: Any) -> None:
@@ -145,18 +140,12 @@ def _answer(function: RestFunction, call: tuple, request: Any, channel: Any, con
     except RestError as error:
         status, answer = error.status, error.answer()
     except Exception as error:
-        _log.exception("%s %s failed", call[0], request.path())
+        _log.exception("%s %s failed", request.method(), request.path())
         status, answer = 500, RestError(500, "glimpse_exception", f"{type(error).__name__}: {error}").answer()
     try:
-        _send(channel, context, status, _text(answer, pretty="pretty" in call[2]))
+        _send(channel, context, status, json.dumps(answer, indent=2 if "pretty" in call[1] else None) + "\n")
     except Exception:
-        _log.exception("The answer to %s %s could not be sent", call[0], request.path())
-
-
-def _text(answer: Any, *, pretty: bool) -> str:
-    if answer is None:
-        return ""
-    return json.dumps(answer, indent=2) + "\n" if pretty else json.dumps(answer)
+        _log.exception("The answer to %s %s could not be sent", request.method(), request.path())
 
 
 def _send(channel: Any, context: Any, status: int, text: str) -> None:

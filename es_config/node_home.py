@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes.util
+import json
 import platform
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from es_config.node_jars import VERSION
@@ -37,54 +37,19 @@ cluster.routing.allocation.disk.watermark.flood_stage: 500mb
 """
 
 
-@dataclass(frozen=True)
 class NodeHome:
-    """Where the local node keeps what; everything lies below `root`, which is `<GLIMPSE_HOME>/node`."""
+    """Where the local node of a GLIMPSE_HOME keeps what; everything lies below `root`, its folder `node`."""
 
-    root: Path
-
-    @classmethod
-    def of(cls, glimpse_home: Path) -> NodeHome:
-        """Return the node's folder of a GLIMPSE_HOME."""
-        return cls(glimpse_home.absolute() / "node")
-
-    @property
-    def lib(self) -> Path:
-        return self.root / "lib"
-
-    @property
-    def module(self) -> Path:
-        return self.root / "modules" / MODULE
-
-    @property
-    def config(self) -> Path:
-        return self.root / "config"
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def elasticsearch_log(self) -> Path:
-        """What Elasticsearch itself logs."""
-        return self.logs / "elasticsearch.log"
-
-    @property
-    def process_log(self) -> Path:
-        """What the process writes before Elasticsearch's log is open, and Python's part of it."""
-        return self.logs / "node.log"
-
-    @property
-    def process_file(self) -> Path:
-        return self.root / "process.json"
-
-    @property
-    def lock_file(self) -> Path:
-        return self.root / "up.lock"
+    def __init__(self, glimpse_home: Path) -> None:
+        self.root = glimpse_home.absolute() / "node"
+        self.lib, self.config, self.data, self.logs = (
+            self.root / name for name in ("lib", "config", "data", "logs")
+        )
+        self.module = self.root / "modules" / MODULE
+        self.process_file, self.lock_file = self.root / "process.json", self.root / "up.lock"
+        self.elasticsearch_log = self.logs / "elasticsearch.log"
+        # What the process writes before Elasticsearch's log is open, and Python's part of it.
+        self.process_log = self.logs / "node.log"
 
     def prepare(self, jars: Iterable[Path], *, http_port: str) -> None:
         """Write everything but the data anew; `http_port` is one port or a range such as `9200-9300`."""
@@ -99,8 +64,6 @@ class NodeHome:
         self._link_zstd()
 
     def _configure(self, http_port: str) -> None:
-        import json
-
         settings = SETTINGS.format(
             name=NODE_NAME,
             http_port=http_port,

@@ -7,7 +7,6 @@ closed.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from es_config import local_info, local_ml
 from es_config.node_home import NODE_NAME, NodeHome
 
 JVM_OPTIONS = (
@@ -54,13 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Start the node, say where it listens, wait for a signal, close the node."""
     stop = threading.Event()
-    home = NodeHome.of(options.home)
+    home = NodeHome(options.home)
     write_process_file(home, url="", state="starting")
     start_jvm(home, options)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     node = start_node(home)
-    register_routes(node, options.home)
+    # Routes that the published jars lack.
+    local_info.register(node)
+    local_ml.register(node, home=options.home)
     write_process_file(home, url=node_url(node), state="ready")
     while not stop.wait(1):  # with a time-out, so that Python comes round to run its signal handlers
         pass
@@ -93,11 +95,8 @@ def start_node(home: NodeHome) -> Any:
     from jpype import JClass
 
     # By name, not by import: JPype's importer opens jars that Elasticsearch then fails to open itself.
-    HashMap, HashSet, paths = (
-        JClass("java.util.HashMap"),
-        JClass("java.util.HashSet"),
-        JClass("java.nio.file.Path"),
-    )
+    HashMap, HashSet = JClass("java.util.HashMap"), JClass("java.util.HashSet")
+    paths = JClass("java.nio.file.Path")
     LogConfigurator = JClass("org.elasticsearch.common.logging.LogConfigurator")
     settings = JClass("org.elasticsearch.common.settings.Settings")
     PluginsLoader = JClass("org.elasticsearch.plugins.PluginsLoader")
@@ -116,17 +115,6 @@ def start_node(home: NodeHome) -> Any:
     # The last False: the modules are not in a module layer of their own.
     loader = PluginsLoader.createPluginsLoader(modules, HashSet(), HashMap(), False)
     return JClass("org.elasticsearch.node.Node")(environment, loader).start()
-
-
-def register_routes(node: Any, glimpse_home: Path) -> None:
-    """Add the routes that the published jars lack."""
-    from es_config import local_info
-
-    local_info.register(node)
-    if importlib.util.find_spec("es_config.local_ml"):
-        from es_config import local_ml
-
-        local_ml.register(node, home=glimpse_home)
 
 
 def node_url(node: Any) -> str:

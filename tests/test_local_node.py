@@ -145,7 +145,7 @@ def test_a_process_has_ended_though_the_one_that_started_it_does_not_look():
 
 
 def test_a_node_that_cannot_start_names_the_error_and_the_log(tmp_path):
-    damaged = NodeHome.of(tmp_path).data / "_state"
+    damaged = NodeHome(tmp_path).data / "_state"
     damaged.mkdir(parents=True)
     (damaged / "node-1.st").write_text("not a state")
     broken = LocalNode(tmp_path, environ=dict(os.environ))
@@ -187,7 +187,7 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path):
-    home = NodeHome.of(tmp_path)
+    home = NodeHome(tmp_path)
     home.root.mkdir()
     sleeper = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)", "es_config.node_process"]

@@ -98,7 +98,7 @@ def test_the_home_is_where_the_variable_says_or_in_the_users_data_folder(tmp_pat
     ids=["empty", "cut", "a list", "half", "dead", "number used again", "another program"],
 )
 def test_a_stale_or_damaged_process_file_means_that_nothing_runs(content, tmp_path):
-    home = NodeHome.of(tmp_path)
+    home = NodeHome(tmp_path)
     home.root.mkdir()
     home.process_file.write_text(content)
     local = LocalNode(tmp_path, environ={})

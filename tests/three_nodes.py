@@ -47,7 +47,7 @@ class ThreeNodes:
 
     def start(self, number: int) -> None:
         """Start one node, with what it had on its disk; it is ready some seconds later."""
-        home = NodeHome.of(self._homes[number])
+        home = NodeHome(self._homes[number])
         home.root.mkdir(parents=True, exist_ok=True)
         home.prepare(fetch_jars(), http_port=str(self._http[number]))
         settings = SETTINGS.format(
