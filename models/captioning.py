@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.errors import ModelError
-from models.folders import ModelSource, fingerprint, local_folder, read_config
+from models.errors import ModelError, first_line
+from models.folders import ModelSource, fingerprint, local_folder, read_config, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     import torch
@@ -117,7 +116,7 @@ def load_captioner(source: ModelSource) -> Captioner:
             BlipImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
         )
     except Exception as error:  # transformers, safetensors and torch each raise their own
-        raise _unusable(folder, error) from error
+        raise unusable("The captioner", folder, error) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     is_large = sum(one.numel() for one in model.parameters()) >= LARGE
     dtype = torch.bfloat16 if is_large and (device == "cuda" or bf16_gains()) else torch.float32
@@ -144,12 +143,4 @@ def bf16_gains(*, at_least: float = 1.3) -> bool:
 
 
 def _failed(error: Exception) -> Caption:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return Caption(None, f"the captioner failed on it ({first_line})")
-
-
-def _unusable(folder: Path, error: Exception) -> ModelError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ModelError(
-        f"The captioner in {folder} cannot be loaded ({first_line}); copy or download it again."
-    )
+    return Caption(None, f"the captioner failed on it ({first_line(error)})")

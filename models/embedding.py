@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from models.encoders import ImageEncoder, PairedTextEncoder, SentenceEncoder, TextEncoder
 from models.errors import ModelError
-from models.folders import fingerprint, local_folder, read_config, towers_folder
+from models.folders import fingerprint, local_folder, read_config, towers_folder, unusable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def _load_sentences(folder: Path, dims: int) -> SentenceEncoder:
     try:
         model = SentenceTransformer(str(folder), local_files_only=True)
     except Exception as error:  # transformers, safetensors and torch each raise their own
-        raise _unusable(folder, error) from error
+        raise unusable("The model", folder, error) from error
     return SentenceEncoder(model=model, dims=dims, revision=fingerprint(folder))
 
 
@@ -85,7 +85,7 @@ def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
     try:
         model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except Exception as error:  # transformers, safetensors and torch each raise their own
-        raise _unusable(folder, error) from error
+        raise unusable("The model", folder, error) from error
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -102,8 +102,3 @@ def _checked(encoder, width: int, folder: Path):
             " choose the profile that it belongs to."
         )
     return encoder
-
-
-def _unusable(folder: Path, error: Exception) -> ModelError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ModelError(f"The model in {folder} cannot be loaded ({first_line}); copy or download it again.")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import ModelError
+from models.errors import ModelError, first_line
 
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "open_clip*"]
@@ -100,12 +100,9 @@ def image_dims(folder: Path) -> int:
     """Return the width of the vectors that an image tower gives, from its config alone."""
     config = read_config(towers_folder(_existing(folder)))
     width = config.get("projection_dim") or config.get("vision_config", {}).get("hidden_size")
-    if not width:
-        raise ModelError(
-            f"{folder} holds a '{config.get('model_type')}' model, which cannot embed pictures; it needs a"
-            " CLIP or SigLIP vision tower."
-        )
-    return int(width)
+    return _known(
+        width, folder, config, "which cannot embed pictures; it needs a CLIP or SigLIP vision tower"
+    )
 
 
 def text_dims(folder: Path) -> int:
@@ -114,8 +111,19 @@ def text_dims(folder: Path) -> int:
         return image_dims(folder)
     for dense in sorted(folder.glob("*_Dense"), reverse=True):
         return int(read_config(dense)["out_features"])
-    return int(_first(read_config(folder), "dim", "hidden_size"))
+    config = read_config(folder)
+    width = config.get("dim") or config.get("hidden_size")
+    return _known(width, folder, config, "whose width its config.json does not say; copy the model again")
 
 
-def _first(config: dict, *keys: str) -> int:
-    return next(config[key] for key in keys if key in config)
+def _known(width: int | None, folder: Path, config: dict, what: str) -> int:
+    if not width:
+        raise ModelError(f"{folder} holds a '{config.get('model_type')}' model, {what}.")
+    return int(width)
+
+
+def unusable(what: str, folder: Path, error: Exception, *, get: str = "copy") -> ModelError:
+    """Say that a library could not load `what` from a folder; `get` is how people got it."""
+    return ModelError(
+        f"{what} in {folder} cannot be loaded ({first_line(error)}); {get} or download it again."
+    )

@@ -22,25 +22,36 @@ BLIP = ModelSource("Salesforce/blip-image-captioning-base", "82a37760796d32b1411
 POCKET_TEXT = ModelSource(str(POCKET_WEIGHTS / "text"))
 
 
-def _english_pair(
-    name: str, description: str, source: ModelSource, *, licence: str, dims: int = 512, size_mb: int = 610
+def _photographs(
+    name: str,
+    description: str,
+    image_model: ModelSource,
+    text_model: ModelSource | None = None,
+    *,
+    licence: str,
+    dims: int = 512,
+    size_mb: int = 610,
+    languages: str = "en",
 ) -> Profile:
-    """Return a CLIP model with both towers, whose text tower reads English and runs in this process only."""
+    """Return a pair of towers for photographs; without a `text_model` one model holds both.
+
+    The text tower of such a model runs in this process only.
+    """
     return Profile(
         name=name,
         description=description,
-        image_model=source,
-        text_model=source,
+        image_model=image_model,
+        text_model=text_model or image_model,
         dims=dims,
         similarity="cosine",
         licence=licence,
         size_mb=size_mb,
-        text_lanes=("local",),
+        text_lanes=("infer", "local") if text_model else ("local",),
         caption_text_model=MINILM,
         caption_dims=384,
         caption_model=BLIP,
         voice_model="small",
-        languages="en",
+        languages=languages,
     )
 
 
@@ -63,60 +74,40 @@ PROFILES: dict[str, Profile] = {
             voice_model=str(POCKET_WEIGHTS / "voice"),
             languages="en, fr, de, es",
         ),
-        Profile(
-            name="clip",
-            description="CLIP ViT-B/32 with a multilingual text tower: the one to start with on photographs",
-            image_model=ModelSource(
-                "sentence-transformers/clip-ViT-B-32", "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"
-            ),
-            text_model=ModelSource(
+        _photographs(
+            "clip",
+            "CLIP ViT-B/32 with a multilingual text tower: the one to start with on photographs",
+            ModelSource("sentence-transformers/clip-ViT-B-32", "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"),
+            ModelSource(
                 "sentence-transformers/clip-ViT-B-32-multilingual-v1",
                 "58edf8cada9e398793dca955574a48cbb7f18be2",
             ),
-            dims=512,
-            similarity="cosine",
             licence="MIT (image), Apache-2.0 (text)",
             size_mb=1240,
-            text_lanes=("infer", "local"),
-            caption_text_model=MINILM,
-            caption_dims=384,
-            caption_model=BLIP,
-            voice_model="small",
             languages="50 and more",
         ),
-        Profile(
-            name="siglip2",
-            description="SigLIP 2 base: a stronger pair, its text tower runs in this process only",
-            image_model=ModelSource(
-                "google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"
-            ),
-            text_model=ModelSource(
-                "google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"
-            ),
-            dims=768,
-            similarity="cosine",
+        _photographs(
+            "siglip2",
+            "SigLIP 2 base: a stronger pair, its text tower runs in this process only",
+            ModelSource("google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"),
             licence="Apache-2.0",
+            dims=768,
             size_mb=1540,
-            text_lanes=("local",),
-            caption_text_model=MINILM,
-            caption_dims=384,
-            caption_model=BLIP,
-            voice_model="small",
             languages="100 and more",
         ),
-        _english_pair(
+        _photographs(
             "clip-b32",
             "OpenAI's CLIP ViT-B/32 with its own English text tower",
             ModelSource("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"),
             licence="MIT",
         ),
-        _english_pair(
+        _photographs(
             "clip-b16",
             "OpenAI's CLIP ViT-B/16: smaller patches, about four times the work of B/32",
             ModelSource("openai/clip-vit-base-patch16", "57c216476eefef5ab752ec549e440a49ae4ae5f3"),
             licence="MIT",
         ),
-        _english_pair(
+        _photographs(
             "clip-l14",
             "OpenAI's CLIP ViT-L/14: the largest here, about eighteen times the work of B/32",
             ModelSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
@@ -124,13 +115,13 @@ PROFILES: dict[str, Profile] = {
             dims=768,
             size_mb=1710,
         ),
-        _english_pair(
+        _photographs(
             "laion-b32",
             "CLIP ViT-B/32 trained on LAION-2B",
             ModelSource("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "1a25a446712ba5ee05982a381eed697ef9b435cf"),
             licence="MIT",
         ),
-        _english_pair(
+        _photographs(
             "datacomp-b32",
             "CLIP ViT-B/32 trained on DataComp-1B",
             ModelSource(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import ModelError
-from models.folders import ModelSource, local_folder
+from models.folders import ModelSource, local_folder, unusable
 
 if TYPE_CHECKING:
     from models.transcription import Transcriber
@@ -28,17 +28,18 @@ SIZES: dict[str, ModelSource] = {
 }
 
 
-def load_transcriber(voice_model: str, *, device: str = "auto", threads: int = 0) -> Transcriber:
+def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
     """Load a voice model: `tiny`, `base` or `small` (downloaded on first use), or a folder.
 
-    The folder holds a Whisper converted for CTranslate2. `device` is `cpu`, `cuda` or `auto`; `threads` 0
-    leaves the number to CTranslate2. On a processor it computes in int8. Raises `ModelError` when it cannot
-    be had or loaded.
+    The folder holds a Whisper converted for CTranslate2; `threads` 0 leaves the number to that. Without a
+    graphics card it computes in int8. Raises `ModelError` when it cannot be had or loaded.
     """
+    import ctranslate2
+
     from models.transcription import Transcriber
 
     folder = voice_folder(voice_model)
-    model_class, on_gpu = whisper_class(), _has_gpu(device)
+    model_class, on_gpu = whisper_class(), ctranslate2.get_cuda_device_count() > 0
     try:
         model = model_class(
             str(folder),
@@ -47,10 +48,7 @@ def load_transcriber(voice_model: str, *, device: str = "auto", threads: int = 0
             cpu_threads=threads,
         )
     except Exception as error:  # CTranslate2, tokenizers and json each raise their own
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"The voice model in {folder} cannot be loaded ({first_line}); convert or download it again."
-        ) from error
+        raise unusable("The voice model", folder, error, get="convert") from error
     return Transcriber(model=model, name=Path(voice_model).name)
 
 
@@ -63,19 +61,13 @@ def voice_folder(voice_model: str) -> Path:
         raise ModelError(
             f"There is no voice model '{voice_model}'; choose one of: {', '.join(SIZES)}, or name a folder."
         )
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    missing = next((name for name in NEEDED if not (folder / name).is_file()), None)
     if missing:
         raise ModelError(
-            f"{folder} is not a voice model: it has no {missing[0]}; it needs a Whisper converted with"
+            f"{folder} is not a voice model: it has no {missing}; it needs a Whisper converted with"
             " ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
         )
     return folder
-
-
-def _has_gpu(device: str) -> bool:
-    import ctranslate2
-
-    return device == "cuda" or (device == "auto" and ctranslate2.get_cuda_device_count() > 0)
 
 
 def whisper_class() -> type:
