@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from es_config.shared_cli import AS_JSON, FILE, FOLDER, INDEX, MODELS, say, store_option, together, warn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 
 def in_one_line(command: Callable) -> Callable:

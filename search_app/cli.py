@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.shared_cli import FILTERS, INDEX, MODELS, setting, together, warn
+from es_config.shared_cli import FILTERS, INDEX, MODELS, say, setting, together, warn
 from search_app.settings import SearchSettings
-from search_app.voice_cli import VOICE_OPTION, sentence_of_file
 
 if TYPE_CHECKING:
+    from models.transcription import Transcriber
     from search_app.query import Query
     from search_app.searcher import Searcher
 
 DEFAULT_K = 10
-
 
 MODEL_OPTIONS = together(
     MODELS,
@@ -28,6 +27,12 @@ MODEL_OPTIONS = together(
         help="Where texts are embedded: in Elasticsearch (infer), here (local), or what works (auto).",
     ),
     INDEX,
+)
+VOICE_OPTION = setting(
+    "--voice-model",
+    "GLIMPSE_VOICE_MODEL",
+    metavar="SIZE|PATH|off",
+    help="What hears: tiny, base or small (downloaded), a folder, or off.  [default: the profile's]",
 )
 MODE_OPTION = setting(
     "--mode",
@@ -79,7 +84,9 @@ def search(
     elif query is not None:
         text = query
     elif voice is not None:
-        text = sentence_of_file(voice, settings)
+        from search_app.voice import needed_transcriber, read_clip
+
+        text = sentence_of(read_clip(voice), needed_transcriber(settings))
     asked = _query({"q": text, **rest}, image=image)
     _answer(_searcher(settings), asked, as_json)
 
@@ -117,6 +124,18 @@ def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
         click.echo(request_as_curl(searcher, asked, os.environ))
     else:
         _answer(searcher, asked, as_json)
+
+
+def sentence_of(recording: bytes, transcriber: Transcriber) -> str:
+    """Return the sentence that is said in a recording, and show it on stderr. Raises as `heard` does."""
+    from search_app.examples import LANGUAGES
+    from search_app.printing import printable
+    from search_app.voice import heard
+
+    transcript = heard(recording, transcriber)
+    language = LANGUAGES.get(transcript.language, transcript.language)
+    say(f"Heard ({language}): {printable(transcript.text)}")
+    return transcript.text
 
 
 def _is_file(name: str) -> bool:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from es_config.shared_cli import AS_JSON, warn
 from search_app.cli import MODEL_OPTIONS
 from search_app.settings import SearchSettings
-
-if TYPE_CHECKING:
-    from search_app.describe import Description
 
 
 @click.command()
@@ -36,6 +32,7 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     from models.on_first_use import OnFirstUse
     from models.profiles import get_profile
     from search_app.describe import describe as described
+    from search_app.printing import printable
     from search_app.wiring import build_searcher
 
     settings = SearchSettings(profile, model_dir, alias, text_lane)
@@ -47,18 +44,9 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
         k=k,
         warn=warn,
     )
-    as_text = (
-        json.dumps(description.to_json(), ensure_ascii=False, indent=2) if as_json else _lines(description)
-    )
-    click.echo(as_text)
-
-
-def _lines(description: Description) -> str:
-    """Return the caption, and below it similarity, caption and path of each neighbour, with tabs."""
-    from search_app.printing import printable
-
-    neighbours = [
-        f"{hit.similarity:.4f}\t{printable(hit.caption or '')}\t{printable(hit.path)}"
-        for hit in description.nearest
-    ]
-    return "\n".join([printable(description.caption), *neighbours])
+    if as_json:
+        click.echo(json.dumps(description.to_json(), ensure_ascii=False, indent=2))
+        return
+    click.echo(printable(description.caption))
+    for hit in description.nearest:
+        click.echo(f"{hit.similarity:.4f}\t{printable(hit.caption or '')}\t{printable(hit.path)}")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import click
 
-from search_app.cli import MODE_OPTION, MODEL_OPTIONS, QUERY_OPTIONS, _answer, _query, _searcher
+from search_app.cli import (
+    MODE_OPTION,
+    MODEL_OPTIONS,
+    QUERY_OPTIONS,
+    VOICE_OPTION,
+    _answer,
+    _query,
+    _searcher,
+    sentence_of,
+)
 from search_app.errors import MicrophoneError
 from search_app.settings import SearchSettings
-from search_app.voice_cli import VOICE_OPTION, sentence_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BAR = 24
 """characters of the level meter"""

@@ -57,13 +57,12 @@ class Marks:
         when its caption holds all words. Raises `EngineError` when the sample cannot be read.
         """
         similarities = {hit.image_id: hit.similarity for hit in hits if hit.similarity is not None}
+        known = {query.mode: similarities}
         if query.mode == "hybrid":
-            judged = [self._judge("image", similarities, vector_of)]
-            shown = {hit.image_id for hit in hits}
-            captions = {each: value for each, value in evidence.captions.items() if each in shown}
-            judged.append(self._judge("caption", captions, vector_of))
-        else:
-            judged = [self._judge(query.mode, similarities, vector_of)]
+            captions = evidence.captions
+            shown = {hit.image_id: captions[hit.image_id] for hit in hits if hit.image_id in captions}
+            known = {"image": similarities, "caption": shown}
+        judged = [self._judge(mode, values, vector_of) for mode, values in known.items()]
         if all(found is None for found in judged):
             return tuple(hits)
         return tuple(

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from es_config.shared_cli import setting, store_option, warn
-from search_app.cli import MODEL_OPTIONS
+from search_app.cli import MODEL_OPTIONS, VOICE_OPTION
 from search_app.errors import ServeError
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
-from search_app.voice_cli import VOICE_OPTION
 
 if TYPE_CHECKING:
     from ingest.library import Library

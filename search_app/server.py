@@ -37,6 +37,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def address_of(host: str, port: int) -> str:
+    """Return the page's address; IPv6 needs brackets in one."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def trusted_hosts(host: str, named: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names that requests may use.
 

@@ -80,18 +80,15 @@ class Uploads:
         try:
             return request.files.getlist("image")
         except RequestEntityTooLarge as error:
-            raise TooLargeError(too_large(self._max_upload)) from error
+            each = f"{self._max_upload / 1_000_000:g} MB"
+            raise TooLargeError(
+                f"The upload is over the limit: {MAX_FILES} pictures of at most {each} each in one request."
+            ) from error
 
 
 def largest_request(max_upload: int) -> int:
     """Return the bytes that one request may have."""
     return MAX_FILES * max_upload + FORM_ROOM
-
-
-def too_large(max_upload: int) -> str:
-    """Return what to say of a request that is over its limit."""
-    each = f"{max_upload / 1_000_000:g} MB"
-    return f"The upload is over the limit: {MAX_FILES} pictures of at most {each} each in one request."
 
 
 def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) -> Blueprint:

@@ -138,7 +138,7 @@ def serve_pictures(
     from search_app.app import create_app
     from search_app.following import Following, renewed
     from search_app.query_log import LoggedSearcher, QueryLog, log_path
-    from search_app.server import check_port, run_server
+    from search_app.server import address_of, check_port, run_server
     from search_app.settings import store_uri
     from search_app.voice import build_transcriber, warm
     from storage.store import open_storage
@@ -164,6 +164,6 @@ def serve_pictures(
         transcriber=transcriber,
         library=following.library if open_library else None,
     )
-    ready(f"http://{host}:{port}")
+    ready(address_of(host, port))
     with following:
         run_server(app, host=host, port=port, threads=threads)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import current_app, request
 
 from search_app.errors import QueryError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 OUR_OWN = ("same-origin", "none")
 """what browsers say in `Sec-Fetch-Site` of our own page, and of an address that a person typed"""

@@ -20,7 +20,7 @@ import glimpse
 from search_app.errors import QueryError, ServeError
 from search_app.query import Query
 from search_app.response import SearchHit, SearchResponse
-from search_app.server import check_port, is_loopback, trusted_hosts
+from search_app.server import address_of, check_port, is_loopback, trusted_hosts
 from search_app.settings import parse_size
 from search_app.vector_input import read_vector
 
@@ -239,6 +239,11 @@ def test_a_loopback_server_answers_to_this_machines_names_only():
     assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "name")] == [
         True, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_an_ipv6_address_is_shown_in_brackets():
+    assert address_of("::1", 5000) == "http://[::1]:5000"
+    assert address_of("localhost", 5000) == "http://localhost:5000"
 
 
 def test_a_host_that_is_not_ours_is_one_sentence():

@@ -106,7 +106,7 @@ def queries(
         size=max(samples, min(4 * needed_queries(target, k=min(k, corpus.documents)), MOST)),
         seed=seed,
         labelled=read_queries(labelled) if labelled else (),
-        logged=logged if embed else lambda: (),
+        logged=logged,
         embed=embed,
     )
     say(f"{len(drawn.vectors)} queries: {SOURCES[drawn.source]}.")

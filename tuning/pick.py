@@ -59,12 +59,11 @@ def confirmed(
         held_out = confirm(pick)
         if held_out.confirms(target):
             return pick, held_out
-        left = [point for point in left if not _no_better(point, pick)]
+        failed = pick.setting
+        left = [
+            point
+            for point in left
+            if point.setting.oversample != failed.oversample
+            or point.setting.num_candidates > failed.num_candidates
+        ]
     return None
-
-
-def _no_better(point: Point, failed: Point) -> bool:
-    return (
-        point.setting.oversample == failed.setting.oversample
-        and point.setting.num_candidates <= failed.setting.num_candidates
-    )
