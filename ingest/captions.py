@@ -127,9 +127,9 @@ class _Pass:
         for path, update in updates:
             reason = refused.get(update.image_id)
             if reason is None:
-                self.tally.add_written()
+                self.tally.add(written=1)
             elif reason in MEANWHILE:
-                self.tally.add_changed()
+                self.tally.add(changed=1)
             else:
                 self.tally.add_failure(path, f"the index refused its caption: {reason}")
         if time.monotonic() - self._refreshed > REFRESH_EVERY_S:

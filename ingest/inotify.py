@@ -10,7 +10,7 @@ from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import InotifyFD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from ingest.observe import Listener
 
 LIMITS = {errno.ENOSPC, errno.EMFILE}
 
@@ -18,29 +18,29 @@ LIMITS = {errno.ENOSPC, errno.EMFILE}
 class _Descriptor(InotifyFD):
     """Tells what watchdog does not: that a folder below is not watched, and that events are lost."""
 
-    def __init__(self, *, on_lost: Callable[[], None], on_limit: Callable[[], None]) -> None:
+    def __init__(self, listener: Listener) -> None:
         super().__init__()
-        self._on_lost, self._on_limit = on_lost, on_limit
+        self._told = listener
 
     def add_callback(self, *arguments, **options):
         try:
             return super().add_callback(*arguments, **options)
         except OSError as error:
             if error.errno in LIMITS:
-                self._on_limit()
+                self._told.limited = True
             raise
 
     def handle_event(self, event) -> None:
         super().handle_event(event)
         if event.is_queue_overflow:
-            self._on_lost()
+            self._told.lost = True
 
 
 class InotifyObserver(BaseObserver):
     """Raises `OSError` on construction or start where inotify cannot be had."""
 
-    def __init__(self, *, on_lost: Callable[[], None], on_limit: Callable[[], None]) -> None:
-        self._descriptor = _Descriptor(on_lost=on_lost, on_limit=on_limit)
+    def __init__(self, listener: Listener) -> None:
+        self._descriptor = _Descriptor(listener)
         self._descriptor.start()
         super().__init__(InotifyEmitter, inotify_fd=self._descriptor)
 

@@ -47,7 +47,7 @@ class Listener(FileSystemEventHandler):
         self.pending = pending
         self.new_folders: deque[str] = deque()
         self.lost = False
-        """events were lost: only a walk can tell what happened"""
+        """the queue of events was full: only a walk can tell what happened"""
         self.limited = False
         """the kernel watches no more folders"""
 
@@ -67,14 +67,6 @@ class Listener(FileSystemEventHandler):
             self.new_folders.append(target)
         elif isinstance(event, events.FileMovedEvent):
             self.pending.touch(target, is_open=False)
-
-    def on_lost(self) -> None:
-        """The queue of events was full."""
-        self.lost = True
-
-    def on_limit(self) -> None:
-        """A folder is not watched."""
-        self.limited = True
 
 
 def listen(
@@ -110,8 +102,7 @@ def _native(folders: Sequence[tuple[str, bool]], listener: Listener) -> BaseObse
             return _started(Observer(), folders, listener)
         from ingest.inotify import InotifyObserver
 
-        observer = InotifyObserver(on_lost=listener.on_lost, on_limit=listener.on_limit)
-        return _started(observer, folders, listener)
+        return _started(InotifyObserver(listener), folders, listener)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError:

@@ -120,7 +120,8 @@ def in_words(summary: IngestSummary) -> str:
 
 def pruned_in_words(pruned: PruneSummary, *, dry_run: bool) -> list[str]:
     """Return sentences about what left the index; none when nothing did and nothing was to."""
-    sentences = [f"Error: {pruned.refused}"] if pruned.refused else []
+    sentences = [one_line(f"Would remove {path}") for path in pruned.gone] if dry_run else []
+    sentences += [f"Error: {pruned.refused}"] if pruned.refused else []
     if dry_run and pruned.gone and not pruned.refused:
         sentences.append(f"Without --dry-run, {_counted(len(pruned.gone), 'file')} would leave the index.")
     if pruned.documents:

@@ -57,8 +57,9 @@ def tidy(
     names = tuple(printable(os.fsdecode(note.path)) for note in lost)
     if options.dry_run:
         return PruneSummary(gone=names, refused=refused)
-    for some in _pages([*moved, *(() if refused else lost)]):
-        notes.forget(some)
+    leaving = [*moved, *(() if refused else lost)]
+    for start in range(0, len(leaving), TOGETHER):
+        notes.forget(leaving[start : start + TOGETHER])
     removed, failures = _settle(notes, index, storage)
     return PruneSummary(
         gone=names,
@@ -174,8 +175,3 @@ def _keep_captions(notes: Notes, removed: Sequence[Removed]) -> None:
             f"{path} cannot be written: {error}. It should hold what people had written of pictures that"
             f" have left the index; this is all that is left of it:\n{lines}"
         ) from error
-
-
-def _pages(notes: Sequence[Note]) -> Iterator[Sequence[Note]]:
-    for start in range(0, len(notes), TOGETHER):
-        yield notes[start : start + TOGETHER]

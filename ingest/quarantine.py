@@ -95,9 +95,8 @@ class Quarantine:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=60):
                 found = _read(self._path)
-                entries = _merged(found, self._changes)
-                if last:
-                    entries = {key: bad for key, bad in entries.items() if not is_gone(key)}
+                together = {**found, **self._changes}
+                entries = {key: bad for key, bad in together.items() if bad and not (last and is_gone(key))}
                 if entries != found:
                     _write(self._path, entries.values())
         except (OSError, TimeoutError) as error:
@@ -117,11 +116,6 @@ class Quarantine:
 
 def _key(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and fail on a loop
-
-
-def _merged(entries: dict[str, Bad], changes: dict[str, Bad | None]) -> dict[str, Bad]:
-    together = {**entries, **changes}
-    return {key: bad for key, bad in together.items() if bad is not None}
 
 
 def _read(path: Path) -> dict[str, Bad]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import AS_JSON, BACKEND, FILE, FOLDER, INDEX, say, store_option
+from es_config.shared_cli import AS_JSON, BACKEND, FILE, FOLDER, INDEX, open_client, say, store_option
 from ingest.reindex_compare_cli import compare
 from ingest.reindex_words_cli import GO_ON, not_switched, say_outcome
 
@@ -117,16 +117,14 @@ def _finish(parts: ReindexParts, outcome: Outcome, *, as_json: bool, allow_missi
 
 
 def _go_back(alias: str, *, as_json: bool) -> None:
-    from es_config.index import ImageIndex
-    from ingest.reindex_wiring import open_alias
+    from es_config.alias import Alias
 
-    client, aliases = open_alias(alias, os.environ)
+    aliases = Alias(open_client(), alias=alias)
     switched = aliases.back()
-    answer = {"switched": asdict(switched)}
-    profile = ImageIndex(client, alias=alias).meta().profile
+    profile = aliases.current().meta().profile
     text = (
         f"'{alias}' is {switched.now} again, in place of {switched.former}.\n"
         f"Commands need --profile {profile} again. What came in since the switch is in {switched.former}"
         " only; `glimpse reindex --back` returns to it."
     )
-    click.echo(json.dumps(answer, indent=2) if as_json else text)
+    click.echo(json.dumps({"switched": asdict(switched)}, indent=2) if as_json else text)

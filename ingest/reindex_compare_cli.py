@@ -37,7 +37,8 @@ def compare(parts: ReindexParts, *, asked: Sequence[str], labelled: Path | None)
         click.echo(f"The top ten are not compared: {why}.", err=True)
         return None
     pairs = ((parts.old, profile), (parts.new, parts.profile))
-    former, new = (searcher_of(*each, parts.client, lane="local", warn=_quiet) for each in pairs)
+    alone = {"lane": "local", "warn": lambda _: None}  # one lane has nothing to warn of
+    former, new = (searcher_of(*each, parts.client, **alone) for each in pairs)
     try:
         found = tuple(Compared(text, _top(former, text), _top(new, text)) for text in texts)
     except ModelError as error:
@@ -53,10 +54,6 @@ def former_profile(parts: ReindexParts) -> Profile | None:
 
     folder = os.environ.get("GLIMPSE_MODEL_DIR")
     return profile_of(parts.old, SearchSettings(parts.old.meta().profile, Path(folder) if folder else None))
-
-
-def _quiet(_: str) -> None:
-    """One lane has nothing to warn of."""
 
 
 def _top(searcher: Searcher, text: str) -> dict[str, str]:
@@ -103,7 +100,7 @@ def in_words(comparison: Comparison) -> str:
     count = len(comparison.queries)
     common = f"{comparison.overlap:.0%} of the top ten in common"
     lines = [f"{count} {'query' if count == 1 else 'queries'} ({comparison.source}): {common}."]
-    for each in comparison.most_different(SHOWN):
+    for each in sorted(comparison.queries, key=lambda each: each.overlap)[:SHOWN]:
         lines += ["", f'"{each.query}": {each.overlap:.0%} in common', *_rows(each)]
     return "\n".join(lines)
 

@@ -66,10 +66,6 @@ class Comparison:
         """The mean of the queries' overlaps."""
         return sum(each.overlap for each in self.queries) / len(self.queries)
 
-    def most_different(self, count: int) -> list[Compared]:
-        """Return those that have least in common."""
-        return sorted(self.queries, key=lambda each: each.overlap)[:count]
-
     def as_dict(self) -> dict[str, object]:
         """Return it as a part of the JSON object of `glimpse reindex --json`."""
         rows = [asdict(each) | {"overlap": round(each.overlap, 4)} for each in self.queries]

@@ -46,16 +46,6 @@ class ReindexParts:
     work: Reindexing
 
 
-def open_alias(alias: str, environ: Mapping[str, str]) -> tuple[Elasticsearch, Alias]:
-    """Connect. Raises `EngineError`."""
-    from es_config.alias import Alias
-    from es_config.client import connect
-    from es_config.settings import engine_settings, glimpse_home
-
-    client = connect(engine_settings(environ, glimpse_home(environ)))
-    return client, Alias(client, alias=alias)
-
-
 @contextmanager
 def open_reindex(
     settings: IngestSettings, environ: Mapping[str, str], *, folders: Sequence[Path], progress: Progress
@@ -65,15 +55,18 @@ def open_reindex(
     Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
     one for other models; `EngineError`, `ModelError` or `StorageError`.
     """
+    from es_config.alias import Alias
+    from es_config.client import connect
     from es_config.copies import Copies
-    from es_config.settings import glimpse_home
+    from es_config.settings import engine_settings, glimpse_home
     from ingest.notes import Notes
     from models.profiles import get_profile
     from storage.store import open_storage
 
     home = glimpse_home(environ)
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
-    client, alias = open_alias(settings.alias, environ)
+    client = connect(engine_settings(environ, home))
+    alias = Alias(client, alias=settings.alias)
     old = alias.current()
     new = _next_index(client, alias, old, profile)
     storage = open_storage(settings.store or f"file:{home / 'store'}")

@@ -134,11 +134,11 @@ class _Run:
         """Count the items that end here and yield the others."""
         for item in items:
             if isinstance(item, Unchanged):
-                self.tally.add_skipped()
+                self.tally.add(skipped=1)
                 if item.image_id is not None:
                     self.memory.good(item.candidate, item.image_id)
             elif isinstance(item, FailedBefore):
-                self.tally.add_failed_before()
+                self.tally.add(failed_before=1)
             elif isinstance(item, Failure):
                 self.tally.add_folder_failure(item)
             elif isinstance(item, BadFile):
@@ -156,11 +156,11 @@ class _Run:
     def _count_only(self, items: Iterator[ToEmbed]) -> None:
         for item in items:
             if isinstance(item, Prepared):
-                self.tally.add_indexed()
+                self.tally.add(indexed=1)
             elif item.image_id in self.tally.reasons:
                 self.tally.add_failure(item.candidate, self.tally.reasons[item.image_id])
             else:
-                self.tally.add_skipped(path_added=True)
+                self.tally.add(skipped=1, paths_added=1)
                 self.memory.came(item.image_id)
 
     def _write(self, items: Iterator[Item], reader: Reader) -> None:

@@ -133,17 +133,17 @@ class IngestSummary:
     `failures` has failed folders too.
     """
 
-    files: int
+    files: int = 0
     """files looked at"""
-    indexed: int
+    indexed: int = 0
     """new documents; in a dry run, those there would be"""
-    skipped: int
+    skipped: int = 0
     """files whose content the index had already"""
-    paths_added: int
+    paths_added: int = 0
     """skipped files whose path was new"""
-    embedded: int
+    embedded: int = 0
     """vectors made of pictures"""
-    seconds: float
+    seconds: float = 0.0
     interrupted: bool = False
     dry_run: bool = False
     failed_before: int = 0

@@ -49,10 +49,7 @@ survival_options = together(
 
 def say_pruned(pruned: PruneSummary, *, dry_run: bool) -> None:
     """Say on stderr what left the index, or would leave it, and why nothing did."""
-    from ingest.names import one_line
     from ingest.progress import pruned_in_words
 
-    for path in pruned.gone if dry_run else ():
-        say(one_line(f"Would remove {path}"))
     for sentence in pruned_in_words(pruned, dry_run=dry_run):
         say(sentence)

@@ -77,8 +77,7 @@ class WatchReport:
         """Count captions that were written between rounds, and print their line."""
         from ingest.run_types import CaptionSummary, IngestSummary
 
-        nothing = IngestSummary(0, 0, 0, 0, 0, 0.0, captions=CaptionSummary(written))
-        self._print(Counter({4: written}), nothing)
+        self._print(Counter({4: written}), IngestSummary(captions=CaptionSummary(written)))
 
     def ended(self) -> None:
         """Say what the whole watch did."""

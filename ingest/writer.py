@@ -152,9 +152,9 @@ class Writer:
             return
         self._memory.good(item.candidate, item.document.image_id)
         if is_new:
-            self._tally.add_indexed(captioned=item.document.caption_source == "model")
+            self._tally.add(indexed=1, captioned=item.document.caption_source == "model")
         else:
-            self._tally.add_skipped(path_added=True)
+            self._tally.add(skipped=1, paths_added=1)
 
     def _finish_others(self, others: Sequence[NewPath | LostThumbnail], *, merged: set[str]) -> None:
         """Add the paths of known pictures; those in `merged` were written with them just now."""
@@ -171,7 +171,7 @@ class Writer:
                 self._fail(item.candidate, reason)
             else:
                 self._memory.good(item.candidate, item.image_id, new_path=_is_new(item))
-                self._tally.add_skipped(path_added=_is_new(item))
+                self._tally.add(skipped=1, paths_added=_is_new(item))
 
     def _fail(self, candidate: Candidate, reason: str) -> None:
         self._tally.add_failure(candidate, reason)
