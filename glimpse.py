@@ -9,10 +9,12 @@ import sys
 import click
 
 from es_config.errors import EngineError
+from evaluation.errors import EvaluationError, LabelError
 from ingest.errors import IngestError
 from models.errors import ModelError
-from search_app.errors import QueryError
+from search_app.errors import MicrophoneError, QueryError, ServeError
 from storage.errors import StorageError
+from tuning.errors import TuneError
 
 COMMANDS = {
     "up": ("es_config.cli:up", "Start the local Elasticsearch node."),
@@ -40,7 +42,18 @@ COMMANDS = {
     "model": ("models.cli:model", "Show the profiles and their models."),
     "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }
-EXPECTED_ERRORS = (EngineError, IngestError, ModelError, QueryError, StorageError)
+EXPECTED_ERRORS = (
+    EngineError,
+    EvaluationError,
+    IngestError,
+    MicrophoneError,
+    ModelError,
+    QueryError,
+    ServeError,
+    StorageError,
+    TuneError,
+)
+USAGE_ERRORS = (QueryError, LabelError)
 
 
 class LazyGroup(click.Group):
@@ -70,7 +83,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
             failure = click.ClickException(str(error))
-            failure.exit_code = 2 if isinstance(error, QueryError) else 1
+            failure.exit_code = 2 if isinstance(error, USAGE_ERRORS) else 1
             raise failure from error
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.shared_cli import AS_JSON, FILE, INDEX, MODELS, open_client, say
-from evaluation.cli import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +44,6 @@ CALIBRATED = ("image", "caption")
 @MODELS
 @INDEX
 @AS_JSON
-@in_one_line
 def calibrate(
     *,
     rate: float,

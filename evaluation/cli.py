@@ -5,32 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from es_config.shared_cli import AS_JSON, FILE, FOLDER, INDEX, MODELS, say, store_option, together, warn
-
-
-def in_one_line(command: Callable) -> Callable:
-    """Turn this package's errors into one line: exit code 2 for a wrong file of labels, else 1."""
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        from evaluation.errors import EvaluationError, LabelError
-
-        try:
-            command(**options)
-        except EvaluationError as error:
-            failure = click.ClickException(str(error))
-            failure.exit_code = 2 if isinstance(error, LabelError) else 1
-            raise failure from error
-
-    return run
-
 
 PLACE = click.Path(dir_okay=False, path_type=Path)
 WHAT = together(
@@ -63,7 +44,6 @@ CONTEST = together(
 @MODELS
 @INDEX
 @AS_JSON
-@in_one_line
 def evaluate(
     *, as_json: bool, plot: Path | None, profiles: str | None, compare: str | None, **options: Any
 ) -> None:

@@ -28,15 +28,6 @@ EXPECTED = (QueryError, EngineError, ModelError, StorageError)
 """the errors whose message is meant for people"""
 
 
-def status_of(error: Exception) -> int:
-    """Return the HTTP status of an expected error; 500 for any other."""
-    if isinstance(error, QueryError):
-        return error.status
-    if isinstance(error, EXPECTED):
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    return HTTPStatus.INTERNAL_SERVER_ERROR
-
-
 def sentence_of(error: HTTPException, *, max_upload: int) -> str:
     """Return what to tell a person about an error that Flask or an argument parser raised."""
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -10,9 +11,9 @@ from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from search_app.add_page import add_page_blueprint
-from search_app.answers import EXPECTED, PROBLEM_TYPE, problem, sentence_of, status_of
+from search_app.answers import EXPECTED, PROBLEM_TYPE, problem, sentence_of
 from search_app.caption_routes import caption_blueprint, caption_page_blueprint
-from search_app.errors import BusyError
+from search_app.errors import BusyError, QueryError
 from search_app.health import add_metrics, health_blueprint
 from search_app.page import page_blueprint, render_error
 from search_app.pictures import FORM_ROOM
@@ -100,7 +101,8 @@ def answer_expected(app: Flask) -> None:
     """Let an application answer the errors whose message is meant for people."""
 
     def answer(error: Exception) -> Response:
-        response = make_response(answer_error(status_of(error), str(error)))
+        status = error.status if isinstance(error, QueryError) else HTTPStatus.SERVICE_UNAVAILABLE
+        response = make_response(answer_error(status, str(error)))
         if isinstance(error, BusyError):
             response.headers["Retry-After"] = error.retry_after_s
         return response

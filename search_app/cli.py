@@ -34,12 +34,6 @@ VOICE_OPTION = setting(
     metavar="SIZE|PATH|off",
     help="What hears: tiny, base or small (downloaded), a folder, or off.  [default: the profile's]",
 )
-MODE_OPTION = setting(
-    "--mode",
-    "GLIMPSE_MODE",
-    default="image",
-    help="Search the pictures (image), their captions (caption), or both together (hybrid).",
-)
 QUERY_OPTIONS = together(
     setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), help="Hits a page."),
     click.option("--page", help="1 for the k nearest, 2 for the next k, ..."),
@@ -47,6 +41,16 @@ QUERY_OPTIONS = together(
     click.option("--exact", is_flag=True, help="Look at every vector instead of the graph."),
     FILTERS,
     click.option("--json", "as_json", is_flag=True, help="Print what the REST API would answer."),
+)
+SEARCH_OPTIONS = together(
+    setting(
+        "--mode",
+        "GLIMPSE_MODE",
+        default="image",
+        help="Search the pictures (image), their captions (caption), or both together (hybrid).",
+    ),
+    QUERY_OPTIONS,
+    MODEL_OPTIONS,
 )
 
 
@@ -58,9 +62,7 @@ QUERY_OPTIONS = together(
 @click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
 @VOICE_OPTION
 @click.option("--min-relevance", metavar="weak|strong", help="Leave out lower hits; see `glimpse calibrate`.")
-@MODE_OPTION
-@QUERY_OPTIONS
-@MODEL_OPTIONS
+@SEARCH_OPTIONS
 def search(
     *, query, text, image, voice, voice_model, as_json, profile, model_dir, text_lane, alias, **rest
 ) -> None:

@@ -8,17 +8,7 @@ from collections.abc import Callable
 
 import click
 
-from search_app.cli import (
-    MODE_OPTION,
-    MODEL_OPTIONS,
-    QUERY_OPTIONS,
-    VOICE_OPTION,
-    _answer,
-    _query,
-    _searcher,
-    sentence_of,
-)
-from search_app.errors import MicrophoneError
+from search_app.cli import SEARCH_OPTIONS, VOICE_OPTION, _answer, _query, _searcher, sentence_of
 from search_app.settings import SearchSettings
 
 BAR = 24
@@ -28,9 +18,7 @@ BAR = 24
 @click.command()
 @click.option("--device", help="Microphone by its number or a part of its name.  [default: the system's]")
 @VOICE_OPTION
-@MODE_OPTION
-@QUERY_OPTIONS
-@MODEL_OPTIONS
+@SEARCH_OPTIONS
 def listen(*, device, voice_model, as_json, profile, model_dir, text_lane, alias, **rest) -> None:
     """Speak a query into this machine's microphone.
 
@@ -51,15 +39,16 @@ def listen(*, device, voice_model, as_json, profile, model_dir, text_lane, alias
 
 
 def recorded(device: str | None) -> bytes:
-    """Return a WAV file of what is said into the microphone; the level is shown on a terminal."""
+    """Return a WAV file of what is said into the microphone; the level is shown on a terminal.
+
+    Raises `MicrophoneError`.
+    """
     from search_app.microphone import open_microphone, record
 
     try:
         with open_microphone(device) as sound:
             click.echo("Speak now; silence or Enter ends it.", err=True)
             return record(sound, stopped=enter_pressed(), show=show_level)
-    except MicrophoneError as error:
-        raise click.ClickException(str(error)) from error
     finally:
         _clear_level()
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import setting, store_option, warn
+from es_config.shared_cli import say, setting, store_option, warn
 from search_app.cli import MODEL_OPTIONS, VOICE_OPTION
-from search_app.errors import ServeError
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
@@ -66,24 +65,21 @@ def serve(
 
     if not is_loopback(host):
         warn(_who_can(host, read_only))
-    try:
-        serve_pictures(
-            SearchSettings(profile, model_dir, alias, text_lane, voice_model),
-            AppSettings(
-                parse_size(max_upload),
-                trusted_hosts=trusted_hosts(host, trusted),
-                read_only=read_only,
-                query_log=query_log,
-            ),
-            {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
-            host=host,
-            warn=warn,
-            ready=lambda address: click.echo(f"Glimpse is at {address} (Ctrl+C stops it)", err=True),
-            open_library=None if read_only else _open_library,
-            **listen,
-        )
-    except ServeError as error:
-        raise click.ClickException(str(error)) from error
+    serve_pictures(
+        SearchSettings(profile, model_dir, alias, text_lane, voice_model),
+        AppSettings(
+            parse_size(max_upload),
+            trusted_hosts=trusted_hosts(host, trusted),
+            read_only=read_only,
+            query_log=query_log,
+        ),
+        {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
+        host=host,
+        warn=warn,
+        ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
+        open_library=None if read_only else _open_library,
+        **listen,
+    )
 
 
 def _who_can(host: str, read_only: bool) -> str:

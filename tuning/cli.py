@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.shared_cli import AS_JSON, together, warn
-from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types, telling
+from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -42,7 +42,6 @@ OUTPUT = together(
 @RESTRICTED
 @HOW
 @OUTPUT
-@telling
 def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) -> None:
     """Find the cheapest num_candidates and oversample that meet a target recall.
 

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
 from es_config.knn import MAX_CANDIDATES
 from es_config.shared_cli import FILTERS, INDEX, MODELS, together
-from tuning.errors import TuneError
 
 TYPES = ("flat", "int8_flat", "hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-def telling(command: Callable) -> Callable:
-    """Turn a TuneError of a command into one line, and exit 1."""
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        try:
-            command(**options)
-        except TuneError as error:
-            raise click.ClickException(str(error)) from error
-
-    return run
 
 
 def index_types(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:

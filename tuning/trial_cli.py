@@ -12,7 +12,7 @@ import click
 
 from es_config.shared_cli import AS_JSON, open_client, warn
 from tuning import parts_cli as parts
-from tuning.options_cli import QUERIES, SUBJECT, TYPES, K, graphs, index_types, telling
+from tuning.options_cli import QUERIES, SUBJECT, TYPES, K, graphs, index_types
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -70,7 +70,6 @@ class Trial:
 )  # fmt: skip
 @click.option("--remove-leftovers", is_flag=True, help="Delete what an interrupted run left, without asking.")
 @AS_JSON
-@telling
 def advise(*, as_json: bool, remove_leftovers: bool, **options: Any) -> None:
     """Try every type of index on a sample of your own vectors, and recommend one.
 
