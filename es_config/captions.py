@@ -10,6 +10,7 @@ from es_config.bulk import CHANGED, DELETED, BulkItem, send_bulk, vector_fault
 from es_config.client import engine_errors
 from es_config.documents import AddResult
 from es_config.errors import EngineError
+from es_config.scan import pages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,32 +87,21 @@ class Captions:
         """Yield pictures without a caption, newest first, in lists of up to 200, as far as the last refresh.
 
         With `every`, pictures whose caption a model wrote come too; those of people and of files never do.
-        Pages follow each other by position, not by a snapshot, which could not be held open for the days that
-        a large model needs: writing the captions of one page does not move the next.
         """
-        after: dict[str, Any] = {}
-        while hits := self._page(every=every, after=after):
+        body = {
+            "query": _waiting(every=every),
+            "sort": NEWEST_FIRST,
+            "size": PAGE,
+            "_source": ["relative_path"],
+            "seq_no_primary_term": True,
+        }
+        for hits in pages(self._client, self._index.target, body):
             yield [_uncaptioned(hit) for hit in hits]
-            after = {"search_after": hits[-1]["sort"]}
 
     def count_missing(self, *, every: bool) -> int:
         """Return how many pictures `missing` would yield now."""
         with engine_errors():
             return int(self._client.count(index=self._index.target, query=_waiting(every=every))["count"])
-
-    def _page(self, *, every: bool, after: dict[str, Any]) -> list[dict[str, Any]]:
-        with engine_errors():
-            answer = self._client.search(
-                index=self._index.target,
-                query=_waiting(every=every),
-                sort=NEWEST_FIRST,
-                size=PAGE,
-                source_includes=["relative_path"],
-                seq_no_primary_term=True,
-                track_total_hits=False,
-                **after,
-            )
-        return answer["hits"]["hits"]
 
 
 def _waiting(*, every: bool) -> dict[str, Any]:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.mapping import INDEX_TYPES
 from es_config.shared_cli import AS_JSON, INDEX, MODELS, open_client, say
+from es_config.similarity import SIMILARITIES
 
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from es_config.local_node import LocalNode
-
-INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
-SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
 
 
 def _option(name: str, kind: Any, text: str, **settings: Any) -> Callable:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import BulkItem, send_bulk, vector_fault
-from es_config.client import engine_errors
 from es_config.mapping import VECTOR_FIELDS
-from es_config.scan import read_vectors
+from es_config.paths import read_documents
+from es_config.scan import pages, read_vectors
+from es_config.vector_field import sequence_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,35 +52,25 @@ class Copies:
 
     def checkpoint(self) -> int:
         """Return a sequence number up to which every change of `old` is done, then make these searchable."""
-        with engine_errors():
-            stats = self._client.indices.stats(index=self.old.target, metric="docs", level="shards")
-        (found,) = stats["indices"].values()
-        copies = (copy for each in found["shards"].values() for copy in each if copy["routing"]["primary"])
-        done = min(copy["seq_no"]["local_checkpoint"] for copy in copies)
+        done = min(each["local_checkpoint"] for each in sequence_numbers(self._client, self.old.target))
         self.old.refresh()
         return done
 
     def pages(self, *, since: int = -1) -> Iterator[list[Document]]:
-        """Yield what changed in `old` after a checkpoint, in the order of ids, as far as it is searchable.
-
-        Pages follow each other by position, not by a frozen view, which could not be held for days.
-        """
+        """Yield what changed in `old` after a checkpoint, in the order of ids, as far as it is searchable."""
         body = {
             "query": {"bool": {"filter": [{"range": {"_seq_no": {"gt": since}}}]}},
             "sort": [{"image_id": "asc"}],
             "size": PAGE,
-            "track_total_hits": False,
             "docvalue_fields": [{"field": CAPTION_VECTOR, "format": "binary"}],
         }
-        while hits := self._hits(self.old.target, body):
+        for hits in pages(self._client, self.old.target, body):
             yield [_document(hit) for hit in hits]
-            body["search_after"] = hits[-1]["sort"]
 
     def known(self, image_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what `new` has of those of `image_ids` that it has, without vectors."""
-        with engine_errors():
-            answer = self._client.mget(index=self.new.target, ids=list(image_ids))
-        return {each["_id"]: _plain(each["_source"]) for each in answer["docs"] if each.get("found")}
+        found = read_documents(self._client, self.new.target, image_ids)
+        return {image_id: _plain(each["_source"]) for image_id, each in found.items()}
 
     def write(self, copies: Iterable[Copy]) -> dict[str, str]:
         """Write into `new`; return why those failed that it refuses, by image id."""
@@ -98,25 +89,14 @@ class Copies:
         """Delete from `new` what `old` has no more; return how many."""
         self.new.refresh()
         self.old.refresh()
-        body = {
-            "query": {"match_all": {}},
-            "sort": [{"image_id": "asc"}],
-            "size": PAGE,
-            "track_total_hits": False,
-            "_source": False,
-        }
+        body = {"query": {"match_all": {}}, "sort": [{"image_id": "asc"}], "size": PAGE, "_source": False}
         dropped = 0
-        while hits := self._hits(self.new.target, body):
+        for hits in pages(self._client, self.new.target, body):
             ids = [hit["_id"] for hit in hits]
             absent = set(ids) - self.old.listed(ids).keys()
             items = [BulkItem(each, {"delete": {"_id": each}}, None) for each in sorted(absent)]
             dropped += len(items) - len(send_bulk(self._client, self.new.write_target(), items))
-            body["search_after"] = hits[-1]["sort"]
         return dropped
-
-    def _hits(self, index: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        with engine_errors():
-            return self._client.search(index=index, body=body)["hits"]["hits"]
 
 
 def _document(hit: dict[str, Any]) -> Document:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
-from es_config.knn import MAX_CANDIDATES, PARTITION
+from es_config.knn import PARTITION, exact_sections
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,14 +56,8 @@ def exact_by_sequence(
     """
     from elasticsearch.helpers import pack_dense_vector
 
-    section = {
-        "field": field,
-        "query_vector": pack_dense_vector(query_vector),
-        "k": k,
-        "num_candidates": MAX_CANDIDATES,
-        "rescore_vector": {"oversample": MAX_CANDIDATES / k},
-    }
     starts = range(0, last_sequence + 1, partition)
-    limits = [{"range": {"_seq_no": {"gte": start, "lt": start + partition}}} for start in starts]
-    sections = [{**section, "filter": [limit, *filters]} for limit in limits or [{"match_all": {}}]]
+    ranges = [{"range": {"_seq_no": {"gte": start, "lt": start + partition}}} for start in starts]
+    query = {"field": field, "query_vector": pack_dense_vector(query_vector)}
+    sections = exact_sections(query, k, ranges or [{"match_all": {}}], filters)
     return {"knn": sections, "size": k, "_source": False}

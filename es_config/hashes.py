@@ -27,11 +27,9 @@ class HashedImage:
 
 def scan_hashes(client: Elasticsearch, index: str, *, size: int = BLOCK) -> Iterator[list[HashedImage]]:
     """Yield all pictures of an index, at most `size` at a time. Raises EngineError."""
-    body = hashes_body(size=size)
     with point_in_time(client, index) as view:
-        while hits := view.search(body)["hits"]["hits"]:
+        for hits in view.pages(hashes_body(size=size)):
             yield [_read(hit) for hit in hits]
-            body["search_after"] = hits[-1]["sort"]
 
 
 def hashes_body(*, size: int) -> dict[str, Any]:

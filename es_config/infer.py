@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from es_config.client import refusal
 from es_config.errors import EngineError
+from es_config.relevance import comparable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +81,7 @@ class InferTextEncoder:
                 f"the model {self.model_id} in Elasticsearch gives {vectors.shape[-1]} dims and the profile"
                 f" needs {self.dims}: run `glimpse model upload --clear-previous --start`",
             )
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return comparable(vectors, "cosine")
 
     def _check_once(self) -> None:
         """Compare the revisions, once for each time that the model was out of reach."""
@@ -104,17 +105,12 @@ class InferTextEncoder:
             return function(**arguments)
         except ApiError as error:
             self._checked = False
-            cause, reason = CAUSES.get(error.status_code, (f"status {error.status_code}", _reason(error)))
+            cause, reason = CAUSES.get(
+                error.status_code, (f"status {error.status_code}", refusal(error.body, str(error)))
+            )
             raise InferUnavailableError(cause, reason) from error
         except ConnectionTimeout as error:
             raise InferUnavailableError(*CAUSES[408]) from error
         except TransportError as error:
             self._checked = False
             raise InferUnavailableError("connection", "Elasticsearch cannot be reached") from error
-
-
-def _reason(error: Any) -> str:
-    """Return Elasticsearch's own words."""
-    body = error.body if isinstance(error.body, dict) else {}
-    details = body.get("error")
-    return details.get("reason", str(error)) if isinstance(details, dict) else str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -93,8 +93,7 @@ def knn_body(
     of range.
     """
     check_knn_limits(k, num_candidates)
-    section = {"field": field, **_query(field, query_vector, like_id, index)}
-    section |= {"k": k, "num_candidates": num_candidates}
+    section = _query(field, query_vector, like_id, index) | {"k": k, "num_candidates": num_candidates}
     clauses = filter_clauses(filters)
     if clauses:
         section["filter"] = clauses
@@ -124,16 +123,17 @@ def exact_body(
     merges the sections' hits.
     """
     check_knn_limits(k, MAX_CANDIDATES)
-    query = {
-        "field": field,
-        **_query(field, query_vector, like_id, index),
-        "k": k,
-        "num_candidates": MAX_CANDIDATES,
-    }
-    query["rescore_vector"] = {"oversample": MAX_CANDIDATES / k}
-    clauses = filter_clauses(filters)
-    sections = [{**query, "filter": [limits, *clauses]} for limits in _id_ranges(-(-documents // partition))]
-    return _paged({"knn": sections}, k, size, from_)
+    query = _query(field, query_vector, like_id, index)
+    ranges = _id_ranges(-(-documents // partition))
+    return _paged({"knn": exact_sections(query, k, ranges, filter_clauses(filters))}, k, size, from_)
+
+
+def exact_sections(
+    query: Mapping[str, Any], k: int, ranges: Iterable[dict[str, Any]], clauses: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a section of `knn` for each range of documents, which scores every one of them exactly."""
+    wide = {"k": k, "num_candidates": MAX_CANDIDATES, "rescore_vector": {"oversample": MAX_CANDIDATES / k}}
+    return [{**query, **wide, "filter": [limits, *clauses]} for limits in ranges]
 
 
 def _id_ranges(parts: int) -> list[dict[str, Any]]:
@@ -154,10 +154,11 @@ def _query(
     if query_vector is not None:
         from elasticsearch.helpers import pack_dense_vector
 
-        return {"query_vector": pack_dense_vector(query_vector)}
+        return {"field": field, "query_vector": pack_dense_vector(query_vector)}
     if index is None:
         raise ValueError("like_id needs the index that holds it")
-    return {"query_vector_builder": {"lookup": {"index": index, "id": like_id, "path": field}}}
+    lookup = {"index": index, "id": like_id, "path": field}
+    return {"field": field, "query_vector_builder": {"lookup": lookup}}
 
 
 def _paged(body: dict[str, Any], k: int, size: int | None, from_: int) -> dict[str, Any]:

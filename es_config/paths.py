@@ -84,9 +84,9 @@ def _change(
 
 
 def read_documents(
-    client: Elasticsearch, index: str, ids: Sequence[str], *, fields: Sequence[str]
+    client: Elasticsearch, index: str, ids: Sequence[str], *, fields: Sequence[str] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Return those of `ids` that exist, searchable or not yet, with their versions and some of their fields.
+    """Return those of `ids` that exist, searchable or not yet, with their versions and `fields`, or all.
 
     Raises EngineError.
     """
@@ -94,7 +94,7 @@ def read_documents(
     for start in range(0, len(ids), PAGE):
         some = list(ids[start : start + PAGE])
         with engine_errors():
-            answer = client.mget(index=index, ids=some, source_includes=list(fields))
+            answer = client.mget(index=index, ids=some, source_includes=fields)
             for document in answer["docs"]:
                 raise_item_error(document, answer.meta)
         found |= {document["_id"]: document for document in answer["docs"] if document.get("found")}

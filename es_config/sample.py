@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from es_config.scan import point_in_time
+from es_config.scan import point_in_time, read_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,35 +35,22 @@ def read_sample(
     They are the first in the order of their ids. An id is the hash of the content, so this is a sample by
     chance that needs no seed, is equal on every machine, and changes little when pictures are added.
     """
-    hits: list[dict[str, Any]] = []
     with point_in_time(client, index) as view:
-        body = _body(fields, source)
-        while len(hits) < size:
-            body["size"] = min(BLOCK, size - len(hits))
-            found = view.search(body)["hits"]["hits"]
-            hits += found
-            if len(found) < body["size"]:
-                break
-            body["search_after"] = found[-1]["sort"]
+        found = chain.from_iterable(view.pages(_body(fields, source, size=min(BLOCK, size))))
+        hits = list(islice(found, size))
     return Sample(
         tuple(hit["_id"] for hit in hits),
         tuple(hit.get("_source", {}) for hit in hits),
-        {field: _vectors(hits, field) for field in fields},
+        {field: read_vectors(hits, field) for field in fields},
     )
 
 
-def _body(fields: Sequence[str], source: Sequence[str]) -> dict[str, Any]:
+def _body(fields: Sequence[str], source: Sequence[str], *, size: int) -> dict[str, Any]:
     return {
         "query": {"bool": {"filter": [{"exists": {"field": field}} for field in fields]}},
+        "size": size,
         "sort": [{"image_id": "asc"}],
         "track_total_hits": False,
         "_source": list(source) or False,
         "docvalue_fields": [{"field": field, "format": "binary"} for field in fields],
     }
-
-
-def _vectors(hits: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
-    import numpy as np
-
-    packed = b"".join(base64.b64decode(hit["fields"][field][0]) for hit in hits)
-    return np.frombuffer(packed, dtype=">f4").astype(np.float32).reshape(len(hits), -1 if hits else 0)

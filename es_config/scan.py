@@ -33,6 +33,12 @@ class PointInTime:
         self._id = answer.get("pit_id", self._id)
         return answer
 
+    def pages(self, body: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        """Yield the hits of a sorted search, page by page. Raises EngineError."""
+        while hits := self.search(body)["hits"]["hits"]:
+            yield hits
+            body = {**body, "search_after": hits[-1]["sort"]}
+
     def msearch(self, bodies: Sequence[dict[str, Any]], *, filter_path: Sequence[str]) -> list[dict]:
         """Send searches together; return of each answer what `filter_path` names. Raises EngineError."""
         lines = [line for body in bodies for line in ({}, self._viewed(body))]
@@ -50,6 +56,21 @@ class PointInTime:
 
     def _viewed(self, body: dict[str, Any]) -> dict[str, Any]:
         return {**body, "pit": {"id": self._id, "keep_alive": KEEP_ALIVE}}
+
+
+def pages(client: Elasticsearch, index: str, body: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the hits of a sorted search of an index as it is when their turn comes. Raises EngineError.
+
+    Pages follow each other by position, not by a frozen view, which could not be held open for days: what is
+    written to the hits of one page does not move the next.
+    """
+    while True:
+        with engine_errors():
+            hits = client.search(index=index, body={**body, "track_total_hits": False})["hits"]["hits"]
+        if not hits:
+            return
+        yield hits
+        body = {**body, "search_after": hits[-1]["sort"]}
 
 
 @contextmanager
@@ -89,9 +110,8 @@ def scan_view(
     body = vectors_body(field=field, filters=filters, size=size)
     if drawn:
         body |= {"query": random_body(body["query"], seed=drawn[0]), "min_score": drawn[1]}
-    while hits := view.search(body)["hits"]["hits"]:
+    for hits in view.pages(body):
         yield [hit["_id"] for hit in hits], read_vectors(hits, field)
-        body["search_after"] = hits[-1]["sort"]
 
 
 def vectors_of(view: PointInTime, ids: Sequence[str], *, field: str) -> dict[str, np.ndarray]:
@@ -117,11 +137,11 @@ def vectors_body(*, field: str, filters: Sequence[dict[str, Any]] = (), size: in
 
 
 def read_vectors(hits: Sequence[dict[str, Any]], field: str) -> np.ndarray:
-    """Return the vectors of hits of `vectors_body`, float32 `[n, dims]`."""
+    """Return the vectors of hits that have them as `docvalue_fields`, float32 `[n, dims]`."""
     import numpy as np
 
     packed = b"".join(base64.b64decode(hit["fields"][field][0]) for hit in hits)
-    return np.frombuffer(packed, dtype=">f4").astype(np.float32).reshape(len(hits), -1)
+    return np.frombuffer(packed, dtype=">f4").astype(np.float32).reshape(len(hits), -1 if hits else 0)
 
 
 def sample_view(

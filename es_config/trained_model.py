@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from es_config.client import explain
+from es_config.client import explain, refusal
 from es_config.errors import EngineError
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def _status(config: dict[str, Any], stats: dict[str, Any]) -> ModelStatus:
 
 
 def _refused(error: Any, model_id: str) -> EngineError:
-    details = error.body.get("error") if isinstance(error.body, dict) else None
-    reason = details["reason"] if isinstance(details, dict) else str(error)
+    reason = refusal(error.body, str(error))
     if error.status_code == 404:
         return EngineError(
             f"There is no model {model_id} in Elasticsearch ({reason}): run `glimpse model upload`."

@@ -94,17 +94,17 @@ def read_vector_field(client: Elasticsearch, index: str, field: str) -> VectorFi
 
 def read_extent(client: Elasticsearch, index: str) -> Extent:
     """Return how many documents are searchable and how far writing has come. Raises EngineError."""
+    last = max((each["max_seq_no"] for each in sequence_numbers(client, index)), default=-1)
+    with engine_errors():
+        return Extent(int(client.count(index=index)["count"]), last)
+
+
+def sequence_numbers(client: Elasticsearch, index: str) -> list[dict[str, int]]:
+    """Return `seq_no` of the index's statistics for each primary shard. Raises EngineError."""
     with engine_errors():
         answer = client.indices.stats(index=index, metric="docs", level="shards")
-        documents = int(client.count(index=index)["count"])
-    shards = [
-        copy
-        for each in answer["indices"].values()
-        for copies in each["shards"].values()
-        for copy in copies
-        if copy["routing"]["primary"]
-    ]
-    return Extent(documents, max((shard["seq_no"]["max_seq_no"] for shard in shards), default=-1))
+    shards = (copies for each in answer["indices"].values() for copies in each["shards"].values())
+    return [copy["seq_no"] for copies in shards for copy in copies if copy["routing"]["primary"]]
 
 
 def note_meta(client: Elasticsearch, field: VectorField, section: str, entries: Mapping[str, Any]) -> None:

@@ -9,8 +9,7 @@ from model_folders import TINY, save_sentence_clip, save_siglip, save_text_tower
 from tiny_torchscript import config, fresh_model
 
 from es_config.errors import EngineError
-from es_config.text_model import TextModelSource, export, upload
-from es_config.text_model_folder import check_folder, longest_text
+from es_config.text_model import TextModelSource, check_folder, export, longest_text, upload
 from es_config.trained_model import DeploymentOptions, TrainedModel
 
 
