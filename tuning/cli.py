@@ -1,4 +1,4 @@
-"""`glimpse tune`: the cheapest setting of kNN search that meets a target recall."""
+"""`glimpse tune`: the cheapest setting of kNN search that meets a target recall; and does it still?"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.shared_cli import AS_JSON, together, warn
+from tuning import parts_cli as parts
 from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) 
       glimpse tune --check
       glimpse tune --index products --field embedding
     """
-    from tuning.check_cli import run_check
     from tuning.plot import check_plot_name, write_plot
 
     if only_check:
@@ -74,7 +74,6 @@ def run_tune(
     raw_filter: str | None, index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
 ) -> tuple[Tuning, bool, Trial | None]:  # fmt: skip
     """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
-    from tuning import parts_cli as parts
     from tuning.run import Goal, tune
     from tuning.sweep import Subject
     from tuning.trial_cli import run_trial
@@ -116,7 +115,6 @@ def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> 
 def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -> None:
     """Print a run. Raises TuneError when no setting meets the target, after what was measured is printed."""
     from tuning.errors import TuneError
-    from tuning.parts_cli import table_console
     from tuning.report import lines, table, to_json, unreachable
 
     if tuning.changed:
@@ -125,7 +123,7 @@ def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -
         more = {"index_types": trial.to_json()} if trial else {}
         click.echo(json.dumps(to_json(tuning, written=written) | more, indent=2))
     else:
-        console = table_console()
+        console = parts.table_console()
         console.print(table(tuning))
         console.print("\n".join(lines(tuning)), highlight=False, soft_wrap=True)
         if trial:
@@ -134,3 +132,43 @@ def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -
             console.print("Written into the index." if written else "Nothing was written.", style="dim")
     if tuning.pick is None:
         raise TuneError(unreachable(tuning.points, tuning.subject.field, tuning.goal.target))
+
+
+def run_check(options: dict[str, Any], *, as_json: bool) -> None:
+    """Measure the stored operating points of a field, or that of one k; exit 1 when one fails."""
+    found = measured(**options)
+    ok = all(each.ok for each in found)
+    if as_json:
+        click.echo(json.dumps({"ok": ok, "checks": [each.to_json() for each in found]}, indent=2))
+    else:
+        click.echo("\n".join(map(str, found)))
+    if not ok:
+        raise SystemExit(1)
+
+
+def measured(*, alias: str, field: str, k: int | None, seed: int, truth: str, **options: Any) -> list:
+    """Return a check of each stored point. Raises TuneError when none is stored."""
+    from search_app.operating_point import tuned_points
+    from tuning.check import check
+    from tuning.errors import TuneError
+    from tuning.run import Goal, with_truth
+    from tuning.sweep import Subject
+
+    found = []
+    with parts.stoppable(), parts.opened(alias, field) as (_, corpus):
+        stored = tuned_points(corpus.field.meta.get("operating_points", {}), field)
+        for each in [k] if k else stored:
+            if each not in stored:
+                raise TuneError(
+                    f"No operating point is stored for k = {each}: run `glimpse tune -k {each}` first."
+                )
+            entry = stored[each]
+            more = {**options, "target": entry["target"]}
+            # Other queries than those that chose the point, and the same ones in every run.
+            drawn = parts.queries(corpus, alias=alias, seed=seed + 1, k=each, **more)
+            subject = Subject(corpus.view, corpus.field, each)
+            sample = with_truth(subject, drawn, goal=Goal(truth=truth), say=parts.say)
+            found.append(check(subject, sample, entry))
+    if not found:
+        raise TuneError("No operating point is stored: run `glimpse tune` first.")
+    return found
