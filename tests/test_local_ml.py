@@ -375,14 +375,14 @@ def test_statistics_tell_what_a_deployment_did(client, started):
     assert deployment["nodes"][0]["average_inference_time_ms"] > 0
 
 
-def test_a_full_queue_refuses_and_a_slow_model_runs_out_of_time(client, model_id, tmp_path):
+def test_a_slow_model_runs_out_of_time_and_a_full_queue_refuses(client, model_id, tmp_path):
     upload(client, model_id, torchscript(tmp_path / "slow.pt", rounds=40))
     client.ml.start_trained_model_deployment(model_id=model_id, queue_capacity=2)
+    status, _, reason = refused(infer, client, model_id, "boat", timeout="1ms")
+    assert (status, reason) == (408, "timeout [0.001s] waiting for inference result")
     status, kind, reason = refused(infer, client, model_id, *["boat"] * 9)
     assert (status, kind) == (429, "es_rejected_execution_exception")
     assert reason == "inference process queue is full. Unable to execute command"
-    status, _, reason = refused(infer, client, model_id, "boat", timeout="1ms")
-    assert (status, reason) == (408, "timeout [0.001s] waiting for inference result")
 
 
 def test_many_clients_at_once_each_get_their_own_answer(client, started):
