@@ -378,9 +378,10 @@ def test_statistics_tell_what_a_deployment_did(client, started):
 def test_a_slow_model_runs_out_of_time_and_a_full_queue_refuses(client, model_id, tmp_path):
     upload(client, model_id, torchscript(tmp_path / "slow.pt", rounds=40))
     client.ml.start_trained_model_deployment(model_id=model_id, queue_capacity=2)
-    status, _, reason = refused(infer, client, model_id, "boat", timeout="1ms")
+    at_once = client.options(max_retries=0)
+    status, _, reason = refused(infer, at_once, model_id, "boat", timeout="1ms")
     assert (status, reason) == (408, "timeout [0.001s] waiting for inference result")
-    status, kind, reason = refused(infer, client, model_id, *["boat"] * 9)
+    status, kind, reason = refused(infer, at_once, model_id, *["boat"] * 9)
     assert (status, kind) == (429, "es_rejected_execution_exception")
     assert reason == "inference process queue is full. Unable to execute command"
 
