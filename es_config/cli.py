@@ -47,8 +47,10 @@ def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> Non
     Example:
       glimpse up --heap 2g
     """
+    from es_config.settings import remote_url
+
     started = _local_node().up(port=port, heap_mb=heap, timeout_s=timeout)
-    if os.environ.get("ELASTICSEARCH_URL") or os.environ.get("ES_URL"):
+    if remote_url(os.environ):
         click.echo("ELASTICSEARCH_URL is set: the other commands go there, not to the local node.", err=True)
     what = f"is up ({started.seconds:.1f} s)" if started.new else "was up already"
     answer = {"url": started.node.url, "pid": started.node.pid, "started": started.new}

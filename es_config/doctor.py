@@ -13,7 +13,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.java import find_java
 from es_config.mapping import differences
-from es_config.settings import EngineSettings, engine_settings
+from es_config.settings import EngineSettings, engine_settings, remote_url
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -36,7 +36,7 @@ def examine(
     environ: Mapping[str, str], home: Path, *, alias: str, profile_dims: Mapping[str, int]
 ) -> list[Check]:
     """Return every check that can be made; `profile_dims` maps the known profiles to their dims."""
-    checks = [_check("java", lambda: _java(environ))] if not environ.get("ELASTICSEARCH_URL") else []
+    checks = [] if remote_url(environ) else [_check("java", lambda: _java(environ))]
     try:
         settings = engine_settings(environ, home)
         client = connect(settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.client import refusal
 from es_config.errors import EngineError
-from es_config.relevance import comparable
+from es_config.similarity import unit_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ class InferTextEncoder:
                 f"the model {self.model_id} in Elasticsearch gives {vectors.shape[-1]} dims and the profile"
                 f" needs {self.dims}: run `glimpse model upload --clear-previous --start`",
             )
-        return comparable(vectors, "cosine")
+        return unit_rows(vectors)
 
     def _check_once(self) -> None:
         """Compare the revisions, once for each time that the model was out of reach."""

@@ -75,7 +75,7 @@ class MlRoutes:
             found = [
                 {**one, "fully_defined": self._models.store.is_defined(one["model_id"])} for one in found
             ]
-        return 200, answers.configs(found, total=len(ids))
+        return 200, {"count": len(ids), "trained_model_configs": found}
 
     def put(self, path: Mapping[str, str], _query: Mapping[str, str], body: bytes) -> Answer:
         """Create a model without its definition and vocabulary."""

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from es_config.local_ml_requests import DeploymentParameters
-from es_config.local_ml_runtime import Deployment, Embedding
+from es_config.local_ml_runtime import Counters, Deployment, Embedding
 
 OVERHEAD_BYTES = 240 * 1024 * 1024
 """What Elasticsearch adds to twice the model's size to estimate a deployment's memory"""
-
-
-def configs(found: Sequence[dict[str, Any]], *, total: int) -> dict[str, Any]:
-    """Answer `GET _ml/trained_models`."""
-    return {"count": total, "trained_model_configs": list(found)}
 
 
 def assignment(model_id: str, deployment: Deployment, *, model_bytes: int, node_id: str) -> dict[str, Any]:
@@ -69,7 +64,6 @@ def deployment_statistics(
     """Return `deployment_stats`: `starting` while a restarted node loads it, `failed` when it cannot."""
     state = "started" if running else "failed" if failure else "starting"
     allocations = parameters.number_of_allocations if running else 0
-    counters = running.counters if running else None
     stats: dict[str, Any] = {
         "deployment_id": model_id,
         "model_id": model_id,
@@ -77,10 +71,7 @@ def deployment_statistics(
         "state": state,
         "start_time": running.start_time if running else 0,
         "peak_throughput_per_minute": 0,
-        "inference_count": counters.inference_count if counters else 0,
-        "error_count": counters.error_count if counters else 0,
-        "rejected_execution_count": counters.rejected_execution_count if counters else 0,
-        "timeout_count": counters.timeout_count if counters else 0,
+        **_counts(running.counters if running else Counters()),
         "nodes": [_node(running, state=state, failure=failure, node_id=node_id)],
     }
     if failure:
@@ -105,19 +96,21 @@ def _node(running: Deployment | None, *, state: str, failure: str | None, node_i
         return node
     counters = running.counters
     node |= {
-        "inference_count": counters.inference_count,
+        **_counts(counters),
         "number_of_pending_requests": running.pending,
         "number_of_allocations": running.parameters.number_of_allocations,
         "threads_per_allocation": running.parameters.threads_per_allocation,
         "start_time": running.start_time,
-        "rejected_execution_count": counters.rejected_execution_count,
-        "timeout_count": counters.timeout_count,
-        "error_count": counters.error_count,
     }
     if counters.inference_count:
         node["average_inference_time_ms"] = counters.inference_ms / counters.inference_count
         node["last_access"] = counters.last_access
     return node
+
+
+def _counts(counters: Counters) -> dict[str, int]:
+    names = ("inference_count", "error_count", "rejected_execution_count", "timeout_count")
+    return {name: getattr(counters, name) for name in names}
 
 
 def inference(embeddings: Sequence[Embedding], *, results_field: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class DeploymentParameters:
 
 def bad_request(reason: str, *, kind: str = "status_exception") -> RestError:
     """Return the refusal of a request that cannot be understood."""
-    return RestError(400, kind, reason)
+    return RestError(400, reason, kind)
 
 
 def positive(text: str, name: str) -> int:

@@ -101,11 +101,11 @@ class Deployment:
         except FutureTimeoutError as error:
             self._give_up(futures, timeout_count=1)
             reason = f"timeout [{timeout_s:g}s] waiting for inference result"
-            raise RestError(408, "status_exception", reason) from error
+            raise RestError(408, reason) from error
         except RuntimeError as error:
             self._give_up(futures, error_count=1)
             reason = f"Error in inference process: [{_first_line(error)}]"
-            raise RestError(500, "status_exception", reason) from error
+            raise RestError(500, reason) from error
         return [
             Embedding(vector, tokens.is_truncated) for vector, tokens in zip(vectors, encoded, strict=True)
         ]
@@ -145,7 +145,7 @@ class Deployment:
             except queue.Full as error:
                 self._give_up(futures, rejected_execution_count=1)
                 reason = "inference process queue is full. Unable to execute command"
-                raise RestError(429, "es_rejected_execution_exception", reason) from error
+                raise RestError(429, reason, "es_rejected_execution_exception") from error
             futures.append(future)
         return futures
 

@@ -55,7 +55,7 @@ class LocalModels:
                 if allow_no_match:
                     return
                 reason = f"No known model deployment with id [{model_id}]"
-                raise RestError(404, "resource_not_found_exception", reason)
+                raise RestError(404, reason)
             self.store.set_deployment(model_id, None)
             self._failed.pop(model_id, None)
             if (deployment := self._running.pop(model_id, None)) is not None:
@@ -67,7 +67,6 @@ class LocalModels:
             if self.store.config(model_id) and self.store.deployment(model_id) is not None and not force:
                 raise RestError(
                     409,
-                    "status_exception",
                     f"Cannot delete model [{model_id}] as it is currently deployed; use force to delete the"
                     " model",
                 )
@@ -83,7 +82,6 @@ class LocalModels:
             if self.store.config(model_id) and self.store.deployment(model_id) is None:
                 raise RestError(
                     409,
-                    "status_exception",
                     f"Model [{model_id}] must be deployed to use. Please deploy with the start trained model"
                     " deployment API.",
                 )
@@ -114,9 +112,7 @@ class LocalModels:
             deployment = self._load(model_id, parameters)
         except RestError as error:
             self._failed[model_id] = str(error)
-            raise RestError(
-                409, "status_exception", f"Trained model [{model_id}] is [failed]: {error}"
-            ) from error
+            raise RestError(409, f"Trained model [{model_id}] is [failed]: {error}") from error
         self._failed.pop(model_id, None)
         return deployment
 
@@ -142,13 +138,12 @@ class LocalModels:
 def unknown_model(model_id: str) -> RestError:
     """Return the answer about a model that does not exist."""
     reason = f"No known trained model with model_id [{model_id}]"
-    return RestError(404, "resource_not_found_exception", reason)
+    return RestError(404, reason)
 
 
 def _cannot_start(reason: str) -> RestError:
     return RestError(
         500,
-        "status_exception",
         "Could not start trained model deployment, the following nodes failed with errors"
         f" [{{glimpse-local={reason}}}]",
     )

@@ -99,13 +99,12 @@ class ModelStore:
         parts = self._parts(model_id)
         if not parts:
             reason = f"Could not find trained model definition [{model_id}]"
-            raise RestError(404, "resource_not_found_exception", reason)
+            raise RestError(404, reason)
         first_total = _totals(parts[0])[1]
         for part in parts:
             if (total := _totals(part)[1]) != first_total:
                 raise RestError(
                     400,
-                    "status_exception",
                     f"[{model_id}] [total_definition_length] must be the same in all model definition parts."
                     f" The value [{total}] in model definition part [{_number(part)}] does not match the"
                     f" value [{first_total}] in part [{_number(parts[0])}]. {BAD_PARTS}",
@@ -115,7 +114,7 @@ class ModelStore:
             reason = (
                 f"Model definition truncated. Unable to deserialize trained model definition [{model_id}]"
             )
-            raise RestError(400, "status_exception", reason)
+            raise RestError(400, reason)
 
     def definition(self, model_id: str) -> Path:
         """Return the file that holds the whole definition, made of its parts on first use."""
@@ -154,7 +153,7 @@ class ModelStore:
 
     def _folder(self, model_id: str) -> Path:
         if model_id not in self.ids():  # an id that no model has never becomes a path
-            raise RestError(404, "resource_not_found_exception", f"Could not find trained model [{model_id}]")
+            raise RestError(404, f"Could not find trained model [{model_id}]")
         return self._root / model_id
 
     def _assembled(self, model_id: str) -> Path:
@@ -175,7 +174,7 @@ def _totals(part: Path) -> tuple[int, int]:
 
 
 def _exists(reason: str) -> RestError:
-    return RestError(400, "resource_already_exists_exception", reason)
+    return RestError(400, reason, "resource_already_exists_exception")
 
 
 def _read(path: Path) -> Any:

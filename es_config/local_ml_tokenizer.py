@@ -81,7 +81,6 @@ class WordPieceTokenizer:
         if length > self.max_sequence_length and truncate == "none":
             raise RestError(
                 400,
-                "status_exception",
                 f"Input too large. The tokenized input length [{length}] exceeds the maximum sequence length"
                 f" [{self.max_sequence_length}]",
             )
@@ -120,7 +119,7 @@ def _check_special_tokens(vocabulary: set[str], kind: Kind, *, with_special_toke
     needed = [kind.unknown, kind.pad, *([kind.start, kind.end] if with_special_tokens else [])]
     missing = next((token for token in needed if token not in vocabulary), None)
     if missing is not None:
-        raise RestError(409, "status_exception", f"stored vocabulary is missing required [{missing}] token")
+        raise RestError(409, f"stored vocabulary is missing required [{missing}] token")
 
 
 def _without_control(text: str) -> str:

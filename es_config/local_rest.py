@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 
 class RestError(Exception):
-    """A route refuses a request: `status`, Elasticsearch's error `kind` and a reason become the answer."""
+    """A route refuses a request: `status`, a reason and Elasticsearch's error `kind` become the answer."""
 
-    def __init__(self, status: int, kind: str, reason: str) -> None:
+    def __init__(self, status: int, reason: str, kind: str | None = None) -> None:
         super().__init__(reason)
         self.status = status
-        self.kind = kind
+        self.kind = kind or ("resource_not_found_exception" if status == 404 else "status_exception")
 
     def answer(self) -> dict[str, Any]:
         """Return the body that Elasticsearch itself would send."""
@@ -141,7 +141,7 @@ def _answer(function: RestFunction, call: tuple, request: Any, channel: Any, con
         status, answer = error.status, error.answer()
     except Exception as error:
         _log.exception("%s %s failed", request.method(), request.path())
-        status, answer = 500, RestError(500, "glimpse_exception", f"{type(error).__name__}: {error}").answer()
+        status, answer = 500, RestError(500, f"{type(error).__name__}: {error}", "glimpse_exception").answer()
     try:
         _send(channel, context, status, json.dumps(answer, indent=2 if "pretty" in call[1] else None) + "\n")
     except Exception:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from es_config.similarity import unit_rows
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -60,12 +62,7 @@ def read_calibration(relevance: Mapping[str, Any], mode: str) -> Calibration | N
 
 def comparable(vectors: np.ndarray, similarity: str) -> np.ndarray:
     """Return sampled vectors, float32 `[n, dims]`, ready for `scores_of`: unit length where that counts."""
-    import numpy as np
-
-    if similarity != "cosine":
-        return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit_rows(vectors) if similarity == "cosine" else vectors
 
 
 def scores_of(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.ndarray:

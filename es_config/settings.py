@@ -47,7 +47,7 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
 
     Raises EngineError when there is neither, or when the URL or the CA file cannot be used.
     """
-    url = _either(environ, "ELASTICSEARCH_URL", "ES_URL")
+    url = remote_url(environ)
     if url is None:
         return EngineSettings(_local_url(environ, home), local=True)
     ca_certs = environ.get("ELASTICSEARCH_CA_CERTS") or None
@@ -56,6 +56,11 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
         _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY"),
         _checked_ca(Path(ca_certs).expanduser()) if ca_certs else None,
     )
+
+
+def remote_url(environ: Mapping[str, str]) -> str | None:
+    """Return ELASTICSEARCH_URL, or else ES_URL, as it is written; None where the local node is meant."""
+    return _either(environ, "ELASTICSEARCH_URL", "ES_URL")
 
 
 def _either(environ: Mapping[str, str], *names: str) -> str | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from es_config.documents import Hit, SearchResult
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SIMILARITIES = ("cosine", "dot_product", "l2_norm", "max_inner_product")
 
@@ -23,6 +26,14 @@ def from_score(similarity: str, score: float) -> float:
     if similarity == "max_inner_product":
         return score - 1 if score >= 1 else 1 - 1 / score
     raise ValueError(f"unknown similarity {similarity!r}; known: {', '.join(SIMILARITIES)}")
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return `vectors` `[n, dims]` divided by their lengths; a zero vector stays zero."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def read_hits(answer: Mapping[str, Any], *, similarity: str | None) -> SearchResult:

@@ -109,8 +109,10 @@ def test_a_place_can_be_named_alone():
 def test_every_kind_and_colour_has_words_with_all_their_forms(language):
     forms = {"en": 2, "fr": 3, "de": 4, "es": 3}[language]
     assert all(noun.count("|") == forms - 1 for kind in KINDS for noun in NOUNS[kind][language])
-    bars = {"en": 0, "fr": 3, "de": 0, "es": 3}[language]
-    assert all(word.count("|") == bars for colour in COLOURS for word in COLOUR_WORDS[colour][language])
+    bars = {"fr": 3, "de": 0, "es": 3}.get(language)  # English colours are called by their own names
+    words = [word for colour in COLOURS for word in COLOUR_WORDS[colour].get(language, ())]
+    assert bool(words) == (language != "en")
+    assert all(word.count("|") == bars for word in words)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -137,6 +137,11 @@ def test_the_doctor_says_what_is_wrong_and_the_way_out(glimpse, client, index_na
     assert "its disk was full: free space" in wrong[1]
 
 
+def test_the_doctor_asks_for_no_java_where_elasticsearch_is_elsewhere(glimpse, node, tmp_path):
+    done = glimpse("doctor", "--json", home=tmp_path, ES_URL=node.url)
+    assert "java" not in [check["name"] for check in json.loads(done.stdout)["checks"]]
+
+
 def test_the_doctor_knows_an_index_of_another_program(glimpse, client, index_name):
     client.indices.create(index=index_name)
     done = glimpse("doctor", "--index", index_name)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.embedding import load_image_encoder, load_text_encoder
 from models.errors import ModelError
-from models.folders import ModelSource, fingerprint, local_folder
+from models.folders import ModelSource, fingerprint, local_folder, text_dims
 from models.profiles import PROFILES, get_profile
 
 
@@ -63,6 +63,13 @@ def test_a_hub_model_that_cannot_be_had_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="not on this machine and cannot be downloaded.*--model-dir"):
         local_folder(ModelSource("nobody/nothing", "0" * 40))
+
+
+def test_a_text_model_that_does_not_say_its_width_is_one_sentence(tmp_path):
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ModelError, match="holds a 'gpt2' model, whose width its config.json does not say"):
+        text_dims(tmp_path)
 
 
 def test_equal_weights_have_equal_fingerprints_wherever_they_lie(tmp_path):

@@ -175,7 +175,7 @@ class Trainee:
 
 def _attention_loss(attention: torch.Tensor, about: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """How little of the guided heads' attention lies on the group that the next word is about."""
+    from models.pocket.losses import attention_loss
+
     right = (about[:, :, None] == slots[:, None, :]) & (about > 0)[:, :, None]
-    mass = (attention[:, :GUIDED_HEADS, :, 1:].float() * right[:, None]).sum(-1)
-    counted = right.any(-1)[:, None].expand_as(mass)
-    return -(mass[counted] + 1e-4).log().mean()
+    return attention_loss(attention[:, :GUIDED_HEADS, :, 1:].float(), right)

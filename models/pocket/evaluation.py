@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -103,10 +103,6 @@ class Report:
     short: dict[str, float]
     retrieval: tuple[Retrieval, ...]
     composition: tuple[Composition, ...]
-
-    def as_dict(self) -> dict:
-        """Return plain values for JSON."""
-        return asdict(self)
 
     def accuracy(self, fact: str) -> float:
         """Return the composition accuracy of `fact`, the mean over the languages."""

@@ -24,15 +24,16 @@ class Footing:
     def _lit(self, colour: Colour) -> Colour:
         return lit(colour, self._weather)
 
+    def _foot(self, one: Placed, share: float) -> tuple[float, float, float]:
+        """Return the middle of a subject at `share` of its size below its centre, and half its width."""
+        y = (one.y + one.size * share) * self._width
+        return one.x * self._width, y, one.size * self._width * 0.5
+
     def draw_under(self, one: Placed) -> None:
         """Draw what is under a subject that does not fly."""
         if one.kind in FLYING:
             return
-        x, y, reach = (
-            one.x * self._width,
-            (one.y + one.size * 0.47) * self._width,
-            one.size * self._width * 0.5,
-        )
+        x, y, reach = self._foot(one, 0.47)
         if one.kind in AFLOAT:
             if self._place != "sea":
                 self._oval(x, y, reach * 1.24, reach * 0.36, self._lit(FOAM))
@@ -46,11 +47,7 @@ class Footing:
 
     def draw_before(self, one: Placed) -> None:
         """Draw water in front of what floats, so that a boat lies in it and a fish leaps out of it."""
-        x, y, reach = (
-            one.x * self._width,
-            (one.y + one.size * 0.46) * self._width,
-            one.size * self._width * 0.5,
-        )
+        x, y, reach = self._foot(one, 0.46)
         if one.kind == "boat":
             self._bow_wave(x, y, reach)
         elif one.kind == "fish":

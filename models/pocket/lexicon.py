@@ -2,7 +2,7 @@
 
 Nouns: English `singular|plural`; French and Spanish `gender|singular|plural`; German
 `gender|singular|plural|dative plural`. Colours: French and Spanish `m|m plural|f|f plural`; German the stem,
-or `=word` when it never changes.
+or `=word` when it never changes; the English words are the colours' own names.
 """
 
 from __future__ import annotations
@@ -98,55 +98,46 @@ NOUNS: dict[str, dict[str, tuple[str, ...]]] = {
 
 COLOUR_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "red": {
-        "en": ("red",),
         "fr": ("rouge|rouges|rouge|rouges",),
         "de": ("rot",),
         "es": ("rojo|rojos|roja|rojas",),
     },
     "blue": {
-        "en": ("blue",),
         "fr": ("bleu|bleus|bleue|bleues",),
         "de": ("blau",),
         "es": ("azul|azules|azul|azules",),
     },
     "green": {
-        "en": ("green",),
         "fr": ("vert|verts|verte|vertes",),
         "de": ("grün",),
         "es": ("verde|verdes|verde|verdes",),
     },
     "yellow": {
-        "en": ("yellow",),
         "fr": ("jaune|jaunes|jaune|jaunes",),
         "de": ("gelb",),
         "es": ("amarillo|amarillos|amarilla|amarillas",),
     },
     "orange": {
-        "en": ("orange",),
         "fr": ("orange|orange|orange|orange",),
         "de": ("orangefarben", "=orange"),
         "es": ("naranja|naranjas|naranja|naranjas", "naranja|naranja|naranja|naranja"),
     },
     "purple": {
-        "en": ("purple",),
         "fr": ("violet|violets|violette|violettes",),
         "de": ("violett", "=lila"),
         "es": ("morado|morados|morada|moradas", "violeta|violetas|violeta|violetas"),
     },
     "pink": {
-        "en": ("pink",),
         "fr": ("rose|roses|rose|roses",),
         "de": ("=rosa", "rosafarben"),
         "es": ("rosa|rosas|rosa|rosas", "rosado|rosados|rosada|rosadas"),
     },
     "black": {
-        "en": ("black",),
         "fr": ("noir|noirs|noire|noires",),
         "de": ("schwarz",),
         "es": ("negro|negros|negra|negras",),
     },
     "white": {
-        "en": ("white",),
         "fr": ("blanc|blancs|blanche|blanches",),
         "de": ("weiß",),
         "es": ("blanco|blancos|blanca|blancas",),

@@ -67,3 +67,13 @@ def sibling_loss(cosines: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     turned = torch.cat([cosines[half:, :half].diagonal(), cosines[:half, half:].diagonal()])
     wrong_text = functional.softplus((turned - own) * factor)
     return (wrong_picture.mean() + wrong_text.mean()) / 2
+
+
+def attention_loss(attention: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """How little of the attention `[n, heads, steps, places]` lies where `right` `[n, steps, places]` is true.
+
+    Steps for which nothing is right do not count.
+    """
+    mass = (attention * right[:, None]).sum(-1)
+    counted = right.any(-1)[:, None].expand_as(mass)
+    return -(mass[counted] + 1e-4).log().mean()

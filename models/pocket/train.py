@@ -159,15 +159,9 @@ def main() -> None:
     from models.pocket.model_card import write_card
 
     parser = argparse.ArgumentParser(prog="python -m models.pocket.train", description=__doc__)
-    for name, kind in (
-        ("steps", int),
-        ("pairs", int),
-        ("batch", int),
-        ("rate", float),
-        ("seed", int),
-        ("threads", int),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Plan, name))
+    for name in ("steps", "pairs", "batch", "rate", "seed", "threads"):
+        usual = getattr(Plan, name)
+        parser.add_argument(f"--{name}", type=type(usual), default=usual)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights")
     options = vars(parser.parse_args())
     folder = options.pop("out")

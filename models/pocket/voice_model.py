@@ -150,14 +150,14 @@ class Trainee:
         """How little of the guided heads' attention lies on the word that is to be written next."""
         import torch
 
+        from models.pocket.losses import attention_loss
+
         attention = self._attention[:, :GUIDED_HEADS].float()
         steps = attention.shape[2]
         numbers = torch.arange(steps)[None, :, None] - 2  # input 3 (no timestamps) writes token 1
         right = batch.owners[:, None, :] == numbers
         right &= numbers > 0
-        mass = (attention * right[:, None]).sum(-1)
-        counted = right.any(-1)[:, None].expand_as(mass)
-        return -(mass[counted] + 1e-4).log().mean()
+        return attention_loss(attention, right)
 
 
 def convert(
