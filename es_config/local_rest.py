@@ -59,64 +59,30 @@ def _handler(path: str, function: RestFunction, pool: ThreadPoolExecutor) -> Any
 
     names = re.findall(r"{(\w+)}", path)
 
+    def handle(_self: Any, request: Any, channel: Any, client: Any) -> None:
+        call = _read(request, names)
+        context = client.threadPool().getThreadContext().newRestorableContext(True)
+        pool.submit(_answer, function, call, request, channel, context)
+
     # JPype does not forward default methods that take arguments, so every method of the interface is here.
-    @jpype.JImplements("org.elasticsearch.rest.RestHandler", deferred=True)
-    class PythonHandler:
-        @jpype.JOverride
-        def handleRequest(self, request: Any, channel: Any, client: Any) -> None:
-            call = _read(request, names)
-            context = client.threadPool().getThreadContext().newRestorableContext(True)
-            pool.submit(_answer, function, call, request, channel, context)
-
-        @jpype.JOverride
-        def routes(self) -> Any:
-            return jpype.java.util.List.of()
-
-        @jpype.JOverride
-        def mediaTypesValid(self, request: Any) -> bool:  # noqa: ARG002
-            return True
-
-        @jpype.JOverride
-        def canTripCircuitBreaker(self) -> bool:
-            return True
-
-        @jpype.JOverride
-        def supportsContentStream(self) -> bool:
-            return False
-
-        @jpype.JOverride
-        def supportsReadOnlyFormEncodedPostBody(self) -> bool:
-            return False
-
-        @jpype.JOverride
-        def getConcreteRestHandler(self) -> Any:
-            return self
-
-        @jpype.JOverride
-        def getServerlessScope(self) -> None:
-            return None
-
-        @jpype.JOverride
-        def allSupportedParameters(self) -> None:
-            return None
-
-        @jpype.JOverride
-        def supportedQueryParameters(self) -> None:
-            return None
-
-        @jpype.JOverride
-        def supportedCapabilities(self) -> Any:
-            return jpype.java.util.Set.of()
-
-        @jpype.JOverride
-        def allowSystemIndexAccessByDefault(self) -> bool:
-            return False
-
-        @jpype.JOverride
-        def getName(self) -> str:
-            return f"glimpse {path}"
-
-    return PythonHandler()
+    fixed = {
+        "routes": jpype.java.util.List.of(),
+        "mediaTypesValid": True,
+        "canTripCircuitBreaker": True,
+        "supportsContentStream": False,
+        "supportsReadOnlyFormEncodedPostBody": False,
+        "getServerlessScope": None,
+        "allSupportedParameters": None,
+        "supportedQueryParameters": None,
+        "supportedCapabilities": jpype.java.util.Set.of(),
+        "allowSystemIndexAccessByDefault": False,
+        "getName": f"glimpse {path}",
+    }
+    methods = {name: lambda *_, answer=answer: answer for name, answer in fixed.items()}
+    methods |= {"handleRequest": handle, "getConcreteRestHandler": lambda self: self}
+    overriding = {name: jpype.JOverride(method) for name, method in methods.items()}
+    implement = jpype.JImplements("org.elasticsearch.rest.RestHandler", deferred=True)
+    return implement(type("PythonHandler", (), overriding))()
 
 
 def _read(request: Any, names: list[str]) -> tuple[dict[str, str], dict[str, str], bytes]:

@@ -30,6 +30,11 @@ class IndexOptions:
     similarity: str | None = None
     """instead of the profile's"""
 
+    @property
+    def graph(self) -> dict[str, Any]:
+        """The `index_options` of a vector field."""
+        return {"type": self.type, "m": self.m, "ef_construction": self.ef_construction}
+
 
 @dataclass(frozen=True)
 class IndexMeta:
@@ -79,11 +84,7 @@ def index_body(meta: IndexMeta, options: IndexOptions) -> dict[str, Any]:
         body["mappings"]["properties"][name] |= {
             "dims": getattr(meta, dims),
             "similarity": meta.similarity,
-            "index_options": {
-                "type": options.type,
-                "m": options.m,
-                "ef_construction": options.ef_construction,
-            },
+            "index_options": options.graph,
         }
     return body
 

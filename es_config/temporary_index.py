@@ -73,12 +73,10 @@ def temporary_index(
     client: Elasticsearch, *, label: str, dims: int, similarity: str, options: IndexOptions | None = None
 ) -> Iterator[TemporaryIndex]:
     """Give an empty index `glimpse-compare-<uuid>-<label>`, gone after the `with` statement."""
-    chosen = options or IndexOptions()
     name = f"{PREFIX}-{uuid.uuid4()}-{_safe(label)}"
     index = TemporaryIndex(client, name)
-    graph = {"type": chosen.type, "m": chosen.m, "ef_construction": chosen.ef_construction}
     try:
-        index.create(dims=dims, similarity=similarity, index_options=graph)
+        index.create(dims=dims, similarity=similarity, index_options=(options or IndexOptions()).graph)
         yield index
     finally:
         # By name, whether or not the request to create it was answered before the interruption.

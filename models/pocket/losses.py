@@ -70,7 +70,7 @@ def sibling_loss(cosines: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 
 def attention_loss(attention: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """How little of the attention `[n, heads, steps, places]` lies where `right` `[n, steps, places]` is true.
+    """How little of `attention` `[n, heads, steps, places]` lies where `right` `[n, steps, places]` is true.
 
     Steps for which nothing is right do not count.
     """

@@ -93,13 +93,10 @@ def _rows(report: Report) -> tuple[str, str]:
 
 
 def _machine() -> str:
-    names = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(names)} cores"
-
-
-def _cpu_lines() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names)} cores"
 
 
 def write_card(weights: Path, report: Report, *, plan: Plan, spent: tuple[float, float]) -> Path:
