@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from es_config.captions import MEANWHILE, CaptionUpdate
 from es_config.errors import EngineError
-from ingest.captioned import Captioned, caption_each, open_thumbnail
+from ingest.captioned import caption_each, open_thumbnail
 from ingest.run_types import CaptionOptions, CaptionSummary, Progress
 from ingest.stages import ahead, ordered_map, write_behind
 from ingest.tally import CaptionTally
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from es_config.captions import Uncaptioned
+    from ingest.captioned import Captioned
     from ingest.wiring import Parts
 
 READ_AHEAD_BATCHES = 1
@@ -113,14 +114,13 @@ class _Pass:
         captioned = caption_each([image for _, image in seen], **models) if seen else []
         results = [(waiting, image) for waiting, image in batch if isinstance(image, str)]
         results += [(waiting, one) for (waiting, _), one in zip(seen, captioned, strict=True)]
+        updates = []
         for waiting, one in results:
             if isinstance(one, str):
                 self.tally.add_failure(waiting.relative_path, one)
-        return [
-            (waiting.relative_path, _update(waiting, one))
-            for waiting, one in results
-            if isinstance(one, Captioned)
-        ]
+            else:
+                updates.append((waiting.relative_path, _update(waiting, one)))
+        return updates
 
     def _write(self, updates: Sequence[tuple[str, CaptionUpdate]]) -> None:
         refused = self._captions.write([update for _, update in updates]).failed

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from es_config.documents import ImageDocument
 from ingest.errors import UnreadableImageError
 from ingest.items import BadFile, Embedded, Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     from PIL.Image import Image
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ingest.items import ToEmbed, ToWrite
     from models.encoders import ImageEncoder, TextEncoder
 
+Key = TypeVar("Key")
 OTHERS = 4
 """a batch holds at most so many times as many items as pictures to embed: paths of known ones cost little"""
 
@@ -81,12 +82,9 @@ def embed_pictures(
 
     embed_pixels = image_encoder.embed_pixels
     vectors = embed_each(lambda pixels: embed_pixels(np.stack(pixels)), [each.pixels for each in pictures])
-    captioned = [each for each in pictures if each.file.exif.description]
-    captions: dict[str, np.ndarray | str] = {}
-    if captioned:
-        texts = [each.file.exif.description for each in captioned]
-        ids = [each.file.image_id for each in captioned]
-        captions = dict(zip(ids, embed_each(caption_encoder.embed_texts, texts), strict=True))
+    described = ((each.file.image_id, each.file.exif.description) for each in pictures)
+    texts = {image_id: text for image_id, text in described if text}
+    captions = embed_by_key(caption_encoder.embed_texts, texts) if texts else {}
     return [
         _document(picture, vector, captions.get(picture.file.image_id))
         for picture, vector in zip(pictures, vectors, strict=True)
@@ -111,6 +109,13 @@ def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) ->
             return [f"the model cannot embed it ({type(error).__name__}: {error})"]
         return [embed_each(embed, [each])[0] for each in inputs]
     return list(rows)
+
+
+def embed_by_key(
+    embed: Callable[[list], np.ndarray], inputs: Mapping[Key, Any]
+) -> dict[Key, np.ndarray | str]:
+    """Return for each key of `inputs`, of which there are some, what `embed_each` does."""
+    return dict(zip(inputs, embed_each(embed, list(inputs.values())), strict=True))
 
 
 def _document(

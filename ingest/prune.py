@@ -165,13 +165,13 @@ def _keep_captions(notes: Notes, removed: Sequence[Removed]) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     rows = ({"image_id": each.image_id, "caption": each.caption, "removed_at": now} for each in written)
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    lines = [json.dumps(row) for row in rows]
     path = notes.path.with_name("removed-captions.jsonl")
     try:
         with path.open("a", encoding="ascii") as file:
-            file.write(lines)
+            file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise IngestError(
             f"{path} cannot be written: {error}. It should hold what people had written of pictures that"
-            f" have left the index; this is all that is left of it:\n{lines}"
+            f" have left the index, and nobody else knows it now: {' '.join(lines)}"
         ) from error

@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from es_config.copies import CAPTION_VECTOR, Copy
-from ingest.embed import embed_each, made_of
+from ingest.embed import embed_by_key, made_of
 from ingest.errors import UnreadableImageError
 from ingest.names import printable
 from ingest.stages import ahead, ordered_map, write_behind
 from ingest.walk import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import numpy as np
 
@@ -110,7 +110,8 @@ class Passes:
         def embed_pixels(pixels: list) -> np.ndarray:
             return self.image_encoder.embed_pixels(np.stack(pixels))
 
-        images = _each(embed_pixels, {i: task.pixels for i, task in enumerate(batch) if task.known is None})
+        pixels = {i: task.pixels for i, task in enumerate(batch) if task.known is None}
+        images = embed_by_key(embed_pixels, pixels) if pixels else {}
         captions = self._captions(batch)
         done = []
         for i, task in enumerate(batch):
@@ -128,7 +129,7 @@ class Passes:
         news = {i: task.document for i, task in enumerate(batch) if _has_new_caption(task)}
         ready = {i: each.caption_embedding for i, each in news.items() if self._fits(each)}
         texts = {i: each.source["caption"] for i, each in news.items() if i not in ready}
-        return ready | (_each(self.caption_encoder.embed_texts, texts) if texts else {})
+        return ready | (embed_by_key(self.caption_encoder.embed_texts, texts) if texts else {})
 
     def _fits(self, document: Document) -> bool:
         return document.caption_embedding is not None and self._same_caption_model
@@ -164,8 +165,3 @@ class Passes:
 def _has_new_caption(task: _Task) -> bool:
     caption = task.document.source.get("caption")
     return bool(caption) and (task.known is None or task.known.get("caption") != caption)
-
-
-def _each(embed: Callable[[list], np.ndarray], inputs: dict[int, object]) -> dict[int, np.ndarray | str]:
-    """Return by position a vector for each input, or the reason why it has none."""
-    return dict(zip(inputs, embed_each(embed, list(inputs.values())), strict=True)) if inputs else {}

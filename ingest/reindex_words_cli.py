@@ -48,10 +48,11 @@ def not_switched(parts: ReindexParts, filled: Filled) -> str:
 def _switched(parts: ReindexParts, outcome: Outcome) -> str:
     switched, profile = outcome.switched, parts.profile.name
     folder = f" --model-dir {parts.model_dir}" if parts.model_dir else ""
+    calibrate = " and `glimpse calibrate`" if parts.old.meta().relevance else ""
     lines = [
         f"'{parts.alias.name}' is {switched.now} now, in place of {switched.former}.",
         f"Commands need --profile {profile}{folder} now; a running `glimpse serve` follows by itself.",
-        f"{_to_run(parts)}: what was measured belongs to the former vectors.",
+        f"Run `glimpse tune`{calibrate}: what was measured belongs to the former vectors.",
         *_text_model(parts, folder),
         f"`glimpse reindex --back` goes back to {switched.former}; `glimpse index delete --index"
         f" {parts.alias.former}` deletes it.",
@@ -61,11 +62,6 @@ def _switched(parts: ReindexParts, outcome: Outcome) -> str:
             f"No alias names {switched.left} any more: `glimpse index delete --index {switched.left}`."
         )
     return "\n".join(lines)
-
-
-def _to_run(parts: ReindexParts) -> str:
-    calibrate = " and `glimpse calibrate`" if parts.old.meta().relevance else ""
-    return f"Run `glimpse tune`{calibrate}"
 
 
 def _text_model(parts: ReindexParts, folder: str) -> list[str]:
