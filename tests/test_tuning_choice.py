@@ -60,6 +60,12 @@ def test_a_climb_goes_two_steps_beyond_the_target_and_then_closes_in():
     assert met <= 1.06 * missed + 1
 
 
+def test_a_climb_goes_beyond_even_where_nothing_is_missed():
+    look, asked = curve_of(lambda _: 1.0)
+    climb(look, k=10, oversample=None, target=0.99, most=10_000)
+    assert asked == [10, 15, 20]
+
+
 def test_a_climb_stops_where_nothing_rises():
     look, asked = curve_of(lambda n: min(0.95, 0.5 + n / 100))
     climb(look, k=10, oversample=None, target=0.99, most=10_000)

@@ -56,13 +56,16 @@ def climb(
     least: int = 1,
     most: int,
 ) -> list[Point]:
-    """Measure rising `num_candidates` until two more than needed have met the target, or nothing rises."""
+    """Measure rising `num_candidates` until two more than needed have met the target, or nothing rises.
+
+    Two more even where the first of them misses nothing: it may not hold on other queries.
+    """
     least = max(k, least, math.ceil(k * (oversample or 1)))
     curve: list[Point] = []
     for step in steps(k, least=least, most=max(most, least)):
         curve.append(look(Setting(step, oversample)))
         met = sum(point.meets(target) for point in curve)
-        if met > BEYOND or curve[-1].recall == 1.0 or _stopped_rising(curve, met):
+        if met > BEYOND or _stopped_rising(curve, met):
             break
     return curve
 

@@ -164,13 +164,18 @@ def halves(sample: Sample, target: float) -> tuple[Sample, Sample]:
 def timed(
     client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, goal: Goal, say: Say
 ) -> list[Point]:
-    """Return the points with latencies; those that may be chosen are measured more often."""
+    """Return the points with latencies; those that may be chosen are measured more often.
+
+    So is the default, in the same turns: what is to be gained is then seen beside it, whatever else the
+    machine does at the time.
+    """
     say(f"Latency of {len(points)} settings, in turn …")
     rough = _latencies(client, subject, sample, points, rounds=goal.rounds, seed=goal.seed)
     points = [point.timed(rough[point.setting]) for point in points]
     final = finalists(points, goal.target)
     if len(final) > 1:
         say(f"Latency of the {len(final)} that may be the cheapest …")
+        final += [point for point in points if point.setting == goal.default and point not in final]
         fine = _latencies(client, subject, sample, final, rounds=FINALS * goal.rounds, seed=goal.seed + 1)
         points = [point.timed(fine.get(point.setting, point.latency)) for point in points]
     return points
