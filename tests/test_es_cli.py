@@ -128,8 +128,13 @@ def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name
 def test_the_doctor_says_what_is_wrong_and_the_way_out(glimpse, client, index_name):
     glimpse("index", "create", "--index", index_name)
     client.indices.put_mapping(index=index_name, properties={"extra": {"type": "keyword"}})
-    client.indices.put_settings(index=index_name, settings={"index.blocks.read_only_allow_delete": True})
-    done = glimpse("doctor", "--index", index_name)
+    block = {"index.blocks.read_only_allow_delete": "true"}
+    held = False
+    while not held:  # each half minute, Elasticsearch lifts the block where the disk has room
+        client.indices.put_settings(index=index_name, settings=block)
+        done = glimpse("doctor", "--index", index_name)
+        settings = client.indices.get_settings(index=index_name, flat_settings=True)
+        held = block.items() <= next(iter(settings.values()))["settings"].items()
     assert done.returncode == 1
     wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
     assert len(wrong) == 2

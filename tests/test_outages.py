@@ -156,11 +156,17 @@ def test_a_store_that_takes_no_more_gets_the_rest_once_it_does(client, node, tri
 def test_an_index_whose_disk_is_full_takes_the_rest_once_there_is_room(client, node, trial, undisturbed):
     block = "index.blocks.read_only_allow_delete"  # what Elasticsearch sets when a disk is nearly full
 
-    def fill() -> None:
+    ended = threading.Event()
+
+    def fill() -> None:  # again and again: each half minute, Elasticsearch lifts it where the disk has room
         client.indices.put_settings(index=trial.alias, settings={block: True})
+        if not ended.wait(0.2):
+            fill()
 
     with meanwhile(trial.stored(20), fill):
-        assert "disk of Elasticsearch is nearly full" in stopped(trial.ingest(node.url))
+        said = stopped(trial.ingest(node.url))
+        ended.set()
+    assert "disk of Elasticsearch is nearly full" in said
     client.indices.put_settings(index=trial.alias, settings={block: None})
     assert 0 < completed(trial.ingest(node.url))["embedded"] < PICTURES
     assert_same(contents(client, trial.alias), undisturbed)
