@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import CHANGED, DELETED, BulkItem, send_bulk, vector_fault
 from es_config.client import engine_errors
-from es_config.documents import AddResult
+from es_config.documents import AddResult, shown_path
 from es_config.errors import EngineError
 from es_config.scan import pages
 
@@ -114,9 +114,8 @@ def _waiting(*, every: bool) -> dict[str, Any]:
 
 
 def _uncaptioned(hit: dict[str, Any]) -> Uncaptioned:
-    paths = hit["_source"].get("relative_path") or [hit["_id"]]
-    first = paths if isinstance(paths, str) else paths[0]
-    return Uncaptioned(hit["_id"], first, hit["_seq_no"], hit["_primary_term"])
+    path = shown_path(hit["_source"], hit["_id"])
+    return Uncaptioned(hit["_id"], path, hit["_seq_no"], hit["_primary_term"])
 
 
 def _item(update: CaptionUpdate) -> BulkItem:

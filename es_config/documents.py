@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,20 @@ class ImageDocument:
     """(latitude, longitude) in degrees, WGS 84"""
     exif_camera: str | None = None
     tags: tuple[str, ...] = ()
+
+
+def paths_of(source: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the relative paths of a document's `_source`.
+
+    Elasticsearch keeps a document as its writer sent it: a single path may be a plain string.
+    """
+    paths = source.get("relative_path") or ()
+    return (paths,) if isinstance(paths, str) else tuple(paths)
+
+
+def shown_path(source: Mapping[str, Any], image_id: str) -> str:
+    """Return the path by which people are told of a picture; its id where it has none."""
+    return (paths_of(source) or (image_id,))[0]
 
 
 @dataclass(frozen=True)

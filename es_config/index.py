@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from es_config.bulk import add_documents
 from es_config.bulk_load import BulkLoad
 from es_config.client import engine_errors, raise_item_error
-from es_config.documents import AddResult, ImageDocument, SearchResult
+from es_config.documents import AddResult, ImageDocument, SearchResult, paths_of
 from es_config.errors import EngineError
 from es_config.identity import IndexIdentity
 from es_config.mapping import IndexMeta, IndexOptions, index_body, with_options
@@ -79,7 +79,7 @@ class ImageIndex(IndexIdentity):
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
         found = read_documents(self._client, self.target, image_ids, fields=["relative_path"])
-        return {image_id: tuple(each["_source"].get("relative_path", ())) for image_id, each in found.items()}
+        return {image_id: paths_of(each["_source"]) for image_id, each in found.items()}
 
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return what `known` does, of pictures that searches find already: quickly, from columns."""

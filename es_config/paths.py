@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.bulk import CHANGED, BulkItem, send_bulk
 from es_config.client import engine_errors, raise_item_error
+from es_config.documents import paths_of
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -66,7 +67,7 @@ def _change(
             absent.update(image_id for image_id in waiting if image_id not in documents)
             items = {}
             for image_id, document in documents.items():
-                old = _paths(document)
+                old = list(paths_of(document["_source"]))
                 if (new := change(old, paths[image_id])) != old:
                     items[image_id] = _item(document, new)
             refused = send_bulk(client, alias, items.values())
@@ -99,11 +100,6 @@ def read_documents(
                 raise_item_error(document, answer.meta)
         found |= {document["_id"]: document for document in answer["docs"] if document.get("found")}
     return found
-
-
-def _paths(document: dict[str, Any]) -> list[str]:
-    paths = document["_source"].get("relative_path", [])
-    return [paths] if isinstance(paths, str) else list(paths)
 
 
 def _human_caption(document: dict[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_config.documents import paths_of
 from es_config.shared_cli import AS_JSON, FILE, INDEX, MODELS, open_client, say
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ def _labelled(path: Path, sample: Sample, captions: list[str]) -> list[Phrase]:
 
     rows = {image_id: row for row, image_id in enumerate(sample.ids)}
     places = [
-        (image_id, source.get("relative_path", ()))
-        for image_id, source in zip(sample.ids, sample.sources, strict=True)
+        (image_id, paths_of(source)) for image_id, source in zip(sample.ids, sample.sources, strict=True)
     ]
     find = picture_finder(known=lambda ids: filter(rows.__contains__, ids), by_name=lambda _: places)
     answers = find_answers([query for query in read_labels(path).queries if query.text], find=find)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from es_config.documents import paths_of
 from es_config.shared_cli import open_client, say, warn
 from evaluation.errors import EvaluationError
 
@@ -125,7 +126,7 @@ def pictures_named(index: ImageIndex, names: Sequence[str]) -> Iterator[tuple[st
         wanted = {"terms": {"image_name": list(names[start : start + NAMES_AT_ONCE])}}
         body = {"query": wanted, "size": MOST_PICTURES, "_source": ["relative_path"]}
         for hit in index.search(body).hits:
-            yield hit.image_id, hit.source.get("relative_path", ())
+            yield hit.image_id, paths_of(hit.source)
 
 
 def _plain(options: Mapping[str, Any], queries: Sequence[LabelledQuery]) -> tuple[Callable, list[Way]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from es_config.documents import shown_path
 from es_config.errors import EngineError
 from ingest.captioned import caption_each
 from ingest.embed import embed_pictures, made_of
@@ -113,10 +114,9 @@ class Library:
         source = self.index.get(image_id)
         if source is None:
             return None
-        paths = source.get("relative_path") or [image_id]
         return Addition(
             image_id,
-            path=paths if isinstance(paths, str) else paths[0],
+            path=shown_path(source, image_id),
             caption=source.get("caption"),
             caption_source=source.get("caption_source"),
         )

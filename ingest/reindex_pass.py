@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from es_config.copies import CAPTION_VECTOR, Copy
+from es_config.documents import shown_path
 from ingest.embed import embed_by_key, made_of
 from ingest.errors import UnreadableImageError
 from ingest.names import printable
@@ -154,8 +155,7 @@ class Passes:
             self.progress.advance()
 
     def _fail(self, document: Document, reason: str) -> None:
-        paths = document.source.get("relative_path") or [document.image_id]
-        path = paths if isinstance(paths, str) else paths[0]
+        path = shown_path(document.source, document.image_id)
         failure = Failure(printable(path), reason)
         self.missing[document.image_id] = failure
         self.progress.failed(failure)

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from es_config.documents import paths_of
 from ingest.errors import UnreadableImageError
 from ingest.pictures import FileContent, ImageFile, decode, read_content
 from storage.store import find_original
@@ -38,8 +39,7 @@ class WholePictures:
 
         Raises `UnreadableImageError` when the picture is nowhere, or cannot be used.
         """
-        paths = source.get("relative_path") or []
-        paths = [paths] if isinstance(paths, str) else list(paths)
+        paths = paths_of(source)
         content, path = self._file(image_id, paths) or self._kept(image_id, paths)
         file = decode(content, path=path, max_pixels=NO_LIMIT)
         return file, content.image_id != image_id

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, render_template, url_for
 
-from search_app.upload_routes import paths_of
+from search_app.upload_routes import names_of
 from search_app.writing import writing
 from storage.errors import StorageError
 from storage.store import find_original
@@ -44,7 +44,7 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> Blueprint:
 def _original_url(storage: Storage, image_id: str, source: dict) -> str | None:
     """Return where the original of a picture is; None where none is kept, or where nobody can say."""
     try:
-        kept = find_original(storage, image_id, names=paths_of(source))
+        kept = find_original(storage, image_id, names=names_of(source))
     except StorageError:
         return None
     return url_for("uploads.original", image_id=image_id) if kept else None

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
 
+from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.knn import Filters
 from search_app.arguments import FILTERS, encode_vector, load_query, query_arguments
@@ -74,6 +75,7 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
             "picture.html",
             image_id=image_id,
             source=source,
+            paths=paths_of(source),
             place=_place((source.get("exif") or {}).get("location")),
             thumbnail_url=thumbnail_url(image_id),
             neighbours=_neighbours(searcher, image_id),

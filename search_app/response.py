@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from es_config.documents import shown_path
+
 if TYPE_CHECKING:
     from es_config.documents import Hit
 
@@ -62,13 +64,12 @@ class SearchResponse:
 
 def search_hit(hit: Hit, **fused: Any) -> SearchHit:
     """Turn an index hit into what people see; a fusion has its own `score`, `similarity` and `why`."""
-    paths = hit.source.get("relative_path") or hit.image_id
     own = {"score": hit.score, "similarity": hit.similarity, **fused}
     similarity = own.pop("similarity")
     return SearchHit(
         image_id=hit.image_id,
         similarity=None if similarity is None else round(similarity, 6),
-        path=paths if isinstance(paths, str) else paths[0],
+        path=shown_path(hit.source, hit.image_id),
         caption=hit.source.get("caption"),
         thumbnail_url=thumbnail_url(hit.image_id),
         **own,

@@ -11,6 +11,7 @@ from flask import Response, current_app, make_response, request
 from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from es_config.documents import paths_of
 from search_app.additions import MAX_FILES, AddedFile, Library, add_files
 from search_app.answers import JSON, may_fail, problem, unchanging
 from search_app.errors import NotFoundError, TooLargeError
@@ -110,7 +111,7 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     @may_fail(api, 404, 503)
     def original(image_id: str) -> Response:
         """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
-        names = paths_of(searcher.picture(image_id))
+        names = names_of(searcher.picture(image_id))
         key = find_original(storage, image_id, names=names)
         if key is None:
             raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.")
@@ -119,11 +120,9 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     return api
 
 
-def paths_of(source: dict) -> tuple[str, ...]:
+def names_of(source: dict) -> tuple[str, ...]:
     """Return the relative paths of a document, the uploaded one first: it is named by its content."""
-    paths = source.get("relative_path") or ()
-    paths = (paths,) if isinstance(paths, str) else tuple(paths)
-    return tuple(sorted(paths, key=lambda path: not path.startswith(UPLOADS)))
+    return tuple(sorted(paths_of(source), key=lambda path: not path.startswith(UPLOADS)))
 
 
 def _send_original(storage: Storage, image_id: str, key: str, *, name: str) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY", "AWS_")
 @pytest.fixture(scope="session", autouse=True)
 def _plain_environment() -> Iterator[None]:
     """No test may depend on, or write to, what the person who runs it has configured."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; commands inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for name in [
             name for name in os.environ if name.startswith(OUR_VARIABLES) and name != "GLIMPSE_SHARED"

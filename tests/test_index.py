@@ -171,6 +171,15 @@ def test_known_pictures_are_found_with_their_paths_before_any_refresh(index):
     assert index.known([*ids, *map(str, range(2500))]).keys() == set(ids[:2])
 
 
+def test_a_single_path_may_be_a_plain_string(client, index):
+    document = picture(0)
+    index.add([document])
+    client.update(index=index.name(), id=document.image_id, doc={"relative_path": "sea/boat.png"})
+    assert index.known([document.image_id]) == {document.image_id: ("sea/boat.png",)}
+    index.add_paths({document.image_id: ["copy.png"]})
+    assert index.known([document.image_id]) == {document.image_id: ("sea/boat.png", "copy.png")}
+
+
 def test_another_path_is_added_once_and_the_vector_stays(index):
     index.add([picture(0)])
     image_id = picture(0).image_id
