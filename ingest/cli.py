@@ -139,8 +139,14 @@ def ingest(
     def run(folders, changes=None, *, progress, retry=False) -> IngestSummary:
         ours = parts if captions == "now" and not dry_run else replace(parts, captioner=None)
         with closing(open_memory(ours.index, os.environ, options=run_options, retry_failed=retry)) as memory:
-            rest = {"progress": progress, "memory": memory, "changes": changes}
-            return ingest_paths(folders, parts=ours, options=run_options, **rest)
+            return ingest_paths(
+                folders,
+                parts=ours,
+                options=run_options,
+                progress=progress,
+                memory=memory,
+                changes=changes,
+            )
 
     def whole() -> IngestSummary:
         with open_progress() as progress:
@@ -152,8 +158,15 @@ def ingest(
 
     if watch:
         report = WatchReport(as_json=as_json)
-        rest = {"run": run, "captions": captions == "later", "report": report}
-        summary = watch_folders(paths, parts=parts, options=run_options, first=whole, **rest)
+        summary = watch_folders(
+            paths,
+            parts=parts,
+            options=run_options,
+            first=whole,
+            run=run,
+            captions=captions == "later",
+            report=report,
+        )
         if not summary.interrupted:
             return
     else:

@@ -80,8 +80,15 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.progress)
-        models = {"captioner": self.parts.captioner, "caption_encoder": self.parts.caption_encoder}
-        self.captions = CaptionNow(**models, tally=self.tally) if self.parts.captioner else None
+        self.captions = (
+            CaptionNow(
+                captioner=self.parts.captioner,
+                caption_encoder=self.parts.caption_encoder,
+                tally=self.tally,
+            )
+            if self.parts.captioner
+            else None
+        )
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
@@ -93,8 +100,13 @@ class _Run:
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
         try:
-            shared = {"storage": self.parts.storage, "memory": self.memory, "pool": pool}
-            recogniser = Recogniser(known=self._listed, options=options, **shared)
+            recogniser = Recogniser(
+                known=self._listed,
+                storage=self.parts.storage,
+                options=options,
+                memory=self.memory,
+                pool=pool,
+            )
             found = recogniser.items(walk(paths, **which) if changes is None else changes.files)
             with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
                 if self.options.dry_run:
@@ -126,9 +138,14 @@ class _Run:
         """When all files are seen: take out of the index what they are no longer, or no longer there."""
         self.memory.save(last=True)
         if self.memory.notes and self.parts.index:
-            where = {"index": self.parts.index, "storage": self.parts.storage}
-            where |= {"folders": paths, "gone": None if changes is None else changes.gone}
-            self.pruned = tidy(self.memory.notes, **where, options=self.options)
+            self.pruned = tidy(
+                self.memory.notes,
+                index=self.parts.index,
+                storage=self.parts.storage,
+                options=self.options,
+                folders=paths,
+                gone=None if changes is None else changes.gone,
+            )
 
     def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[ToEmbed]:
         """Count the items that end here and yield the others."""
@@ -164,10 +181,16 @@ class _Run:
                 self.memory.came(item.image_id)
 
     def _write(self, items: Iterator[Item], reader: Reader) -> None:
-        where = {"index": self.parts.index, "storage": self.parts.storage, "memory": self.memory}
         with self.parts.index.bulk_load() as load:
-            counts = {"tally": self.tally, "in_flight": reader.in_flight, "wrote": load.wrote}
-            writer = Writer(**where, **counts, batch_size=self.options.batch_size)
+            writer = Writer(
+                index=self.parts.index,
+                storage=self.parts.storage,
+                tally=self.tally,
+                memory=self.memory,
+                in_flight=reader.in_flight,
+                wrote=load.wrote,
+                batch_size=self.options.batch_size,
+            )
             try:
                 for batch in batches(self._settle(items, reader), size=self.options.batch_size):
                     writer.submit(self._embed(batch, reader))
