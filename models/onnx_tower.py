@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from models.errors import ModelError, first_line
@@ -21,22 +22,25 @@ RECIPE = 1
 """counts the ways in which towers were exported: another one, another file"""
 OPSET = 17
 AT_ONCE = 8
-"""pictures for each thread; what passes between the layers then stays in the processor's cache"""
+"""pictures at most that a thread takes; what passes between the layers then stays in the processor's cache"""
 
 
 class OnnxTower:
-    """An ONNX file in ONNX Runtime, called with pixels as the torch tower is; on the CPU, in any thread."""
+    """An ONNX file in ONNX Runtime, called with pixels as the torch tower is; on the CPU, in any thread.
+
+    Each thread takes some of the pictures through all layers. Threads that share each layer would wait for
+    one another in every one, and all of them for one that another job holds up.
+    """
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
         import torch
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads = torch.get_num_threads()
-        self._at_once = AT_ONCE * threads
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        # Its threads would otherwise spin while they wait, on the cores that decode pictures.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tower")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -50,9 +54,12 @@ class OnnxTower:
         """Return float32 `[n, dims]`, of any length, for float32 `[n, 3, height, width]`."""
         import numpy as np
 
-        size = self._at_once
+        size = min(AT_ONCE, max(1, -(-len(pixels) // self._threads)))
         parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
-        return np.concatenate([self._session.run(None, {"pixels": part})[0] for part in parts])
+        return np.concatenate(list(self._pool.map(self._run, parts)))
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {"pixels": pixels})[0]
 
 
 def onnx_tower(
