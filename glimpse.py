@@ -39,7 +39,7 @@ COMMANDS = {
     "advise": ("tuning.trial_cli:advise", "Try every type of index on a sample of your vectors."),
     "calibrate": ("evaluation.calibrate_cli:calibrate", "Learn which hits are good ones, for this index."),
     "log": ("search_app.log_cli:log", "Show or delete the queries that the page kept."),
-    "model": ("models.cli:model", "Show the profiles and their models."),
+    "model": ("models.commands.model:model", "Show the profiles and their models."),
     "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }
 EXPECTED_ERRORS = (

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.report import Figure, Spent, clock, show
 from models.agreement import agreement
 from models.embedding import load_image_encoder
-from models.execution import EXACT, FASTEST_FIRST, Execution, probe
+from models.fast.execution import EXACT, FASTEST_FIRST, Execution, probe
 from models.fast_embedding import run_in
 from models.pocket.draw import draw
 from models.pocket.world import sample

@@ -24,7 +24,7 @@ from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
 from ingest.wiring import Parts
 from models.embedding import load_image_encoder, load_text_encoder
-from models.execution import probe
+from models.fast.execution import probe
 from models.fast_embedding import run_in
 from models.pocket.draw import write_picture
 from models.pocket.world import sample

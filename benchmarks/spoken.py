@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from models.pocket.world import Scene
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
     from storage.store import Storage
 
 SENTENCES, OTHERS, SPOKEN = 200, 400, 24

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import WhisperForConditionalGeneration
 
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
 
 SENTENCES, CLIPS = 200, 60
 QUIET = np.zeros(RATE // 2, np.float32)

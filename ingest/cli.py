@@ -119,7 +119,7 @@ def ingest(
     from ingest.sample import sample_pictures
     from ingest.tower import TowerChoice
     from ingest.wiring import IngestSettings, open_memory, open_parts
-    from models.execution import Wish
+    from models.fast.execution import Wish
 
     check_watch(watch=watch, dry_run=dry_run, limit=options["limit"])
     given = {name: value for name, value in options.items() if value is not None}

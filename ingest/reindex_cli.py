@@ -66,7 +66,7 @@ def reindex(
     from ingest.reindex_wiring import open_reindex
     from ingest.tower import TowerChoice
     from ingest.wiring import IngestSettings
-    from models.execution import Wish
+    from models.fast.execution import Wish
 
     if back == bool(profile):
         raise click.UsageError("Give either --profile or --back.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
-from models.execution import Wish
+from models.fast.execution import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

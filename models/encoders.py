@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from models.execution import EXACT
+from models.fast.execution import EXACT
 from models.plain_text import plain_text
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from models.execution import Execution
+    from models.fast.execution import Execution
 
 BATCH_SIZE = 32
 WIDEST_RATIO = 8

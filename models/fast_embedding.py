@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.backends import SMALL, Chooser, Chosen
-from models.execution import EXACT, Execution, Processor, Wish, probe
+from models.fast.choose import SMALL, Chooser, Chosen
+from models.fast.execution import EXACT, Execution, Processor, Wish, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ def load_fast_image_encoder(
 
 def run_in(way: Execution, exact: ImageEncoder, *, cache: Path) -> ImageEncoder:
     """Return the encoder running in another way, from the one in torch and float32. Raises `ModelError`."""
-    from models.onnx_tower import onnx_tower
+    from models.fast.onnx import onnx_tower
     from models.torch_tower import bf16_tower
 
     if way == EXACT:

@@ -9,7 +9,7 @@ from models.errors import ModelError
 from models.folders import ModelSource, local_folder, unusable
 
 if TYPE_CHECKING:
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
 
 NEEDED = ("model.bin", "config.json", "tokenizer.json")
 DOWNLOADED = (*NEEDED, "preprocessor_config.json", "vocabulary.*")
@@ -36,7 +36,7 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
     """
     import ctranslate2
 
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
 
     folder = voice_folder(voice_model)
     model_class, on_gpu = whisper_class(), ctranslate2.get_cuda_device_count() > 0

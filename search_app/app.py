@@ -24,7 +24,7 @@ from search_app.upload_routes import Uploads, upload_blueprint
 from search_app.voice_routes import voice_blueprint
 
 if TYPE_CHECKING:
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
     from search_app.additions import Library
     from search_app.searcher import Searcher
     from search_app.settings import AppSettings

@@ -12,7 +12,7 @@ from es_config.shared_cli import FILTERS, INDEX, MODELS, say, setting, together,
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
     from search_app.query import Query
     from search_app.searcher import Searcher
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from models.transcription import Transcriber, Transcript
+    from models.voice import Transcriber, Transcript
     from search_app.settings import SearchSettings
 
 OFF = "off"

@@ -22,7 +22,7 @@ from search_app.voice import MAX_RECORDING
 from search_app.writing import check_origin
 
 if TYPE_CHECKING:
-    from models.transcription import Transcriber
+    from models.voice import Transcriber
 
 MAX_BODY = MAX_RECORDING + FORM_ROOM
 RAW_TYPES = ("audio/", "video/", "application/ogg", "application/octet-stream")

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from models.agreement import Agreement, agreement
-from models.backends import Chooser
 from models.embedding import load_image_encoder
 from models.errors import ModelError
-from models.execution import EXACT, FASTEST_FIRST, Execution, Processor, Wish, probe
+from models.fast.choose import Chooser
+from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Wish, probe
+from models.fast.onnx import made_once
 from models.fast_embedding import load_fast_image_encoder, run_in
-from models.onnx_tower import made_once
 from models.pocket.draw import draw
 from models.pocket.world import sample
 from models.profiles import get_profile
@@ -131,7 +131,7 @@ def test_an_export_that_fails_leaves_nothing_behind(tmp_path):
 
 def test_two_processes_that_start_at_once_make_one_file(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from models.onnx_tower import made_once\n"
+        "import sys, time; from pathlib import Path; from models.fast.onnx import made_once\n"
         "folder = Path(sys.argv[1])\n"
         "def make(path):\n"
         "    (folder / 'made').open('a').write('x'); time.sleep(0.5); path.write_bytes(b'model' * 1000)\n"

@@ -18,7 +18,7 @@ from models.pocket.speech_tokens import build_tokenizer, vocabulary
 from models.pocket.word_errors import word_errors
 from models.profiles import get_profile
 from models.recordings import RecordingError
-from models.transcription import Gates, windows_of
+from models.voice import Gates, windows_of
 from models.whisper import SIZES, load_transcriber
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from models.agreement import FEWEST_TO_RANK, Agreement, agreement, from_note
 from models.errors import ModelError
-from models.execution import EXACT, Execution, Processor, Wish
+from models.fast.execution import EXACT, Execution, Processor, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

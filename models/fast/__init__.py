@@ -1,0 +1,1 @@
+"""Running a vision tower faster, while its vectors stay comparable with the exact ones."""
