@@ -12,7 +12,7 @@ from es_config.errors import EngineError
 from evaluation.errors import EvaluationError, LabelError
 from ingest.errors import IngestError
 from models.errors import ModelError
-from search_app.errors import MicrophoneError, QueryError, ServeError
+from search_app.errors import QueryError, ServeError
 from storage.errors import StorageError
 from tuning.errors import TuneError
 
@@ -27,7 +27,6 @@ COMMANDS = {
     "duplicates": ("ingest.duplicates_cli:duplicates", "List pictures that are there several times."),
     "caption": ("ingest.caption_cli:caption", "Give pictures captions, the newest first."),
     "search": ("search_app.cli:search", "Search by words, by a picture or by a picture of the index."),
-    "listen": ("search_app.listen_cli:listen", "Speak a query into the microphone."),
     "knn": ("search_app.cli:knn", "Send a raw vector as a kNN search."),
     "describe": ("search_app.describe_cli:describe", "Say in words what a picture shows."),
     "serve": ("search_app.serve_cli:serve", "Serve the page and the REST API."),
@@ -46,7 +45,6 @@ EXPECTED_ERRORS = (
     EngineError,
     EvaluationError,
     IngestError,
-    MicrophoneError,
     ModelError,
     QueryError,
     ServeError,

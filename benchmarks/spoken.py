@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,7 +30,6 @@ from models.pocket.world import sample, scene
 from models.profiles import get_profile
 from models.whisper import load_transcriber
 from search_app.app import create_app
-from search_app.microphone import wav
 from search_app.query import Query
 from search_app.searcher import Searcher
 from search_app.server import build_server
@@ -213,7 +213,10 @@ def _put(clip: Path, samples: np.ndarray) -> None:
     """Write what the microphone will play: a moment of silence and the sentence, at its own 48 kHz."""
     begin, times = int(0.4 * RATE), np.arange(0, len(samples), RATE / 48_000)
     sound = np.interp(times, np.arange(len(samples)), samples).astype(np.float32)
-    clip.write_bytes(wav([np.zeros(3 * begin, np.float32), sound], 48_000))
+    whole = np.concatenate([np.zeros(3 * begin, np.float32), sound])
+    with wave.open(str(clip), "wb") as file:
+        file.setparams((1, 2, 48_000, 0, "NONE", ""))
+        file.writeframes((whole.clip(-1, 1) * 32767).astype("<i2").tobytes())
 
 
 def _two(name: str, waits: list[float | None]) -> list[Figure]:

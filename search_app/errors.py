@@ -29,10 +29,6 @@ class BusyError(QueryError):
         self.retry_after_s = retry_after_s
 
 
-class MicrophoneError(Exception):
-    """The microphone cannot be used; the message says why and what to do."""
-
-
 class WrongTypeError(QueryError):
     """A request's body is not of a type that its route reads."""
 

@@ -26,7 +26,6 @@ PLACES = {
     "elastic_transport": ("es_config/",),
     "jgo": ("es_config/",),
     "jpype": ("es_config/",),
-    "sounddevice": ("search_app/microphone",),
     "boto3": ("storage/s3",),
     "botocore": ("storage/s3",),
     "flask": ("search_app/",),
