@@ -6,13 +6,14 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo test bench lint docs lock
+.PHONY: help install demo test bench lint types docs lock
 
 help:
 	@echo "make demo     install, start Elasticsearch, draw 300 pictures, make them searchable, serve the page"
 	@echo "make test     install, run every test against a real Elasticsearch node"
 	@echo "make bench    measure every figure that the documentation names"
 	@echo "make lint     check style and formatting"
+	@echo "make types    check the types of the whole product"
 	@echo "make docs     write docs/commands.md from the commands' help"
 	@echo "make install  create .venv with the locked libraries"
 	@echo "make lock     resolve the libraries of pyproject.toml anew into requirements.lock"
@@ -40,6 +41,9 @@ bench: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/python -m mypy
 
 docs: install
 	$(BIN)/python scripts/command_docs.py > docs/commands.md
