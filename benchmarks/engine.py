@@ -11,7 +11,7 @@ from pathlib import Path
 
 from es_config.client import connect
 from es_config.index import ImageIndex
-from es_config.local_node import LocalNode
+from es_config.local_node.node import LocalNode
 from es_config.settings import EngineSettings
 
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from benchmarks.report import Figure, show
-from es_config.local_node import LocalNode
-from es_config.node_jars import fetch_jars
+from es_config.local_node.jars import fetch_jars
+from es_config.local_node.node import LocalNode
 
 RUNS = 3
 HELP_RUNS = 9

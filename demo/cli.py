@@ -71,7 +71,7 @@ def _deploy_text_model(ctx: click.Context, home: Path) -> None:
 
 def _start_node(home: Path) -> None:
     """Start the local node, unless the environment names another Elasticsearch."""
-    from es_config.local_node import LocalNode
+    from es_config.local_node.node import LocalNode
 
     if not any(os.environ.get(name) for name in ("ELASTICSEARCH_URL", "ES_URL")):
         started = LocalNode(home, environ=os.environ, say=_announce).up()

@@ -18,7 +18,7 @@ from es_config.similarity import SIMILARITIES
 
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
-    from es_config.local_node import LocalNode
+    from es_config.local_node.node import LocalNode
 
 
 def _option(name: str, kind: Any, text: str, **settings: Any) -> Callable:
@@ -192,7 +192,7 @@ def _home() -> Path:
 
 
 def _local_node() -> LocalNode:
-    from es_config.local_node import LocalNode
+    from es_config.local_node.node import LocalNode
 
     return LocalNode(_home(), environ=os.environ, say=say)
 

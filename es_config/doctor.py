@@ -11,7 +11,7 @@ from es_config.bulk_load import is_loading, put_back
 from es_config.client import connect, engine_errors
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.java import find_java
+from es_config.local_node.java import find_java
 from es_config.mapping import differences
 from es_config.settings import EngineSettings, engine_settings, remote_url
 

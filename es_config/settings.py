@@ -68,7 +68,7 @@ def _either(environ: Mapping[str, str], *names: str) -> str | None:
 
 
 def _local_url(environ: Mapping[str, str], home: Path) -> str:
-    from es_config.local_node import LocalNode
+    from es_config.local_node.node import LocalNode
 
     node = LocalNode(home, environ=environ).running()
     if node is None:

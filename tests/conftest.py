@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from gallery import Gallery
 
-    from es_config.local_node import RunningNode
+    from es_config.local_node.state import RunningNode
 
 OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY", "AWS_")
 
@@ -42,7 +42,7 @@ def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def node(node_home: Path) -> Iterator[RunningNode]:
     """The local node, started once by the product's own code and stopped at the end."""
-    from es_config.local_node import LocalNode
+    from es_config.local_node.node import LocalNode
 
     local = LocalNode(node_home, environ=dict(os.environ))
     try:

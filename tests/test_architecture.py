@@ -12,9 +12,9 @@ PACKAGES = FOUNDATIONS | DOORS
 
 # library -> where it may be imported: a folder, or one file by its path without ".py" (a prefix)
 PLACES = {
-    "torch": ("models/", "es_config/local_ml"),
-    "transformers": ("models/", "es_config/local_ml"),
-    "tokenizers": ("models/", "es_config/local_ml"),
+    "torch": ("models/", "es_config/local_node/ml/"),
+    "transformers": ("models/", "es_config/local_node/ml/"),
+    "tokenizers": ("models/", "es_config/local_node/ml/"),
     "sentence_transformers": ("models/",),
     "faster_whisper": ("models/",),
     "onnxruntime": ("models/",),

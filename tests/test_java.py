@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from es_config.errors import EngineError
-from es_config.java import VECTOR_MODULE, candidates, find_java, read_java
+from es_config.local_node.java import VECTOR_MODULE, candidates, find_java, read_java
 
 
 def install(folder: Path, version: str, *, vectors: bool = False) -> Path:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tiny_torchscript import VOCABULARY, config, fresh_model, parts, put_parts, torchscript, upload
 
-from es_config.local_ml_config import trained_model
-from es_config.local_ml_requests import DeploymentParameters
-from es_config.local_ml_service import LocalModels
-from es_config.local_ml_store import ModelStore
+from es_config.local_node.ml.config import trained_model
+from es_config.local_node.ml.models import LocalModels
+from es_config.local_node.ml.requests import DeploymentParameters
+from es_config.local_node.ml.store import ModelStore
 
 
 @pytest.fixture(scope="session")

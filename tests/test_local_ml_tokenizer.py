@@ -4,8 +4,8 @@ import pytest
 from hard_texts import hard_texts
 from model_folders import vocabulary
 
-from es_config.local_ml_tokenizer import KINDS, WordPieceTokenizer
-from es_config.local_rest import RestError
+from es_config.local_node.ml.tokenizer import KINDS, WordPieceTokenizer
+from es_config.local_node.rest import RestError
 from models.plain_text import plain_text
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from es_config.errors import EngineError
-from es_config.local_node import LocalNode
-from es_config.node_home import NodeHome
-from es_config.node_limits import check_port, heap_megabytes
-from es_config.node_state import ended
+from es_config.local_node.install import NodeHome
+from es_config.local_node.limits import check_port, heap_megabytes
+from es_config.local_node.node import LocalNode
+from es_config.local_node.state import PROGRAM, ended
 
 HEAP_MB = 512
 
@@ -186,15 +186,16 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
         LocalNode(tmp_path / "file", environ={}).up()
 
 
-def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path):
+@pytest.mark.parametrize(
+    "program", [PROGRAM, "es_config.node_process"], ids=["of today", "of an older version"]
+)
+def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path, program):
     home = NodeHome(tmp_path)
     home.root.mkdir()
-    sleeper = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)", "es_config.node_process"]
-    )
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", program])
     try:
         process = psutil.Process(sleeper.pid)
-        while "es_config.node_process" not in process.cmdline():  # empty for a moment after the process began
+        while program not in process.cmdline():  # empty for a moment after the process began
             time.sleep(0.01)
         state = {"pid": process.pid, "created": process.create_time(), "url": "", "state": "starting"}
         home.process_file.write_text(json.dumps(state))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from es_config.errors import EngineError
-from es_config.node_jars import VERSION, fetch_jars
+from es_config.local_node.jars import VERSION, fetch_jars
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from picture_files import save_picture
 from PIL import Image
 from three_nodes import QUICK
 
-from es_config.local_node import LocalNode
+from es_config.local_node.node import LocalNode
 from glimpse import main
 
 PICTURES = 90

@@ -9,8 +9,8 @@ import pytest
 
 from es_config.client import connect
 from es_config.errors import EngineError
-from es_config.local_node import LocalNode
-from es_config.node_home import NodeHome
+from es_config.local_node.install import NodeHome
+from es_config.local_node.node import LocalNode
 from es_config.settings import EngineSettings, engine_settings, glimpse_home
 
 

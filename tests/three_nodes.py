@@ -13,9 +13,10 @@ from pathlib import Path
 from elasticsearch import ApiError, Elasticsearch, TransportError
 from http_fronts import free_port
 
-from es_config.java import find_java
-from es_config.node_home import NodeHome
-from es_config.node_jars import fetch_jars
+from es_config.local_node.install import NodeHome
+from es_config.local_node.jars import fetch_jars
+from es_config.local_node.java import find_java
+from es_config.local_node.state import PROGRAM
 
 ROOT = Path(__file__).parent.parent
 HEAP_MB = 512
@@ -58,7 +59,7 @@ class ThreeNodes:
             home=home.root,
         )
         (home.config / "elasticsearch.yml").write_text(settings, encoding="utf-8")
-        command = [sys.executable, "-m", "es_config.node_process", "--home", str(self._homes[number])]
+        command = [sys.executable, "-m", PROGRAM, "--home", str(self._homes[number])]
         command += ["--libjvm", str(self._java.libjvm), "--heap-mb", str(HEAP_MB)]
         command += ["--vectors"] if self._java.has_vectors else []
         with home.process_log.open("ab") as log:

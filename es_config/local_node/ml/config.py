@@ -6,8 +6,8 @@ import re
 import time
 from typing import Any
 
-from es_config.local_ml_requests import bad_request, invalid, read_json, truncation
-from es_config.local_ml_tokenizer import KINDS, WordPieceTokenizer
+from es_config.local_node.ml.requests import bad_request, invalid, read_json, truncation
+from es_config.local_node.ml.tokenizer import KINDS, WordPieceTokenizer
 
 VALID_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
 LONGEST_ID = 64

@@ -1,7 +1,7 @@
 """The background process of the local node: Elasticsearch in a JVM inside Python.
 
-`glimpse up` starts it as `python -m es_config.node_process`; it ends on SIGTERM, after Elasticsearch has
-closed.
+`glimpse up` starts it as `python -m es_config.local_node.process`; it ends on SIGTERM, after Elasticsearch
+has closed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from es_config import local_info, local_ml
-from es_config.node_home import NODE_NAME, NodeHome
+from es_config.local_node import info
+from es_config.local_node.install import NODE_NAME, NodeHome
+from es_config.local_node.ml import routes
 
 JVM_OPTIONS = (
     "-Xrs",
@@ -39,7 +40,7 @@ JVM_OPTIONS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a node until a signal asks for its end; the process file tells its state to other processes."""
-    parser = argparse.ArgumentParser(prog="es_config.node_process")
+    parser = argparse.ArgumentParser(prog="es_config.local_node.process")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--libjvm", type=Path, required=True)
     parser.add_argument("--heap-mb", type=int, required=True)
@@ -61,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     node = start_node(home)
     # Routes that the published jars lack.
-    local_info.register(node)
-    local_ml.register(node, home=options.home)
+    info.register(node)
+    routes.register(node, home=options.home)
     write_process_file(home, url=node_url(node), state="ready")
     while not stop.wait(1):  # with a time-out, so that Python comes round to run its signal handlers
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from es_config.local_rest import RestRoutes
+from es_config.local_node.rest import RestRoutes
 
 
 def register(node: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from es_config.local_rest import RestError
+from es_config.local_node.rest import RestError
 
 LONGEST_CHUNK = 512
 LONGEST_WORD = 100

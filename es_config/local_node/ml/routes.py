@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from es_config import local_ml_answers as answers
-from es_config.local_ml_config import trained_model
-from es_config.local_ml_requests import (
+from es_config.local_node.ml import answers
+from es_config.local_node.ml.config import trained_model
+from es_config.local_node.ml.models import LocalModels
+from es_config.local_node.ml.requests import (
     DeploymentParameters,
     bad_request,
     definition_part,
@@ -24,9 +25,8 @@ from es_config.local_ml_requests import (
     vocabulary,
     whole_number,
 )
-from es_config.local_ml_service import LocalModels
-from es_config.local_ml_store import ModelStore
-from es_config.local_rest import RestRoutes
+from es_config.local_node.ml.store import ModelStore
+from es_config.local_node.rest import RestRoutes
 
 MODELS = "/_ml/trained_models"
 MANAGING_WORKERS = 2

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from es_config.node_jars import VERSION
+from es_config.local_node.jars import VERSION
 
 NODE_NAME = "glimpse-local"
 MODULE = "transport-netty4"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from es_config.local_rest import RestError
+from es_config.local_node.rest import RestError
 
 MOST_PARTS = 10_000
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

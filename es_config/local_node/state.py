@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from es_config.node_home import NodeHome
+from es_config.local_node.install import NodeHome
 
 if TYPE_CHECKING:
     from psutil import Process
 
-PROGRAM = "es_config.node_process"
+PROGRAM = "es_config.local_node.process"
+FORMER_PROGRAM = "es_config.node_process"
+"""the name under which an older Glimpse started its node, which `glimpse down` must still end"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def _is_ours(pid: int, created: float) -> bool:
         return (
             abs(process.create_time() - created) < 5
             and process.status() != psutil.STATUS_ZOMBIE
-            and PROGRAM in process.cmdline()
+            and not {PROGRAM, FORMER_PROGRAM}.isdisjoint(process.cmdline())
         )
     except psutil.Error:
         return False

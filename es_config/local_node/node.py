@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from es_config.errors import EngineError
-from es_config.java import find_java
-from es_config.node_home import NodeHome
-from es_config.node_jars import fetch_jars
-from es_config.node_limits import check_port, heap_megabytes
-from es_config.node_state import PROGRAM, RunningNode, ended, find_running, last_error, wait_for_shards
+from es_config.local_node.install import NodeHome
+from es_config.local_node.jars import fetch_jars
+from es_config.local_node.java import find_java
+from es_config.local_node.limits import check_port, heap_megabytes
+from es_config.local_node.state import PROGRAM, RunningNode, ended, find_running, last_error, wait_for_shards
 
 FREE_PORTS = "9200-9300"
 START_TIMEOUT_S = 120.0
@@ -136,7 +136,7 @@ class LocalNode:
 
     def _child_environ(self) -> dict[str, str]:
         """Let the process find this very code, whichever way it is installed and wherever it starts."""
-        here = str(Path(__file__).resolve().parent.parent)
+        here = str(Path(__file__).resolve().parents[2])
         return {
             **self._environ,
             "PYTHONPATH": os.pathsep.join(filter(None, (here, self._environ.get("PYTHONPATH")))),

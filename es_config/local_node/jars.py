@@ -12,7 +12,7 @@ from typing import Any
 from es_config.errors import EngineError
 
 VERSION = "9.5.3"
-LIST = Path(__file__).with_name("node_jars.json")
+LIST = Path(__file__).with_name("jars.json")
 
 
 def fetch_jars(*, say: Callable[[str], None] = lambda _: None) -> list[Path]:

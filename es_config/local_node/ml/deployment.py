@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from es_config.local_ml_requests import DeploymentParameters
-from es_config.local_ml_tokenizer import Tokens, WordPieceTokenizer
-from es_config.local_rest import RestError
+from es_config.local_node.ml.requests import DeploymentParameters
+from es_config.local_node.ml.tokenizer import Tokens, WordPieceTokenizer
+from es_config.local_node.rest import RestError
 
 WARM_UP_RUNS = 3
 """TorchScript compiles itself during its first runs"""

@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from es_config.local_ml_requests import DeploymentParameters
-from es_config.local_ml_runtime import Counters, Deployment, Embedding
+from es_config.local_node.ml.deployment import Counters, Deployment, Embedding
+from es_config.local_node.ml.requests import DeploymentParameters
 
 OVERHEAD_BYTES = 240 * 1024 * 1024
 """What Elasticsearch adds to twice the model's size to estimate a deployment's memory"""

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from es_config.local_rest import RestError
+from es_config.local_node.rest import RestError
 
 BAD_PARTS = "Unable to deploy model, please delete and recreate the model definition"
 

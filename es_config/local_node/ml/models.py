@@ -6,11 +6,11 @@ import fnmatch
 import logging
 import threading
 
-from es_config.local_ml_config import tokenizer
-from es_config.local_ml_requests import DeploymentParameters, bad_request
-from es_config.local_ml_runtime import Deployment
-from es_config.local_ml_store import ModelStore
-from es_config.local_rest import RestError
+from es_config.local_node.ml.config import tokenizer
+from es_config.local_node.ml.deployment import Deployment
+from es_config.local_node.ml.requests import DeploymentParameters, bad_request
+from es_config.local_node.ml.store import ModelStore
+from es_config.local_node.rest import RestError
 
 _log = logging.getLogger(__name__)
 
