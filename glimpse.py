@@ -37,7 +37,6 @@ COMMANDS = {
     "tune": ("tuning.cli:tune", "Find the cheapest search setting that meets a target recall."),
     "advise": ("tuning.trial_cli:advise", "Try every type of index on a sample of your vectors."),
     "calibrate": ("evaluation.calibrate_cli:calibrate", "Learn which hits are good ones, for this index."),
-    "log": ("search_app.log_cli:log", "Show or delete the queries that the page kept."),
     "model": ("models.commands.model:model", "Show the profiles and their models."),
     "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }

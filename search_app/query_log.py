@@ -124,11 +124,3 @@ def read_entries(path: Path) -> Iterator[Entry]:
 def read_query_log(path: Path) -> Iterator[str]:
     """Give the texts that were asked, oldest first, repeated as often as they were asked."""
     return (entry.text for entry in read_entries(path))
-
-
-def clear_log(path: Path) -> int:
-    """Delete the log and return how many queries it held. Raises `OSError`."""
-    count = sum(1 for _ in read_entries(path))
-    for file in (older(path), path):
-        file.unlink(missing_ok=True)
-    return count

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--query-log",
     "GLIMPSE_QUERY_LOG",
     is_flag=True,
-    help="Keep the queries in GLIMPSE_HOME, and say so on the page; see `glimpse log`.",
+    help="Keep the queries in GLIMPSE_HOME/queries.jsonl, and say so on the page.",
 )
 @setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
 @VOICE_OPTION

@@ -1,18 +1,19 @@
 """The log of queries: what is kept, who may read it, and that it never stands in the way."""
 
 import json
+import os
+import re
 import stat
+import subprocess
+from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from glimpse import main
 from search_app.app import create_app
 from search_app.query import Query
 from search_app.query_log import (
     LoggedSearcher,
     QueryLog,
-    clear_log,
     log_path,
     older,
     read_entries,
@@ -72,8 +73,6 @@ def test_a_torn_last_line_harms_neither_reading_nor_writing(logged, tmp_path):
     assert list(read_query_log(path)) == ["before"]
     logged.search(Query(text="after"))
     assert list(read_query_log(path)) == ["before", "after"]
-    assert clear_log(path) == 2
-    assert list(read_entries(path)) == []
 
 
 def test_the_page_says_that_queries_are_kept_only_when_they_are(gallery):
@@ -85,19 +84,41 @@ def test_the_page_says_that_queries_are_kept_only_when_they_are(gallery):
         assert ("is kept on the machine that runs this page" in page) is kept
 
 
-def test_the_log_is_shown_labelled_and_deleted(logged, tmp_path, monkeypatch):
-    monkeypatch.setenv("GLIMPSE_HOME", str(tmp_path / "home"))
-    for text in ("a cat", "a boat", "a boat"):
+def test_the_manual_shows_labels_and_deletes_the_log(logged, tmp_path):
+    home = tmp_path / "home"
+    show, label, delete = documented()
+    for text in ("a cat", "a boat", "a boat", "\x1b[2J"):
         logged.search(Query(text=text, k=1))
-    assert log_path(tmp_path / "home").exists()
-    shown = CliRunner().invoke(main, ["log", "show"]).stdout.splitlines()
-    assert [row.split("\t")[-1] for row in shown] == ["a cat", "a boat", "a boat"]
-    labels = CliRunner().invoke(main, ["log", "labels"]).stdout.splitlines()
-    assert [json.loads(row) for row in labels] == [
-        {"query": "a boat", "relevant": []},
-        {"query": "a cat", "relevant": []},
-    ]
-    assert CliRunner().invoke(main, ["log", "clear"], input="n\n").exit_code == 1
-    assert CliRunner().invoke(main, ["log", "clear", "--yes"]).stdout == "3 queries deleted.\n"
-    empty = CliRunner().invoke(main, ["log", "show"])
-    assert "No queries are kept" in empty.stderr
+    log_path(home).rename(older(log_path(home)))
+    logged.search(Query(text="a boat", k=1))
+    with log_path(home).open("ab") as file:
+        file.write(b'{"time": "2026-01-01", "text": "to\xc3')
+    shown = shell(show, home)
+    assert "\x1b" not in shown
+    kept = [json.loads(row) for row in shown.splitlines()]
+    assert [row["text"] for row in kept] == ["a cat", "a boat", "a boat", "\x1b[2J", "a boat"]
+    assert kept == [vars(entry) for entry in read_entries(log_path(home))]
+    labels = [json.loads(row) for row in shell(label, home).splitlines()]
+    assert labels[0] == {"query": "a boat", "relevant": []}
+    assert sorted(row["query"] for row in labels[1:]) == ["\x1b[2J", "a cat"]
+    shell(delete, home)
+    assert list(home.iterdir()) == []
+    logged.search(Query(text="a dog"))
+    assert list(read_query_log(log_path(home))) == ["a dog"]
+
+
+def documented() -> list[str]:
+    """Return the commands in the manual's section about the log."""
+    page = (Path(__file__).parent.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    section = page.split("## The log of queries")[1].split("\n## ")[0]
+    return re.findall(r"```bash\n(.+?)```", section, re.DOTALL)
+
+
+def shell(command: str, home: Path) -> str:
+    """Run a command of the manual and return what it prints."""
+    environment = os.environ | {"GLIMPSE_HOME": str(home)}
+    done = subprocess.run(
+        ["bash", "-euc", command], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), "scripts/test-requirements installs jq"
+    return done.stdout
