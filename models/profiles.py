@@ -12,7 +12,7 @@ from models.errors import ModelError
 from models.folders import ModelSource, image_dims, text_dims
 from models.profile import Profile
 
-POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
+POCKET_WEIGHTS = Path(__file__).parent / "weights" / "pocket"
 
 
 MINILM = ModelSource(

@@ -16,14 +16,14 @@ from models.pocket.lexicon import LANGUAGES
 from models.pocket.pool import make_pool, spoil
 from models.pocket.statements import Statement
 from models.pocket.towers import DIMS
-from models.pocket.train import WEIGHTS, Plan, Training
+from models.pocket.train import Plan, Training
 from models.pocket.world import Group, Scene, sample
-from models.profiles import get_profile
+from models.profiles import POCKET_WEIGHTS, get_profile
 
 
 @pytest.fixture(scope="module")
 def towers():
-    return load_towers(WEIGHTS)
+    return load_towers(POCKET_WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +100,20 @@ def test_vectors_have_the_dims_of_the_profile(towers, tmp_path):
 
 
 def test_the_saved_folders_are_small_and_hold_what_other_programs_read():
-    files = [path for path in WEIGHTS.glob("*/**/*") if path.parts[len(WEIGHTS.parts)] in ("image", "text")]
+    files = [
+        path
+        for path in POCKET_WEIGHTS.glob("*/**/*")
+        if path.parts[len(POCKET_WEIGHTS.parts)] in ("image", "text")
+    ]
     assert sum(path.stat().st_size for path in files if path.is_file()) < 8_000_000
-    settings = json.loads((WEIGHTS / "text" / "tokenizer_config.json").read_text())
+    settings = json.loads((POCKET_WEIGHTS / "text" / "tokenizer_config.json").read_text())
     assert settings["model_max_length"] == 64
     assert settings["tokenizer_class"].startswith("DistilBertTokenizer")
-    assert (WEIGHTS / "text" / "vocab.txt").read_text().startswith("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
+    assert (POCKET_WEIGHTS / "text" / "vocab.txt").read_text().startswith("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
 
 
 def test_the_model_card_states_measured_figures_and_the_licence():
-    card = (WEIGHTS.parent / "MODEL_CARD.md").read_text()
+    card = (POCKET_WEIGHTS / "MODEL_CARD.md").read_text()
     assert re.findall(r"^\| (en|fr|de|es) \| \d\.\d{3} \|", card, re.MULTILINE) == list(LANGUAGES)
     assert "Apache-2.0" in card
     assert "do not understand photographs" in card

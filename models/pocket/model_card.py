@@ -100,7 +100,7 @@ def _machine() -> str:
 
 
 def write_card(weights: Path, report: Report, *, plan: Plan, spent: tuple[float, float]) -> Path:
-    """Write `MODEL_CARD.md` beside `weights` and return its path; `spent` is wall and CPU seconds."""
+    """Write `MODEL_CARD.md` into `weights` and return its path; `spent` is wall and CPU seconds."""
     found, composed = _rows(report)
     size = sum(path.stat().st_size for part in ("image", "text") for path in (weights / part).rglob("*"))
     text = CARD.format(
@@ -121,6 +121,6 @@ def write_card(weights: Path, report: Report, *, plan: Plan, spent: tuple[float,
         places=", ".join(PLACES),
         weathers=", ".join(WEATHERS),
     )
-    path = weights.parent / "MODEL_CARD.md"
+    path = weights / "MODEL_CARD.md"
     path.write_text(text, encoding="utf-8")
     return path

@@ -20,8 +20,7 @@ from models.pocket.coding import holds, labels, scene_codes, statement_codes
 from models.pocket.evaluation import evaluate, load_towers
 from models.pocket.pool import Pool, corpus, make_pool, write_texts
 from models.pocket.towers import MEAN, STD, ImageTower, TextTower, make_tokenizer
-
-WEIGHTS = Path(__file__).parent / "weights"
+from models.profiles import POCKET_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def main() -> None:
     for name in ("steps", "pairs", "batch", "rate", "seed", "threads"):
         usual = getattr(Plan, name)
         parser.add_argument(f"--{name}", type=type(usual), default=usual)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights")
+    parser.add_argument("--out", type=Path, default=POCKET_WEIGHTS, help="folder of the weights")
     options = vars(parser.parse_args())
     folder = options.pop("out")
     plan = Plan(**options)

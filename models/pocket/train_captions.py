@@ -22,6 +22,7 @@ from models.pocket.layout import patch_labels
 from models.pocket.pool import SIZE, render
 from models.pocket.towers import MEAN, STD
 from models.pocket.world import Scene, sample, scene
+from models.profiles import POCKET_WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
     from models.pocket.caption_model import Trainee
 
-WEIGHTS = Path(__file__).parent / "weights"
-OUT = WEIGHTS / "caption"
-CARD = Path(__file__).parent / "MODEL_CARD_CAPTIONS.md"
+OUT = POCKET_WEIGHTS / "caption"
+CARD = POCKET_WEIGHTS / "MODEL_CARD_CAPTIONS.md"
 SHARES = {"text": 1.0, "patches": 0.3, "attention": 0.2}
 EYES_RATE = 0.4
 """share of the learning rate for the layers that have learnt already"""
@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(7)
     pictures = draw_pictures(options.pictures)
     tokenizer = make_tokenizer(pictures.scenes, options.out)
-    tower = CLIPVisionModelWithProjection.from_pretrained(WEIGHTS / "image", dtype=torch.float32)
+    tower = CLIPVisionModelWithProjection.from_pretrained(POCKET_WEIGHTS / "image", dtype=torch.float32)
     pixels, _patches, _scenes = _batch(pictures, list(range(128)))
     trainee = Trainee(new_model(tokenizer, tower, pixels), tokenizer)
     steps = train(trainee, pictures, seconds=options.minutes * 60, batch=options.batch, rate=options.rate)

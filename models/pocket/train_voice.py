@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from models.pocket.speech_features import SpeechSet, collect, joined
 from models.pocket.speech_sentences import TRAIN_VARIANTS, line
 from models.pocket.speech_tokens import build_tokenizer
+from models.profiles import POCKET_WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from models.pocket.speech_batches import Batch
     from models.pocket.voice_model import Trainee
 
-OUT = Path(__file__).parent / "weights" / "voice"
-CARD = Path(__file__).parent / "MODEL_CARD_VOICE.md"
+OUT = POCKET_WEIGHTS / "voice"
+CARD = POCKET_WEIGHTS / "MODEL_CARD_VOICE.md"
 PART = 1500
 WEIGHTS = {"text": 1.0, "words": 0.4, "sounds": 0.3, "attention": 0.2}
 
