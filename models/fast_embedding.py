@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from models.fast.choose import SMALL, Chooser, Chosen
 from models.fast.execution import EXACT, Execution, Processor, Wish, probe
+from models.profiles import CALIBRATION_PICTURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from models.encoders import ImageEncoder
     from models.profiles import Profile
-
-CALIBRATION_PICTURES = 16
-"""drawn ones, always the same, so that the same weights give the same eight-bit model everywhere"""
 
 
 def load_fast_image_encoder(
@@ -68,9 +66,14 @@ def run_in(way: Execution, exact: ImageEncoder, *, cache: Path) -> ImageEncoder:
 
 
 def _calibration(encoder: ImageEncoder) -> np.ndarray:
+    """Return the calibration pictures, preprocessed: float32 `[n, 3, height, width]`.
+
+    They never change, so the same weights give the same eight-bit model everywhere.
+    """
     import numpy as np
+    from PIL import Image
 
-    from models.pocket.draw import draw
-    from models.pocket.world import sample
-
-    return np.stack([encoder.preprocess(draw(scene)) for scene in sample("train", CALIBRATION_PICTURES)])
+    with Image.open(CALIBRATION_PICTURES) as strip:
+        side = strip.height
+        pictures = [strip.crop((left, 0, left + side, side)) for left in range(0, strip.width, side)]
+    return np.stack([encoder.preprocess(picture) for picture in pictures])

@@ -12,8 +12,10 @@ from models.errors import ModelError
 from models.folders import ModelSource, image_dims, text_dims
 from models.profile import Profile
 
-POCKET_WEIGHTS = Path(__file__).parent / "weights" / "pocket"
-
+WEIGHTS = Path(__file__).parent / "weights"
+POCKET_WEIGHTS = WEIGHTS / "pocket"
+CALIBRATION_PICTURES = WEIGHTS / "calibration.png"
+"""square drawn pictures side by side, on which any eight-bit model is calibrated"""
 
 MINILM = ModelSource(
     "sentence-transformers/paraphrase-MiniLM-L6-v2", "c9a2bfebc254878aee8c3aca9e6844d5bbb102d1"

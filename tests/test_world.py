@@ -10,11 +10,13 @@ import pytest
 from PIL import ExifTags, Image
 
 from models.pocket import coding
+from models.pocket.calibration import calibration_strip
 from models.pocket.draw import draw, write_picture
 from models.pocket.layout import lay_out, patch_labels
 from models.pocket.sky import free_spot
 from models.pocket.statements import MANY, Mention, Statement, full, partial
 from models.pocket.world import EDITABLE, SPLITS, Group, Scene, edits, sample, scene
+from models.profiles import CALIBRATION_PICTURES
 
 BOAT, CATS = Group("boat", "red", 1), Group("cat", "black", 2)
 PAIR = Scene("sea", "rain", (BOAT, CATS), "left", seed=7)
@@ -168,3 +170,9 @@ def test_a_file_tells_when_where_and_with_what_it_was_taken(tmp_path, suffix):
     assert place[ExifTags.GPS.GPSLatitudeRef] in "NS"
     assert 0 <= float(place[ExifTags.GPS.GPSLatitude][0]) <= 60
     assert 0 <= float(place[ExifTags.GPS.GPSLongitude][2]) < 60.01
+
+
+def test_the_calibration_pictures_in_the_repository_are_those_that_the_command_draws():
+    with Image.open(CALIBRATION_PICTURES) as kept:
+        assert kept.mode == "RGB"
+        np.testing.assert_array_equal(kept, calibration_strip())

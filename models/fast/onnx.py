@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-RECIPE = 1
+RECIPE = 2
 """counts the ways in which towers were exported: another one, another file"""
 OPSET = 17
 AT_ONCE = 8
