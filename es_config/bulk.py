@@ -199,7 +199,7 @@ def _is_worth_retrying(alias: str, result: dict[str, Any]) -> bool:
     """Whether a refused item may pass later; raises EngineError for a refusal that every item will meet."""
     kind = result["error"].get("type")
     if kind == "cluster_block_exception" and result["status"] < 500:
-        raise blocked(refusal(result, ""))
+        raise blocked(refusal(result, ""), result["status"])
     if kind == "index_not_found_exception":
         raise EngineError(
             f"There is no index '{alias}': run `glimpse index create`, then the same command again."

@@ -26,6 +26,14 @@ BY_STATUS = {
     403: "The API key may not do this{at} ({reason}): give it that right, or use another key.",
     429: "Elasticsearch{at} is overloaded ({reason}): wait and try again, or give it more memory.",
 }
+NAME_MISMATCH = (62, 64)
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH"""
+MISSING_KEY_USAGE = 92
+"""OpenSSL's X509_V_ERR_CA_CERT_MISSING_KEY_USAGE"""
+PARSERS = ("X509", "PEM", "ASN1")
+"""libraries of OpenSSL that read certificate files"""
+NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""reasons of OpenSSL, the second since 3.2, when a server answers something other than TLS"""
 ANY_OTHER = "Elasticsearch{at} answered {status} ({reason}): see `glimpse doctor`."
 
 
@@ -88,61 +96,83 @@ def raise_item_error(item: Any, meta: Any) -> None:
 
 def explain(error: Exception, *, url: str = "") -> EngineError:
     """Say what an exception of the client means and what to do; `url` is where the server was sought."""
-    import ssl
-
     from elasticsearch import (
         ApiError,
         ConnectionError,
         ConnectionTimeout,
         SerializationError,
-        SSLError,
         UnsupportedProductError,
     )
 
     at = f" at {url}" if url else ""
-    if isinstance(error, ConnectionTimeout):
-        return EngineError(f"Elasticsearch{at} did not answer in time: try again, and see `glimpse doctor`.")
-    if isinstance(error, SSLError | ssl.SSLError) or "certificate" in str(error).lower():
-        return _untrusted(error, at)
-    if isinstance(error, ConnectionError):
-        return EngineError(
-            f"No Elasticsearch answers{at}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
-        )
     if isinstance(error, UnsupportedProductError | SerializationError):
         return EngineError(f"What answers{at} is not Elasticsearch: correct ELASTICSEARCH_URL.")
     if isinstance(error, ApiError):
         return _refused(error, at)
+    if isinstance(error, ConnectionTimeout):
+        return EngineError(f"Elasticsearch{at} did not answer in time: try again, and see `glimpse doctor`.")
+    if (fault := _tls_fault(error)) is not None:
+        return _untrusted(fault, at)
+    if isinstance(error, ConnectionError):
+        return EngineError(
+            f"No Elasticsearch answers{at}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
+        )
     return EngineError(f"Elasticsearch{at} could not be asked ({error}): see `glimpse doctor`.")
 
 
-def _untrusted(error: Exception, at: str) -> EngineError:
-    if "PEM" in str(error) or "NO_CERTIFICATE_OR_CRL_FOUND" in str(error):
-        return EngineError(
-            "ELASTICSEARCH_CA_CERTS names a file without a certificate: give the CA certificate as PEM."
-        )
-    if "WRONG_VERSION_NUMBER" in str(error):
-        return EngineError(
-            f"The server{at} does not speak TLS: write ELASTICSEARCH_URL with http:// instead."
-        )
-    if "hostname" in str(error).lower() and "mismatch" in str(error).lower():
+def _tls_fault(error: BaseException | None) -> Exception | None:
+    """Return the error of `ssl`, or of urllib3's check of names, that an exception was made of."""
+    import ssl
+
+    from urllib3.util.ssl_match_hostname import CertificateError
+
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        each = waiting.pop(0)
+        if isinstance(each, ssl.SSLError | CertificateError):
+            return each
+        if isinstance(each, BaseException) and id(each) not in seen:
+            seen.add(id(each))
+            waiting += [*each.args, *getattr(each, "errors", ()), each.__cause__, each.__context__]
+    return None
+
+
+def _untrusted(fault: Exception, at: str) -> EngineError:
+    """Explain what is wrong with TLS by the codes of OpenSSL."""
+    import ssl
+
+    code = getattr(fault, "verify_code", None)
+    if not isinstance(fault, ssl.SSLError) or code in NAME_MISMATCH:
         return EngineError(
             f"The certificate of Elasticsearch{at} is for another host name: correct ELASTICSEARCH_URL."
         )
-    if "key usage" in str(error):
+    if code == MISSING_KEY_USAGE:
         return EngineError(
             f"The CA certificate of Elasticsearch{at} does not say what it is for, which Python 3.13 wants to"
             " read: make a new one with today's elasticsearch-certutil, or run Glimpse with Python 3.12."
         )
-    return EngineError(
-        f"The certificate of Elasticsearch{at} is not trusted: set ELASTICSEARCH_CA_CERTS to the "
-        "certificate of the CA that signed it."
-    )
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return EngineError(
+            f"The certificate of Elasticsearch{at} is not trusted: set ELASTICSEARCH_CA_CERTS to the "
+            "certificate of the CA that signed it."
+        )
+    if fault.library in PARSERS:
+        return EngineError(
+            "ELASTICSEARCH_CA_CERTS names a file without a certificate: give the CA certificate as PEM."
+        )
+    if fault.reason in NOT_TLS:
+        return EngineError(
+            f"The server{at} does not speak TLS: write ELASTICSEARCH_URL with http:// instead."
+        )
+    reason = fault.reason or fault.strerror or type(fault).__name__
+    return EngineError(f"TLS with Elasticsearch{at} failed ({reason}): see its log, and `glimpse doctor`.")
 
 
 def _refused(error: Any, at: str) -> EngineError:
     reason = refusal(error.body, error.message)
     if error.error == "cluster_block_exception":
-        return blocked(reason)
+        return blocked(reason, error.status_code)
     sentence = BY_KIND.get(error.error) or BY_STATUS.get(error.status_code) or ANY_OTHER
     return EngineError(sentence.format(at=at, reason=reason, status=error.status_code, version=_wanted()))
 
@@ -158,14 +188,14 @@ def refusal(body: Any, message: str) -> str:
     return " ".join(str(reason or message).split())[:400].rstrip(".;")
 
 
-def blocked(reason: str) -> EngineError:
-    """Explain a write that a block stopped."""
-    if "read-only-allow-delete" in reason:
+def blocked(reason: str, status: int) -> EngineError:
+    """Explain a write that a block stopped, by its HTTP status."""
+    if status == 429:  # the block that Elasticsearch itself sets at the flood stage of a disk
         return EngineError(
             "The disk of Elasticsearch is nearly full, so the index takes no pictures: free space "
             "there, or delete an index; the block lifts within a minute, then run the same command again."
         )
-    if "no master" in reason:
+    if status == 503:
         return EngineError(
             "Elasticsearch has no master node: too many nodes are away, or a disk is full; see its log, mend "
             "that, then run the same command again."

@@ -1,7 +1,11 @@
 """The connection, and what a person reads when it fails. Also bulk writing to a server that is overloaded."""
 
+import contextlib
+import http.server
 import json
+import socket
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -72,6 +76,12 @@ def test_a_ca_file_without_a_certificate_is_one_sentence(front, tmp_path):
     assert "a file without a certificate" in refused(EngineSettings(front.url, front.key, empty))
 
 
+def test_a_damaged_ca_file_is_one_sentence(front, tmp_path):
+    cut = tmp_path / "cut.pem"
+    cut.write_text(front.ca.read_text()[:300])
+    assert "a file without a certificate" in refused(EngineSettings(front.url, front.key, cut))
+
+
 def test_another_host_name_than_the_certificates_is_one_sentence(front):
     url = front.url.replace("127.0.0.1", "localhost")
     assert "is for another host name" in refused(EngineSettings(url, front.key, front.ca))
@@ -80,6 +90,45 @@ def test_another_host_name_than_the_certificates_is_one_sentence(front):
 def test_tls_where_there_is_none_is_one_sentence(node):
     url = node.url.replace("http:", "https:")
     assert "does not speak TLS: write ELASTICSEARCH_URL with http://" in refused(EngineSettings(url))
+
+
+def test_a_server_that_hangs_up_on_tls_is_not_said_to_have_a_wrong_certificate():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):  # the test ends, and with it the server
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        sentence = refused(EngineSettings(f"https://127.0.0.1:{server.getsockname()[1]}"))
+    assert "certificate" not in sentence
+
+
+@pytest.mark.parametrize("word", ["Certificates", "PEM", "Hostname-Mismatch"])
+def test_what_the_engine_refuses_is_not_taken_for_a_fault_of_tls_because_of_a_word_in_it(client, word):
+    with pytest.raises(EngineError, match=r"answered 400 .*must be lowercase"):
+        ImageIndex(client, alias=word).create(META, IndexOptions())
+
+
+def test_a_block_is_explained_by_its_status_not_by_its_words(node):
+    def answer(status: int, reason: str):
+        error = {"type": "cluster_block_exception", "reason": reason}
+        return status, json.dumps({"error": error, "status": status}).encode()
+
+    said = {}
+    for status, reason in ((403, "no master of read-only-allow-delete"), (429, "full"), (503, "away")):
+        answered = answer(status, reason)
+        with (
+            proxy(node.url, lambda _m, path, it=answered: it if "_count" in path else None) as url,
+            connect(EngineSettings(url)) as blocked,
+            pytest.raises(EngineError) as caught,
+        ):
+            ImageIndex(blocked.options(max_retries=0)).count()
+        said[status] = str(caught.value)
+    assert "takes no writes (no master of read-only-allow-delete)" in said[403]
+    assert "nearly full" in said[429]
+    assert "no master node" in said[503]
 
 
 def test_nobody_at_the_address_is_one_sentence():
@@ -96,9 +145,6 @@ def test_a_server_that_is_too_old_is_one_sentence(node):
 
 
 def test_another_program_at_the_address_is_one_sentence():
-    import http.server
-    import threading
-
     class Plain(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
