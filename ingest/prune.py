@@ -92,7 +92,12 @@ def _changed(
     ours = tuple(os.fsencode(folder).rstrip(b"/") + b"/" for folder in _outermost(folders))
     moved = {note for note in notes.come() if note.path.startswith(ours) and is_gone(note.path)}
     moved |= {note for note in gone if _lives(notes.of_image(note.image_id))}
-    return list(gone - moved) if options.prune.prune else [], list(moved)
+    lost = gone - moved if options.prune.prune else ()
+    return sorted(lost, key=_place), sorted(moved, key=_place)
+
+
+def _place(note: Note) -> tuple[bytes, str]:
+    return note.path, note.relative_path
 
 
 def _known(notes: Notes, folders: Iterable[Path], options: IngestOptions) -> Iterator[Note]:

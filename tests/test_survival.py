@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 import threading
@@ -19,7 +20,9 @@ from es_config.index import ImageIndex
 from glimpse import main
 from ingest.errors import IngestError
 from ingest.notes import Notes, Stale
+from ingest.prune import tidy
 from ingest.quarantine import Quarantine
+from ingest.run_types import IngestOptions, PruneOptions
 from ingest.stamp import Stamp, is_gone, stamp_of
 from ingest.walk import Candidate
 from storage.folder import FolderStorage
@@ -289,6 +292,19 @@ def test_prune_removes_what_is_gone_and_nothing_else(ingest, pictures, index, ho
     assert ["3.png"] in paths(index)
     assert ["21.png"] in paths(index), "its folder was not named"
     assert not FolderStorage(home / "store").exists(thumbnail_key(gone_id))
+
+
+def test_what_a_watch_saw_go_leaves_in_the_order_of_paths(tmp_path):
+    notes = Notes(tmp_path / "notes.sqlite", index="a")
+    names = [f"{number:02}.png" for number in range(30)]
+    for name in names:
+        notes.record(Candidate(tmp_path / name, name, Stamp(1, 1)), f"content of {name}")
+    notes.flush()
+    options = IngestOptions(dry_run=True, prune=PruneOptions(prune=True, anyway=True))
+    gone = [tmp_path / name for name in random.Random(1).sample(names, len(names))]
+    parts = {"index": None, "storage": None, "folders": [tmp_path], "options": options}
+    assert tidy(notes, **parts, gone=gone).gone == tuple(str(tmp_path / name) for name in names)
+    notes.close()
 
 
 def test_prune_refuses_when_a_disk_may_be_unplugged(ingest, pictures, index):
