@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
-            failure = click.ClickException(str(error))
+            failure = click.ClickException(" ".join([str(error), *getattr(error, "__notes__", ())]))
             failure.exit_code = 2 if isinstance(error, USAGE_ERRORS) else 1
             raise failure from error
 

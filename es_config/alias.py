@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from es_config.client import engine_errors
@@ -41,6 +42,8 @@ class Alias:
     def __init__(self, client: Elasticsearch, *, alias: str = "images") -> None:
         self._client = client
         self.name, self.next, self.former = alias, f"{alias}-next", f"{alias}-former"
+        self._replaced: set[str] = set()
+        """names of indices that another took the place of here"""
 
     def current(self) -> ImageIndex:
         """Return the index that answers, held by its name."""
@@ -92,12 +95,13 @@ class Alias:
     def closed(self) -> Iterator[None]:
         """Refuse writes to the index that answers, for a `switch`; without one they are let in again."""
         name = self._known(self.name)
-        try:
-            self._block(name)
-            yield
-        finally:
-            if self.behind(self.name) == name:
-                self._unblock(name)
+        with ExitStack() as undo:
+            self._block(name, undo)
+            try:
+                yield
+            finally:
+                if name in self._replaced:
+                    undo.pop_all()
 
     def _move(self, then: str, now: str) -> list[dict]:
         added = ((now, self.name), (then, self.former))
@@ -108,14 +112,15 @@ class Alias:
 
     def _flip(self, now: str, then: str, actions: list[dict]) -> None:
         """Change the aliases in one request; neither index takes what writers meant for the other."""
-        for name in (then, now):
-            self._block(name)
-        try:
-            with engine_errors():
-                self._client.indices.update_aliases(actions=actions)
-            time.sleep(SETTLE_S)
-        finally:
-            self._unblock(now)
+        with ExitStack() as undo:
+            self._block(then, undo)
+            with ExitStack() as reopen:
+                self._block(now, reopen)
+                with engine_errors():
+                    self._client.indices.update_aliases(actions=actions)
+                self._replaced.add(then)
+                undo.pop_all()  # the former index stays closed: a late write would be lost there
+                time.sleep(SETTLE_S)
 
     def _known(self, alias: str) -> str:
         name = self.behind(alias)
@@ -123,13 +128,25 @@ class Alias:
             raise EngineError(f"There is no index behind '{alias}'.")
         return name
 
-    def _block(self, name: str) -> None:
-        with engine_errors():  # answers once every write that is under way is done
+    def _block(self, name: str, undo: ExitStack) -> None:
+        """Refuse writes to an index, until `undo` ends; returns once every write under way is done."""
+        undo.push(partial(self._unblock, name))  # first: a request that failed may have been heard
+        with engine_errors():
             self._client.indices.add_block(index=name, block="write")
 
-    def _unblock(self, name: str) -> None:
-        with engine_errors():
-            self._client.indices.put_settings(index=name, settings={"index.blocks.write": None})
+    def _unblock(self, name: str, _: object, error: BaseException | None, __: object) -> None:
+        """Let writes in again; when that fails after another error, that one is raised, with a note."""
+        try:
+            with engine_errors():
+                self._client.indices.put_settings(index=name, settings={"index.blocks.write": None})
+        except EngineError as failed:
+            sentence = (
+                f"{name} still refuses writes: once Elasticsearch answers, lift the block with"
+                f' `PUT {name}/_settings {{"index.blocks.write": null}}`.'
+            )
+            if error is None:
+                raise EngineError(f"{failed} {sentence}") from failed
+            error.add_note(sentence)
 
 
 def _remove(index: str, alias: str) -> dict:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from elasticsearch import Elasticsearch
+from http_fronts import proxy
 from model_folders import save_clip
 from picture_files import save_picture
 
@@ -28,6 +29,7 @@ from es_config.alias import Alias
 from es_config.captions import CaptionUpdate
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
+from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.errors import UnreadableImageError
 from ingest.reindex_sources import WholePictures
@@ -226,6 +228,119 @@ def test_the_former_index_comes_back_and_goes_again(place):
     for name in (former, now["index"]):
         assert place.run("reindex", "--back")["switched"]["now"] == name == place.index.name()
         place.index.add_paths({sorted(place.documents())[0]: [f"written into {name}"]})
+
+
+def takes_writes(client: Elasticsearch, name: str) -> bool:
+    settings = client.indices.get_settings(index=name, flat_settings=True)[name]["settings"]
+    return "index.blocks.write" not in settings
+
+
+@pytest.fixture
+def two(client, index_name: str) -> tuple[str, str]:
+    """The index behind an alias, and the next one."""
+    meta = IndexMeta("pocket", {}, 4, 4, "cosine")
+    now = ImageIndex(client, alias=index_name).create(meta, IndexOptions())
+    return now, Alias(client, alias=index_name).begin(meta, IndexOptions()).name()
+
+
+Refused = list[tuple[str, str]]
+ALIASES, SETTINGS = ("POST", "_aliases"), ("PUT", "_settings")
+
+
+@pytest.fixture
+def partly(node) -> Iterator[tuple[Elasticsearch, Refused]]:
+    """A client, and a list of methods with parts of paths: what is in it is refused."""
+    refused: Refused = []
+
+    def decide(method: str, path: str) -> tuple[int, bytes] | None:
+        error = {"type": "process_cluster_event_timeout_exception", "reason": "no time"}
+        is_refused = any(method == verb and part in path for verb, part in refused)
+        return (500, json.dumps({"error": error, "status": 500}).encode()) if is_refused else None
+
+    with proxy(node.url, decide) as url, Elasticsearch(url) as client:
+        yield client, refused
+
+
+def test_a_switch_that_fails_leaves_no_index_closed(partly, client, two, index_name):
+    broken, refused = partly
+    refused.append(ALIASES)
+    alias = Alias(broken, alias=index_name)
+    with pytest.raises(EngineError, match="no time"):
+        alias.switch()
+    assert [takes_writes(client, name) for name in two] == [True, True]
+    with pytest.raises(EngineError, match="no time"), alias.closed():
+        alias.switch()
+    assert [takes_writes(client, name) for name in two] == [True, True]
+
+
+def test_an_index_is_closed_until_no_switch_came(client, two, index_name):
+    with Alias(client, alias=index_name).closed():
+        assert [takes_writes(client, name) for name in two] == [False, True]
+    assert [takes_writes(client, name) for name in two] == [True, True]
+
+
+def test_going_back_that_fails_leaves_the_index_that_answers_open(partly, client, two, index_name):
+    broken, refused = partly
+    Alias(client, alias=index_name).switch()
+    assert [takes_writes(client, name) for name in two] == [False, True]
+    refused.append(ALIASES)
+    with pytest.raises(EngineError, match="no time"):
+        Alias(broken, alias=index_name).back()
+    assert takes_writes(client, two[1])
+    assert ImageIndex(client, alias=index_name).name() == two[1]
+
+
+def test_a_second_index_that_cannot_be_closed_leaves_the_first_open(partly, client, two, index_name):
+    broken, refused = partly
+    refused.append(("PUT", f"{two[1]}/_block"))
+    with pytest.raises(EngineError, match="no time"):
+        Alias(broken, alias=index_name).switch()
+    assert [takes_writes(client, name) for name in two] == [True, True]
+
+
+def test_after_a_switch_that_is_interrupted_the_former_index_stays_closed(
+    client, two, index_name, monkeypatch
+):
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("es_config.alias.time.sleep", interrupted)
+    alias = Alias(client, alias=index_name)
+    with pytest.raises(KeyboardInterrupt), alias.closed():
+        alias.switch()
+    assert alias.behind(index_name) == two[1]
+    assert [takes_writes(client, name) for name in two] == [False, True]
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_first_error_and_says_what_is_left(partly, two, index_name):
+    broken, refused = partly
+
+    def fail() -> None:
+        refused.extend([SETTINGS, ("GET", "_alias")])
+        raise ValueError("the first")
+
+    with pytest.raises(ValueError, match="the first") as caught, Alias(broken, alias=index_name).closed():
+        fail()
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"{two[0]} still refuses writes: once Elasticsearch answers, lift the block")
+    refused[:] = [SETTINGS]
+    with (
+        pytest.raises(EngineError, match=rf"no time.* {two[0]} still refuses writes"),
+        Alias(broken, alias=index_name).closed(),
+    ):
+        pass
+
+
+def test_a_command_that_fails_says_what_is_left_to_do(partly, client, two, index_name, tmp_path):
+    broken, refused = partly
+    Alias(client, alias=index_name).switch()
+    refused.extend([ALIASES, SETTINGS])
+    (server,) = broken.transport.node_pool.all()
+    environ = {"ELASTICSEARCH_URL": server.base_url, "GLIMPSE_HOME": str(tmp_path)}
+    done = CliRunner().invoke(main, ["reindex", "--back", "--index", index_name], env=environ)
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert all(each in line for each in ("no time", f"{two[0]} still refuses", f"{two[1]} still refuses"))
 
 
 @contextmanager
