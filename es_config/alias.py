@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError
-from es_config.index import ImageIndex, free_name
-from es_config.mapping import INDEX_TYPES, IndexMeta, IndexOptions, index_body, with_options
+from es_config.index import ImageIndex, create_behind
+from es_config.mapping import INDEX_TYPES, IndexMeta, IndexOptions, with_options
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -63,11 +63,14 @@ class Alias:
 
     def begin(self, meta: IndexMeta, options: IndexOptions) -> ImageIndex:
         """Create the next index, which no search sees, and return it."""
-        chosen = with_options(meta, options)
-        with engine_errors():
-            name = free_name(self._client, self.name, meta.profile)
-            body = index_body(chosen, options)
-            self._client.indices.create(index=name, aliases={self.next: {}}, **body)
+        try:
+            create_behind(self._client, self.next, self.name, with_options(meta, options), options)
+        except EngineError:
+            if begun := self.behind(self.next):
+                raise EngineError(
+                    f"{begun} is the next index already: run the same command again, which goes on with it."
+                ) from None
+            raise
         return ImageIndex(self._client, alias=self.next)
 
     def switch(self) -> Switched:
@@ -107,7 +110,7 @@ class Alias:
         added = ((now, self.name), (then, self.former))
         return [
             _remove(then, self.name),
-            *({"add": {"index": index, "alias": each}} for index, each in added),
+            *({"add": {"index": index, "alias": each, "is_write_index": True}} for index, each in added),
         ]
 
     def _flip(self, now: str, then: str, actions: list[dict]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError
+from es_config.meta import change_meta
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -92,9 +93,7 @@ def put_back(client: Elasticsearch, index: str, *, now: Callable[[], float] = ti
     if changes:
         _put(client, state.name, changes)
     if state.replicas is not None:
-        meta = {**state.meta, "bulk_load": {}}
-        with engine_errors():
-            client.indices.put_mapping(index=state.name, meta=meta)
+        change_meta(client, state.name, lambda meta: {**meta, "bulk_load": {}})
     if state.holders:
         _change_aliases(client, state.name, remove=state.holders)
     return bool(changes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from es_config.client import engine_errors
 from es_config.errors import EngineError
 from es_config.mapping import IndexMeta, read_meta
+from es_config.meta import Meta, change_meta
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -114,18 +115,48 @@ class IndexIdentity:
                 f"(text {noted}, here {text_revision}): use the models that it was made with (--model-dir)."
             )
 
+    def claim_revision(self, tower: str, revision: str) -> str:
+        """Note which weights make the vectors, unless the index notes some; return those that it notes then.
+
+        Of several callers with different weights, all are told the same ones.
+        """
+        noted = self.meta().revisions.get(tower)
+        if noted is None:
+            self.note("revisions", {tower: revision}, only_new=True)
+            noted = self.meta().revisions[tower]
+        return noted
+
     def note_revision(self, tower: str, revision: str) -> None:
-        """Write into `_meta` which weights made the vectors, so that other weights can be refused."""
+        """Note which weights are used now, in the place of others."""
         self.note("revisions", {tower: revision})
 
-    def note(self, section: str, entries: Mapping[str, Any]) -> None:
-        """Merge `entries` into one section of `_meta`, such as `operating_points`; the rest stays."""
-        ((name, found),) = self.mappings().items()
-        meta = dict(found["mappings"]["_meta"])
-        meta[section] = {**meta.get(section, {}), **entries}
-        with engine_errors():
-            self._client.indices.put_mapping(index=name, meta=meta)
+    def note(
+        self,
+        section: str,
+        entries: Mapping[str, Any],
+        *,
+        only_new: bool = False,
+        seen: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Merge `entries` into one section of `_meta`, such as `operating_points`; the rest stays.
+
+        With `only_new`, entries that are there stay. With `seen`, return False and write nothing unless the
+        section still holds just that.
+        """
+        taken = True
+
+        def change(meta: Meta) -> Meta:
+            nonlocal taken
+            there = meta.get(section, {})
+            taken = seen is None or there == seen
+            if not taken:
+                return meta
+            return {**meta, section: {**entries, **there} if only_new else {**there, **entries}}
+
+        (name,) = self.mappings()
+        change_meta(self._client, name, change)
         self._seen = None
+        return taken
 
     def _read(self) -> tuple[str, IndexMeta]:
         if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:

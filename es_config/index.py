@@ -30,22 +30,40 @@ def free_name(client: Elasticsearch, alias: str, profile: str) -> str:
     return next(name for n in range(1, len(taken) + 2) if (name := f"{alias}-{profile}-{n}") not in taken)
 
 
+def create_behind(
+    client: Elasticsearch, alias: str, name: str, meta: IndexMeta, options: IndexOptions
+) -> str:
+    """Create `<name>-<profile>-<n>` with `alias` on it, and return its name.
+
+    Of several who do so at once, one succeeds: an alias has one write index at most. Raises EngineError.
+    """
+    with engine_errors():
+        free = free_name(client, name, meta.profile)
+        aliases = {alias: {"is_write_index": True}}
+        client.indices.create(index=free, aliases=aliases, **index_body(meta, options))
+    return free
+
+
 class ImageIndex(IndexIdentity):
     """Pictures behind a read alias. Every method raises EngineError when Elasticsearch cannot do it."""
 
     def create(self, meta: IndexMeta, options: IndexOptions) -> str:
         """Create `<alias>-<profile>-<n>` with the alias on it, and return its name."""
         chosen = with_options(meta, options)
-        with engine_errors():
-            # The name first: of two who create the index at once, the second one's name is then taken.
-            name = free_name(self._client, self.alias, meta.profile)
-            if self.exists():
-                raise EngineError(
-                    f"The index '{self.alias}' exists already: use it, or run `glimpse index delete` first."
-                )
-            self._client.indices.create(index=name, aliases={self.alias: {}}, **index_body(chosen, options))
-        self._seen = None
-        return name
+        self._refuse_another()
+        try:
+            return create_behind(self._client, self.alias, self.alias, chosen, options)
+        except EngineError:
+            self._refuse_another()  # somebody else was faster
+            raise
+        finally:
+            self._seen = None
+
+    def _refuse_another(self) -> None:
+        if self.exists():
+            raise EngineError(
+                f"The index '{self.alias}' exists already: use it, or run `glimpse index delete` first."
+            )
 
     def count(self) -> int:
         """Return the number of pictures, as far as the last refresh."""

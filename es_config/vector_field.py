@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError
+from es_config.meta import change_meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,9 +110,7 @@ def sequence_numbers(client: Elasticsearch, index: str) -> list[dict[str, int]]:
 
 def note_meta(client: Elasticsearch, field: VectorField, section: str, entries: Mapping[str, Any]) -> None:
     """Merge `entries` into one section of the `_meta` of any index; the rest stays. Raises EngineError."""
-    merged = {**field.meta, section: {**field.meta.get(section, {}), **entries}}
-    with engine_errors():
-        client.indices.put_mapping(index=field.index, meta=merged)
+    change_meta(client, field.index, lambda meta: {**meta, section: {**meta.get(section, {}), **entries}})
 
 
 def _at(properties: Mapping[str, Any], field: str) -> dict[str, Any] | None:

@@ -31,15 +31,16 @@ class TowerChoice:
 
 
 def check_weights(index: ImageIndex, tower: str, revision: str) -> None:
-    """Raise `IngestError` when the index notes other weights of a tower; where it notes none, note these."""
+    """Raise `IngestError` when the index notes other weights of a tower.
+
+    Most indices note them since they were created. One that does not notes those that come first.
+    """
     if not index.exists():
         return
-    recorded = index.meta().revisions.get(tower)
-    if recorded is None:
-        index.note_revision(tower, revision)
-    elif recorded != revision:
+    noted = index.claim_revision(tower, revision)
+    if noted != revision:
         raise IngestError(
-            f"The index '{index.alias}' was made with other weights ({tower} {recorded}, here {revision}):"
+            f"The index '{index.alias}' was made with other weights ({tower} {noted}, here {revision}):"
             " use the models that it was made with, or run `glimpse index delete` and ingest again."
         )
 
@@ -51,22 +52,27 @@ def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cach
     """
     from models.fast_embedding import load_fast_image_encoder
 
-    noted = _noted(index)
-    chosen = load_fast_image_encoder(
-        profile, wish=choice.wish, noted=noted, cache=cache, sample=choice.sample
-    )
-    check_weights(index, "image", chosen.encoder.revision)
-    is_news = chosen.compared or chosen.encoder.execution.precision not in noted
-    if index.exists() and (is_news or not index.meta().execution):
-        index.note("execution", chosen.note())
+    while True:
+        written = index.meta().execution if index.exists() else {}
+        noted = written or _before_notes(index)
+        chosen = load_fast_image_encoder(
+            profile, wish=choice.wish, noted=noted, cache=cache, sample=choice.sample
+        )
+        check_weights(index, "image", chosen.encoder.revision)
+        is_news = chosen.compared or chosen.encoder.execution.precision not in noted
+        # Another run may have chosen meanwhile: this one then chooses again, by what that one noted.
+        if (
+            not index.exists()
+            or (written and not is_news)
+            or index.note("execution", {**noted, **chosen.note()}, seen=written)
+        ):
+            break
     if chosen.sentence:
         choice.say(chosen.sentence)
     return chosen.encoder
 
 
-def _noted(index: ImageIndex) -> dict[str, dict]:
-    """Return what the index notes of its vectors. Before precision was noted there was one: fp32."""
-    if not index.exists():
-        return {}
-    meta = index.meta()
-    return meta.execution or ({"fp32": {}} if "image" in meta.revisions else {})
+def _before_notes(index: ImageIndex) -> dict[str, dict]:
+    """Return what an index without notes of its vectors holds: before there were such notes, fp32 alone."""
+    holds_pictures = index.exists() and "image" in index.meta().revisions and index.count() > 0
+    return {"fp32": {}} if holds_pictures else {}

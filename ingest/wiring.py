@@ -108,12 +108,12 @@ def open_memory(
 
 
 def index_meta(profile: Profile) -> IndexMeta:
-    """Return what a new index for the vectors of a profile says that it holds."""
+    """Return what a new index for the vectors of a profile says that it holds. Raises `ModelError`."""
     from es_config.mapping import IndexMeta
 
     return IndexMeta(
         profile=profile.name,
-        revisions={},
+        revisions=profile.revisions(),
         dims=profile.dims,
         caption_dims=profile.caption_dims,
         similarity=profile.similarity,
@@ -122,7 +122,7 @@ def index_meta(profile: Profile) -> IndexMeta:
 
 
 def create_index(index: ImageIndex, profile: Profile) -> None:
-    """Create the index of a profile with the default options. Raises `EngineError`."""
+    """Create the index of a profile with the default options. Raises `EngineError` or `ModelError`."""
     from es_config.mapping import IndexOptions
 
     try:

@@ -40,8 +40,9 @@ class Profile:
     @property
     def es_model_id(self) -> str:
         """The text model's id in Elasticsearch: eland's rule, or `glimpse__<name>-text` for a folder."""
-        is_folder = Path(self.text_model.name).is_absolute()  # a path says nothing to other machines
-        return f"glimpse__{self.name}-text" if is_folder else es_model_id(self.text_model.name)
+        if _is_local(self.text_model):  # a path says nothing to other machines
+            return f"glimpse__{self.name}-text"
+        return es_model_id(self.text_model.name)
 
     def text_revision(self) -> str:
         """Return what tells other text weights from these: the hub's commit, or the folder's fingerprint.
@@ -53,6 +54,25 @@ class Profile:
     def image_revision(self) -> str:
         """Return the fingerprint of the image weights, as their encoder has it. Raises `ModelError`."""
         return fingerprint(towers_folder(local_folder(self.image_model)))
+
+    def revisions(self, *, download: bool = True) -> dict[str, str]:
+        """Return what tells other weights from these, by tower, as far as a new index notes it.
+
+        Captions may never be written, so their model counts only when it is the text model. Without
+        `download`, weights that are not in a local folder are left out. Raises `ModelError`.
+        """
+        found = {}
+        if download or _is_local(self.image_model):
+            found["image"] = self.image_revision()
+        if download or self.text_model.revision or _is_local(self.text_model):
+            found["text"] = self.text_revision()
+        if self.caption_shares_space and (download or _is_local(self.text_model)):
+            found["caption_text"] = fingerprint(towers_folder(local_folder(self.text_model)))
+        return found
+
+
+def _is_local(source: ModelSource) -> bool:
+    return Path(source.name).is_absolute()
 
 
 def es_model_id(hub_name: str) -> str:

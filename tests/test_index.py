@@ -2,11 +2,16 @@
 
 import hashlib
 import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 
 import numpy as np
 import pytest
+from elasticsearch import NotFoundError
 
 from es_config.bulk import add_documents
 from es_config.documents import AddResult, ImageDocument
@@ -14,6 +19,8 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.knn import Filters, knn_body
 from es_config.mapping import IndexMeta, IndexOptions
+from es_config.meta import change_meta
+from es_config.vector_field import note_meta, read_vector_field
 
 META = IndexMeta("pocket", {"image": "r1"}, 8, 4, "cosine")
 VECTORS = np.eye(8, dtype=np.float32)
@@ -42,6 +49,21 @@ def index(client, index_name):
     return opened
 
 
+def at_once(*tasks: Callable[[], object]) -> list[object]:
+    """Run tasks in threads that begin together; return what each returned or raised."""
+    barrier = threading.Barrier(len(tasks))
+
+    def run(task: Callable[[], object]) -> object:
+        barrier.wait()
+        try:
+            return task()
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        return list(pool.map(run, tasks))
+
+
 def search_axis(index: ImageIndex, axis: int, **filters: object):
     """Return the ids nearest to one axis, under filters."""
     body = knn_body(query_vector=VECTORS[axis], k=8, num_candidates=8, filters=Filters(**filters))
@@ -59,6 +81,20 @@ def test_an_index_is_created_behind_its_alias_and_deleted_with_it(client, index_
     index.delete()
     assert not index.exists()
     assert not client.indices.exists(index=name)
+
+
+def test_of_several_who_create_an_index_at_once_one_succeeds(client, index_name):
+    def create(profile: str) -> str:
+        return ImageIndex(client, alias=index_name).create(replace(META, profile=profile), IndexOptions())
+
+    for _ in range(5):
+        told = at_once(*(partial(create, profile) for profile in ("pocket", "clip", "clip", "siglip")))
+        (created,) = (each for each in told if isinstance(each, str))
+        refused = [str(each) for each in told if isinstance(each, EngineError)]
+        assert len(refused) == 3
+        assert all("exists already: use it" in sentence for sentence in refused)
+        assert list(client.indices.get_alias(name=index_name).body) == [created]
+        ImageIndex(client, alias=index_name).delete()
 
 
 def test_a_second_index_behind_the_same_alias_is_refused(index):
@@ -319,3 +355,83 @@ def test_documents_are_never_written_into_an_index_that_nobody_created(client, i
     with pytest.raises(EngineError, match="There is no index"):
         add_documents(client, index_name, [picture(0)], meta=META)
     assert not client.indices.exists(index=index_name)
+
+
+def test_notes_that_two_write_at_once_are_all_kept(client, index):
+    def write(section: str) -> None:
+        mine = ImageIndex(client, alias=index.alias)
+        for number in range(30):
+            mine.note(section, {str(number): {"mean": number}})
+
+    assert at_once(lambda: write("operating_points"), lambda: write("relevance")) == [None, None]
+    meta = ImageIndex(client, alias=index.alias).meta()
+    assert set(meta.operating_points) == set(meta.relevance) == {str(number) for number in range(30)}
+    assert client.indices.get_alias(index=index.name())[index.name()]["aliases"].keys() == {index.alias}
+
+
+def test_notes_into_any_index_are_kept_beside_those_of_others(client, index):
+    field = read_vector_field(client, index.alias, "image_embedding")
+    index.note("relevance", {"image": {"mean": 1}})
+    note_meta(client, field, "operating_points", {"10": {"num_candidates": 50}})
+    meta = ImageIndex(client, alias=index.alias).meta()
+    assert meta.relevance == {"image": {"mean": 1}}
+    assert meta.operating_points == {"10": {"num_candidates": 50}}
+
+
+def test_of_two_who_claim_an_index_for_different_weights_both_are_told_the_same(client, index):
+    for tower in (f"tower {number}" for number in range(20)):
+        claims = [
+            partial(ImageIndex(client, alias=index.alias).claim_revision, tower, weights)
+            for weights in ("sha256:a", "sha256:b")
+        ]
+        told = at_once(*claims)
+        assert told[0] == told[1]
+        assert told[0] in ("sha256:a", "sha256:b")
+
+
+def test_a_note_that_goes_by_what_was_read_is_not_written_over_something_else(index):
+    assert index.note("execution", {"fp32": {}}, seen={})
+    assert not index.note("execution", {"int8": {}}, seen={})
+    assert index.meta().execution == {"fp32": {}}
+    assert index.note("execution", {"bf16": {}}, seen={"fp32": {}})
+
+
+def test_the_alias_of_a_writer_that_died_is_taken_away_and_its_late_request_finds_no_index(
+    client, index, monkeypatch
+):
+    monkeypatch.setattr("es_config.meta.LEASE_S", 0.5)
+    name, dead = index.name(), f"{index.name()}-noting-dead"
+    client.indices.update_aliases(actions=[{"add": {"index": name, "alias": dead, "is_hidden": True}}])
+    index.note("relevance", {"image": {"mean": 1}})
+    assert dead not in client.indices.get(index=name, features="aliases")[name]["aliases"]
+    with pytest.raises(NotFoundError):
+        client.indices.put_mapping(index=dead, meta={})
+
+
+def test_a_writer_that_was_taken_for_dead_begins_again(client, index):
+    """It wakes between reading and writing, when another has taken its alias away and has written."""
+    name, changes = index.name(), []
+
+    def change(meta: dict) -> dict:
+        changes.append(meta["relevance"])
+        if len(changes) == 1:
+            others = client.indices.get(index=name, features="aliases")[name]["aliases"].keys() - {
+                index.alias
+            }
+            client.indices.delete_alias(index=name, name=list(others))
+            ImageIndex(client, alias=index.alias).note("relevance", {"caption": {"mean": 2}})
+        return {**meta, "relevance": {**meta["relevance"], "image": {"mean": 1}}}
+
+    change_meta(client, name, change)
+    assert changes == [{}, {"caption": {"mean": 2}}]
+    noted = ImageIndex(client, alias=index.alias).meta().relevance
+    assert noted == {"caption": {"mean": 2}, "image": {"mean": 1}}
+
+
+def test_what_a_change_raises_leaves_nothing_behind(client, index):
+    def change(_meta: dict) -> dict:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        change_meta(client, index.name(), change)
+    assert client.indices.get_alias(index=index.name())[index.name()]["aliases"].keys() == {index.alias}

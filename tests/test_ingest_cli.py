@@ -128,7 +128,7 @@ def test_the_index_records_what_made_its_vectors(environ, pictures, client):
     glimpse(environ, pictures)
     meta = ImageIndex(client, alias=environ["GLIMPSE_INDEX"]).meta()
     assert (meta.profile, meta.dims, meta.caption_dims, meta.similarity) == ("pocket", 16, 16, "cosine")
-    assert set(meta.revisions) == {"image", "text"}, "captions are noted with the first caption"
+    assert set(meta.revisions) == {"image", "text", "caption_text"}, "the captioner is noted with its caption"
     assert all(revision.startswith("sha256:") for revision in meta.revisions.values())
 
 

@@ -1,14 +1,26 @@
 """`glimpse ingest --precision`: what the index notes, what may join it, and what is refused."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
 from picture_files import save_picture
+from PIL import Image
 
 from es_config.index import ImageIndex
+from es_config.mapping import IndexMeta, IndexOptions
+from es_config.meta import change_meta
 from glimpse import main
+from ingest.errors import IngestError
 from ingest.sample import sample_pictures
+from ingest.tower import TowerChoice, check_weights, load_tower
+from ingest.wiring import create_index
+from models.embedding import load_caption_text_encoder
+from models.errors import ModelError
+from models.fast.execution import Wish
+from models.profiles import get_profile
 
 
 @pytest.fixture
@@ -31,6 +43,10 @@ def pictures(tmp_path):
 
 def ingest(environ, *arguments):
     return CliRunner().invoke(main, ["ingest", *map(str, arguments)], env=environ)
+
+
+def drawn(number):
+    return Image.new("RGB", (32, 32), (40 * number, 90, 255 - 40 * number))
 
 
 def execution(client, environ):
@@ -62,6 +78,75 @@ def test_a_precision_that_does_not_fit_the_index_is_refused(environ, pictures, c
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: The index holds vectors in bf16, which do not agree with fp32")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_of_two_runs_with_different_weights_that_start_at_once_one_is_let_in(client, index_name):
+    """An index that does not note its weights yet, as those made by earlier versions."""
+    meta = IndexMeta("pocket", {}, dims=16, caption_dims=16, similarity="cosine")
+    for _ in range(20):
+        index = ImageIndex(client, alias=index_name)
+        index.create(meta, IndexOptions())
+        barrier = threading.Barrier(2)
+
+        def start(revision, barrier=barrier):
+            mine = ImageIndex(client, alias=index_name)
+            barrier.wait()
+            try:
+                check_weights(mine, "image", revision)
+            except IngestError as error:
+                return str(error)
+            return "let in"
+
+        with ThreadPoolExecutor(2) as pool:
+            told = sorted(pool.map(start, ("sha256:aaaa", "sha256:bbbb")))
+        assert told[1] == "let in"
+        assert told[0].startswith(f"The index '{index_name}' was made with other weights (image sha256:")
+        index.delete()
+
+
+def test_a_new_index_notes_the_weights_of_its_profile_before_any_picture_is_read(
+    client, index_name, tiny_pair
+):
+    profile = get_profile("pocket", model_dir=tiny_pair)
+    index = ImageIndex(client, alias=index_name)
+    create_index(index, profile)
+    revisions = index.meta().revisions
+    assert revisions == {
+        "image": profile.image_revision(),
+        "text": profile.text_revision(),
+        "caption_text": load_caption_text_encoder(profile).revision,
+    }
+    with pytest.raises(
+        IngestError, match=rf"other weights \(image {revisions['image']}, here sha256:other\)"
+    ):
+        check_weights(index, "image", "sha256:other")
+
+
+def test_a_run_that_chose_a_precision_while_another_did_goes_by_what_that_one_noted(
+    client, index_name, tiny_pair, tmp_path
+):
+    profile = get_profile("pocket", model_dir=tiny_pair)
+    create_index(ImageIndex(client, alias=index_name), profile)
+
+    def sample():
+        """Asked while a precision is chosen: meanwhile another run notes one that does not agree."""
+        note = {"bf16": {"backend": "torch", "cosine": 0.9, "overlap": 0.5, "pictures": 64}}
+        ImageIndex(client, alias=index_name).note("execution", note)
+        return [drawn(number) for number in range(6)]
+
+    choice = TowerChoice(wish=Wish("auto", "int8"), sample=sample)
+    index = ImageIndex(client, alias=index_name)
+    with pytest.raises(ModelError, match="holds vectors in bf16, which do not agree with fp32"):
+        load_tower(profile, index, choice, cache=tmp_path)
+    assert set(ImageIndex(client, alias=index_name).meta().execution) == {"bf16"}
+
+
+def test_an_index_of_before_precision_was_noted_holds_fp32(environ, pictures, client):
+    assert ingest(environ, pictures, "--limit", 1).exit_code == 0
+    index = ImageIndex(client, alias=environ["GLIMPSE_INDEX"])
+    change_meta(client, index.name(), lambda meta: meta | {"execution": {}})
+    assert ingest(environ, pictures, "--precision", "int8").exit_code == 0
+    assert set(execution(client, environ)) == {"fp32", "int8"}
 
 
 def test_impossible_pairs_of_options_are_refused_before_anything_is_read(environ, pictures):

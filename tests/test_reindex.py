@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -271,6 +272,27 @@ def test_a_switch_that_fails_leaves_no_index_closed(partly, client, two, index_n
     with pytest.raises(EngineError, match="no time"), alias.closed():
         alias.switch()
     assert [takes_writes(client, name) for name in two] == [True, True]
+
+
+def test_of_two_who_begin_the_next_index_at_once_one_succeeds(client, index_name):
+    def begin(profile: str) -> str:
+        meta = IndexMeta(profile, {}, 4, 4, "cosine")
+        return Alias(client, alias=index_name).begin(meta, IndexOptions()).name()
+
+    barrier = threading.Barrier(2)
+
+    def told(profile: str) -> str:
+        barrier.wait()
+        try:
+            return begin(profile)
+        except EngineError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(told, ("pocket", "clip"))
+    begun = Alias(client, alias=index_name).behind(f"{index_name}-next")
+    said = f"{begun} is the next index already: run the same command again, which goes on with it."
+    assert {one, other} == {begun, said}
 
 
 def test_an_index_is_closed_until_no_switch_came(client, two, index_name):
