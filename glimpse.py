@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from es_config.documents import one_line
 from es_config.errors import EngineError
 from evaluation.errors import EvaluationError, LabelError
 from ingest.errors import IngestError
@@ -79,7 +80,8 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
-            failure = click.ClickException(" ".join([str(error), *getattr(error, "__notes__", ())]))
+            sentences = [str(error), *getattr(error, "__notes__", ())]
+            failure = click.ClickException(one_line(" ".join(sentences)))
             failure.exit_code = 2 if isinstance(error, USAGE_ERRORS) else 1
             raise failure from error
 

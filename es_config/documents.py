@@ -53,6 +53,14 @@ def shown_path(source: Mapping[str, Any], image_id: str) -> str:
     return (paths_of(source) or (image_id,))[0]
 
 
+def one_line(text: str) -> str:
+    """Return text for a terminal: line breaks and control characters are spelled out, never obeyed.
+
+    Every command prints paths and other words of strangers in this form, so that they can be compared.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 @dataclass(frozen=True)
 class Hit:
     """One neighbour that Elasticsearch returned."""

@@ -81,7 +81,9 @@ def open_client(**more: Any) -> Elasticsearch:
 
 def say(text: str) -> None:
     """Write one line to stderr."""
-    click.echo(text, err=True)
+    from es_config.documents import one_line
+
+    click.echo(one_line(text), err=True)
 
 
 def warn(sentence: str) -> None:

@@ -47,7 +47,7 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
 
 def in_words(found: Duplicates) -> str:
     """Return the groups for people, each with its paths, and a last line that sums up."""
-    from ingest.names import one_line
+    from es_config.documents import one_line
 
     lines = []
     for copies in found.exact:

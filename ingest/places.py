@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.names import EXTENSIONS, printable
+from ingest.names import EXTENSIONS, valid_unicode
 from ingest.walk import Candidate, entrances, identity_of, is_excluded
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Places:
                 return Candidate(entrance.path, entrance.relative)
             if _below(real, place) and not _is_file(entrance):
                 rest = real[len(place.rstrip("/")) + 1 :]
-                relative = entrance.relative + "/".join(printable(name) for name in rest.split("/"))
+                relative = entrance.relative + "/".join(valid_unicode(name) for name in rest.split("/"))
                 if self._admits(entrance.relative, rest, folder=folder):
                     return Candidate(entrance.path / rest, relative)
         return None
@@ -81,7 +81,7 @@ class Places:
     def _admits(self, prefix: str, rest: str, *, folder: bool) -> bool:
         names = rest.split("/")
         for number, name in enumerate(names, 1):
-            relative = prefix + "/".join(map(printable, names[:number]))
+            relative = prefix + "/".join(map(valid_unicode, names[:number]))
             if name.startswith(".") or is_excluded(name, relative, self._exclude):
                 return False
         return folder or os.path.splitext(rest)[1].lower() in EXTENSIONS  # noqa: PTH122

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self, TextIO
 
-from ingest.names import one_line
+from es_config.documents import one_line
 from ingest.run_types import SKIPPED, Progress
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
-from ingest.names import printable
+from ingest.names import valid_unicode
 from ingest.run_types import IngestOptions, PruneSummary
 from ingest.stamp import is_gone
 from storage.store import ORIGINAL_TYPES, original_key, thumbnail_key
@@ -54,7 +54,7 @@ def tidy(
         )
     if lost and len(lost) > MOST * known and not options.prune.anyway:
         refused = _refusal(len(lost), known)
-    names = tuple(printable(os.fsdecode(note.path)) for note in lost)
+    names = tuple(valid_unicode(os.fsdecode(note.path)) for note in lost)
     if options.dry_run:
         return PruneSummary(gone=names, refused=refused)
     leaving = [*moved, *(() if refused else lost)]

@@ -12,7 +12,7 @@ from es_config.copies import CAPTION_VECTOR, Copy
 from es_config.documents import shown_path
 from ingest.embed import embed_by_key, made_of
 from ingest.errors import UnreadableImageError
-from ingest.names import printable
+from ingest.names import valid_unicode
 from ingest.stages import ahead, ordered_map, write_behind
 from ingest.walk import Failure
 
@@ -156,7 +156,7 @@ class Passes:
 
     def _fail(self, document: Document, reason: str) -> None:
         path = shown_path(document.source, document.image_id)
-        failure = Failure(printable(path), reason)
+        failure = Failure(valid_unicode(path), reason)
         self.missing[document.image_id] = failure
         self.progress.failed(failure)
         self.progress.advance()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from ingest.names import printable
+from ingest.names import valid_unicode
 from ingest.run_types import UNCAPTIONED, CaptionSummary, IngestSummary, Progress
 from ingest.walk import Candidate, Failure
 
@@ -42,7 +42,7 @@ class Tally:
 
     def add_failure(self, candidate: Candidate, reason: str) -> None:
         """A file cannot be used."""
-        self.add_folder_failure(Failure(printable(str(candidate.path)), reason))
+        self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), reason))
         self.add()
 
     def add_folder_failure(self, failure: Failure) -> None:
@@ -54,7 +54,7 @@ class Tally:
     def add_caption_failure(self, candidate: Candidate, reason: str) -> None:
         """A picture gets no caption; what becomes of the picture itself is counted apart."""
         with self._lock:
-            self._caption_failures.append(Failure(printable(str(candidate.path)), reason))
+            self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), reason))
             self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)
 
     def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:

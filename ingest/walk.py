@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.names import EXTENSIONS, printable
+from ingest.names import EXTENSIONS, valid_unicode
 from ingest.parts import Part
 from ingest.stamp import Stamp
 
@@ -83,9 +83,9 @@ def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate |
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
             yield from _walk_folder(path, exclude, visited)
-        elif not is_excluded(path.name, printable(path.name), exclude):
-            yield Entrance(path, printable(path.name))
-            yield Candidate(path, printable(path.name))
+        elif not is_excluded(path.name, valid_unicode(path.name), exclude):
+            yield Entrance(path, valid_unicode(path.name))
+            yield Candidate(path, valid_unicode(path.name))
 
 
 def _walk_folder(
@@ -102,17 +102,17 @@ def _walk_folder(
                 raise OSError(errno.ELOOP, "loop")
             entries = [] if identity in visited else _entries(folder.path)
         except OSError as error:
-            yield Failure(printable(str(folder.path)), why(error, kind="folder"))
+            yield Failure(valid_unicode(str(folder.path)), why(error, kind="folder"))
             continue
         if enters and identity not in visited:
             yield folder
         visited.add(identity)
         below = []
         for entry in entries:
-            relative = folder.relative + printable(entry.name)
+            relative = folder.relative + valid_unicode(entry.name)
             kind = "excluded" if is_excluded(entry.name, relative, exclude) else _kind(entry)
             if isinstance(kind, OSError):
-                yield Failure(printable(entry.path), why(kind))
+                yield Failure(valid_unicode(entry.path), why(kind))
             elif kind == "picture":
                 yield Candidate(Path(entry.path), relative)
             elif kind in ("folder", "link"):
@@ -144,7 +144,7 @@ def identity_of(folder: Path) -> tuple[int, int]:
 
 def is_excluded(name: str, relative: str, exclude: Sequence[str]) -> bool:
     """Whether a glob fits the name or the whole relative path of a file or folder."""
-    return any(fnmatchcase(printable(name), glob) or fnmatchcase(relative, glob) for glob in exclude)
+    return any(fnmatchcase(valid_unicode(name), glob) or fnmatchcase(relative, glob) for glob in exclude)
 
 
 def why(error: OSError, *, kind: str = "file") -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_config.shared_cli import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -53,9 +55,7 @@ class WatchReport:
 
     def say(self, sentence: str) -> None:
         """Say on stderr what is to be known."""
-        from ingest.names import one_line
-
-        click.echo(one_line(sentence), err=True)
+        say(sentence)
 
     def first(self, summary: IngestSummary) -> None:
         """The full run is done, and has said so in words."""

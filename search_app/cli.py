@@ -103,7 +103,10 @@ def search(
     help="Which vectors to search.",
 )
 @click.option(
-    "--show-request", is_flag=True, help="Print the request to Elasticsearch as curl; send nothing."
+    "--show-request",
+    is_flag=True,
+    help="Print the request to Elasticsearch as curl and send nothing; tuned settings are not looked up, and"
+    " only --exact counts the pictures first.",
 )
 @QUERY_OPTIONS
 @INDEX
@@ -121,22 +124,20 @@ def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
 
     mode = next(mode for mode, name in FIELDS.items() if name == field)
     asked = _query({"vector": list(read_vector(vector.read())), "mode": mode, **rest})
-    searcher = _searcher(SearchSettings(alias=alias, text_lane="local"))
     if show_request:
-        click.echo(request_as_curl(searcher, asked, os.environ))
+        click.echo(request_as_curl(asked, os.environ, alias=alias))
     else:
-        _answer(searcher, asked, as_json)
+        _answer(_searcher(SearchSettings(alias=alias, text_lane="local")), asked, as_json)
 
 
 def sentence_of(recording: bytes, transcriber: Transcriber) -> str:
     """Return the sentence that is said in a recording, and show it on stderr. Raises as `heard` does."""
     from search_app.examples import LANGUAGES
-    from search_app.printing import printable
     from search_app.voice import heard
 
     transcript = heard(recording, transcriber)
     language = LANGUAGES.get(transcript.language, transcript.language)
-    say(f"Heard ({language}): {printable(transcript.text)}")
+    say(f"Heard ({language}): {transcript.text}")
     return transcript.text
 
 

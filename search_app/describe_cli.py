@@ -28,11 +28,11 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
       glimpse describe photo.jpg
       glimpse describe photo.jpg --k 3 --json
     """
+    from es_config.documents import one_line
     from models.captioning import load_captioner
     from models.on_first_use import OnFirstUse
     from models.profiles import get_profile
     from search_app.describe import describe as described
-    from search_app.printing import printable
     from search_app.wiring import build_searcher
 
     settings = SearchSettings(profile, model_dir, alias, text_lane)
@@ -47,6 +47,6 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     if as_json:
         click.echo(json.dumps(description.to_json(), ensure_ascii=False, indent=2))
         return
-    click.echo(printable(description.caption))
+    click.echo(one_line(description.caption))
     for hit in description.nearest:
-        click.echo(f"{hit.similarity:.4f}\t{printable(hit.caption or '')}\t{printable(hit.path)}")
+        click.echo(f"{hit.similarity:.4f}\t{one_line(hit.caption or '')}\t{one_line(hit.path)}")

@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from es_config.documents import one_line
+
 if TYPE_CHECKING:
     from search_app.response import SearchHit, SearchResponse
 
@@ -61,15 +63,8 @@ def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> Non
     console.print(summary, style="dim", highlight=False)
 
 
-def printable(text: str) -> str:
-    """Return `text` on one line and without what could steer a terminal."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
-
-
 def _texts(hit: SearchHit) -> list[str]:
-    return [printable(text) for text in (hit.path, hit.caption or "", *([hit.why] if hit.why else []))]
+    return [one_line(text) for text in (hit.path, hit.caption or "", *([hit.why] if hit.why else []))]
 
 
 def _number(value: float | None, digits: int) -> str:

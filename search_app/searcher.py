@@ -18,6 +18,8 @@ from search_app.response import SearchHit, SearchResponse, search_hit
 from search_app.subjects import FIELDS, Subjects, TextVectors, no_picture
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
 
     from es_config.documents import SearchResult
@@ -187,11 +189,31 @@ class Searcher:
         """Return one kNN request for the `k` nearest, of which `size` are shown from `from_` on."""
         subject, lane = self._subjects.of(query, mode)
         common = {"field": FIELDS[mode], "k": k, "filters": query.filters, "size": size, "from_": from_}
-        if query.exact:
-            body = exact_body(**subject, **common, documents=self.index.count())
-            return Request({**body, "_source": SOURCE}, lane, None)
-        point = operating_point(
-            self.index.meta().operating_points, field=FIELDS[mode], k=k, asked=query.num_candidates
-        )
-        body = knn_body(**subject, **common, **point)
-        return Request({**body, "_source": SOURCE}, lane, point["num_candidates"])
+        tuned = {} if query.exact else self.index.meta().operating_points
+        body, candidates = _body(query, {**subject, **common}, tuned=tuned, count=self.index.count)
+        return Request(body, lane, candidates)
+
+
+def vector_request(query: Query, *, count: Callable[[], int]) -> dict[str, Any]:
+    """Return the body of a search with a query's vector; only an exact one asks the `count` of pictures."""
+    import numpy as np
+
+    knn = {
+        "field": FIELDS[query.mode],
+        "query_vector": np.asarray(query.vector, np.float32),
+        "k": query.depth,
+        "filters": query.filters,
+        "size": query.k,
+        "from_": query.depth - query.k,
+    }
+    return _body(query, knn, tuned={}, count=count)[0]
+
+
+def _body(
+    query: Query, knn: dict[str, Any], *, tuned: Mapping[str, Any], count: Callable[[], int]
+) -> tuple[dict[str, Any], int | None]:
+    """Return the body of a kNN search and its `num_candidates`, None when it is exact."""
+    if query.exact:
+        return {**exact_body(**knn, documents=count()), "_source": SOURCE}, None
+    point = operating_point(tuned, field=knn["field"], k=knn["k"], asked=query.num_candidates)
+    return {**knn_body(**knn, **point), "_source": SOURCE}, point["num_candidates"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from models.on_first_use import OnFirstUse
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 
 def build_searcher(
-    settings: SearchSettings, environ: Mapping[str, str], *, warn: Callable[[str], None], warm: bool = False
+    settings: SearchSettings,
+    environ: Mapping[str, str],
+    *,
+    warn: Callable[[str], None],
+    warm: bool = False,
+    client: Elasticsearch | None = None,
 ) -> Searcher:
-    """Return a searcher whose models load on first use, or at once with `warm`.
+    """Return a searcher whose models load on first use, or at once with `warm`; it connects if it must.
 
     Raises `EngineError` without Elasticsearch, `ModelError` for an unknown profile, `QueryError` for a text
     lane that the profile does not have; the models' errors come with their loading.
@@ -36,7 +42,7 @@ def build_searcher(
     from models.profiles import get_profile
 
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
-    client = connect(engine_settings(environ, glimpse_home(environ)))
+    client = client or connect(engine_settings(environ, glimpse_home(environ)))
     index = ImageIndex(client, alias=settings.alias)
     return searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=warm)
 
@@ -100,16 +106,29 @@ def _caption_texts(profile: Profile) -> OnFirstUse | None:
     return None if profile.caption_shares_space else OnFirstUse(lambda: load_caption_text_encoder(profile))
 
 
-def request_as_curl(searcher: Searcher, query: Query, environ: Mapping[str, str]) -> str:
-    """Return the request that `query` becomes, as a curl command. Raises as `Searcher.search` does."""
+def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> str:
+    """Return the request that a query by a vector becomes, as a curl command; nothing is sent.
+
+    Only for an exact search the pictures are counted. What was tuned is not known here: `num_candidates` is
+    the query's own or the default. Raises `EngineError`.
+    """
+    from es_config.index import ImageIndex
     from es_config.knn import as_curl
     from es_config.settings import engine_settings, glimpse_home
+    from search_app.searcher import vector_request
 
     engine = engine_settings(environ, glimpse_home(environ))
+
+    def count() -> int:
+        from es_config.client import connect
+
+        with closing(connect(engine)) as client:
+            return ImageIndex(client, alias=alias).count()
+
     return as_curl(
-        searcher.prepare(query).body,
+        vector_request(query, count=count),
         url=engine.shown_url.split(",")[0],
-        index=searcher.index.alias,
+        index=alias,
         api_key=engine.api_key is not None,
         ca_certs=str(engine.ca_certs) if engine.ca_certs else None,
     )
@@ -148,7 +167,7 @@ def serve_pictures(
     store = open_storage(store_uri(environ, glimpse_home(environ)))
     client = connect(engine_settings(environ, glimpse_home(environ)))
     following = Following(
-        build_searcher(settings, environ, warn=warn, warm=True),
+        build_searcher(settings, environ, warn=warn, warm=True, client=client),
         renew=lambda former: renewed(former, settings, client, warn=warn),
         open_library=lambda each: open_library(each, store) if open_library else None,
         warn=warn,

@@ -15,8 +15,11 @@ import urllib.request
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from http_fronts import free_port, proxy
+from picture_files import save_picture
 
 import glimpse
+from es_config.knn import as_curl
 from search_app.errors import QueryError, ServeError
 from search_app.query import Query
 from search_app.response import SearchHit, SearchResponse
@@ -179,6 +182,31 @@ def test_show_request_prints_a_command_that_gives_the_same_hits(run, gallery):
     assert len(found) == 4
 
 
+def test_show_request_sends_nothing_and_exact_only_counts(node, gallery, environment):
+    vector = gallery.searcher.index.vector(gallery.ids["house"])
+    asked: list[str] = []
+
+    def listen(method: str, path: str) -> None:
+        asked.append(f"{method} {path}")
+
+    with proxy(node.url, listen) as url:
+        run = CliRunner(env={**environment, "ELASTICSEARCH_URL": url})
+        for more in ((), ("--num-candidates", "50", "--field", "caption_embedding", "--page", "2")):
+            shown = run.invoke(
+                glimpse.main, ["knn", "--show-request", *more], input=json.dumps(vector.tolist())
+            )
+            assert shown.exit_code == 0, shown.stderr
+            assert asked == []
+        exact = run.invoke(
+            glimpse.main, ["knn", "--show-request", "--exact"], input=json.dumps(vector.tolist())
+        )
+    assert exact.exit_code == 0
+    assert [each.split("?")[0] for each in asked] == ["GET /", f"POST /{gallery.alias}/_count"]
+    query = Query(vector=tuple(vector.tolist()), k=10, page=2, num_candidates=50, mode="caption")
+    sent = as_curl(gallery.searcher.prepare(query).body, url=url, index=gallery.alias)
+    assert shown.stdout == f"{sent}\n"
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -205,6 +233,32 @@ def test_a_npy_file_with_code_in_it_is_refused():
         read_vector(data.getvalue())
 
 
+def test_every_command_prints_a_path_in_the_same_form(environment, index_name, tmp_path):
+    name, shown = "bad\tname\x1b.png", r"bad\tname\x1b.png"
+    pictures = tmp_path / "pictures"
+    copy = save_picture(pictures / "a" / name, 1)
+    (pictures / "b").mkdir()
+    (pictures / "b" / name).write_bytes(copy.read_bytes())
+    (pictures / "damaged").mkdir()
+    (pictures / "damaged" / name).write_text("no picture")
+    runner = CliRunner(
+        env={**environment, "GLIMPSE_INDEX": index_name, "GLIMPSE_STORE": str(tmp_path / "store")}
+    )
+
+    def typed(*words: object):
+        return runner.invoke(glimpse.main, [str(word) for word in words])
+
+    said = typed("ingest", pictures, "--captions", "off").stderr
+    assert f"{pictures}/damaged/{shown}: not a picture" in said
+    found = typed("search", "a boat").stdout.splitlines()
+    assert [line.split("\t")[2] for line in found] == [f"a/{shown}"]
+    assert f"  b/{shown}" in typed("duplicates").stdout.splitlines()
+    assert shown in typed("search", "--image", tmp_path / name).stderr
+    (pictures / "a" / name).unlink()
+    (pictures / "b" / name).unlink()
+    assert f"Would remove {pictures}/a/{shown}" in typed("ingest", pictures, "--prune", "--dry-run").stderr
+
+
 def test_a_terminal_gets_a_table(capsys):
     from search_app.printing import print_table
 
@@ -215,6 +269,7 @@ def test_a_terminal_gets_a_table(capsys):
     assert "[red].jpg" in printed
     assert "[bold]boats" in printed
     assert "\x1b[31m" not in printed
+    assert r"a\x1b[31m/b" in printed
     assert "1 pictures" not in printed
     assert "1 picture in 1.5 ms, text model: local" in printed
 
@@ -270,12 +325,23 @@ def test_a_server_for_others_warns_that_there_is_no_login(run):
     assert "there is no login" in result.stderr
 
 
-def test_serve_answers_until_it_is_told_to_stop(environment, gallery):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_serve_connects_once_and_answers_until_it_is_told_to_stop(environment, gallery, node):
+    greeted: list[str] = []
+
+    def listen(method: str, path: str) -> None:
+        if path == "/":
+            greeted.append(method)
+
+    port = free_port()
     command = [sys.executable, "-m", "glimpse", "serve", "--port", str(port)]
-    server = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+    with proxy(node.url, listen) as url:
+        there = {**os.environ, **environment, "ELASTICSEARCH_URL": url}
+        server = subprocess.Popen(command, env=there, stderr=subprocess.PIPE, text=True)
+        check_served(server, port, gallery)
+    assert greeted == ["GET"]
+
+
+def check_served(server: subprocess.Popen, port: int, gallery) -> None:
     try:
         line = server.stderr.readline()
         assert line == f"Glimpse is at http://127.0.0.1:{port} (Ctrl+C stops it)\n"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from picture_files import unprivileged
 
-from ingest.names import one_line, printable
+from es_config.documents import one_line
+from ingest.names import valid_unicode
 from ingest.walk import Candidate, Failure, walk
 
 
@@ -121,8 +122,8 @@ def test_a_walk_stops_at_the_limit(tmp_path):
     ("name", "text"), [("plain é.png", "plain é.png"), ("\udcff\udc80", r"\xff\x80"), ("a\\b", "a\\b")]
 )
 def test_printable_names_are_valid_utf8(name, text):
-    assert printable(name) == text
-    printable(name).encode("utf-8")
+    assert valid_unicode(name) == text
+    valid_unicode(name).encode("utf-8")
 
 
 def test_one_line_spells_out_what_a_terminal_would_obey():
