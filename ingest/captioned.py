@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
 from ingest.embed import embed_each
-from ingest.errors import IngestError
+from ingest.errors import Fault, IngestError
 from ingest.items import Embedded
 from models.errors import ModelError
 
@@ -48,19 +48,21 @@ def open_thumbnail(data: bytes) -> Image:
 
 def caption_each(
     images: Sequence[Image], *, captioner: Captioner, caption_encoder: TextEncoder
-) -> list[Captioned | str]:
-    """Return for each RGB picture, in the same order, its caption, or the reason why it has none."""
+) -> list[Captioned | Fault]:
+    """Return for each RGB picture, in the same order, its caption, or why it has none."""
     written = captioner.caption_images(images, batch_size=max(1, len(images)))
     texts = [one.text for one in written if one.text is not None]
     vectors = iter(embed_each(caption_encoder.embed_texts, texts) if texts else ())
     return [
-        one.error or "the captioner gave no reason" if one.text is None else _joined(one.text, next(vectors))
+        Fault(one.error or "the captioner gave no reason")
+        if one.text is None
+        else _joined(one.text, next(vectors))
         for one in written
     ]
 
 
-def _joined(text: str, vector: np.ndarray | str) -> Captioned | str:
-    return f"its caption: {vector}" if isinstance(vector, str) else Captioned(text, vector)
+def _joined(text: str, vector: np.ndarray | Fault) -> Captioned | Fault:
+    return vector.of("its caption") if isinstance(vector, Fault) else Captioned(text, vector)
 
 
 class CaptionNow:
@@ -87,8 +89,8 @@ class CaptionNow:
         captioned = dict(zip(map(id, plain), caption_each(images, **self._models), strict=True))
         return [self._with(item, captioned[id(item)]) if id(item) in captioned else item for item in batch]
 
-    def _with(self, item: Embedded, caption: Captioned | str) -> Embedded:
-        if isinstance(caption, str):
+    def _with(self, item: Embedded, caption: Captioned | Fault) -> Embedded:
+        if isinstance(caption, Fault):
             self._tally.add_caption_failure(item.candidate, caption)
             return item
         return replace(item, document=caption.on(item.document))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from es_config.captions import MEANWHILE, CaptionUpdate
 from es_config.errors import EngineError
 from ingest.captioned import caption_each, open_thumbnail
+from ingest.errors import Fault
 from ingest.run_types import CaptionOptions, CaptionSummary, Progress
 from ingest.stages import ahead, ordered_map, write_behind
 from ingest.tally import CaptionTally
@@ -82,7 +83,7 @@ class _Pass:
             readers.shutdown(cancel_futures=True)
             self._parts.index.refresh()
 
-    def _batches(self, readers: ThreadPoolExecutor) -> Generator[list[tuple[Uncaptioned, Image | str]]]:
+    def _batches(self, readers: ThreadPoolExecutor) -> Generator[list[tuple[Uncaptioned, Image | Fault]]]:
         size = self._options.batch_size
         waiting = chain.from_iterable(self._captions.missing(every=self._options.every))
         chosen = islice(waiting, self._options.limit)
@@ -90,34 +91,34 @@ class _Pass:
         while batch := list(islice(read, size)):
             yield batch
 
-    def _read(self, waiting: Uncaptioned) -> tuple[Uncaptioned, Image | str]:
+    def _read(self, waiting: Uncaptioned) -> tuple[Uncaptioned, Image | Fault]:
         """Return a picture as its thumbnail shows it, or why not. `StorageError` when the store is away."""
         try:
             data = self._parts.storage.get(thumbnail_key(waiting.image_id))
         except NoSuchKeyError as error:
-            return waiting, f"{error} Ingest its folder again, or name its store with --store."
+            return waiting, Fault(f"{error} Ingest its folder again, or name its store with --store.")
         except StorageError as error:
             self._store_failures += 1
             if self._store_failures >= STORE_FAILURES:
                 raise
-            return waiting, str(error)
+            return waiting, Fault(str(error))
         self._store_failures = 0
         try:
             return waiting, open_thumbnail(data)
         except Exception as error:  # decoders raise whatever damaged bytes lead them to
-            return waiting, f"its thumbnail is damaged ({type(error).__name__}: {error})"
+            return waiting, Fault(f"its thumbnail is damaged ({type(error).__name__}: {error})")
 
-    def _caption(self, batch: Sequence[tuple[Uncaptioned, Image | str]]) -> list[tuple[str, CaptionUpdate]]:
+    def _caption(self, batch: Sequence[tuple[Uncaptioned, Image | Fault]]) -> list[tuple[str, CaptionUpdate]]:
         """Return an update for each picture that gets a caption, with its path, and report the others."""
-        seen = [(waiting, image) for waiting, image in batch if not isinstance(image, str)]
+        seen = [(waiting, image) for waiting, image in batch if not isinstance(image, Fault)]
         models = {"captioner": self._parts.captioner, "caption_encoder": self._parts.caption_encoder}
         captioned = caption_each([image for _, image in seen], **models) if seen else []
-        results = [(waiting, image) for waiting, image in batch if isinstance(image, str)]
+        results = [(waiting, image) for waiting, image in batch if isinstance(image, Fault)]
         results += [(waiting, one) for (waiting, _), one in zip(seen, captioned, strict=True)]
         updates = []
         for waiting, one in results:
-            if isinstance(one, str):
-                self.tally.add_failure(waiting.relative_path, one)
+            if isinstance(one, Fault):
+                self.tally.add_failure(waiting.relative_path, one.reason)
             else:
                 updates.append((waiting.relative_path, _update(waiting, one)))
         return updates

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from es_config.documents import ImageDocument
-from ingest.errors import UnreadableImageError
+from ingest.errors import Fault, UnreadableImageError
 from ingest.items import BadFile, Embedded, Prepared
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def embed_batch(
         document = next(documents) if isinstance(item, Prepared) else None
         if document is None:
             ready.append(item)
-        elif isinstance(document, str):
+        elif isinstance(document, Fault):
             drop(BadFile(item.candidate, document, item.file.image_id))
         else:
             ready.append(Embedded(item.candidate, document, item.thumbnail))
@@ -76,8 +76,8 @@ def embed_batch(
 
 def embed_pictures(
     pictures: Sequence[Prepared], *, image_encoder: ImageEncoder, caption_encoder: TextEncoder
-) -> list[ImageDocument | str]:
-    """Return for each picture, in the same order, its document, or the reason why it has none."""
+) -> list[ImageDocument | Fault]:
+    """Return for each picture, in the same order, its document, or why it has none."""
     import numpy as np
 
     embed_pixels = image_encoder.embed_pixels
@@ -91,8 +91,8 @@ def embed_pictures(
     ]
 
 
-def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) -> list[np.ndarray | str]:
-    """Return a finite vector for each input, or the reason why it has none.
+def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) -> list[np.ndarray | Fault]:
+    """Return a finite vector for each input, or why it has none.
 
     All go through `embed` together; when that fails, each goes alone, so that the others are not lost.
     """
@@ -106,25 +106,25 @@ def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) ->
             raise ValueError("the vector holds values that are no numbers")
     except Exception as error:  # whatever a model raises, the run goes on
         if len(inputs) == 1:
-            return [f"the model cannot embed it ({type(error).__name__}: {error})"]
+            return [Fault(f"the model cannot embed it ({type(error).__name__}: {error})")]
         return [embed_each(embed, [each])[0] for each in inputs]
     return list(rows)
 
 
 def embed_by_key(
     embed: Callable[[list], np.ndarray], inputs: Mapping[Key, Any]
-) -> dict[Key, np.ndarray | str]:
+) -> dict[Key, np.ndarray | Fault]:
     """Return for each key of `inputs`, of which there are some, what `embed_each` does."""
     return dict(zip(inputs, embed_each(embed, list(inputs.values())), strict=True))
 
 
 def _document(
-    picture: Prepared, vector: np.ndarray | str, caption_vector: np.ndarray | str | None
-) -> ImageDocument | str:
-    if isinstance(vector, str):
+    picture: Prepared, vector: np.ndarray | Fault, caption_vector: np.ndarray | Fault | None
+) -> ImageDocument | Fault:
+    if isinstance(vector, Fault):
         return vector
-    if isinstance(caption_vector, str):
-        return f"its caption: {caption_vector}"
+    if isinstance(caption_vector, Fault):
+        return caption_vector.of("its caption")
     file, relative_path = picture.file, picture.candidate.relative_path
     return ImageDocument(
         image_id=file.image_id,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from es_config.documents import ImageDocument
+    from ingest.errors import Fault
     from ingest.pictures import ImageFile
 
 
@@ -19,7 +20,7 @@ class BadFile:
     """A file that cannot be used; `image_id` where it could at least be hashed."""
 
     candidate: Candidate
-    reason: str
+    fault: Fault
     image_id: str | None = None
 
 

@@ -13,7 +13,7 @@ from es_config.documents import shown_path
 from es_config.errors import EngineError
 from ingest.captioned import caption_each
 from ingest.embed import embed_pictures, made_of
-from ingest.errors import IngestError, UnreadableImageError
+from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.items import Prepared
 from ingest.names import safe_name
 from ingest.originals import FORMAT_EXTENSIONS
@@ -80,8 +80,7 @@ class Library:
         try:
             picture = self._read(name, FileContent(data, image_id))
         except UnreadableImageError as error:
-            reason = str(error).replace(" (--max-pixels)", "; make it smaller first")
-            return Addition(image_id, refused=reason)
+            return Addition(image_id, refused=_in_words(error.fault))
         with self._turn:  # the same content may be on its way twice
             known = self._known(image_id)
             if known is None:
@@ -132,8 +131,8 @@ class Library:
     def _add_new(self, picture: Prepared, data: bytes) -> Addition:
         encoders = {"image_encoder": self.image_encoder, "caption_encoder": self.caption_encoder}
         (document,) = embed_pictures([picture], **encoders)
-        if isinstance(document, str):
-            return Addition(picture.file.image_id, refused=document)
+        if isinstance(document, Fault):
+            return Addition(picture.file.image_id, refused=document.reason)
         document, caption_error = self._captioned(document, picture.file)
         refused = self._write(document, picture, data)
         if refused:
@@ -156,7 +155,9 @@ class Library:
             (caption,) = caption_each([file.image], **models)
         except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
             return document, str(error)
-        return (document, caption) if isinstance(caption, str) else (caption.on(document), None)
+        if isinstance(caption, Fault):
+            return document, caption.reason
+        return caption.on(document), None
 
     def _write(self, document: ImageDocument, picture: Prepared, data: bytes) -> str | None:
         """Write the files, then the document; return why the index refused it, with the files gone again."""
@@ -183,3 +184,11 @@ class Library:
         if self.index.get(image_id) is None:
             for key in keys:
                 self.storage.delete(key)
+
+
+def _in_words(fault: Fault) -> str:
+    """Return the reason for somebody who uploads, and has no options."""
+    if fault.pixels is None:
+        return fault.reason
+    over = f"{fault.pixels / 1e6:g} megapixels are over the limit of {MAX_PIXELS / 1e6:g}"
+    return f"{over}; make it smaller first"

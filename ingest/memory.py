@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ingest.errors import Fault
     from ingest.notes import Note, Notes
     from ingest.quarantine import Quarantine
     from ingest.walk import Candidate
@@ -24,9 +25,9 @@ class Memory:
         """Return for each file what was noted of it, if it is as it was then."""
         return self.notes.look_up(candidates) if self.notes else [None] * len(candidates)
 
-    def reason(self, candidate: Candidate) -> str | None:
-        """Return why a file need not be tried again."""
-        return self.quarantine.reason(candidate.path, candidate.stamp) if self.quarantine else None
+    def failed_before(self, candidate: Candidate) -> bool:
+        """Whether a file need not be tried again."""
+        return bool(self.quarantine and self.quarantine.reason(candidate.path, candidate.stamp))
 
     def good(self, candidate: Candidate, image_id: str, *, new_path: bool = False) -> None:
         """The index has a file's content under its path; with `new_path`, it had it under another before."""
@@ -42,10 +43,10 @@ class Memory:
         if self.notes:
             self.notes.came(image_id)
 
-    def bad(self, candidate: Candidate, reason: str) -> None:
+    def bad(self, candidate: Candidate, fault: Fault) -> None:
         """A file cannot be used."""
         if self.quarantine:
-            self.quarantine.add(candidate.path, reason, candidate.stamp)
+            self.quarantine.add(candidate.path, fault, candidate.stamp)
 
     def save(self, *, last: bool) -> None:
         """Write what waits; `last` at the end of a whole run."""

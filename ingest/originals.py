@@ -56,7 +56,7 @@ def extension_of(data: bytes) -> str:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return FORMAT_EXTENSIONS[image.format]
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
-        raise UnreadableImageError("damaged or cut short") from error
+        raise UnreadableImageError("damaged or cut short", lasting=True) from error
 
 
 def webp(image: Image) -> bytes:

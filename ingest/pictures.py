@@ -83,12 +83,12 @@ def read_content(path: Path) -> FileContent:
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImageError("not a regular file")
             if status.st_size > MAX_BYTES:
-                raise UnreadableImageError(f"larger than {MAX_BYTES >> 20} MiB")
+                raise UnreadableImageError(f"larger than {MAX_BYTES >> 20} MiB", lasting=True)
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableImageError(why(error)) from error
     if not data:
-        raise UnreadableImageError("the file is empty")
+        raise UnreadableImageError("the file is empty", lasting=True)
     return FileContent(data, hashlib.sha256(data).hexdigest())
 
 
@@ -148,7 +148,7 @@ def _decoding(
         try:
             yield image, raw
         except Exception as error:  # decoders raise whatever damaged bytes lead them to
-            raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+            raise _damaged(error) from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image:
@@ -158,19 +158,18 @@ def _open(data: bytes, max_pixels: int) -> Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
-        known = MAGIC.match(data)
-        raise UnreadableImageError(
-            "damaged or cut short" if known else "not a picture in a known format"
-        ) from error
+        reason = "damaged or cut short" if MAGIC.match(data) else "not a picture in a known format"
+        raise UnreadableImageError(reason, lasting=True) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        pixels = int(re.search(r"\d+", str(error))[0])
-        raise _too_large(pixels, max_pixels) from error
+        # Pillow tells the number in words alone; what it refuses has twice the limit at least.
+        told = re.search(r"\d+", str(error))
+        raise _too_large(int(told[0]) if told else 2 * max_pixels, max_pixels) from error
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
-        raise UnreadableImageError(f"damaged or cut short ({_first_line(error)})") from error
+        raise _damaged(error) from error
     if image.width * image.height > max_pixels:
         raise _too_large(image.width * image.height, max_pixels)
     if not (image.width and image.height):
-        raise UnreadableImageError("a picture without pixels")
+        raise UnreadableImageError("a picture without pixels", lasting=True)
     return image
 
 
@@ -193,8 +192,13 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
 
 def _too_large(pixels: int, max_pixels: int) -> UnreadableImageError:
     return UnreadableImageError(
-        f"{pixels / 1e6:g} megapixels are over the limit of {max_pixels / 1e6:g} (--max-pixels)"
+        f"{pixels / 1e6:g} megapixels are over the limit of {max_pixels / 1e6:g} (--max-pixels)",
+        pixels=pixels,
     )
+
+
+def _damaged(error: Exception) -> UnreadableImageError:
+    return UnreadableImageError(f"damaged or cut short ({_first_line(error)})", lasting=True)
 
 
 def _first_line(error: Exception) -> str:

@@ -17,15 +17,9 @@ from ingest.stamp import Stamp, is_gone
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ingest.errors import Fault
+
 SAVE_EVERY_S = 5.0
-LASTING = (
-    "the file is empty",
-    "not a picture in a known format",
-    "a picture without pixels",
-    "damaged",
-    "larger than ",
-)
-"""what is said of files whose content is at fault: until that changes, reading them again is vain"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,9 @@ class Bad:
     size: int = -1
     mtime_ns: int = -1
     """of the file as it was read; -1 where it could not be asked, or had only just changed"""
+    lasting: bool = False
+    pixels: int | None = None
+    """both as in `Fault`; lines of earlier versions lack them, so these files are read once more"""
 
 
 class Quarantine:
@@ -49,7 +46,7 @@ class Quarantine:
         self, path: Path, *, max_pixels: int, retry_failed: bool = False, read_only: bool = False
     ) -> None:
         """Read the log. With `retry_failed`, nothing in it is passed over."""
-        self._lasting = (*LASTING, f"over the limit of {max_pixels / 1e6:g} ")
+        self._max_pixels = max_pixels
         self._path = path
         self._retry_failed = retry_failed
         self._read_only = read_only
@@ -66,12 +63,13 @@ class Quarantine:
         bad = self._entries.get(_key(path))
         if bad is None or self._retry_failed or stamp is None or not stamp.is_settled:
             return None
-        lasts = any(each in bad.reason for each in self._lasting)
+        lasts = bad.lasting or (bad.pixels is not None and bad.pixels > self._max_pixels)
         return bad.reason if lasts and (bad.size, bad.mtime_ns) == (stamp.size, stamp.mtime_ns) else None
 
-    def add(self, path: Path, reason: str, stamp: Stamp | None) -> None:
+    def add(self, path: Path, fault: Fault, stamp: Stamp | None) -> None:
         """List a file, in place of what was said of it before."""
-        bad = Bad(_key(path), reason, datetime.now(UTC).isoformat(timespec="seconds"))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        bad = Bad(_key(path), fault.reason, now, lasting=fault.lasting, pixels=fault.pixels)
         self._change(bad.path, replace(bad, **asdict(stamp)) if stamp else bad)
 
     def discard(self, path: Path) -> None:
@@ -135,7 +133,8 @@ def _parse(line: str) -> Bad | None:
         bad = Bad(**json.loads(line))
     except (ValueError, TypeError):
         return None
-    return bad if isinstance(bad.path, str) and isinstance(bad.reason, str) else None
+    well = isinstance(bad.path, str) and isinstance(bad.reason, str)
+    return bad if well and isinstance(bad.pixels, int | None) else None
 
 
 def _write(path: Path, entries: Iterable[Bad]) -> None:

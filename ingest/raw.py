@@ -56,7 +56,9 @@ def open_raw(data: bytes, *, extension: str) -> RawPicture:
     except rawpy.LibRawError as error:
         said = error.args[0] if error.args else type(error).__name__
         reason = said.decode(errors="replace") if isinstance(said, bytes) else said
-        raise UnreadableImageError(f"damaged, or a RAW file that rawpy does not know ({reason})") from error
+        raise UnreadableImageError(
+            f"damaged, or a RAW file that rawpy does not know ({reason})", lasting=True
+        ) from error
 
 
 def _picture(rawpy: Any, raw: Any, data: bytes) -> RawPicture:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ingest.embed import made_of
-from ingest.errors import UnreadableImageError
+from ingest.errors import Fault, UnreadableImageError
 from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
 from ingest.originals import keep_original
 from ingest.pictures import FileContent, decode, read_content
@@ -52,7 +52,7 @@ class Reader:
     """returns the function that turns an RGB picture into the encoder's input"""
     storage: Storage
     options: IngestOptions
-    reasons: Mapping[str, str]
+    faults: Mapping[str, Fault]
     """image id -> why a content failed before"""
     pool: Executor
     in_flight: set[str] = field(default_factory=set, init=False)
@@ -77,8 +77,8 @@ class Reader:
 
     def _place(self, file: _File, paths: Mapping[str, tuple[str, ...]], flying: set[str]) -> Item | _File:
         candidate, image_id = file.candidate, file.content.image_id
-        if image_id in self.reasons:
-            return BadFile(candidate, self.reasons[image_id])
+        if image_id in self.faults:
+            return BadFile(candidate, self.faults[image_id])
         if image_id in flying:
             return NewPath(candidate, image_id)
         if image_id not in paths:
@@ -121,8 +121,10 @@ class Reader:
                 self._keep(item)
         except StorageError:
             raise
+        except UnreadableImageError as error:
+            return BadFile(item.candidate, error.fault, item.content.image_id)
         except Exception as error:  # one strange picture must not end the run
-            return BadFile(item.candidate, str(error) or type(error).__name__, item.content.image_id)
+            return BadFile(item.candidate, Fault(str(error) or type(error).__name__), item.content.image_id)
         if item.known_paths is not None:
             new_path = item.candidate.relative_path not in item.known_paths
             return LostThumbnail(item.candidate, file.image_id, small, new_path)
@@ -135,7 +137,7 @@ class Reader:
         try:
             (pixels,) = made_of(file.image, preprocess)
         except UnreadableImageError as error:
-            return BadFile(candidate, str(error), file.image_id)
+            return BadFile(candidate, error.fault, file.image_id)
         return Prepared(candidate, replace(file, image=None), pixels, small)
 
 
@@ -151,7 +153,7 @@ def _hash(found: Candidate) -> _File | BadFile:
     try:
         return _File(found, read_content(found.path))
     except UnreadableImageError as error:
-        return BadFile(found, str(error))
+        return BadFile(found, error.fault)
 
 
 def _chunks(hashed: Iterator[_File | Item]) -> Iterator[list]:

@@ -58,7 +58,7 @@ class Recogniser:
                 yield each
             elif each in stored:
                 yield Unchanged(each)
-            elif self.memory.reason(each):
+            elif self.memory.failed_before(each):
                 yield FailedBefore(each)
             else:
                 yield each

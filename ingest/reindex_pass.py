@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from es_config.copies import CAPTION_VECTOR, Copy
 from es_config.documents import shown_path
 from ingest.embed import embed_by_key, made_of
-from ingest.errors import UnreadableImageError
+from ingest.errors import Fault, UnreadableImageError
 from ingest.names import valid_unicode
 from ingest.stages import ahead, ordered_map, write_behind
 from ingest.walk import Failure
@@ -81,7 +81,7 @@ class Passes:
                 else:
                     yield _Task(document, known.get(document.image_id))
 
-    def _read(self, task: _Task) -> _Task | tuple[_Task, str]:
+    def _read(self, task: _Task) -> _Task | tuple[_Task, Fault]:
         """Return the task with its encoder's input, where the picture is to be embedded, or why not."""
         if task.known is not None:
             return task
@@ -90,13 +90,13 @@ class Passes:
             file, is_copy = self.pictures.read(task.document.image_id, task.document.source)
             return _Task(task.document, None, *made_of(file.image, preprocess), is_copy)
         except UnreadableImageError as error:
-            return task, str(error)
+            return task, error.fault
 
-    def _batches(self, tasks: Iterator[_Task | tuple[_Task, str]]) -> Generator[list[_Task]]:
+    def _batches(self, tasks: Iterator[_Task | tuple[_Task, Fault]]) -> Generator[list[_Task]]:
         batch: list[_Task] = []
         for task in tasks:
             if isinstance(task, tuple):
-                self._fail(task[0].document, task[1])
+                self._fail(task[0].document, task[1].reason)
                 continue
             batch.append(task)
             if len(batch) == self.options.batch_size:
@@ -118,14 +118,14 @@ class Passes:
         for i, task in enumerate(batch):
             named = {IMAGE_VECTOR: images.get(i), CAPTION_VECTOR: captions.get(i)}
             vectors = {field: each for field, each in named.items() if each is not None}
-            reason = next((each for each in vectors.values() if isinstance(each, str)), None)
-            if reason:
-                self._fail(task.document, reason)
+            fault = next((each for each in vectors.values() if isinstance(each, Fault)), None)
+            if fault:
+                self._fail(task.document, fault.reason)
             else:
                 done.append((task, Copy(task.document, task.known, vectors)))
         return done
 
-    def _captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | str]:
+    def _captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | Fault]:
         """Return by position the vectors of captions that are new: those that exist where they fit."""
         news = {i: task.document for i, task in enumerate(batch) if _has_new_caption(task)}
         ready = {i: each.caption_embedding for i, each in news.items() if self._fits(each)}

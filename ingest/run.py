@@ -130,7 +130,7 @@ class _Run:
             preprocess=lambda: self.parts.image_encoder.preprocess,
             storage=self.parts.storage,
             options=self.options,
-            reasons=self.tally.reasons,
+            faults=self.tally.faults,
             pool=pool,
         )
 
@@ -164,18 +164,18 @@ class _Run:
                 yield item
 
     def _drop(self, bad: BadFile, reader: Reader) -> None:
-        if bad.image_id is not None:  # the reason first: a copy must find one or the other
-            self.tally.reasons[bad.image_id] = bad.reason
+        if bad.image_id is not None:  # the fault first: a copy must find one or the other
+            self.tally.faults[bad.image_id] = bad.fault
             reader.in_flight.discard(bad.image_id)
-        self.tally.add_failure(bad.candidate, bad.reason)
-        self.memory.bad(bad.candidate, bad.reason)
+        self.tally.add_failure(bad.candidate, bad.fault)
+        self.memory.bad(bad.candidate, bad.fault)
 
     def _count_only(self, items: Iterator[ToEmbed]) -> None:
         for item in items:
             if isinstance(item, Prepared):
                 self.tally.add(indexed=1)
-            elif item.image_id in self.tally.reasons:
-                self.tally.add_failure(item.candidate, self.tally.reasons[item.image_id])
+            elif item.image_id in self.tally.faults:
+                self.tally.add_failure(item.candidate, self.tally.faults[item.image_id])
             else:
                 self.tally.add(skipped=1, paths_added=1)
                 self.memory.came(item.image_id)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from ingest.names import valid_unicode
 from ingest.run_types import UNCAPTIONED, CaptionSummary, IngestSummary, Progress
 from ingest.walk import Candidate, Failure
 
+if TYPE_CHECKING:
+    from ingest.errors import Fault
+
 
 class Tally:
-    """The counts of one run, kept by all of its threads, and the reasons of the contents that failed."""
+    """The counts of one run, kept by all of its threads, and the faults of the contents that failed."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -21,7 +25,7 @@ class Tally:
         self._caption_failures: list[Failure] = []
         self.caption_error: str | None = None
         """why no captions are written in this run, or no more"""
-        self.reasons: dict[str, str] = {}
+        self.faults: dict[str, Fault] = {}
         """image id -> why a picture with this content cannot be indexed"""
 
     @property
@@ -40,9 +44,9 @@ class Tally:
         with self._lock:
             self._counts["embedded"] += number
 
-    def add_failure(self, candidate: Candidate, reason: str) -> None:
+    def add_failure(self, candidate: Candidate, fault: Fault) -> None:
         """A file cannot be used."""
-        self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), reason))
+        self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), fault.reason))
         self.add()
 
     def add_folder_failure(self, failure: Failure) -> None:
@@ -51,10 +55,10 @@ class Tally:
             self._failures.append(failure)
             self._progress.failed(failure)
 
-    def add_caption_failure(self, candidate: Candidate, reason: str) -> None:
+    def add_caption_failure(self, candidate: Candidate, fault: Fault) -> None:
         """A picture gets no caption; what becomes of the picture itself is counted apart."""
         with self._lock:
-            self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), reason))
+            self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
             self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)
 
     def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from es_config.bulk import CHANGED
 from es_config.paths import PathsChanged
+from ingest.errors import Fault
 from ingest.items import Embedded, LostThumbnail, NewPath
 from storage.store import thumbnail_key
 
@@ -139,16 +140,16 @@ class Writer:
         taken = {each: documents[each].relative_path for each, reason in refused.items() if reason == CHANGED}
         refused = {each: reason for each, reason in refused.items() if each not in taken}
         refused |= self._index.add_paths(taken).failed if taken else {}
-        self._tally.reasons.update(
-            {image_id: f"the index refused it: {reason}" for image_id, reason in refused.items()}
+        self._tally.faults.update(
+            {image_id: Fault(f"the index refused it: {reason}") for image_id, reason in refused.items()}
         )
         self._in_flight.difference_update(documents)
         for item in new:
             self._finish_new(item, is_new=item.document.image_id not in taken)
 
     def _finish_new(self, item: Embedded, *, is_new: bool) -> None:
-        if reason := self._tally.reasons.get(item.document.image_id):
-            self._fail(item.candidate, reason)
+        if fault := self._tally.faults.get(item.document.image_id):
+            self._fail(item.candidate, fault)
             return
         self._memory.good(item.candidate, item.document.image_id)
         if is_new:
@@ -160,22 +161,24 @@ class Writer:
         """Add the paths of known pictures; those in `merged` were written with them just now."""
         paths: dict[str, list[str]] = {}
         for item in others:
-            if _is_new(item) and item.image_id not in merged and item.image_id not in self._tally.reasons:
+            if _is_new(item) and item.image_id not in merged and item.image_id not in self._tally.faults:
                 paths.setdefault(item.image_id, []).append(item.candidate.relative_path)
         changed = self._index.add_paths(paths) if paths else PathsChanged()
         for item in others:
-            reason = self._tally.reasons.get(item.image_id) or changed.failed.get(item.image_id)
+            fault = self._tally.faults.get(item.image_id)
+            if fault is None and item.image_id in changed.failed:
+                fault = Fault(changed.failed[item.image_id])
             if item.image_id in changed.absent:
-                reason = "its picture left the index meanwhile: run the same command again"
-            if reason:
-                self._fail(item.candidate, reason)
+                fault = Fault("its picture left the index meanwhile: run the same command again")
+            if fault:
+                self._fail(item.candidate, fault)
             else:
                 self._memory.good(item.candidate, item.image_id, new_path=_is_new(item))
                 self._tally.add(skipped=1, paths_added=_is_new(item))
 
-    def _fail(self, candidate: Candidate, reason: str) -> None:
-        self._tally.add_failure(candidate, reason)
-        self._memory.bad(candidate, reason)
+    def _fail(self, candidate: Candidate, fault: Fault) -> None:
+        self._tally.add_failure(candidate, fault)
+        self._memory.bad(candidate, fault)
 
 
 def _is_new(item: NewPath | LostThumbnail) -> bool:

@@ -18,7 +18,7 @@ from picture_files import save_picture, truncate, unprivileged
 
 from es_config.index import ImageIndex
 from glimpse import main
-from ingest.errors import IngestError
+from ingest.errors import Fault, IngestError
 from ingest.notes import Notes, Stale
 from ingest.prune import tidy
 from ingest.quarantine import Quarantine
@@ -141,8 +141,44 @@ def test_a_closed_file_is_tried_again_in_every_run():
     with unprivileged() as folder:
         path = save_picture(folder / "a.png", 1)
         log = Quarantine(folder / "failed.jsonl", max_pixels=1)
-        log.add(path, "permission denied", Stamp(1, 1))
+        log.add(path, Fault("permission denied"), Stamp(1, 1))
         assert log.reason(path, Stamp(1, 1)) is None
+
+
+def test_what_lasts_is_told_by_the_fault_and_not_by_its_words(tmp_path):
+    path, stamp = tmp_path / "a.png", Stamp(1, 1)
+    path.touch()
+    log = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
+    for fault, lasts in (
+        (Fault("the model cannot take it (RuntimeError: the file is empty, damaged, larger than 3)"), False),
+        (Fault("worn out", lasting=True), True),
+        (Fault("wide", pixels=101), True),
+        (Fault("over the limit of 0.0001 ", pixels=100), False),
+    ):
+        log.add(path, fault, stamp)
+        log.save()
+        again = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
+        assert [each.reason(path, stamp) for each in (log, again)] == [fault.reason if lasts else None] * 2
+    wide = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
+    wide.add(path, Fault("wide", pixels=200), stamp)
+    wide.save()
+    limits = {limit: Quarantine(tmp_path / "failed.jsonl", max_pixels=limit) for limit in (50, 199, 200)}
+    assert [bool(each.reason(path, stamp)) for each in limits.values()] == [True, True, False]
+
+
+def test_a_file_that_an_earlier_version_listed_is_read_once_more(tmp_path):
+    line = {
+        "path": str(tmp_path / "a.png"),
+        "reason": "the file is empty",
+        "time": "",
+        "size": 1,
+        "mtime_ns": 1,
+    }
+    (tmp_path / "failed.jsonl").write_text(json.dumps(line) + "\n")
+    log = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
+    assert log.reason(tmp_path / "a.png", Stamp(1, 1)) is None
+    log.save(last=True)
+    assert (tmp_path / "failed.jsonl").read_text() == "", "the file is gone"
 
 
 def test_a_log_that_a_crash_cut_short_or_somebody_spoiled_is_read_as_far_as_it_goes(tmp_path):
@@ -152,7 +188,7 @@ def test_a_log_that_a_crash_cut_short_or_somebody_spoiled_is_read_as_far_as_it_g
     for name in names:
         name.touch()
         log = Quarantine(path, max_pixels=1)
-        log.add(name, "the file is empty", stamp)
+        log.add(name, Fault("the file is empty", lasting=True), stamp)
         log.save(last=True)
     with path.open("ab") as file:
         file.write(b'[1]\n{"path": 3, "reason": 4, "time": ""}\n\xff\xfe\n{"path": "/tmp/x", "rea')
@@ -170,7 +206,7 @@ def test_several_runs_share_one_log(tmp_path):
         log = Quarantine(tmp_path / "failed.jsonl", max_pixels=1)
         for each in range(20):
             (tmp_path / f"{number}-{each}.png").touch()
-            log.add(tmp_path / f"{number}-{each}.png", "the file is empty", Stamp(0, 1))
+            log.add(tmp_path / f"{number}-{each}.png", Fault("the file is empty", lasting=True), Stamp(0, 1))
             log.save()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
