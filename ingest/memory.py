@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ingest.errors import Fault
     from ingest.notes import Note, Notes
@@ -24,6 +25,10 @@ class Memory:
     def look_up(self, candidates: Sequence[Candidate]) -> list[Note | None]:
         """Return for each file what was noted of it, if it is as it was then."""
         return self.notes.look_up(candidates) if self.notes else [None] * len(candidates)
+
+    def count(self, folders: Sequence[Path]) -> int:
+        """Return how many files below folders, each of which is below no other, earlier runs noted."""
+        return sum(map(self.notes.count, folders)) if self.notes else 0
 
     def failed_before(self, candidate: Candidate) -> bool:
         """Whether a file need not be tried again."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FLUSH_FILES, FLUSH_S, PAGE = 1000, 5.0, 1000
 STAY = "INSERT OR IGNORE INTO stale SELECT idx, image_id, relative_path FROM files WHERE {} AND image_id <> ?"
+BELOW = "idx = ? AND (path, relative_path) > (?, ?) AND path < ?"
 ONE = "idx = ? AND path = ? AND relative_path = ?"
 
 
@@ -101,17 +102,21 @@ class Notes(NotesFile):
 
     def below(self, folder: Path, *, moved_only: bool) -> Iterator[Note]:
         """Yield the notes of files below a folder; with `moved_only`, of contents that `came` in this run."""
-        prefix = os.fsencode(os.path.abspath(folder)).rstrip(b"/") + b"/"  # noqa: PTH100
         where = "AND image_id IN (SELECT image_id FROM came)" if moved_only else ""
-        sql = f"SELECT * FROM files WHERE idx = ? AND (path, relative_path) > (?, ?) AND path < ? {where}"
+        sql = f"SELECT * FROM files WHERE {BELOW} {where}"
         sql += f" ORDER BY path, relative_path LIMIT {PAGE}"
-        after, end = (prefix, ""), prefix[:-1] + b"0"  # the byte after a slash
+        *after, end = _range(folder)
         while True:
             rows = self._rows(sql, self._index, *after, end)
             yield from map(_note, rows)
             if len(rows) < PAGE:
                 return
             after = rows[-1][1:3]
+
+    def count(self, folder: Path) -> int:
+        """Return the number of notes of files below a folder."""
+        ((number,),) = self._rows(f"SELECT count(*) FROM files WHERE {BELOW}", self._index, *_range(folder))
+        return number
 
     def at(self, path: Path) -> Iterator[Note]:
         """Yield the notes of a file, or of those below a folder."""
@@ -173,6 +178,12 @@ class Notes(NotesFile):
     def _place(self, candidate: Candidate) -> tuple[str, bytes, str]:
         path = os.fsencode(os.path.abspath(candidate.path))  # noqa: PTH100 - links stay as they are named
         return self._index, path, candidate.relative_path
+
+
+def _range(folder: Path) -> tuple[bytes, str, bytes]:
+    """Return what `BELOW` asks for: the place before the first file below a folder, and the end of paths."""
+    prefix = os.fsencode(os.path.abspath(folder)).rstrip(b"/") + b"/"  # noqa: PTH100
+    return prefix, "", prefix[:-1] + b"0"  # the byte after a slash
 
 
 def _note(row: tuple) -> Note:

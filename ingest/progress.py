@@ -24,11 +24,12 @@ class LineProgress(Progress):
         self._noun = noun
         self._every_s = every_s
         self._total = self._done = 0
+        self._so_far = False
         self._begin = self._last = 0.0
 
-    def start(self, total: int) -> None:
-        """Learn how many files there are."""
-        self._total = total
+    def start(self, total: int, *, so_far: bool = False) -> None:
+        """Learn how many files there are, or are known so far."""
+        self._total, self._so_far = total, so_far
 
     def advance(self) -> None:
         """Count one file; the clock starts with the first, when the models are loaded."""
@@ -40,7 +41,9 @@ class LineProgress(Progress):
             self._last = now
             rate = self._done / max(now - self._begin, 1e-3)
             left = max(0, self._total - self._done) / rate
-            self._write(f"{self._done} of {self._total} {self._noun}, {rate:.1f}/s, {left:.0f} s left")
+            total = f"{self._total} or more" if self._so_far else str(self._total)
+            time_left = f"{left:.0f} s or more left" if self._so_far else f"{left:.0f} s left"
+            self._write(f"{self._done} of {total} {self._noun}, {rate:.1f}/s, {time_left}")
 
     def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
         """Say what cannot be used."""
@@ -80,9 +83,10 @@ class BarProgress(Progress):
         """Leave the bar as it is."""
         self._bar.stop()
 
-    def start(self, total: int) -> None:
-        """Learn how many files there are."""
-        self._bar.update(self._task, description=self._doing, total=total)
+    def start(self, total: int, *, so_far: bool = False) -> None:
+        """Learn how many files there are, or are known so far: the bar then grows."""
+        is_known = total or not so_far
+        self._bar.update(self._task, description=self._doing, total=total if is_known else None)
 
     def advance(self) -> None:
         """Count one file; the clock starts with the first, when the models are loaded."""

@@ -12,6 +12,7 @@ from ingest.errors import IngestError
 from ingest.names import valid_unicode
 from ingest.run_types import IngestOptions, PruneSummary
 from ingest.stamp import is_gone
+from ingest.walk import outermost
 from storage.store import ORIGINAL_TYPES, original_key, thumbnail_key
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _changed(
     """Return the files at `paths` that are to leave the index, and those whose content is elsewhere now."""
     gone = {note for path in paths for note in notes.at(path) if is_gone(note.path)}
     gone = {note for note in gone if options.part.holds(note.relative_path)}
-    ours = tuple(os.fsencode(folder).rstrip(b"/") + b"/" for folder in _outermost(folders))
+    ours = tuple(os.fsencode(folder).rstrip(b"/") + b"/" for folder in outermost(folders))
     moved = {note for note in notes.come() if note.path.startswith(ours) and is_gone(note.path)}
     moved |= {note for note in gone if _lives(notes.of_image(note.image_id))}
     lost = gone - moved if options.prune.prune else ()
@@ -102,16 +103,10 @@ def _place(note: Note) -> tuple[bytes, str]:
 
 def _known(notes: Notes, folders: Iterable[Path], options: IngestOptions) -> Iterator[Note]:
     """Yield the notes of this part of the files below the folders, each once."""
-    for folder in _outermost(folders):
+    for folder in outermost(folders):
         for note in notes.below(folder, moved_only=False):
             if options.part.holds(note.relative_path):
                 yield note
-
-
-def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that are below no other, so that no file counts twice."""
-    whole = {Path(os.path.abspath(folder)) for folder in folders}  # noqa: PTH100 - links stay as they are named
-    return sorted(folder for folder in whole if not whole & set(folder.parents))
 
 
 def _lives(notes: Iterable[Note]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ingest.items import FailedBefore, Unchanged
@@ -40,10 +39,9 @@ class Recogniser:
     memory: Memory
     pool: Executor
 
-    def items(self, found: Iterable[Candidate | Failure]) -> Iterator[Recognised]:
-        """Yield one item for each thing found, in the same order."""
-        found = iter(found)
-        while chunk := list(islice(found, TOGETHER)):
+    def items(self, chunks: Iterable[list[Candidate | Failure]]) -> Iterator[Recognised]:
+        """Yield one item for each thing found, in the same order; each chunk is looked up at once."""
+        for chunk in chunks:
             yield from self._told(self._in_slices(_stamped, chunk))
 
     def _told(self, chunk: list[Candidate | Failure]) -> Iterator[Recognised]:

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
@@ -17,22 +18,24 @@ from ingest.memory import Memory
 from ingest.pictures import pixel_limit
 from ingest.prune import tidy
 from ingest.reader import Reader
-from ingest.recognise import Recogniser
+from ingest.recognise import TOGETHER, Recogniser
 from ingest.run_types import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
 from ingest.stages import ahead
 from ingest.tally import Tally
-from ingest.walk import Candidate, Failure, walk
+from ingest.walk import Candidate, Failure, outermost, walk
 from ingest.writer import Writer
 from models.pixels import register_formats
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from ingest.items import Item, ToEmbed, ToWrite
     from ingest.wiring import Parts
 
+WALK_AHEAD = 200
+"""chunks of files that a walk may be ahead, so that the number of files is soon known: 70 MB of names"""
 READ_AHEAD = 4
 """finished items that wait; the bounds that matter are the windows of the reader"""
 
@@ -94,9 +97,6 @@ class _Run:
         """Do the whole run; when it is interrupted, write what is embedded."""
         register_formats()
         options = self.options
-        which = {"exclude": options.exclude, "limit": options.limit, "part": options.part}
-        found = walk(paths, **which) if changes is None else changes.files
-        self.progress.start(sum(isinstance(each, Candidate) for each in found))
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
         try:
@@ -107,8 +107,10 @@ class _Run:
                 memory=self.memory,
                 pool=pool,
             )
-            found = recogniser.items(walk(paths, **which) if changes is None else changes.files)
-            with closing(ahead(reader.items(found), size=READ_AHEAD)) as items:
+            with (
+                closing(ahead(self._found(paths, changes), size=WALK_AHEAD)) as chunks,
+                closing(ahead(reader.items(recogniser.items(chunks)), size=READ_AHEAD)) as items,
+            ):
                 if self.options.dry_run:
                     self._count_only(self._settle(items, reader))
                 else:
@@ -117,6 +119,24 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
             self.memory.save(last=False)
+
+    def _found(
+        self, paths: Sequence[Path], changes: Changes | None
+    ) -> Generator[list[Candidate | Failure], None, None]:
+        """Yield what there is to look at, in chunks, and tell the progress how much that is so far."""
+        options, expected, files = self.options, 0, 0
+        if changes is None:
+            found = walk(paths, exclude=options.exclude, limit=options.limit, part=options.part)
+            if options.part.of == 1 and options.limit is None:
+                expected = self.memory.count(outermost(paths))
+        else:
+            found = iter(changes.files)
+        self.tally.found(expected, so_far=True)
+        while chunk := list(islice(found, TOGETHER)):
+            files += sum(isinstance(each, Candidate) for each in chunk)
+            self.tally.found(max(files, expected), so_far=True)
+            yield chunk
+        self.tally.found(files, so_far=False)
 
     def _known(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
         return self.parts.index.known(image_ids) if self.parts.index else {}

@@ -174,8 +174,8 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         """End."""
 
-    def start(self, total: int) -> None:
-        """Learn how many files there are."""
+    def start(self, total: int, *, so_far: bool = False) -> None:
+        """Learn how many files there are; `so_far` says that more may be found, and told by another call."""
 
     def advance(self) -> None:
         """One more file is done."""

@@ -33,6 +33,11 @@ class Tally:
         """Documents written so far."""
         return self._counts["indexed"]
 
+    def found(self, files: int, *, so_far: bool) -> None:
+        """There are so many files, or are so far."""
+        with self._lock:
+            self._progress.start(files, so_far=so_far)
+
     def add(self, **counts: int) -> None:
         """A file has ended; `counts` says how, in the words of `IngestSummary`, or `captioned`."""
         with self._lock:

@@ -15,7 +15,7 @@ from ingest.parts import Part
 from ingest.stamp import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 EVERYTHING = Part()
 
@@ -134,6 +134,12 @@ def _kind(entry: os.DirEntry) -> str | OSError:
     except OSError as error:
         return error
     return "picture" if os.path.splitext(entry.name)[1].lower() in EXTENSIONS else "other"  # noqa: PTH122
+
+
+def outermost(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders that are below no other, so that no file counts twice."""
+    whole = {Path(os.path.abspath(folder)) for folder in folders}  # noqa: PTH100 - links stay as they are named
+    return sorted(folder for folder in whole if not whole & set(folder.parents))
 
 
 def identity_of(folder: Path) -> tuple[int, int]:

@@ -93,10 +93,11 @@ class Watcher:
     """A progress that remembers."""
 
     def __init__(self) -> None:
-        self.total, self.done, self.failures = 0, 0, []
+        self.total, self.done, self.failures, self.totals = 0, 0, [], []
 
-    def start(self, total: int) -> None:
+    def start(self, total: int, *, so_far: bool = False) -> None:
         self.total = total
+        self.totals.append((total, so_far))
 
     def advance(self) -> None:
         self.done += 1
@@ -420,15 +421,36 @@ def test_a_file_that_vanishes_on_the_way_costs_itself(run, pictures):
     paths = [save_picture(pictures / f"{number}.png", number) for number in range(3)]
 
     class Remover(Watcher):
-        def start(self, total: int) -> None:
-            super().start(total)
-            paths[1].unlink()
+        def start(self, total: int, *, so_far: bool = False) -> None:
+            super().start(total, so_far=so_far)
+            paths[1].unlink(missing_ok=True)
 
     watcher = Remover()
     summary = run(*paths, progress=watcher)
     assert counts(summary) == (3, 2, 0, 2, 1)
     assert watcher.total == watcher.done == 3
     assert summary.failures[0].reason == "the file vanished before it was read"
+
+
+@pytest.mark.parametrize("options", [{"dry_run": True}, {}])
+def test_a_run_looks_into_each_folder_once_and_its_total_grows_with_the_walk(
+    run, tmp_path, options, monkeypatch
+):
+    folder, looked, scandir = tmp_path / "tree", [], os.scandir
+    for number in range(12):
+        save_picture(folder / str(number % 3) / f"{number}.png", number)
+
+    def counted(path):
+        looked.append(str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("ingest.walk.os.scandir", counted)
+    monkeypatch.setattr("ingest.run.TOGETHER", 5)
+    watcher = Watcher()
+    assert run(folder, progress=watcher, **options).indexed == 12
+    ours = [each for each in looked if each.startswith(str(folder))]
+    assert sorted(ours) == sorted({str(folder), *(str(folder / str(number)) for number in range(3))})
+    assert watcher.totals == [(0, True), (5, True), (10, True), (12, True), (12, False)]
 
 
 class Cable:

@@ -238,6 +238,20 @@ def test_without_a_terminal_a_line_comes_now_and_then():
     assert lines[2].endswith("/s, 0 s left")
 
 
+def test_while_more_files_are_found_a_line_says_so():
+    stream = io.StringIO()
+    with LineProgress(stream, every_s=0.0) as progress:
+        progress.start(2, so_far=True)
+        progress.advance()
+        progress.start(3)
+        progress.advance()
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("1 of 2 or more files, ")
+    assert lines[0].endswith(" s or more left")
+    assert lines[1].startswith("2 of 3 files, ")
+    assert lines[1].endswith(" s left")
+
+
 def test_a_terminal_shows_a_bar_with_total_rate_and_time_left(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")

@@ -217,6 +217,15 @@ def test_several_runs_share_one_log(tmp_path):
     assert len({json.loads(line)["path"] for line in (tmp_path / "failed.jsonl").open()}) == 80
 
 
+def test_a_run_expects_as_many_files_as_earlier_ones_noted(ingest, pictures, home, index):
+    draw(pictures, *range(8))
+    draw(pictures / "below", 8)
+    ingest(pictures)
+    notes = Notes(home / "ingested.sqlite", index=index.uuid())
+    with closing(notes):
+        assert [notes.count(each) for each in (pictures, pictures / "below", home)] == [9, 1, 0]
+
+
 def test_unchanged_files_are_not_read_again(ingest, pictures, home, monkeypatch):
     draw(pictures, *range(8))
     shutil.copy(pictures / "1.png", pictures / "copy.png")
