@@ -82,6 +82,10 @@ def said(description: str, **more: Any) -> dict[str, Any]:
     return {"description": description, **more}
 
 
+UNKNOWN = "unknown parameter"
+"""what marshmallow is made to say, so that its own words decide nothing"""
+
+
 class SearchArguments(Schema):
     """The parameters of one search."""
 
@@ -89,6 +93,8 @@ class SearchArguments(Schema):
         """Unknown parameters are mistakes, not noise."""
 
         unknown = RAISE
+
+    error_messages = {"unknown": UNKNOWN}  # noqa: RUF012 - as marshmallow declares it
 
     q = fields.String(metadata=said("words to search for, at most 1 000 characters"))
     like = fields.String(metadata=said("id of a picture of the index: find pictures like it"))
@@ -146,7 +152,7 @@ def first_mistake(messages: Mapping[str, Any]) -> str:
     name, reasons = min(messages.items(), key=lambda item: str(item[0]))
     if isinstance(reasons, dict):  # webargs nests them below the location
         return first_mistake(reasons)
-    if reasons == ["Unknown field."]:
+    if reasons == [UNKNOWN]:
         return f"There is no parameter '{str(name)[:60]}'."
     return f"{name}: {reasons[0]}"
 
