@@ -96,6 +96,7 @@ def add_documents(
     *,
     meta: IndexMeta,
     only_new: bool = False,
+    held: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AddResult:
     """Write `documents` through `alias`; one that the index refuses is reported and does not stop the others.
@@ -116,7 +117,7 @@ def add_documents(
         items = (
             BulkItem(each.image_id, {verb: {"_id": each.image_id}}, document_source(each)) for each in share
         )
-        return send_bulk(client, alias, items, sleep=sleep)
+        return send_bulk(client, alias, items, held=held, sleep=sleep)
 
     with ThreadPoolExecutor(REQUESTS) as pool:
         for refused in pool.map(send, shares):
@@ -129,17 +130,19 @@ def send_bulk(
     alias: str,
     items: Iterable[BulkItem],
     *,
+    held: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
     """Send operations through `alias`; return why those failed that the index refuses, by image id.
 
-    Raises EngineError as `add_documents` does.
+    Raises EngineError as `add_documents` does. So it does when the alias was switched from `held` to another
+    index while a request was on its way; documents that came into being there are deleted again.
     """
     failed: dict[str, str] = {}
     for batch in _batches(items):
         pending = batch
         for pause in (*RETRY_AFTER_S, None):
-            pending = _send(client, alias, pending, failed)
+            pending = _send(client, alias, pending, failed, held=held)
             if not pending:
                 break
             if pause is None:
@@ -167,7 +170,22 @@ def _batches(items: Iterable[BulkItem]) -> Iterator[list[BulkItem]]:
         yield batch
 
 
-def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict[str, str]) -> list[BulkItem]:
+def switched(alias: str, *, held: str, now: str) -> EngineError:
+    """Explain that an index was replaced while somebody worked with it."""
+    return EngineError(
+        f"'{alias}' was switched from {held} to {now}, and nothing was written: try again; a command may need"
+        " the --profile of that index."
+    )
+
+
+def _send(
+    client: Elasticsearch,
+    alias: str,
+    batch: list[BulkItem],
+    failed: dict[str, str],
+    *,
+    held: str | None,
+) -> list[BulkItem]:
     """Send one request; note in `failed` what the index refuses and return what is worth sending again."""
     from elasticsearch import ApiError
 
@@ -183,6 +201,8 @@ def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict
         ):
             return batch
         raise
+    if held is not None:
+        _refuse_others(client, alias, answer["items"], held=held)
     again = []
     # Answers come in the order of the operations: each one is matched by its position, never by what it says.
     for item, answered in zip(batch, answer["items"], strict=True):
@@ -193,6 +213,36 @@ def _send(client: Elasticsearch, alias: str, batch: list[BulkItem], failed: dict
         elif "error" in result:
             again.append(item)
     return again
+
+
+def _refuse_others(
+    client: Elasticsearch, alias: str, answers: Sequence[dict[str, Any]], *, held: str
+) -> None:
+    """Raise EngineError when the alias led to another index than `held`; delete what is new there."""
+    results = [result for answer in answers for result in answer.values() if "error" not in result]
+    others = [result for result in results if result["_index"] != held]
+    if not others:
+        return
+    new = [
+        {
+            "delete": {
+                "_index": each["_index"],
+                "_id": each["_id"],
+                "if_seq_no": each["_seq_no"],
+                "if_primary_term": each["_primary_term"],
+            }
+        }
+        for each in others
+        if each.get("result") == "created"
+    ]
+    error = switched(alias, held=held, now=others[0]["_index"])
+    if new:
+        try:
+            with engine_errors():
+                client.bulk(operations=new)
+        except EngineError as failed:
+            error.add_note(f"{len(new)} pictures of other models are in {others[0]['_index']}: {failed}")
+    raise error
 
 
 def _is_worth_retrying(alias: str, result: dict[str, Any]) -> bool:

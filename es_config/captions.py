@@ -67,7 +67,7 @@ class Captions:
         faults = {update.image_id: vector_fault(update.caption_embedding, dims) for update in updates}
         failed = {image_id: fault for image_id, fault in faults.items() if fault}
         items = [_item(update) for update in updates if update.image_id not in failed]
-        failed |= send_bulk(self._client, self._index.write_target(), items)
+        failed |= send_bulk(self._client, self._index.write_target(), items, held=self._index.held)
         return AddResult(added=len(updates) - len(failed), failed=failed)
 
     def write_human(self, image_id: str, caption: str, caption_embedding: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from es_config.bulk import switched
 from es_config.client import engine_errors
 from es_config.errors import EngineError
 from es_config.mapping import IndexMeta, read_meta
@@ -39,16 +40,21 @@ class IndexIdentity:
         """
         return type(self)(self._client, alias=self.alias, held=self.name())
 
+    @property
+    def held(self) -> str | None:
+        """The name by which the index is held; None when it is whatever is behind the alias."""
+        return self._held
+
     def write_target(self) -> str:
-        """Return the alias, through which everything is written, if it still stands for this index."""
+        """Return the alias, through which everything is written, if it still stands for this index.
+
+        It may be switched while a request is on its way: `send_bulk` looks again where the request went.
+        """
         if self._held is not None:
             with engine_errors():
                 behind = self._client.options(ignore_status=404).indices.get_alias(index=self.alias)
             if behind.meta.status != 404 and self._held not in behind.body:
-                raise EngineError(
-                    f"'{self.alias}' was switched from {self._held} to {min(behind.body)}, and nothing was"
-                    " written: try again; a command may need the --profile of that index."
-                )
+                raise switched(self.alias, held=self._held, now=min(behind.body))
         return self.alias
 
     def exists(self) -> bool:

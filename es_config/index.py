@@ -83,16 +83,21 @@ class ImageIndex(IndexIdentity):
         With `only_new`, what is there already stays and is reported as `CHANGED`.
         """
         return add_documents(
-            self._client, self.write_target(), documents, meta=self.meta(), only_new=only_new
+            self._client,
+            self.write_target(),
+            documents,
+            meta=self.meta(),
+            only_new=only_new,
+            held=self.held,
         )
 
     def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Note more paths of many pictures, by image id; their vectors stay as they are."""
-        return add_paths(self._client, self.write_target(), paths)
+        return add_paths(self._client, self.write_target(), paths, held=self.held)
 
     def drop_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Take paths from pictures, by image id; a picture without a path is deleted."""
-        return drop_paths(self._client, self.write_target(), paths)
+        return drop_paths(self._client, self.write_target(), paths, held=self.held)
 
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""

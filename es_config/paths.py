@@ -37,14 +37,18 @@ class PathsChanged:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def add_paths(client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
+def add_paths(
+    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], *, held: str | None = None
+) -> PathsChanged:
     """Add relative paths to documents, by image id; their vectors stay as they are. Raises EngineError."""
-    return _change(client, alias, paths, _with)
+    return _change(client, alias, paths, _with, held)
 
 
-def drop_paths(client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
+def drop_paths(
+    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], *, held: str | None = None
+) -> PathsChanged:
     """Take relative paths from documents; one that has none left is deleted. Raises EngineError."""
-    return _change(client, alias, paths, _without)
+    return _change(client, alias, paths, _without, held)
 
 
 def _with(old: Sequence[str], more: Sequence[str]) -> list[str]:
@@ -56,7 +60,11 @@ def _without(old: Sequence[str], gone: Sequence[str]) -> list[str]:
 
 
 def _change(
-    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], change: Any
+    client: Elasticsearch,
+    alias: str,
+    paths: Mapping[str, Sequence[str]],
+    change: Any,
+    held: str | None,
 ) -> PathsChanged:
     removed, absent, failed = [], set(), {}
     ids = list(paths)
@@ -70,7 +78,7 @@ def _change(
                 old = list(paths_of(document["_source"]))
                 if (new := change(old, paths[image_id])) != old:
                     items[image_id] = _item(document, new)
-            refused = send_bulk(client, alias, items.values())
+            refused = send_bulk(client, alias, items.values(), held=held)
             removed += [
                 Removed(image_id, _human_caption(documents[image_id]))
                 for image_id, item in items.items()

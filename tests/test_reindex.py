@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from picture_files import save_picture
 
 from es_config.alias import Alias
 from es_config.captions import CaptionUpdate
+from es_config.documents import ImageDocument
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
@@ -272,6 +274,28 @@ def test_a_switch_that_fails_leaves_no_index_closed(partly, client, two, index_n
     with pytest.raises(EngineError, match="no time"), alias.closed():
         alias.switch()
     assert [takes_writes(client, name) for name in two] == [True, True]
+
+
+@pytest.mark.parametrize("only_new", [True, False])
+def test_a_write_that_was_on_its_way_while_the_alias_was_switched_is_taken_back(
+    node, client, two, index_name, only_new
+):
+    """Pictures of the former model, checked and sent, then held up until another index is there."""
+
+    def held_up(_method: str, path: str) -> None:
+        if "_bulk" in path and alias.behind(alias.former) is None:
+            alias.switch()
+
+    alias = Alias(client, alias=index_name)
+    vector = np.ones(4, np.float32) / 2
+    document = ImageDocument("a", "a", ("a",), vector, 1, 1, 1, datetime.now(UTC))
+    with proxy(node.url, held_up) as url, Elasticsearch(url) as slow:
+        writer = ImageIndex(slow, alias=index_name).pinned()
+        with pytest.raises(EngineError, match=f"switched from {two[0]} to {two[1]}, and nothing was written"):
+            writer.add([document], only_new=only_new)
+    for name in two:
+        client.indices.refresh(index=name)
+        assert client.count(index=name)["count"] == 0
 
 
 def test_of_two_who_begin_the_next_index_at_once_one_succeeds(client, index_name):
