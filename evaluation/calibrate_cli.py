@@ -70,7 +70,7 @@ def calibrate(
 
     profile = get_profile(options["profile"], model_dir=options["model_dir"])
     client = open_client()
-    index = ImageIndex(client, alias=options["alias"])
+    index = ImageIndex(client, alias=options["alias"]).pinned()  # noted is what was measured
     index.check_profile(profile.name, profile.dims, text_revision=profile.text_revision())
     sample = _captioned(client, index, pictures)
     rates = {"rate": rate, "miss_rate": miss_rate}

@@ -11,7 +11,9 @@ import gallery as drawn
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from http_fronts import proxy
 
+from es_config.alias import Alias
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
@@ -242,6 +244,32 @@ def test_the_page_says_that_nothing_good_was_found_and_offers_the_nearest(search
     answer = web.get("/api/v1/search", query_string={"q": text, "min_relevance": "weak"}).json
     assert (answer["total"], answer["hits"]) == (0, [])
     assert web.get("/api/v1/search?q=a+red+boat&k=1").json["hits"][0]["relevance"] in ("strong", "weak")
+
+
+def test_what_was_learned_is_noted_where_it_was_learned_though_the_alias_was_switched(
+    client, index_name, node, monkeypatch
+):
+    profile, _, _ = drawn.pocket()
+    meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
+    index, alias = ImageIndex(client, alias=index_name), Alias(client, alias=index_name)
+    former = index.create(meta, IndexOptions())
+    index.add([_document(name, *row) for name, row in drawn._embedded().items()])
+    index.refresh()
+    alias.begin(meta, IndexOptions())
+
+    def switching(_method: str, path: str) -> None:
+        if "search" in path and alias.behind(alias.former) is None:
+            alias.switch()
+
+    with proxy(node.url, switching) as url:
+        monkeypatch.setenv("ELASTICSEARCH_URL", url)
+        done = CliRunner().invoke(
+            main, ["calibrate", "--index", index_name, "--false-positive-rate", "0.015"]
+        )
+    assert done.exit_code == 0, done.output
+    assert f"Noted in {former}." in done.stderr
+    assert ImageIndex(client, alias=alias.former).meta().relevance
+    assert ImageIndex(client, alias=index_name).meta().relevance == {}
 
 
 def test_an_index_without_captions_cannot_be_calibrated(client, index_name, node, monkeypatch):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from http_fronts import proxy
 from vector_index import clustered, plain_index
 
+from es_config.alias import Alias
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
@@ -279,6 +282,34 @@ def test_the_pick_is_stored_used_and_checked(node, client, index_name, vectors):
     assert "run `glimpse tune -k 50` first" in other.stderr
     failed = run(node, "tune", "--index", index_name, "--check", "--json", status=1)
     assert json.loads(failed.stdout)["ok"] is False
+
+
+def test_what_was_measured_is_noted_where_it_was_measured_though_the_alias_was_switched(
+    node, client, index_name, vectors
+):
+    index = picture_index(client, index_name, vectors)
+    alias, former = Alias(client, alias=index_name), index.name()
+    alias.begin(index.meta(), IndexOptions())
+
+    def switching(_method: str, path: str) -> None:
+        if "search" in path and alias.behind(alias.former) is None:
+            alias.switch()
+
+    with proxy(node.url, switching) as url:
+        run(
+            SimpleNamespace(url=url),
+            "tune",
+            "--index",
+            index_name,
+            "--samples",
+            "100",
+            "--target-recall",
+            "0.9",
+        )
+    assert alias.behind(alias.former) == former
+    noted = {name: read_vector_field(client, name, "image_embedding").meta for name in (former, index_name)}
+    assert list(noted[former]["operating_points"]) == ["10"]
+    assert noted[index_name]["operating_points"] == {}
 
 
 def test_a_target_that_nothing_reaches_says_the_best_and_the_change(node, client, index_name):

@@ -85,15 +85,14 @@ def run_tune(
         drawn = parts.queries(corpus, alias=alias, seed=seed, target=target, k=k, **options)
         subject = Subject(corpus.view, corpus.field, k, filters)
         tuning = tune(client, subject, drawn, goal=goal, say=parts.say)
-        written = not dry_run and store(client, alias, tuning, write=write)
+        written = not dry_run and store(client, tuning, write=write)
         types = tuple(dict.fromkeys((corpus.field.index_type, *index_types))) if index_types else ()
         trial = run_trial(client, corpus, drawn, types, k=k, goal=goal) if types else None
     return tuning, written, trial
 
 
-def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> bool:
+def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
     """Write the pick into the index's `_meta`, if that is wanted and right; return whether it was done."""
-    from es_config.index import ImageIndex
     from es_config.vector_field import note_meta
     from search_app.operating_point import point_key
     from tuning.report import operating_point
@@ -105,9 +104,7 @@ def store(client: Elasticsearch, alias: str, tuning: Tuning, *, write: bool) -> 
         warn("a setting for filtered searches is shown, but not written: searches without them need another.")
         return False
     entries = {point_key(field.name, tuning.subject.k): operating_point(tuning)}
-    if field.is_ours:
-        ImageIndex(client, alias=alias).note("operating_points", entries)
-    elif write:
+    if field.is_ours or write:  # into the index that was measured, whatever the alias stands for now
         note_meta(client, field, "operating_points", entries)
     return field.is_ours or write
 
