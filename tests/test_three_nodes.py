@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from crashes import start_ingest, thumbnails
 from picture_files import save_picture
@@ -13,6 +14,7 @@ from three_nodes import ThreeNodes, three_nodes
 from es_config.client import connect
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
+from es_config.meta import change_meta
 from es_config.settings import EngineSettings
 
 PICTURES, AT = 240, 80
@@ -56,6 +58,7 @@ def test_with_one_replica_no_node_that_is_killed_takes_a_picture_or_a_search_wit
         index = ImageIndex(client, alias="images")
         index.create(IndexMeta("pocket", {}, 16, 16, "cosine"), IndexOptions(shards=3, replicas=1))
         cluster.wait(client, nodes=3)
+        _check_that_notes_through_every_node_are_kept(cluster)
         searching = Searching(cluster, "images")
         run = start_ingest(
             folder, url=",".join(cluster.urls), home=tmp_path, models=tiny_pair, alias="images"
@@ -75,6 +78,31 @@ def test_with_one_replica_no_node_that_is_killed_takes_a_picture_or_a_search_wit
         searching.end()
         assert searching.errors == []
         assert _names(index) == {path.name for path in folder.iterdir()}
+
+
+def _check_that_notes_through_every_node_are_kept(cluster: ThreeNodes) -> None:
+    """Each writer talks to a node of its own, which hears of the others' writes from the master alone."""
+    sections = ("operating_points", "relevance", "bulk_load")
+    rounds, barrier = [str(number) for number in range(15)], threading.Barrier(3)
+
+    def write(number: int) -> list[str]:
+        with connect(EngineSettings(cluster.urls[number])) as client:
+            index = ImageIndex(client, alias="images")
+            barrier.wait()
+            for each in rounds:
+                index.note(sections[number], {each: number})
+            return [index.claim_revision(f"tower {each}", f"weights of {number}") for each in range(5)]
+
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(write, range(3))
+    assert others == [first, first]
+    for url in cluster.urls:
+        with connect(EngineSettings(url)) as client:
+            index = ImageIndex(client, alias="images")
+            assert [sorted(getattr(index.meta(), each)) for each in sections] == [sorted(rounds)] * 3
+    with connect(EngineSettings(cluster.urls[0])) as client:
+        index = ImageIndex(client, alias="images")
+        change_meta(client, index.name(), lambda meta: meta | {"revisions": {}, "bulk_load": {}})
 
 
 def _names(index: ImageIndex) -> set[str]:
