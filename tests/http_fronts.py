@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -75,40 +75,36 @@ def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
         folder,
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out server.pem",
     )
-    port = free_port()
     configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, port=port, node_url=node_url, key=GOOD_KEY))
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    process = subprocess.Popen([nginx, "-p", folder, "-e", folder / "error.log", "-c", configuration])
+    # nginx is handed the open socket, as when it replaces itself: no other program can take its port before.
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        port, number = listener.getsockname()[1], listener.fileno()
+        configuration.write_text(NGINX.format(folder=folder, port=port, node_url=node_url, key=GOOD_KEY))
+        process = subprocess.Popen(
+            [nginx, "-p", folder, "-e", folder / "error.log", "-c", configuration],
+            env=os.environ | {"NGINX": f"{number};"},
+            pass_fds=[number],
+        )
     try:
-        _wait_for(port, process)
         certificates = (folder / f"{name}.pem" for name in ("ca", "other", "lax"))
         yield TlsFront(f"https://127.0.0.1:{port}", GOOD_KEY, *certificates)
+        assert process.poll() is None, (folder / "error.log").read_text()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _openssl(folder: Path, arguments: str) -> None:
     subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=60)
 
 
-def _wait_for(port: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "nginx ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("nginx does not listen")
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Give a port of the loopback interface at which nobody answers: it is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 Answer = tuple[int, bytes] | None

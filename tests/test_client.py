@@ -6,12 +6,11 @@ import json
 import socket
 import sys
 import threading
-import time
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from http_fronts import free_port, proxy, tls_front
+from http_fronts import closed_port, proxy, tls_front
 
 from es_config.bulk import RETRY_AFTER_S, add_documents
 from es_config.client import connect, engine_errors
@@ -132,10 +131,11 @@ def test_a_block_is_explained_by_its_status_not_by_its_words(node):
 
 
 def test_nobody_at_the_address_is_one_sentence():
-    url = f"http://127.0.0.1:{free_port()}"
-    assert refused(EngineSettings(url)) == (
-        f"No Elasticsearch answers at {url}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
-    )
+    with closed_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        assert refused(EngineSettings(url)) == (
+            f"No Elasticsearch answers at {url}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
+        )
 
 
 def test_a_server_that_is_too_old_is_one_sentence(node):
@@ -166,11 +166,16 @@ def test_another_program_at_the_address_is_one_sentence():
 
 
 def test_a_server_that_is_too_slow_is_one_sentence(node):
+    given_up = threading.Event()
+
     def late(_method: str, _path: str) -> None:
-        time.sleep(1)
+        given_up.wait()
 
     with proxy(node.url, late) as url:
-        assert "did not answer in time" in refused(EngineSettings(url), timeout_s=0.2)
+        try:
+            assert "did not answer in time" in refused(EngineSettings(url), timeout_s=0.2)
+        finally:
+            given_up.set()
 
 
 def test_a_key_without_the_right_is_one_sentence(node):

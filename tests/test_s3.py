@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from http_fronts import closed_port
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,13 +25,13 @@ def keys(s3_client, bucket: str) -> list[str]:
 
 @pytest.fixture
 def refusing(monkeypatch) -> Iterator[list[tuple[int, str]]]:
-    """Be led to a server that refuses every request with the first (status, code) of the list."""
+    """Be led to a server that gives each (status, code) of the list in turn, and the last one for ever."""
     answers: list[tuple[int, str]] = [(500, "")]
 
     class Refuse(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, code = answers[0]
+            status, code = answers.pop(0) if len(answers) > 1 else answers[0]
             body = f"<Error><Code>{code}</Code><Message>As it is.</Message></Error>".encode() if code else b""
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -150,14 +150,12 @@ def test_a_bucket_that_does_not_exist_is_named(bucket):
 
 
 def test_a_server_that_is_not_there_is_named_soon_and_without_its_password(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:secret@127.0.0.1:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with pytest.raises(StorageError, match=f"http://127.0.0.1:{port}.*: nobody answers there") as caught:
-        open_storage("s3://bucket/prefix").put("a", b"x")
+    with closed_port() as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:secret@127.0.0.1:{port}")
+        with pytest.raises(StorageError, match=f"http://127.0.0.1:{port}.*: nobody answers there") as caught:
+            open_storage("s3://bucket/prefix").put("a", b"x")
     assert "secret" not in str(caught.value)
 
 
@@ -185,9 +183,6 @@ def test_being_forbidden_to_look_is_no_answer_that_nothing_is_there(refusing):
 
 
 def test_a_server_that_is_busy_is_asked_again(refusing):
-    refusing[0] = (503, "SlowDown")
-    timer = threading.Timer(0.2, lambda: refusing.__setitem__(0, (200, "")))
-    timer.start()
+    refusing[:] = [(503, "SlowDown"), (200, "")]
     open_storage("s3://bucket/p").put("a", b"x")
-    timer.join()
-    assert refusing[0] == (200, "")
+    assert refusing == [(200, "")]
