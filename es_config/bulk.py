@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import blocked, engine_errors, refusal
@@ -21,9 +22,20 @@ REQUESTS, A_REQUEST = 2, 64
 """requests under way at the same time, as one keeps one processor of a shard busy, and the least in each"""
 REQUEST_BYTES = 8 * 2**20
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-CHANGED, DELETED = "changed meanwhile", "deleted meanwhile"
-REASONS = {"version_conflict_engine_exception": CHANGED, "document_missing_exception": DELETED}
-"""what the refusals mean that are nobody's fault"""
+
+
+class Meanwhile(StrEnum):
+    """Refusals that are nobody's fault: somebody else wrote at the same moment."""
+
+    CHANGED = "changed meanwhile"
+    DELETED = "deleted meanwhile"
+
+
+REASONS = {
+    "version_conflict_engine_exception": Meanwhile.CHANGED,
+    "document_missing_exception": Meanwhile.DELETED,
+}
+"""type of an error of Elasticsearch -> what it means"""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from es_config.bulk import CHANGED, DELETED, BulkItem, send_bulk, vector_fault
+from es_config.bulk import BulkItem, Meanwhile, send_bulk, vector_fault
 from es_config.client import engine_errors
 from es_config.documents import AddResult, shown_path
 from es_config.errors import EngineError
@@ -22,8 +22,6 @@ PAGE = 200
 """pictures that one request lists: few, so that what it says of them is fresh when their turn comes"""
 NEWEST_FIRST = [{"indexed_at": "desc"}, {"image_id": "asc"}]
 CONFLICT_RETRIES = 5
-MEANWHILE = frozenset({CHANGED, DELETED})
-"""reasons of `Captions.write` that are nobody's fault: the picture is as somebody else left it"""
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,9 @@ class Captions:
         # A conflict is another change of the same moment, such as one more path: both are to stay.
         for _ in range(CONFLICT_RETRIES):
             reason = self.write([update]).failed.get(image_id)
-            if reason != CHANGED:
+            if reason is not Meanwhile.CHANGED:
                 break
-        if reason == DELETED:
+        if reason is Meanwhile.DELETED:
             raise EngineError(f"The index '{self._index.alias}' holds no picture {image_id}.")
         if reason:
             raise EngineError(f"The caption of {image_id} was not written: {reason}; try again.")

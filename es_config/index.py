@@ -80,7 +80,7 @@ class ImageIndex(IndexIdentity):
     def add(self, documents: Sequence[ImageDocument], *, only_new: bool = False) -> AddResult:
         """Write documents under their `image_id`; what the index refuses is reported, the rest is written.
 
-        With `only_new`, what is there already stays and is reported as `CHANGED`.
+        With `only_new`, what is there already stays and is reported as `Meanwhile.CHANGED`.
         """
         return add_documents(
             self._client,

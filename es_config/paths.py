@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from es_config.bulk import CHANGED, BulkItem, send_bulk
+from es_config.bulk import BulkItem, Meanwhile, send_bulk
 from es_config.client import engine_errors, raise_item_error
 from es_config.documents import paths_of
 
@@ -84,11 +84,13 @@ def _change(
                 for image_id, item in items.items()
                 if "delete" in item.action and image_id not in refused
             ]
-            waiting = [image_id for image_id, reason in refused.items() if reason == CHANGED]
-            failed |= {image_id: reason for image_id, reason in refused.items() if reason != CHANGED}
+            waiting = [image_id for image_id, reason in refused.items() if reason is Meanwhile.CHANGED]
+            failed |= {
+                image_id: reason for image_id, reason in refused.items() if reason is not Meanwhile.CHANGED
+            }
             if not waiting:
                 break
-        failed |= dict.fromkeys(waiting, CHANGED)
+        failed |= dict.fromkeys(waiting, Meanwhile.CHANGED)
     return PathsChanged(tuple(removed), frozenset(absent), failed)
 
 

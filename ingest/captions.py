@@ -8,7 +8,8 @@ from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from es_config.captions import MEANWHILE, CaptionUpdate
+from es_config.bulk import Meanwhile
+from es_config.captions import CaptionUpdate
 from es_config.errors import EngineError
 from ingest.captioned import caption_each, open_thumbnail
 from ingest.errors import Fault
@@ -129,7 +130,7 @@ class _Pass:
             reason = refused.get(update.image_id)
             if reason is None:
                 self.tally.add(written=1)
-            elif reason in MEANWHILE:
+            elif isinstance(reason, Meanwhile):
                 self.tally.add(changed=1)
             else:
                 self.tally.add_failure(path, f"the index refused its caption: {reason}")

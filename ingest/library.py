@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from es_config.bulk import Meanwhile
 from es_config.documents import shown_path
 from es_config.errors import EngineError
 from ingest.captioned import caption_each
@@ -135,6 +136,8 @@ class Library:
             return Addition(picture.file.image_id, refused=document.reason)
         document, caption_error = self._captioned(document, picture.file)
         refused = self._write(document, picture, data)
+        if refused is Meanwhile.CHANGED and (known := self._known(document.image_id)):
+            return known  # somebody else added the same content at the same moment: theirs stays
         if refused:
             return Addition(document.image_id, refused=f"the index refused it: {refused}")
         return Addition(
@@ -170,7 +173,7 @@ class Library:
         try:
             for key, content in files.items():
                 self.storage.put(key, content)
-            refused = self.index.add([document]).failed.get(document.image_id)
+            refused = self.index.add([document], only_new=True).failed.get(document.image_id)
         except Exception:
             with suppress(Exception):  # the first error is the one to tell
                 self._forget(document.image_id, new)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from es_config.bulk import CHANGED
+from es_config.bulk import Meanwhile
 from es_config.paths import PathsChanged
 from ingest.errors import Fault
 from ingest.items import Embedded, LostThumbnail, NewPath
@@ -137,7 +137,11 @@ class Writer:
                 documents[item.image_id] = replace(document, relative_path=more)
         refused = self._index.add(list(documents.values()), only_new=True).failed if documents else {}
         # Somebody else indexed the same content at the same time: theirs stays, with our paths.
-        taken = {each: documents[each].relative_path for each, reason in refused.items() if reason == CHANGED}
+        taken = {
+            each: documents[each].relative_path
+            for each, reason in refused.items()
+            if reason is Meanwhile.CHANGED
+        }
         refused = {each: reason for each, reason in refused.items() if each not in taken}
         refused |= self._index.add_paths(taken).failed if taken else {}
         self._tally.faults.update(

@@ -8,7 +8,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from test_index import META, VECTORS, picture
 
-from es_config.bulk import CHANGED
+from es_config.bulk import Meanwhile
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.mapping import IndexOptions
@@ -58,7 +58,7 @@ def test_paths_that_several_add_at_once_are_all_there(index):
 def test_a_document_that_is_there_stays_when_only_new_ones_are_to_be_written(index):
     index.add([picture(0)])
     result = index.add([picture(0, relative_path=("other.png",)), picture(1)], only_new=True)
-    assert (result.added, result.failed) == (1, {ID[0]: CHANGED})
+    assert (result.added, result.failed) == (1, {ID[0]: Meanwhile.CHANGED})
     assert index.known(ID[:1]) == {ID[0]: ("trip/0.png",)}
 
 

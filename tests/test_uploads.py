@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import socket
@@ -17,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from elasticsearch import Elasticsearch
 from flask import Flask
 from gallery import jpeg, pocket
+from http_fronts import proxy
 from picture_files import draw_picture, png_header
 from PIL import Image
 
@@ -41,7 +44,7 @@ from search_app.server import build_server
 from search_app.settings import AppSettings
 from search_app.turns import Turns
 from search_app.upload_routes import Uploads, upload_blueprint
-from storage.store import open_storage
+from storage.store import open_storage, thumbnail_key
 
 MAX_UPLOAD = 200_000
 BOAT = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
@@ -374,6 +377,27 @@ def test_a_lost_thumbnail_comes_back_with_the_picture(web, place):
     lost.unlink()
     added(send(web, (jpeg(BOAT), "a.jpg")), 200)
     assert web.get(one["thumbnail_url"]).status_code == 200
+
+
+def test_a_picture_that_another_machine_adds_at_the_same_moment_keeps_its_document(node, place, tmp_path):
+    """It comes between the look into the index and the write, with a caption that a person wrote."""
+    data = jpeg(BOAT)
+    image_id = hashlib.sha256(data).hexdigest()
+    add = library_of(place.index, tmp_path / "elsewhere").add
+    _, texts, _ = pocket()
+
+    def meanwhile(_method: str, path: str) -> None:
+        if "_bulk" in path and place.index.get(image_id) is None:
+            add("theirs.jpg", data)
+            place.index.captions().write_human(image_id, "my own words", texts.embed_texts(["x"])[0])
+
+    with proxy(node.url, meanwhile) as url, Elasticsearch(url) as slow:
+        mine = library_of(ImageIndex(slow, alias=place.index.alias), place.folder)
+        added = mine.add("mine.jpg", data)
+    assert (added.is_new, added.refused, added.caption) == (False, None, "my own words")
+    assert added.path == "uploads/theirs.jpg"
+    assert place.index.get(image_id)["relative_path"] == ["uploads/theirs.jpg"]
+    assert mine.storage.exists(thumbnail_key(image_id))
 
 
 def test_when_the_index_cannot_be_written_nothing_is_kept(web, place, client):
