@@ -80,10 +80,14 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
-            sentences = [str(error), *getattr(error, "__notes__", ())]
-            failure = click.ClickException(one_line(" ".join(sentences)))
+            failure = click.ClickException(one_line(" ".join([str(error), *_notes(error)])))
             failure.exit_code = 2 if isinstance(error, USAGE_ERRORS) else 1
             raise failure from error
+
+
+def _notes(error: BaseException | None) -> list[str]:
+    """Return what clean-ups said after an error, or after one that it was made of."""
+    return [*getattr(error, "__notes__", ()), *_notes(error.__cause__)] if error else []
 
 
 # Every option is an environment variable too: `glimpse search --exact` is GLIMPSE_SEARCH_EXACT, and

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
+from es_config.errors import afterwards
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,11 +78,13 @@ def pages(client: Elasticsearch, index: str, body: dict[str, Any]) -> Iterator[l
 def point_in_time(client: Elasticsearch, index: str) -> Iterator[PointInTime]:
     """Open a frozen view for the body of a `with` statement. Raises EngineError."""
     view = PointInTime(client, index)
-    try:
-        yield view
-    finally:
+
+    def close() -> None:
         with engine_errors():
             view.close()
+
+    with afterwards(close):
+        yield view
 
 
 def scan_vectors(

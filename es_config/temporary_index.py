@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
-from es_config.errors import EngineError
+from es_config.errors import EngineError, afterwards
 from es_config.knn import knn_body
 from es_config.mapping import IndexOptions
 
@@ -75,13 +75,15 @@ def temporary_index(
     """Give an empty index `glimpse-compare-<uuid>-<label>`, gone after the `with` statement."""
     name = f"{PREFIX}-{uuid.uuid4()}-{_safe(label)}"
     index = TemporaryIndex(client, name)
-    try:
-        index.create(dims=dims, similarity=similarity, index_options=(options or IndexOptions()).graph)
-        yield index
-    finally:
+
+    def delete() -> None:
         # By name, whether or not the request to create it was answered before the interruption.
         with engine_errors():
             client.options(ignore_status=404).indices.delete(index=name)
+
+    with afterwards(delete):
+        index.create(dims=dims, similarity=similarity, index_options=(options or IndexOptions()).graph)
+        yield index
 
 
 def _safe(label: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
+from es_config.errors import afterwards
 from es_config.temporary_index import FIELD, TemporaryIndex
 from es_config.vector_field import read_vector_field
 
@@ -116,10 +117,8 @@ def computed_bytes(candidate: Candidate, count: int, dims: int) -> int:
 def trials(client: Elasticsearch) -> Iterator[Trials]:
     """Give trial indices for the body of a `with` statement, and delete them at its end, whatever happens."""
     ours = Trials(client)
-    try:
+    with afterwards(ours.delete):
         yield ours
-    finally:
-        ours.delete()
 
 
 def trial_names(client: Elasticsearch, prefix: str = PREFIX) -> list[str]:

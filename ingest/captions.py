@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from es_config.bulk import Meanwhile
 from es_config.captions import CaptionUpdate
-from es_config.errors import EngineError
+from es_config.errors import EngineError, afterwards
 from ingest.captioned import caption_each, open_thumbnail
 from ingest.errors import Fault
 from ingest.run_types import CaptionOptions, CaptionSummary, Progress
@@ -77,12 +77,16 @@ class _Pass:
         # Before any picture is read: what cannot be loaded is said at once.
         _ = (self._parts.captioner.revision, self._parts.caption_encoder.revision)
         readers = ThreadPoolExecutor(self._options.threads, thread_name_prefix="thumbnails")
-        try:
-            with closing(ahead(self._batches(readers), size=READ_AHEAD_BATCHES)) as batches:
-                write_behind(map(self._caption, batches), self._write, name="captions")
-        finally:
+
+        def end() -> None:
             readers.shutdown(cancel_futures=True)
             self._parts.index.refresh()
+
+        with (
+            afterwards(end),
+            closing(ahead(self._batches(readers), size=READ_AHEAD_BATCHES)) as batches,
+        ):
+            write_behind(map(self._caption, batches), self._write, name="captions")
 
     def _batches(self, readers: ThreadPoolExecutor) -> Generator[list[tuple[Uncaptioned, Image | Fault]]]:
         size = self._options.batch_size

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from es_config.errors import EngineError
+from es_config.errors import EngineError, afterwards
 from ingest.captioned import CaptionNow
 from ingest.embed import batches, embed_batch
 from ingest.errors import IngestError
@@ -99,7 +99,12 @@ class _Run:
         options = self.options
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
         reader = self._reader(pool)
-        try:
+
+        def end() -> None:
+            pool.shutdown(cancel_futures=True)
+            self.memory.save(last=False)
+
+        with afterwards(end):
             recogniser = Recogniser(
                 known=self._listed,
                 storage=self.parts.storage,
@@ -116,9 +121,6 @@ class _Run:
                 else:
                     self._write(items, reader)
             self._tidy(paths, changes)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            self.memory.save(last=False)
 
     def _found(
         self, paths: Sequence[Path], changes: Changes | None
@@ -211,12 +213,14 @@ class _Run:
                 wrote=load.wrote,
                 batch_size=self.options.batch_size,
             )
-            try:
-                for batch in batches(self._settle(items, reader), size=self.options.batch_size):
-                    writer.submit(self._embed(batch, reader))
-            finally:
+
+            def finish() -> None:
                 writer.finish()
                 self.parts.index.refresh()
+
+            with afterwards(finish):
+                for batch in batches(self._settle(items, reader), size=self.options.batch_size):
+                    writer.submit(self._embed(batch, reader))
 
     def _embed(self, batch: list[ToEmbed], reader: Reader) -> list[ToWrite]:
         ready = embed_batch(

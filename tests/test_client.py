@@ -15,7 +15,7 @@ from http_fronts import closed_port, proxy, tls_front
 from es_config.bulk import RETRY_AFTER_S, add_documents
 from es_config.client import connect, engine_errors
 from es_config.documents import ImageDocument
-from es_config.errors import EngineError
+from es_config.errors import EngineError, afterwards
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.settings import EngineSettings
@@ -193,6 +193,23 @@ def test_a_key_without_the_right_is_one_sentence(node):
 def test_other_exceptions_are_left_alone():
     with pytest.raises(KeyError), engine_errors():
         raise KeyError("mine")
+
+
+def test_a_clean_up_that_fails_too_is_a_note_to_the_first_error():
+    def fail() -> None:
+        raise EngineError("the second")
+
+    with pytest.raises(KeyError) as caught, afterwards(fail):
+        raise KeyError("the first")
+    assert caught.value.__notes__ == ["the second"]
+    with pytest.raises(EngineError, match="the second"), afterwards(fail):
+        pass
+    with pytest.raises(EngineError, match="the second"), afterwards(fail):
+        raise KeyboardInterrupt
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), afterwards(lambda: done.append("clean")):
+        raise KeyboardInterrupt
+    assert done == ["clean"]
 
 
 def pictures(count: int) -> list[ImageDocument]:
