@@ -24,6 +24,8 @@ from search_app.upload_routes import largest_request
 from search_app.voice_routes import MAX_BODY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Flask
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -95,12 +97,13 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
     return server
 
 
-def run_server(app: Flask, *, host: str, port: int, threads: int) -> None:
-    """Serve until interrupted. Raises `ServeError` when the port is taken."""
+def run_server(app: Flask, *, host: str, port: int, threads: int, ready: Callable[[], None]) -> None:
+    """Serve until interrupted; call `ready` once the port is open. Raises `ServeError` when it is taken."""
     server = build_server(app, host=host, port=port, threads=threads)
     # A page asks for two dozen thumbnails at once: that some of them wait their turn is no news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    ready()
     server.run()  # returns after Ctrl+C or SIGTERM
     server.close()
 

@@ -146,7 +146,7 @@ def serve_pictures(
     ready: Callable[[str], None],
     open_library: Callable[[Searcher, Storage], Library] | None = None,
 ) -> None:
-    """Load the models, then serve the page until interrupted; `ready` gets the address first.
+    """Load the models, then serve the page until interrupted; `ready` gets the address that answers.
 
     Pictures can be added where there is `open_library`, which returns what adds them.
 
@@ -183,6 +183,5 @@ def serve_pictures(
         transcriber=transcriber,
         library=following.library if open_library else None,
     )
-    ready(address_of(host, port))
     with following:
-        run_server(app, host=host, port=port, threads=threads)
+        run_server(app, host=host, port=port, threads=threads, ready=lambda: ready(address_of(host, port)))

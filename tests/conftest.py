@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from es_config.local_node.state import RunningNode
 
 OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY", "AWS_")
+TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""what would change how rich prints"""
+
+# How long an example takes says how busy the machine is, and nothing about the property.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +37,10 @@ def _plain_environment() -> Iterator[None]:
             name for name in os.environ if name.startswith(OUR_VARIABLES) and name != "GLIMPSE_SHARED"
         ]:
             patch.delenv(name)
+        for name in TERMINAL:
+            patch.delenv(name, raising=False)
+        for name in ("NO_PROXY", "no_proxy"):  # the servers of the tests are on this machine
+            patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost"))))
         yield
 
 
@@ -57,6 +68,8 @@ def client(node: RunningNode) -> Iterator[Elasticsearch]:
     from elasticsearch import Elasticsearch
 
     with Elasticsearch(node.url, request_timeout=60) as connected:
+        # Whenever it looks at the disk, Elasticsearch lifts the block of a full one, which tests set.
+        connected.cluster.put_settings(persistent={"cluster.info.update.interval": "1d"})
         yield connected
 
 

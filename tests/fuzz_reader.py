@@ -14,6 +14,7 @@ from picture_files import draw_picture, ink_profile, png_rgb16
 from PIL import Image
 
 SLOWEST_S = 10.0
+"""of the processor's time: a busy machine is no slow reader"""
 MAX_PIXELS = 10_000_000
 XMP = b'<x xmlns:d="http://purl.org/dc/elements/1.1/"><d:subject><li>boat</li></d:subject></x>'
 
@@ -94,7 +95,7 @@ def check(data: bytes) -> str | None:
     from ingest.pictures import FileContent, decode, pixel_limit
     from ingest.thumbnail import thumbnail
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         with pixel_limit(MAX_PIXELS):
             picture = decode(FileContent(data, "0" * 64), path=None, max_pixels=MAX_PIXELS)
@@ -104,7 +105,7 @@ def check(data: bytes) -> str | None:
         assert reason.isprintable()
         return reason
     finally:
-        assert time.perf_counter() - begin < SLOWEST_S
+        assert time.process_time() - begin < SLOWEST_S
     assert picture.image.mode == "RGB"
     assert 0 < picture.image.width * picture.image.height <= MAX_PIXELS
     assert len(picture.phash) == 16

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -105,6 +106,22 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """Give a port of the loopback interface for the program under test.
+
+    On Linux it stays bound here, so that nobody else is given it; a server that sets SO_REUSEADDR, as servers
+    do, can listen there all the same. While none does, nobody answers.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port = keeper.getsockname()[1]
+        if sys.platform != "linux":
+            keeper.close()
+        yield port
 
 
 Answer = tuple[int, bytes] | None

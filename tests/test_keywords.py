@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 
 import pytest
+from cost import processor_s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from picture_files import draw_picture
@@ -105,11 +105,13 @@ def test_descriptions_in_the_short_form_are_read():
 
 def test_a_packet_that_defines_entities_is_not_read_and_takes_no_time():
     entities = "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 50}">' for n in range(25))
-    begin = time.perf_counter()
-    assert said(BILLION_LAUGHS.format(entities=entities).encode()) == Words()
     outside = '<!ENTITY z SYSTEM "file:///etc/passwd">'
-    assert said(BILLION_LAUGHS.format(entities=outside).encode()) == Words()
-    assert time.perf_counter() - begin < 0.5
+
+    def read_both() -> None:
+        for each in (entities, outside):
+            assert said(BILLION_LAUGHS.format(entities=each).encode()) == Words()
+
+    assert processor_s(read_both) < 0.5
 
 
 def test_a_damaged_packet_says_what_it_can_and_a_huge_one_nothing():

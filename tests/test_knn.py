@@ -151,5 +151,5 @@ def test_the_printed_command_gives_the_same_answer(client, node, index_name):
     expected = client.search(index=index_name, body=body)["hits"]["hits"]
     assert len(expected) == 5
     command = as_curl(body, url=node.url, index=index_name)
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=120)
     assert json.loads(done.stdout)["hits"]["hits"] == expected

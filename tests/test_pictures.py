@@ -6,12 +6,12 @@ import hashlib
 import io
 import os
 import socket
-import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import imagehash
 import numpy as np
 import pytest
+from cost import processor_s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from picture_files import (
@@ -237,10 +237,12 @@ def test_formats_that_run_programs_are_not_opened(tmp_path):
 def test_a_decompression_bomb_is_refused_by_its_header_at_once(tmp_path):
     register_formats()
     (tmp_path / "bomb.png").write_bytes(png_header(50_000, 50_000))
-    begin = time.perf_counter()
-    with pytest.raises(UnreadableImageError, match="2500 megapixels are over the limit of 200"):
-        read(tmp_path / "bomb.png")
-    assert time.perf_counter() - begin < 0.5
+
+    def refuse() -> None:
+        with pytest.raises(UnreadableImageError, match="2500 megapixels are over the limit of 200"):
+            read(tmp_path / "bomb.png")
+
+    assert processor_s(refuse) < 0.5
 
 
 def test_the_limit_of_pixels_can_be_moved_both_ways(tmp_path):

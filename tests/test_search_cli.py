@@ -9,13 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from http_fronts import free_port, proxy
+from http_fronts import kept_port, proxy
 from picture_files import save_picture
 
 import glimpse
@@ -99,7 +98,12 @@ def test_json_is_the_searchers_answer(run, gallery):
     result = run("search", "a cat", "--k", 2, "--num-candidates", 50, "--mode", "caption", "--json")
     query = Query(text="a cat", k=2, num_candidates=50, mode="caption")
     expected = json.loads(json.dumps(gallery.searcher.search(query).to_json()))
-    assert {**json.loads(result.stdout), "took_ms": 0} == {**expected, "took_ms": 0}
+    found = json.loads(result.stdout)
+    # The command embeds the words once more, and a processor may then add up in another order.
+    for hit, other in zip(found["hits"], expected["hits"], strict=True):
+        for name in ("score", "similarity"):
+            assert hit.pop(name) == pytest.approx(other.pop(name), abs=1e-5)
+    assert {**found, "took_ms": 0} == {**expected, "took_ms": 0}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_show_request_prints_a_command_that_gives_the_same_hits(run, gallery):
     assert shown.exit_code == 0
     assert shown.stdout.startswith("curl ")
     answer = subprocess.run(
-        ["bash", "-c", shown.stdout], capture_output=True, text=True, check=True, timeout=30
+        ["bash", "-c", shown.stdout], capture_output=True, text=True, check=True, timeout=120
     )
     found = [hit["_source"]["relative_path"][0] for hit in json.loads(answer.stdout)["hits"]["hits"]]
     assert found == paths(run("knn", "--k", 4, "--path", "named/", input=vector))
@@ -332,9 +336,8 @@ def test_serve_connects_once_and_answers_until_it_is_told_to_stop(environment, g
         if path == "/":
             greeted.append(method)
 
-    port = free_port()
-    command = [sys.executable, "-m", "glimpse", "serve", "--port", str(port)]
-    with proxy(node.url, listen) as url:
+    with proxy(node.url, listen) as url, kept_port() as port:
+        command = [sys.executable, "-m", "glimpse", "serve", "--port", str(port)]
         there = {**os.environ, **environment, "ELASTICSEARCH_URL": url}
         server = subprocess.Popen(command, env=there, stderr=subprocess.PIPE, text=True)
         check_served(server, port, gallery)
@@ -345,21 +348,10 @@ def check_served(server: subprocess.Popen, port: int, gallery) -> None:
     try:
         line = server.stderr.readline()
         assert line == f"Glimpse is at http://127.0.0.1:{port} (Ctrl+C stops it)\n"
-        ready = json.load(wait_for(f"http://127.0.0.1:{port}/readyz"))
-        assert ready["images"] == len(gallery.ids)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=120) as answer:
+            assert json.load(answer)["images"] == len(gallery.ids)
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=10) == 0
+        assert server.wait(timeout=120) == 0
     finally:
         server.kill()
         server.communicate()
-
-
-def wait_for(address: str, seconds: float = 10):
-    """Open an address as soon as somebody answers there."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return urllib.request.urlopen(address, timeout=seconds)
-        except urllib.error.URLError:
-            assert time.monotonic() < deadline, f"nobody answers at {address}"
-            time.sleep(0.1)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from crashes import start_ingest, thumbnails
 from picture_files import save_picture
-from three_nodes import ThreeNodes, three_nodes
+from three_nodes import PATIENCE_S, ThreeNodes, three_nodes
 
 from es_config.client import connect
 from es_config.index import ImageIndex
@@ -67,7 +67,7 @@ def test_with_one_replica_no_node_that_is_killed_takes_a_picture_or_a_search_wit
         assert run.poll() is None
         cluster.kill(0)
         cluster.start(0)
-        summary = json.loads(run.communicate(timeout=120)[0])
+        summary = json.loads(run.communicate(timeout=PATIENCE_S)[0])
         assert (run.returncode, summary["failed"]) == (0, 0)
         assert _names(index) == {path.name for path in folder.iterdir()}
 
@@ -113,7 +113,7 @@ def _names(index: ImageIndex) -> set[str]:
 
 
 def _wait_until(condition) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it came to nothing"
         time.sleep(0.01)

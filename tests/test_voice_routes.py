@@ -8,7 +8,6 @@ import re
 import socket
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import recordings
+from cost import processor_s
 from flask import Flask
 
 from models.profiles import get_profile
@@ -24,12 +24,13 @@ from models.whisper import load_transcriber
 from search_app.app import ProblemApi, answer_expected, create_app
 from search_app.server import build_server
 from search_app.settings import AppSettings
-from search_app.turns import Turns
+from search_app.turns import AT_ONCE, Turns
 from search_app.voice import MAX_RECORDING
 from search_app.voice_routes import voice_blueprint
 
 ADDRESS = "/api/v1/transcribe"
 SENTENCE = "two black cats in the desert at night"
+PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +160,12 @@ def without_length(flac: bytes) -> bytes:
 def test_three_hours_are_refused_at_once_with_and_without_a_length_in_the_header(web):
     long = long_flac(seconds=3 * 3600, rate=8_000)
     assert len(long) < MAX_RECORDING
-    begun = time.perf_counter()
-    assert "lasts 180 minutes; speak for at most 30 seconds" in problem(send(web, long), 400)
-    assert "more than 30 seconds" in problem(send(web, without_length(long)), 400)
-    assert time.perf_counter() - begun < 2
+
+    def refuse() -> None:
+        assert "lasts 180 minutes; speak for at most 30 seconds" in problem(send(web, long), 400)
+        assert "more than 30 seconds" in problem(send(web, without_length(long)), 400)
+
+    assert processor_s(refuse) < 2
 
 
 def test_a_sample_a_second_is_not_blown_up_to_sixteen_thousand(web):
@@ -275,17 +278,15 @@ def test_the_openapi_document_knows_both_ways_to_send(web):
 def post(address: str, data: bytes) -> dict:
     """Send a recording over a real connection and return the answer."""
     request = urllib.request.Request(address + ADDRESS, data=data, headers={"Content-Type": "audio/wav"})
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         return json.load(response)
 
 
-def get(address: str, path: str) -> float:
-    """Return the seconds that a page took."""
-    begun = time.perf_counter()
-    with urllib.request.urlopen(address + path, timeout=60) as response:
+def get(address: str, path: str) -> None:
+    """Read a page."""
+    with urllib.request.urlopen(address + path, timeout=PATIENCE_S) as response:
         assert response.status == 200
         response.read()
-    return time.perf_counter() - begun
 
 
 def form(data: bytes) -> tuple[bytes, dict[str, str]]:
@@ -301,7 +302,7 @@ def test_even_a_large_recording_is_never_written_to_the_disk(address, sentence):
     assert len(large) > 5_000_000
     body, headers = form(large)
     request = urllib.request.Request(address + ADDRESS, data=body, headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         assert json.load(response)["text"] == SENTENCE
 
 
@@ -309,7 +310,7 @@ def test_even_a_large_recording_is_never_written_to_the_disk(address, sentence):
 def begun(address: str, length: int, data: bytes):
     """Promise a recording of `length` bytes, send some of it, and then nothing more."""
     host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         head = f"POST {ADDRESS} HTTP/1.1\r\nHost: {host}\r\nContent-Type: audio/wav\r\n"
         connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + data)
         yield connection
@@ -322,19 +323,30 @@ def test_a_body_of_hundreds_of_megabytes_is_refused_by_its_header(address):
     assert b"application/problem+json" in answer
 
 
-def test_ten_recordings_at_once_are_all_heard_and_the_page_answers_meanwhile(address, sentence):
+def test_ten_recordings_at_once_are_all_heard_and_the_page_answers_meanwhile(
+    address, sentence, transcriber, monkeypatch
+):
     clip = recordings.packed(np.concatenate([sentence, recordings.silence(3)]))
+    transcribe, under_way, asked = transcriber.transcribe, threading.Semaphore(0), threading.Event()
+
+    def held(recording):
+        under_way.release()
+        assert asked.wait(PATIENCE_S)
+        return transcribe(recording)
+
+    monkeypatch.setattr(transcriber, "transcribe", held)
     with ThreadPoolExecutor(10) as pool:
-        begun = time.perf_counter()
         heard = [pool.submit(post, address, clip) for _ in range(10)]
-        waited = [get(address, path) for path in ("/healthz", "/?q=a+red+boat", "/healthz")]
-        texts = [one.result()["text"] for one in heard]
-        took = time.perf_counter() - begun
-    assert texts == [SENTENCE] * 10
-    assert max(waited) < 2, (waited, took)
+        try:
+            assert all(under_way.acquire(timeout=PATIENCE_S) for _ in range(AT_ONCE))
+            for path in ("/healthz", "/?q=a+red+boat", "/healthz"):
+                get(address, path)
+            assert not any(one.done() for one in heard)
+        finally:
+            asked.set()
+        assert [one.result()["text"] for one in heard] == [SENTENCE] * 10
 
 
-@pytest.mark.usefixtures("no_disk")
 def whole_answer(connection: socket.socket) -> bytes:
     """Return an answer of JSON in full; its head and its body may come apart."""
     answer = b""
@@ -343,6 +355,7 @@ def whole_answer(connection: socket.socket) -> bytes:
     return answer
 
 
+@pytest.mark.usefixtures("no_disk")
 def test_uploads_that_stop_midway_hold_nobody_up(address, sentence):
     clip = recordings.packed(sentence)
     half = clip[: len(clip) // 2]
@@ -350,8 +363,8 @@ def test_uploads_that_stop_midway_hold_nobody_up(address, sentence):
         with begun(address, len(clip), half):
             pass
     with begun(address, len(clip), half) as first, begun(address, len(clip), half) as second:
-        assert get(address, "/healthz") < 2
-        assert get(address, "/?q=a+red+boat") < 5
+        get(address, "/healthz")
+        get(address, "/?q=a+red+boat")
         assert post(address, clip)["text"] == SENTENCE
         first.shutdown(socket.SHUT_WR)
         second.sendall(clip[len(clip) // 2 :])

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
-from http_fronts import free_port
+from http_fronts import kept_port
 
 from es_config.local_node.install import NodeHome
 from es_config.local_node.jars import fetch_jars
@@ -20,7 +20,7 @@ from es_config.local_node.state import PROGRAM
 
 ROOT = Path(__file__).parent.parent
 HEAP_MB = 512
-PATIENCE_S = 150.0
+PATIENCE_S = 300.0
 QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 """what a JVM that lives for a minute would compile is not worth its time"""
 SETTINGS = """cluster.name: glimpse-three
@@ -39,8 +39,9 @@ path.logs: {home}/logs
 class ThreeNodes:
     """The cluster, with an address for each node."""
 
-    def __init__(self, folder: Path) -> None:
-        self._http, self._transport = ([free_port() for _ in range(3)] for _ in range(2))
+    def __init__(self, folder: Path, ports: list[int]) -> None:
+        """Take a folder for the nodes' homes, and six ports: three for HTTP, three between the nodes."""
+        self._http, self._transport = ports[:3], ports[3:]
         self._homes = [folder / f"home{number}" for number in range(3)]
         self._java, _ = find_java(dict(os.environ))
         self._processes: list[subprocess.Popen | None] = [None] * 3
@@ -91,15 +92,12 @@ class ThreeNodes:
 @contextmanager
 def three_nodes(folder: Path) -> Iterator[tuple[ThreeNodes, Elasticsearch]]:
     """Give a green cluster and a client that knows every node."""
-    cluster = ThreeNodes(folder)
-    try:
+    with ExitStack() as ended:
+        cluster = ThreeNodes(folder, [ended.enter_context(kept_port()) for _ in range(6)])
         for number in range(3):
+            ended.callback(cluster.kill, number)
             cluster.start(number)
-        with Elasticsearch(cluster.urls, request_timeout=30) as waiting:
+        with Elasticsearch(cluster.urls, request_timeout=60) as waiting:
             cluster.wait(waiting, nodes=3)
         # Another client: to that one, nodes that were slow to start are dead for half a minute more.
-        with Elasticsearch(cluster.urls, request_timeout=30) as client:
-            yield cluster, client
-    finally:
-        for number in range(3):
-            cluster.kill(number)
+        yield cluster, ended.enter_context(Elasticsearch(cluster.urls, request_timeout=60))
