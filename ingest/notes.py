@@ -105,7 +105,8 @@ class Notes(NotesFile):
         where = "AND image_id IN (SELECT image_id FROM came)" if moved_only else ""
         sql = f"SELECT * FROM files WHERE {BELOW} {where}"
         sql += f" ORDER BY path, relative_path LIMIT {PAGE}"
-        *after, end = _range(folder)
+        path, name, end = _range(folder)
+        after = (path, name)
         while True:
             rows = self._rows(sql, self._index, *after, end)
             yield from map(_note, rows)
@@ -116,7 +117,7 @@ class Notes(NotesFile):
     def count(self, folder: Path) -> int:
         """Return the number of notes of files below a folder."""
         ((number,),) = self._rows(f"SELECT count(*) FROM files WHERE {BELOW}", self._index, *_range(folder))
-        return number
+        return int(number)
 
     def at(self, path: Path) -> Iterator[Note]:
         """Yield the notes of a file, or of those below a folder."""
