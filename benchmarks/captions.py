@@ -14,6 +14,8 @@ from PIL import Image
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, Spent, clock, show
+from demo.world.draw import draw
+from demo.world.scene import sample
 from es_config.documents import ImageDocument
 from ingest.captions import caption_pictures
 from ingest.run_types import CaptionOptions
@@ -21,11 +23,9 @@ from ingest.thumbnail import thumbnail
 from ingest.wiring import Parts, create_index
 from models.captioning import bf16_gains, load_captioner
 from models.embedding import load_caption_text_encoder
-from models.pocket.caption_facts import score_captions
-from models.pocket.draw import draw
-from models.pocket.world import sample
 from models.profiles import get_profile
 from storage.store import open_storage, thumbnail_key
+from training.pocket.sentences.facts import score_captions
 
 SCENES = 500
 TARGETS = {

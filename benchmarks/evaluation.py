@@ -11,19 +11,19 @@ from statistics import mean
 import numpy as np
 
 from benchmarks.report import Figure, show
+from demo.world.scene import KINDS, Scene, sample
 from es_config.relevance import Calibration, comparable, scores_of
 from evaluation.calibrate import Side, _score, calibrate
 from evaluation.fit import Scored, area, fit, heights_of, shares
 from evaluation.metrics import query_metrics
 from evaluation.phrases import about, read_vocabulary
 from models.embedding import load_image_encoder, load_text_encoder
-from models.pocket.caption_facts import usual_caption
-from models.pocket.evaluation import pictures_of
-from models.pocket.grammar import caption, say
-from models.pocket.lexicon import LANGUAGES
-from models.pocket.statements import full, partial
-from models.pocket.world import KINDS, Scene, sample
 from models.profiles import get_profile
+from training.pocket.evaluation import pictures_of
+from training.pocket.sentences.facts import usual_caption
+from training.pocket.sentences.grammar import caption, say
+from training.pocket.sentences.lexicon import LANGUAGES
+from training.pocket.sentences.statements import full, partial
 
 SCENES = 600
 QUERIES = 300

@@ -15,19 +15,19 @@ import numpy as np
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
+from demo.world.scene import sample
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.words import words_body
 from models.captioning import load_captioner
 from models.embedding import load_image_encoder, load_text_encoder
-from models.pocket.evaluation import pictures_of
-from models.pocket.grammar import say
-from models.pocket.lexicon import LANGUAGES
-from models.pocket.statements import full, partial
-from models.pocket.world import sample
 from models.profiles import get_profile
 from search_app.query import Query
 from search_app.searcher import Searcher
+from training.pocket.evaluation import pictures_of
+from training.pocket.sentences.grammar import say
+from training.pocket.sentences.lexicon import LANGUAGES
+from training.pocket.sentences.statements import full, partial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

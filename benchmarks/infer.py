@@ -59,8 +59,8 @@ def _deploy(client: Any, profile: Any, scratch: Path) -> Path:
 
 def _captions(count: int) -> list[str]:
     """Return queries about drawn scenes, in four languages."""
-    from models.pocket.grammar import caption
-    from models.pocket.world import sample
+    from demo.world.scene import sample
+    from training.pocket.sentences.grammar import caption
 
     scenes = sample("test", -(-count // len(LANGUAGES)))
     return [caption(scene, language, Random(7)) for scene in scenes for language in LANGUAGES][:count]
@@ -176,8 +176,8 @@ def _agreement(client: Any, profile: Any, definition: Path) -> list[Figure]:
 
 
 def _pictures(count: int) -> list[Any]:
-    from models.pocket.draw import draw
-    from models.pocket.world import sample
+    from demo.world.draw import draw
+    from demo.world.scene import sample
 
     return [draw(scene, size=128) for scene in sample("test", count, seed=1)]
 

@@ -19,6 +19,8 @@ from PIL import Image
 from benchmarks.backends import INT8, ONNX, photographs, vit_b_32
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, Spent, clock, show
+from demo.world.draw import write_picture
+from demo.world.scene import sample
 from es_config.mapping import IndexMeta, IndexOptions
 from ingest.run import ingest_paths
 from ingest.run_types import IngestOptions
@@ -26,8 +28,6 @@ from ingest.wiring import Parts
 from models.embedding import load_image_encoder, load_text_encoder
 from models.fast.execution import probe
 from models.fast_embedding import run_in
-from models.pocket.draw import write_picture
-from models.pocket.world import sample
 from storage.store import open_storage
 
 PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "512"))

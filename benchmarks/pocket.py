@@ -9,14 +9,14 @@ import numpy as np
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, show
+from demo.world.scene import sample
 from es_config.documents import ImageDocument
 from es_config.knn import knn_body
 from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
-from models.pocket.evaluation import composition, pictures_of
-from models.pocket.grammar import caption
-from models.pocket.world import sample
 from models.profiles import POCKET_WEIGHTS, get_profile
+from training.pocket.evaluation import composition, pictures_of
+from training.pocket.sentences.grammar import caption
 
 SCENES = 500
 LANGUAGES = ("en", "fr", "de", "es")

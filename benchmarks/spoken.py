@@ -20,13 +20,11 @@ import numpy as np
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
+from demo.world.draw import draw
+from demo.world.scene import sample, scene
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
-from models.pocket.draw import draw
-from models.pocket.speech import RATE, Synthesiser
-from models.pocket.speech_sentences import Line, line
-from models.pocket.world import sample, scene
 from models.profiles import get_profile
 from models.whisper import load_transcriber
 from search_app.app import create_app
@@ -35,12 +33,14 @@ from search_app.searcher import Searcher
 from search_app.server import build_server
 from search_app.settings import AppSettings
 from storage.store import open_storage, thumbnail_key
+from training.pocket.voice.sentences import Line, line
+from training.pocket.voice.speech import RATE, Synthesiser
 
 if TYPE_CHECKING:
     from flask import Flask
     from playwright.sync_api import Page
 
-    from models.pocket.world import Scene
+    from demo.world.scene import Scene
     from models.voice import Transcriber
     from storage.store import Storage
 

@@ -14,11 +14,11 @@ from urllib.parse import urlencode
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
+from demo.world.draw import draw
+from demo.world.scene import sample
 from ingest.library import Library
 from models.captioning import load_captioner
 from models.embedding import load_caption_text_encoder, load_image_encoder, load_text_encoder
-from models.pocket.draw import draw
-from models.pocket.world import sample
 from models.profiles import get_profile
 from search_app.app import create_app
 from search_app.searcher import Searcher

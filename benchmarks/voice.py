@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.report import Figure, percentile, show
-from models.pocket.speech import RATE, Synthesiser
-from models.pocket.speech_noise import KINDS, not_speech, with_noise
-from models.pocket.speech_sentences import Line, line
-from models.pocket.speech_tokens import build_tokenizer
-from models.pocket.voice_model import convert
-from models.pocket.word_errors import word_errors
 from models.profiles import get_profile
 from models.whisper import load_transcriber
+from training.pocket.voice.model import convert
+from training.pocket.voice.noise import KINDS, not_speech, with_noise
+from training.pocket.voice.sentences import Line, line
+from training.pocket.voice.speech import RATE, Synthesiser
+from training.pocket.voice.tokens import build_tokenizer
+from training.pocket.word_errors import word_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.pocket.draw import write_picture
-from models.pocket.world import sample
+from demo.world.draw import write_picture
+from demo.world.scene import sample
 
 if TYPE_CHECKING:
-    from models.pocket.world import Scene
+    from demo.world.scene import Scene
 
 SIZE = 512
 """pixels on a side"""

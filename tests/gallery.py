@@ -11,16 +11,16 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from demo.world.draw import draw
+from demo.world.scene import Group, Scene, sample
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
-from models.pocket.draw import draw
-from models.pocket.grammar import caption
-from models.pocket.world import Group, Scene, sample
 from models.profiles import get_profile
 from search_app.searcher import Searcher
 from storage.store import open_storage, thumbnail_key
+from training.pocket.sentences.grammar import caption
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from models.pocket.speech import RATE, resampled
-from models.pocket.speech_sentences import Line
+from training.pocket.voice.sentences import Line
+from training.pocket.voice.speech import RATE, resampled
 
 ESPEAK_RATE = 22_050
 CODECS = {

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 FOUNDATIONS = {"es_config", "models", "storage"}
 DOORS = {"ingest", "search_app", "demo", "tuning", "evaluation"}
 PACKAGES = FOUNDATIONS | DOORS
+NOT_INSTALLED = {"benchmarks", "tests", "training"}
 
 # library -> where it may be imported: a folder, or one file by its path without ".py" (a prefix)
 PLACES = {
@@ -62,7 +63,11 @@ def imports(path: Path) -> set[str]:
         else:
             continue
         # A library named for its types alone stays where its objects are made; our own packages count always.
-        names |= {name for name in found if id(node) not in typing_only or name.split(".")[0] in PACKAGES}
+        names |= {
+            name
+            for name in found
+            if id(node) not in typing_only or name.split(".")[0] in PACKAGES | NOT_INSTALLED
+        }
     return names
 
 
@@ -89,6 +94,13 @@ def test_doors_never_import_each_other():
         packages = {name.split(".")[0] for name in imports(path)}
         if own in DOORS and not is_door(path):
             assert not packages & DOORS - {own}, path
+
+
+def test_the_product_imports_nothing_that_is_not_installed_with_it():
+    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    for path in modules():
+        others = {name.split(".")[0] for name in imports(path)} & (NOT_INSTALLED | helpers)
+        assert not others, f"{path.relative_to(ROOT)} imports {others}"
 
 
 def test_libraries_stay_in_their_place():

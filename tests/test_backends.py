@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from models.agreement import Agreement, agreement
 from models.embedding import load_image_encoder
 from models.errors import ModelError
@@ -16,8 +18,6 @@ from models.fast.choose import Chooser
 from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Wish, probe
 from models.fast.onnx import made_once
 from models.fast_embedding import load_fast_image_encoder, run_in
-from models.pocket.draw import draw
-from models.pocket.world import sample
 from models.profiles import get_profile
 
 ONNX, BF16, INT8 = Execution("onnx", "fp32"), Execution("torch", "bf16"), Execution("onnx", "int8")

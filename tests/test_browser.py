@@ -15,7 +15,7 @@ from gallery import jpeg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import create_server
 
-from models.pocket.world import Group, Scene
+from demo.world.scene import Group, Scene
 from search_app.app import create_app
 from search_app.settings import AppSettings
 

@@ -13,10 +13,10 @@ from gallery import jpeg, pocket
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from test_browser import FLAGS, chromium_path
 
+from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from ingest.library import Library
 from models.captioning import load_captioner
-from models.pocket.world import Group, Scene
 from search_app.app import create_app
 from search_app.searcher import Searcher
 from search_app.server import build_server

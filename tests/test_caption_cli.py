@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from elasticsearch import Elasticsearch
 
+from demo.world.draw import write_picture
+from demo.world.scene import sample
 from es_config.index import ImageIndex
 from glimpse import main
-from models.pocket.draw import write_picture
-from models.pocket.world import sample
 from models.profiles import POCKET_WEIGHTS
 
 ROOT = Path(__file__).parent.parent

@@ -17,6 +17,8 @@ import pytest
 from gallery import pocket
 from PIL import Image
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from es_config.captions import Captions
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
@@ -31,8 +33,6 @@ from ingest.wiring import Parts, create_index
 from models.captioning import load_captioner
 from models.errors import ModelError
 from models.on_first_use import OnFirstUse
-from models.pocket.draw import draw
-from models.pocket.world import sample
 from storage.errors import StorageError
 from storage.folder import FolderStorage
 from storage.store import thumbnail_key

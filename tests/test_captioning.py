@@ -8,15 +8,15 @@ from random import Random
 import pytest
 from PIL import Image
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from models.captioning import Caption, bf16_gains, load_captioner
 from models.errors import ModelError
 from models.folders import ModelSource
-from models.pocket.caption_facts import compare, read_caption, score_captions, usual_caption
-from models.pocket.draw import draw
-from models.pocket.grammar import caption
-from models.pocket.statements import Mention, Statement, full
-from models.pocket.world import sample
 from models.profiles import get_profile
+from training.pocket.sentences.facts import compare, read_caption, score_captions, usual_caption
+from training.pocket.sentences.grammar import caption
+from training.pocket.sentences.statements import Mention, Statement, full
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from models.pocket.grammar import caption, captions, join, noun_phrase, say
-from models.pocket.lexicon import COLOUR_WORDS, LANGUAGES, NOUNS
-from models.pocket.statements import MANY, Mention, Statement, full
-from models.pocket.world import COLOURS, KINDS, Group, Scene, sample
+from demo.world.scene import COLOURS, KINDS, Group, Scene, sample
+from training.pocket.sentences.grammar import caption, captions, join, noun_phrase, say
+from training.pocket.sentences.lexicon import COLOUR_WORDS, LANGUAGES, NOUNS
+from training.pocket.sentences.statements import MANY, Mention, Statement, full
 
 
 def ways(mention: Mention, language: str, *, dative: bool = False) -> set[str]:

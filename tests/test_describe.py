@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from gallery import NAMED, jpeg
 
 import glimpse
-from models.pocket.world import Group, Scene
+from demo.world.scene import Group, Scene
 
 UNSEEN = Scene("sea", "sunny", (Group("boat", "red", 2),), None, 99)
 

@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from es_config.documents import ImageDocument
 from es_config.hashes import HashedImage, hashes_body, scan_hashes
 from es_config.index import ImageIndex
@@ -24,8 +26,6 @@ from glimpse import main
 from ingest.alike import group_alike, near_pairs
 from ingest.duplicates import DEFAULT_DISTANCE, find_duplicates
 from ingest.pictures import FileContent, decode
-from models.pocket.draw import draw
-from models.pocket.world import sample
 
 
 def groups_by_hand(hashes: list[int], distance: int) -> list[list[int]]:

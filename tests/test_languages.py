@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from tiny_torchscript import fresh_model
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from es_config.infer import InferTextEncoder
 from es_config.text_model import TextModelSource, upload
 from es_config.trained_model import TrainedModel
 from models.embedding import load_image_encoder, load_text_encoder
-from models.pocket.draw import draw
-from models.pocket.grammar import caption
-from models.pocket.world import sample
 from models.profiles import get_profile
 from search_app.lanes import TextLanes
+from training.pocket.sentences.grammar import caption
 
 SCENES = 80
 LANGUAGES = ("en", "fr", "de", "es")

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from gallery import jpeg, pocket
 
+from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from models.pocket.world import Group, Scene
 from search_app.app import create_app
 from search_app.response import SearchHit, SearchResponse
 from search_app.searcher import Searcher

@@ -9,16 +9,16 @@ from random import Random
 import numpy as np
 import pytest
 
-from models.pocket.draw import write_picture
-from models.pocket.evaluation import evaluate, load_towers, pictures_of, recall_at
-from models.pocket.grammar import caption
-from models.pocket.lexicon import LANGUAGES
-from models.pocket.pool import make_pool, spoil
-from models.pocket.statements import Statement
-from models.pocket.towers import DIMS
-from models.pocket.train import Plan, Training
-from models.pocket.world import Group, Scene, sample
+from demo.world.draw import write_picture
+from demo.world.scene import Group, Scene, sample
 from models.profiles import POCKET_WEIGHTS, get_profile
+from training.pocket.evaluation import evaluate, load_towers, pictures_of, recall_at
+from training.pocket.pool import make_pool, spoil
+from training.pocket.sentences.grammar import caption
+from training.pocket.sentences.lexicon import LANGUAGES
+from training.pocket.sentences.statements import Statement
+from training.pocket.towers import DIMS
+from training.pocket.train import Plan, Training
 
 
 @pytest.fixture(scope="module")

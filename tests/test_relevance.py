@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from http_fronts import proxy
 
+from demo.world.scene import sample
 from es_config.alias import Alias
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
@@ -23,9 +24,6 @@ from evaluation.errors import EvaluationError
 from evaluation.fit import Scored, area, fit, shares
 from evaluation.phrases import about, make_phrases, read_vocabulary, scramble, stem_of
 from glimpse import main
-from models.pocket.grammar import caption
-from models.pocket.statements import full
-from models.pocket.world import sample
 from search_app.app import create_app
 from search_app.errors import QueryError
 from search_app.query import Query
@@ -33,6 +31,8 @@ from search_app.relevance import Evidence, Marks
 from search_app.searcher import Searcher
 from search_app.settings import AppSettings
 from search_app.wiring import build_marks
+from training.pocket.sentences.grammar import caption
+from training.pocket.sentences.statements import full
 
 CAPTIONS = ["a red boat at sea", "two boats in the rain", "a blue house", "houses in the rain", "a cat"] * 3
 

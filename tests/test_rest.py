@@ -13,8 +13,8 @@ from openapi_core.contrib.werkzeug import WerkzeugOpenAPIRequest, WerkzeugOpenAP
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
-from models.pocket.world import Group, Scene
 from search_app.app import create_app
 from search_app.arguments import encode_vector
 from search_app.query import Query

@@ -5,17 +5,18 @@ import gc
 import numpy as np
 import pytest
 
+from demo.world.scene import sample
 from models.errors import ModelError
-from models.pocket import train_captions, train_voice
-from models.pocket.caption_facts import usual_caption
-from models.pocket.caption_model import owners
-from models.pocket.speech import RATE, Synthesiser
-from models.pocket.speech_batches import Batches
-from models.pocket.speech_features import FRAMES, collect, frame_labels, log_mel
-from models.pocket.speech_noise import KINDS, not_speech, with_noise
-from models.pocket.speech_sentences import TEST_VARIANTS, TRAIN_VARIANTS, line, plain
-from models.pocket.speech_tokens import build_tokenizer
-from models.pocket.world import sample
+from models.profiles import POCKET_WEIGHTS
+from training.pocket import train_captions, train_voice
+from training.pocket.caption_model import owners
+from training.pocket.sentences.facts import usual_caption
+from training.pocket.voice.batches import Batches
+from training.pocket.voice.features import FRAMES, collect, frame_labels, log_mel
+from training.pocket.voice.noise import KINDS, not_speech, with_noise
+from training.pocket.voice.sentences import TEST_VARIANTS, TRAIN_VARIANTS, line, plain
+from training.pocket.voice.speech import RATE, Synthesiser
+from training.pocket.voice.tokens import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +107,11 @@ def test_the_caption_training_begins_with_the_towers_eyes_and_saves_a_captioner(
     import torch
     from transformers import CLIPVisionModelWithProjection
 
-    from models.pocket.caption_model import make_tokenizer, new_model
+    from training.pocket.caption_model import make_tokenizer, new_model
 
     pictures = train_captions.draw_pictures(64)
     pixels, _patches, scenes = train_captions._batch(pictures, list(range(64)))
-    folder = train_captions.WEIGHTS / "image"
+    folder = POCKET_WEIGHTS / "image"
     tower = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     model = new_model(make_tokenizer(scenes, tmp_path / "caption"), tower, pixels).eval()
     with torch.inference_mode():

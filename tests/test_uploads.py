@@ -26,6 +26,7 @@ from picture_files import draw_picture, png_header
 from PIL import Image
 
 import glimpse
+from demo.world.scene import Group, Scene
 from es_config.captions import Captions
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
@@ -37,7 +38,6 @@ from ingest.wiring import Parts
 from models.captioning import load_captioner
 from models.folders import ModelSource
 from models.on_first_use import OnFirstUse
-from models.pocket.world import Group, Scene
 from search_app.app import ProblemApi, answer_expected, create_app
 from search_app.searcher import Searcher
 from search_app.server import build_server

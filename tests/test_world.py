@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from models.pocket import coding
-from models.pocket.calibration import calibration_strip
-from models.pocket.draw import draw, write_picture
-from models.pocket.layout import lay_out, patch_labels
-from models.pocket.sky import free_spot
-from models.pocket.statements import MANY, Mention, Statement, full, partial
-from models.pocket.world import EDITABLE, SPLITS, Group, Scene, edits, sample, scene
+from demo.world.draw import draw, write_picture
+from demo.world.layout import lay_out, patch_labels
+from demo.world.scene import EDITABLE, SPLITS, Group, Scene, edits, sample, scene
+from demo.world.sky import free_spot
 from models.profiles import CALIBRATION_PICTURES
+from training.pocket import coding
+from training.pocket.calibration import calibration_strip
+from training.pocket.sentences.statements import MANY, Mention, Statement, full, partial
 
 BOAT, CATS = Group("boat", "red", 1), Group("cat", "black", 2)
 PAIR = Scene("sea", "rain", (BOAT, CATS), "left", seed=7)

@@ -13,8 +13,8 @@ def save_whisper(folder: Path, *, window: int = 30) -> Path:
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    from models.pocket.speech_tokens import build_tokenizer
-    from models.pocket.voice_model import convert
+    from training.pocket.voice.model import convert
+    from training.pocket.voice.tokens import build_tokenizer
 
     torch.manual_seed(7)
     tokenizer = build_tokenizer(WORDS)

@@ -1,0 +1,1 @@
+"""The drawn world: scenes by seed, and their pictures."""

@@ -1,1 +1,0 @@
-"""The drawn world and the small models that are trained on it."""

@@ -1,0 +1,1 @@
+"""Training of the models in `models/weights/`; see README.md."""

@@ -1,0 +1,105 @@
+"""What the towers are trained on: pictures of a scene and of a sibling with one fact edited, and texts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from demo.world.draw import draw
+from demo.world.layout import patch_labels
+from demo.world.scene import Scene, edits, scene
+from training.pocket.sentences.grammar import say
+from training.pocket.sentences.lexicon import LANGUAGES
+from training.pocket.sentences.statements import Statement, full, partial
+
+SIZE = 96
+TWO_GROUPS = {"relation": 7, "colours": 6, "count": 5, "kind": 1, "colour": 1}
+ONE_GROUP = {"count": 10, "kind": 4, "colour": 4, "place": 1, "weather": 1}
+CONSONANTS, VOWELS = "bcdfghklmnprstvw", "aeiou"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Scenes with their siblings; `pixels` uint8 `[n, 2, 96, 96, 3]`, `patches` uint8 `[n, 2, 4, 8, 8]`."""
+
+    scenes: list[tuple[Scene, Scene]]
+    pixels: np.ndarray
+    patches: np.ndarray
+
+
+def sibling(of: Scene, rng: Random) -> Scene:
+    """Return a training scene that differs from `of` in one fact, most often one of the hard facts."""
+    weights = TWO_GROUPS if len(of.groups) == 2 else ONE_GROUP
+    while True:
+        fact = rng.choices(list(weights), list(weights.values()))[0]
+        found = [new for new in edits(of, fact) if new.split == "train"]
+        if found:
+            return rng.choice(found)
+
+
+def render(shown: Scene, rng: Random) -> np.ndarray:
+    """Return uint8 `[96, 96, 3]`; some are drawn larger and reduced as the image processor does."""
+    from PIL import Image
+
+    if rng.random() < 0.6:
+        return np.asarray(draw(shown, SIZE))
+    larger = draw(shown, rng.choice((160, 224, 320)))
+    return np.asarray(larger.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+
+
+def _make(index: int) -> tuple[tuple[Scene, Scene], np.ndarray, np.ndarray]:
+    first = scene("train", index)
+    rng = Random(f"sibling/{index}")
+    pair = (first, sibling(first, rng))
+    return pair, np.stack([render(one, rng) for one in pair]), np.stack([patch_labels(one) for one in pair])
+
+
+def make_pool(pairs: int, *, start: int = 0) -> Pool:
+    """Render `pairs` pairs on all cores; about 3 ms of CPU each."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    scenes: list[tuple[Scene, Scene]] = []
+    pixels = np.empty((pairs, 2, SIZE, SIZE, 3), dtype=np.uint8)
+    patches = np.empty((pairs, 2, 4, 8, 8), dtype=np.uint8)
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        made = workers.map(_make, range(start, start + pairs), chunksize=64)
+        for position, (pair, pictures, where) in enumerate(made):
+            scenes.append(pair)
+            pixels[position], patches[position] = pictures, where
+    return Pool(scenes, pixels, patches)
+
+
+def spoil(text: str, rng: Random) -> str:
+    """Return `text` as hurried people type it: rarely a slip of the fingers or a word nobody knows."""
+    choice = rng.random()
+    if choice < 0.03:
+        at = rng.randrange(len(text))
+        return text[:at] + text[at + 1 :] if rng.random() < 0.5 else text[:at] + text[at : at + 1] + text[at:]
+    if choice < 0.06:
+        words = text.split()
+        made_up = "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(rng.randint(1, 4)))
+        words.insert(rng.randrange(len(words) + 1), made_up)
+        return " ".join(words)
+    if choice < 0.08:
+        return text.replace("ß", "ss").replace("ü", "ue").replace("ä", "ae").replace("ö", "oe")
+    return text
+
+
+def write_texts(shown: Sequence[Scene], rng: Random) -> tuple[list[str], list[Statement]]:
+    """Return a full caption of each scene, and then a partial caption of each, with what they claim."""
+    statements = [full(one) for one in shown] + [partial(one, rng) for one in shown]
+    return [spoil(say(said, rng.choice(LANGUAGES), rng), rng) for said in statements], statements
+
+
+def corpus(scenes: int = 6000) -> list[str]:
+    """Return captions in every language that show every word and form, for the tokenizer."""
+    rng = Random("corpus")
+    texts = []
+    for index in range(scenes):
+        shown = scene("train", index)
+        texts += [say(said, LANGUAGES[index % 4], rng) for said in (full(shown), partial(shown, rng))]
+    return texts

@@ -1,0 +1,1 @@
+"""Sentences about the drawn world in four languages."""

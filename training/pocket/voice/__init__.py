@@ -1,0 +1,1 @@
+"""Training of the voice model on synthetic speech."""

@@ -1,0 +1,188 @@
+"""The pocket's Whisper while it is trained: helper heads that end the plateau; conversion for CTranslate2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.pocket.sentences.lexicon import LANGUAGES
+from training.pocket.voice.batches import LONGEST, NO_LANGUAGE, Batch
+from training.pocket.voice.features import MELS, WINDOW
+from training.pocket.voice.tokens import SPECIALS, vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import WhisperForConditionalGeneration
+
+WIDTH, ENCODER_HEADS, DECODER_HEADS = 128, 2, 4
+ENCODER_LAYERS, DECODER_LAYERS = 4, 2
+SOUNDS = 256
+IGNORED = -100
+GUIDED_HEADS = 2
+"""cross-attention heads of the last decoder layer that are shown where each word is spoken"""
+
+
+def new_model(tokenizer: Tokenizer) -> WhisperForConditionalGeneration:
+    """Return an untrained model with the pocket's sizes."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    end = tokenizer.token_to_id("<|endoftext|>")
+    config = WhisperConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        num_mel_bins=MELS,
+        d_model=WIDTH,
+        encoder_layers=ENCODER_LAYERS,
+        decoder_layers=DECODER_LAYERS,
+        encoder_attention_heads=ENCODER_HEADS,
+        decoder_attention_heads=DECODER_HEADS,
+        encoder_ffn_dim=4 * WIDTH,
+        decoder_ffn_dim=4 * WIDTH,
+        max_source_positions=LONGEST // 2,
+        max_target_positions=448,
+        pad_token_id=end,
+        bos_token_id=end,
+        eos_token_id=end,
+        decoder_start_token_id=tokenizer.token_to_id("<|startoftranscript|>"),
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        use_cache=False,
+        # Only the plain implementation gives the attention; at this size it is also the fastest on a CPU.
+        attn_implementation="eager",
+    )
+    return WhisperForConditionalGeneration(config)
+
+
+class Trainee:
+    """A model with its helper heads; `steps` and `seconds` of processor time count its training."""
+
+    def __init__(self, model: WhisperForConditionalGeneration, tokenizer: Tokenizer) -> None:
+        import torch
+
+        self.model, self._tokenizer = model, tokenizer
+        self.steps, self.seconds = 0, 0.0
+        size = tokenizer.get_vocab_size()
+        self.helpers = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(WIDTH, n) for name, n in (("words", size), ("sounds", SOUNDS))}
+        )
+        self._special = {name: tokenizer.token_to_id(name) for name in SPECIALS}
+        self._watch_attention()
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return everything that learns."""
+        return [*self.model.parameters(), *self.helpers.parameters()]
+
+    def state(self) -> dict:
+        """Return what `restore` takes."""
+        return {
+            "model": self.model.state_dict(),
+            "helpers": self.helpers.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on from what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.helpers.load_state_dict(state["helpers"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+
+    def _watch_attention(self) -> None:
+        """Keep the cross-attention of the last layer for `_attention_loss`."""
+        attention = self.model.model.decoder.layers[-1].encoder_attn
+        attention.register_forward_hook(
+            lambda _module, _inputs, outputs: setattr(self, "_attention", outputs[1])
+        )
+
+    def targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the decoder's inputs and labels `[n, longest]`.
+
+        Labels: the language (or no speech) after the start, then the transcript and its end.
+        """
+        import torch
+
+        special = self._special
+        width = max(len(tokens) for tokens in batch.tokens) + 5
+        inputs = torch.full((len(batch.tokens), width), special["<|endoftext|>"])
+        labels = torch.full((len(batch.tokens), width), IGNORED)
+        for row, (said, language) in enumerate(zip(batch.tokens, batch.languages, strict=True)):
+            spoken = language != NO_LANGUAGE
+            token = special[f"<|{LANGUAGES[language if spoken else row % len(LANGUAGES)]}|>"]
+            start = [
+                special["<|startoftranscript|>"],
+                token,
+                special["<|transcribe|>"],
+                special["<|notimestamps|>"],
+            ]
+            inputs[row, : 4 + len(said)] = torch.tensor([*start, *said])
+            labels[row, 0] = token if spoken else special["<|nospeech|>"]
+            labels[row, 3 : 4 + len(said)] = torch.tensor([*said, special["<|endoftext|>"]])
+        return inputs, labels
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the mean losses: `text`, and of the helpers `words`, `sounds` and `attention`."""
+        from torch.nn.functional import cross_entropy
+
+        inputs, labels = self.targets(batch)
+        encoded = self._encode(batch.features)
+        states = self.model.model.decoder(input_ids=inputs, encoder_hidden_states=encoded)[0]
+        logits = self.model.proj_out(states)
+        found = {"text": cross_entropy(logits.flatten(0, 1).float(), labels.flatten())}
+        for name, target in (("words", batch.words), ("sounds", batch.sounds)):
+            guesses = self.helpers[name](encoded).flatten(0, 1).float()
+            found[name] = cross_entropy(guesses, target.flatten())
+        found["attention"] = self._attention_loss(batch)
+        return found
+
+    def _encode(self, features: torch.Tensor) -> torch.Tensor:
+        """Whisper's encoder for a window of any length: transformers' own insists on the longest."""
+        from torch.nn.functional import gelu
+
+        encoder = self.model.model.encoder
+        hidden = gelu(encoder.conv2(gelu(encoder.conv1(features)))).transpose(1, 2)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        for layer in encoder.layers:
+            hidden = layer(hidden, None, None)[0]
+        return encoder.layer_norm(hidden)
+
+    def _attention_loss(self, batch: Batch) -> torch.Tensor:
+        """How little of the guided heads' attention lies on the word that is to be written next."""
+        import torch
+
+        from training.pocket.losses import attention_loss
+
+        attention = self._attention[:, :GUIDED_HEADS].float()
+        steps = attention.shape[2]
+        numbers = torch.arange(steps)[None, :, None] - 2  # input 3 (no timestamps) writes token 1
+        right = batch.owners[:, None, :] == numbers
+        right &= numbers > 0
+        return attention_loss(attention, right)
+
+
+def convert(
+    model: WhisperForConditionalGeneration, tokenizer: Tokenizer, folder: Path, *, window: int = WINDOW
+) -> Path:
+    """Write `model` to `folder` as faster-whisper reads it, int8. The model itself is spoilt by it."""
+    from ctranslate2.converters.transformers import WhisperLoader
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = WhisperLoader().get_model_spec(model)
+    spec.config.suppress_ids = []
+    spec.config.suppress_ids_begin = []
+    spec.config.lang_ids = [tokenizer.token_to_id(f"<|{language}|>") for language in LANGUAGES]
+    spec.config.alignment_heads = [(model.config.decoder_layers - 1, 0)]
+    spec.register_vocabulary(vocabulary(tokenizer))
+    spec.validate()
+    spec.optimize(quantization="int8")
+    spec.save(str(folder))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    features = {
+        "feature_size": MELS,
+        "chunk_length": window,
+        "hop_length": 160,
+        "n_fft": 400,
+        "sampling_rate": 16000,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(features, indent=2) + "\n")
+    return folder
