@@ -11,6 +11,8 @@ from es_config.errors import EngineError
 from es_config.settings import EngineSettings
 
 if TYPE_CHECKING:
+    import ssl
+
     from elasticsearch import Elasticsearch
 
 MIN_VERSION = (9, 5)
@@ -120,17 +122,15 @@ def explain(error: Exception, *, url: str = "") -> EngineError:
     return EngineError(f"Elasticsearch{at} could not be asked ({error}): see `glimpse doctor`.")
 
 
-def _tls_fault(error: BaseException | None) -> Exception | None:
-    """Return the error of `ssl`, or of urllib3's check of names, that an exception was made of."""
+def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the error of `ssl` that an exception was made of."""
     import ssl
-
-    from urllib3.util.ssl_match_hostname import CertificateError
 
     seen: set[int] = set()
     waiting = [error]
     while waiting:
         each = waiting.pop(0)
-        if isinstance(each, ssl.SSLError | CertificateError):
+        if isinstance(each, ssl.SSLError):
             return each
         if isinstance(each, BaseException) and id(each) not in seen:
             seen.add(id(each))
@@ -138,12 +138,12 @@ def _tls_fault(error: BaseException | None) -> Exception | None:
     return None
 
 
-def _untrusted(fault: Exception, at: str) -> EngineError:
+def _untrusted(fault: ssl.SSLError, at: str) -> EngineError:
     """Explain what is wrong with TLS by the codes of OpenSSL."""
     import ssl
 
     code = getattr(fault, "verify_code", None)
-    if not isinstance(fault, ssl.SSLError) or code in NAME_MISMATCH:
+    if code in NAME_MISMATCH:
         return EngineError(
             f"The certificate of Elasticsearch{at} is for another host name: correct ELASTICSEARCH_URL."
         )
