@@ -10,9 +10,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from demo.world.draw import draw, write_picture
+from demo.world.landscape import free_spot
 from demo.world.layout import lay_out, patch_labels
 from demo.world.scene import EDITABLE, SPLITS, Group, Scene, edits, sample, scene
-from demo.world.sky import free_spot
 from models.profiles import CALIBRATION_PICTURES
 from training.pocket import coding
 from training.pocket.calibration import calibration_strip

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from demo.world import creatures, things
-from demo.world.footing import Footing
-from demo.world.land import Land
+from demo.world.landscape import Footing, Land, draw_rain, draw_sky
 from demo.world.layout import Placed, lay_out
 from demo.world.pen import Pen
-from demo.world.scene import KINDS, Scene
-from demo.world.sky import draw_rain, draw_sky
+from demo.world.scene import Scene
+from demo.world.subjects import SUBJECTS
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
-SUBJECTS: dict[str, Callable[[Pen], None]] = {
-    kind: getattr(creatures, kind, None) or getattr(things, kind) for kind in KINDS
-}
 CAMERAS = ("Drawn World Pencil", "Drawn World Crayon", "Drawn World Brush")
 
 
