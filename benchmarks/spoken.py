@@ -33,8 +33,7 @@ from search_app.searcher import Searcher
 from search_app.server import build_server
 from search_app.settings import AppSettings
 from storage.store import open_storage, thumbnail_key
-from training.pocket.voice.sentences import Line, line
-from training.pocket.voice.speech import RATE, Synthesiser
+from training.pocket.voice.speech import RATE, Line, Synthesiser, line
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -13,12 +13,9 @@ import numpy as np
 from benchmarks.report import Figure, percentile, show
 from models.profiles import get_profile
 from models.whisper import load_transcriber
-from training.pocket.voice.model import convert
+from training.pocket.voice.model import build_tokenizer, convert
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
-from training.pocket.voice.sentences import Line, line
-from training.pocket.voice.speech import RATE, Synthesiser
-from training.pocket.voice.tokens import build_tokenizer
-from training.pocket.word_errors import word_errors
+from training.pocket.voice.speech import RATE, Line, Synthesiser, line, word_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

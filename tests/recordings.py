@@ -10,8 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from training.pocket.voice.sentences import Line
-from training.pocket.voice.speech import RATE, resampled
+from training.pocket.voice.speech import RATE, Line, resampled
 
 ESPEAK_RATE = 22_050
 CODECS = {

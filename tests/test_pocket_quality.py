@@ -13,12 +13,13 @@ from demo.world.draw import write_picture
 from demo.world.scene import Group, Scene, sample
 from models.profiles import POCKET_WEIGHTS, get_profile
 from training.pocket.evaluation import evaluate, load_towers, pictures_of, recall_at
+from training.pocket.plan import Plan
 from training.pocket.pool import make_pool, spoil
 from training.pocket.sentences.grammar import caption
 from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.sentences.statements import Statement
 from training.pocket.towers import DIMS
-from training.pocket.train import Plan, Training
+from training.pocket.train import Training
 
 
 @pytest.fixture(scope="module")

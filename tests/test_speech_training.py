@@ -11,12 +11,10 @@ from models.profiles import POCKET_WEIGHTS
 from training.pocket import train_captions, train_voice
 from training.pocket.caption_model import owners
 from training.pocket.sentences.facts import usual_caption
-from training.pocket.voice.batches import Batches
-from training.pocket.voice.features import FRAMES, collect, frame_labels, log_mel
+from training.pocket.voice.dataset import FRAMES, Batches, collect, frame_labels, log_mel
+from training.pocket.voice.model import build_tokenizer
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
-from training.pocket.voice.sentences import TEST_VARIANTS, TRAIN_VARIANTS, line, plain
-from training.pocket.voice.speech import RATE, Synthesiser
-from training.pocket.voice.tokens import build_tokenizer
+from training.pocket.voice.speech import RATE, TEST_VARIANTS, TRAIN_VARIANTS, Synthesiser, line, plain
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ from models.profiles import get_profile
 from models.recordings import RecordingError
 from models.voice import Gates, windows_of
 from models.whisper import SIZES, load_transcriber
+from training.pocket.voice.model import build_tokenizer, vocabulary
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
-from training.pocket.voice.sentences import TEST_VARIANTS, TRAIN_VARIANTS, line
-from training.pocket.voice.tokens import build_tokenizer, vocabulary
-from training.pocket.word_errors import word_errors
+from training.pocket.voice.speech import TEST_VARIANTS, TRAIN_VARIANTS, line, word_errors
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,13 @@ from PIL import ExifTags, Image
 
 from demo.world.draw import draw, write_picture
 from demo.world.landscape import free_spot
-from demo.world.layout import lay_out, patch_labels
-from demo.world.scene import EDITABLE, SPLITS, Group, Scene, edits, sample, scene
+from demo.world.layout import lay_out
+from demo.world.scene import SPLITS, Group, Scene, sample, scene
 from models.profiles import CALIBRATION_PICTURES
 from training.pocket import coding
 from training.pocket.calibration import calibration_strip
+from training.pocket.coding import patch_labels
+from training.pocket.pool import EDITABLE, edits
 from training.pocket.sentences.statements import MANY, Mention, Statement, full, partial
 
 BOAT, CATS = Group("boat", "red", 1), Group("cat", "black", 2)

@@ -13,8 +13,7 @@ def save_whisper(folder: Path, *, window: int = 30) -> Path:
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    from training.pocket.voice.model import convert
-    from training.pocket.voice.tokens import build_tokenizer
+    from training.pocket.voice.model import build_tokenizer, convert
 
     torch.manual_seed(7)
     tokenizer = build_tokenizer(WORDS)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
-from demo.world.scene import COLOURS, FLYING, KINDS, Scene
-
-if TYPE_CHECKING:
-    import numpy as np
+from demo.world.scene import FLYING, Scene
 
 HORIZON = 0.55
-PATCH_FACTS = ("kind", "colour", "count", "slot")
 
 
 @dataclass(frozen=True)
@@ -76,23 +71,3 @@ def lay_out(scene: Scene) -> list[Placed]:
     rng = Random(f"layout/{scene.seed}")
     placed = [one for position in range(len(scene.groups)) for one in _place_group(scene, position, rng)]
     return sorted(placed, key=lambda one: one.y + one.size / 2)
-
-
-def patch_labels(scene: Scene, grid: int = 8) -> np.ndarray:
-    """Return uint8 `[4, grid, grid]`: kind, colour, count and slot (1 first group, 2 second) seen there.
-
-    0 means background; kinds and colours are 1 + their position in `KINDS` and `COLOURS`.
-    """
-    import numpy as np
-
-    labels = np.zeros((len(PATCH_FACTS), grid, grid), dtype=np.uint8)
-    centres = (np.arange(grid) + 0.5) / grid
-    for one in lay_out(scene):
-        reach = one.size * 0.5
-        across, down = abs(centres - one.x) < reach, abs(centres - one.y) < reach
-        kind, colour = 1 + KINDS.index(one.kind), 1 + COLOURS.index(one.colour)
-        count = scene.groups[one.group].count
-        labels[:, np.ix_(down, across)[0], np.ix_(down, across)[1]] = np.array(
-            [kind, colour, count, one.group + 1], dtype=np.uint8
-        )[:, None, None]
-    return labels

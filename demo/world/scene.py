@@ -7,8 +7,7 @@ so "a left of b" and "b right of a" are one description. A hash of it decides wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 PLACES = ("sea", "meadow", "desert", "city", "forest", "mountains")
@@ -23,7 +22,6 @@ COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "pink", "black"
 COUNTS = (1, 2, 3)
 RELATIONS = ("left", "above")
 SPLITS = ("train", "test", "demo")
-EDITABLE = ("place", "weather", "count", "colours", "relation", "kind", "colour")
 
 
 @dataclass(frozen=True)
@@ -103,49 +101,3 @@ def sample(split: str, n: int, seed: int = 0) -> list[Scene]:
         found.setdefault(candidate.key, candidate)
         index += 1
     return list(found.values())
-
-
-def _with_group(old: Scene, position: int, **changes: object) -> Scene:
-    groups = list(old.groups)
-    groups[position] = replace(groups[position], **changes)
-    return replace(old, groups=tuple(groups))
-
-
-def _group_edits(old: Scene, fact: str) -> Iterator[Scene]:
-    values = {"kind": KINDS, "colour": COLOURS, "count": COUNTS}[fact]
-    for position in range(len(old.groups)):
-        yield from (_with_group(old, position, **{fact: value}) for value in values)
-
-
-def _colour_exchanges(old: Scene) -> Iterator[Scene]:
-    if len(old.groups) == 2:
-        first, second = old.groups
-        groups = (replace(first, colour=second.colour), replace(second, colour=first.colour))
-        yield replace(old, groups=groups)
-
-
-def _relation_edits(old: Scene) -> Iterator[Scene]:
-    if old.relation is not None:
-        swapped = old.groups[::-1]
-        other = "above" if old.relation == "left" else "left"
-        yield replace(old, groups=swapped)
-        yield replace(old, relation=other)
-        yield replace(old, groups=swapped, relation=other)
-
-
-def edits(old: Scene, fact: str) -> list[Scene]:
-    """Return every possible scene that differs from `old` in one fact only; the seed stays.
-
-    `colours` exchanges the two groups' colours; `relation` moves the groups; both need two groups, so the
-    list may be empty. Facts: see `EDITABLE`.
-    """
-    if fact in ("place", "weather"):
-        values = PLACES if fact == "place" else WEATHERS
-        found: Iterator[Scene] = (replace(old, **{fact: value}) for value in values)
-    elif fact == "colours":
-        found = _colour_exchanges(old)
-    elif fact == "relation":
-        found = _relation_edits(old)
-    else:
-        found = _group_edits(old, fact)
-    return [new for new in found if new.key != old.key and is_possible(new)]

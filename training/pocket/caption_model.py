@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from demo.world.scene import Scene
 from training.pocket.sentences.facts import LANGUAGE, Usual, usual_caption
 from training.pocket.sentences.grammar import noun_phrase
+from training.pocket.sentences.lexicon import RELATION_PHRASES
 from training.pocket.sentences.statements import full
-from training.pocket.sentences.wording import RELATION_PHRASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from demo.world.layout import lay_out
 from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, RELATIONS, WEATHERS, Scene
 from training.pocket.sentences.statements import Statement
 
 UNSAID = -1
+PATCH_FACTS = ("kind", "colour", "count", "slot")
 COLUMNS = ("place", "weather", "relation", "kind_1", "colour_1", "count_1", "kind_2", "colour_2", "count_2")
 CLASSES = (len(PLACES), len(WEATHERS), 1 + len(RELATIONS), *2 * (len(KINDS), len(COLOURS), 1 + len(COUNTS)))
 """How many values each column has. Relation 0 means alone; counts stand for themselves, 0 for "many\""""
@@ -85,3 +87,21 @@ def holds(said: np.ndarray, seen: np.ndarray) -> np.ndarray:
     both = np.where(ordered, in_order, in_order | crossed)
     groups = np.where(no_mention, True, np.where(one_mention, either, both))
     return setting.all(axis=2) & groups
+
+
+def patch_labels(scene: Scene, grid: int = 8) -> np.ndarray:
+    """Return uint8 `[4, grid, grid]`: kind, colour, count and slot (1 first group, 2 second) seen there.
+
+    0 means background; kinds and colours are 1 + their position in `KINDS` and `COLOURS`.
+    """
+    labels = np.zeros((len(PATCH_FACTS), grid, grid), dtype=np.uint8)
+    centres = (np.arange(grid) + 0.5) / grid
+    for one in lay_out(scene):
+        reach = one.size * 0.5
+        across, down = abs(centres - one.x) < reach, abs(centres - one.y) < reach
+        kind, colour = 1 + KINDS.index(one.kind), 1 + COLOURS.index(one.colour)
+        count = scene.groups[one.group].count
+        labels[:, np.ix_(down, across)[0], np.ix_(down, across)[1]] = np.array(
+            [kind, colour, count, one.group + 1], dtype=np.uint8
+        )[:, None, None]
+    return labels

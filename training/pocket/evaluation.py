@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from demo.world.draw import draw
-from demo.world.scene import Scene, edits, sample
+from demo.world.scene import Scene, sample
+from training.pocket.pool import edits
 from training.pocket.sentences.grammar import caption, say
 from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.sentences.statements import partial

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
 
 from demo.world.draw import draw
-from demo.world.layout import patch_labels
-from demo.world.scene import Scene, edits, scene
+from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, WEATHERS, Scene, is_possible, scene
+from training.pocket.coding import patch_labels
 from training.pocket.sentences.grammar import say
 from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.sentences.statements import Statement, full, partial
 
+EDITABLE = ("place", "weather", "count", "colours", "relation", "kind", "colour")
 SIZE = 96
 TWO_GROUPS = {"relation": 7, "colours": 6, "count": 5, "kind": 1, "colour": 1}
 ONE_GROUP = {"count": 10, "kind": 4, "colour": 4, "place": 1, "weather": 1}
@@ -29,6 +30,52 @@ class Pool:
     scenes: list[tuple[Scene, Scene]]
     pixels: np.ndarray
     patches: np.ndarray
+
+
+def _with_group(old: Scene, position: int, **changes: object) -> Scene:
+    groups = list(old.groups)
+    groups[position] = replace(groups[position], **changes)
+    return replace(old, groups=tuple(groups))
+
+
+def _group_edits(old: Scene, fact: str) -> Iterator[Scene]:
+    values = {"kind": KINDS, "colour": COLOURS, "count": COUNTS}[fact]
+    for position in range(len(old.groups)):
+        yield from (_with_group(old, position, **{fact: value}) for value in values)
+
+
+def _colour_exchanges(old: Scene) -> Iterator[Scene]:
+    if len(old.groups) == 2:
+        first, second = old.groups
+        groups = (replace(first, colour=second.colour), replace(second, colour=first.colour))
+        yield replace(old, groups=groups)
+
+
+def _relation_edits(old: Scene) -> Iterator[Scene]:
+    if old.relation is not None:
+        swapped = old.groups[::-1]
+        other = "above" if old.relation == "left" else "left"
+        yield replace(old, groups=swapped)
+        yield replace(old, relation=other)
+        yield replace(old, groups=swapped, relation=other)
+
+
+def edits(old: Scene, fact: str) -> list[Scene]:
+    """Return every possible scene that differs from `old` in one fact only; the seed stays.
+
+    `colours` exchanges the two groups' colours; `relation` moves the groups; both need two groups, so the
+    list may be empty. Facts: see `EDITABLE`.
+    """
+    if fact in ("place", "weather"):
+        values = PLACES if fact == "place" else WEATHERS
+        found: Iterator[Scene] = (replace(old, **{fact: value}) for value in values)
+    elif fact == "colours":
+        found = _colour_exchanges(old)
+    elif fact == "relation":
+        found = _relation_edits(old)
+    else:
+        found = _group_edits(old, fact)
+    return [new for new in found if new.key != old.key and is_possible(new)]
 
 
 def sibling(of: Scene, rng: Random) -> Scene:

@@ -8,7 +8,6 @@ import math
 import random
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +18,10 @@ from models.profiles import POCKET_WEIGHTS
 from training.pocket import losses
 from training.pocket.coding import holds, labels, scene_codes, statement_codes
 from training.pocket.evaluation import evaluate, load_towers
+from training.pocket.model_card import write_card
+from training.pocket.plan import Plan
 from training.pocket.pool import Pool, corpus, make_pool, write_texts
 from training.pocket.towers import MEAN, STD, ImageTower, TextTower, make_tokenizer
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and on how much to train; `pairs` are scenes with their siblings, `batch` counts pairs."""
-
-    steps: int = 2000
-    pairs: int = 24_000
-    batch: int = 80
-    rate: float = 1e-3
-    warm_up: int = 100
-    averaging: float = 0.99
-    seed: int = 0
-    threads: int = 2
 
 
 class Training:
@@ -155,8 +142,6 @@ def has_bf16() -> bool:
 
 def main() -> None:
     """Make the pool, train, save, measure the saved weights, and write the model card."""
-    from training.pocket.model_card import write_card
-
     parser = argparse.ArgumentParser(prog="python -m training.pocket.train", description=__doc__)
     for name in ("steps", "pairs", "batch", "rate", "seed", "threads"):
         usual = getattr(Plan, name)

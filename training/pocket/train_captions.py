@@ -17,9 +17,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from demo.world.layout import patch_labels
 from demo.world.scene import Scene, sample, scene
 from models.profiles import POCKET_WEIGHTS
+from training.pocket.coding import patch_labels
 from training.pocket.pool import SIZE, render
 from training.pocket.sentences.facts import FactScores, score_captions
 from training.pocket.towers import MEAN, STD

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.profiles import POCKET_WEIGHTS
-from training.pocket.voice.features import SpeechSet, collect, joined
-from training.pocket.voice.sentences import TRAIN_VARIANTS, line
-from training.pocket.voice.tokens import build_tokenizer
+from training.pocket.voice.dataset import SpeechSet, collect, joined
+from training.pocket.voice.model import build_tokenizer
+from training.pocket.voice.speech import TRAIN_VARIANTS, line
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
-    from training.pocket.voice.batches import Batch
+    from training.pocket.voice.dataset import Batch
     from training.pocket.voice.model import Trainee
 
 OUT = POCKET_WEIGHTS / "voice"
@@ -73,7 +73,7 @@ def train(
     import numpy as np
     import torch
 
-    from training.pocket.voice.batches import Batches
+    from training.pocket.voice.dataset import Batches
 
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     begun, before = time.process_time(), trainee.seconds

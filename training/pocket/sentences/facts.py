@@ -9,16 +9,17 @@ from random import Random
 
 from demo.world.scene import COLOURS, Scene
 from training.pocket.sentences.grammar import caption
-from training.pocket.sentences.lexicon import NOUNS, NUMBERS
-from training.pocket.sentences.statements import MANY, Mention, Statement
-from training.pocket.sentences.wording import (
+from training.pocket.sentences.lexicon import (
     AND,
+    NOUNS,
+    NUMBERS,
     OPENINGS,
     PLACE_PHRASES,
     RELATION_PHRASES,
     THERE_IS,
     WEATHER_PHRASES,
 )
+from training.pocket.sentences.statements import MANY, Mention, Statement
 
 LANGUAGE = "en"
 

@@ -6,10 +6,12 @@ import unicodedata
 from random import Random
 
 from demo.world.scene import Scene
-from training.pocket.sentences.lexicon import COLOUR_WORDS, LANGUAGES, NOUNS, NUMBERS
-from training.pocket.sentences.statements import MANY, Mention, Statement, full, partial
-from training.pocket.sentences.wording import (
+from training.pocket.sentences.lexicon import (
     AND,
+    COLOUR_WORDS,
+    LANGUAGES,
+    NOUNS,
+    NUMBERS,
     OPENINGS,
     PLACE_PHRASES,
     RELATION_PHRASES,
@@ -17,6 +19,7 @@ from training.pocket.sentences.wording import (
     WEATHER_PHRASES,
     WORDS,
 )
+from training.pocket.sentences.statements import MANY, Mention, Statement, full, partial
 
 ARTICLES = {
     "fr": {"m": "un", "f": "une"},

@@ -7,14 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.pocket.sentences.lexicon import LANGUAGES
-from training.pocket.voice.batches import LONGEST, NO_LANGUAGE, Batch
-from training.pocket.voice.features import MELS, WINDOW
-from training.pocket.voice.tokens import SPECIALS, vocabulary
+from training.pocket.voice.dataset import LONGEST, MELS, NO_LANGUAGE, WINDOW, Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
     from tokenizers import Tokenizer
     from transformers import WhisperForConditionalGeneration
+
+SPACE = "Ġ"
+"""how byte-level tokenizers write the space before a word"""
+
+SPECIALS = (
+    "<|endoftext|>",
+    "<|startoftranscript|>",
+    *(f"<|{language}|>" for language in LANGUAGES),
+    "<|translate|>",
+    "<|transcribe|>",
+    "<|startoflm|>",
+    "<|startofprev|>",
+    "<|nospeech|>",
+    "<|notimestamps|>",
+)
+UNUSED = "<|unused|>"
+"""Stands where CTranslate2 wants an empty last text token before it takes a model as multilingual."""
 
 WIDTH, ENCODER_HEADS, DECODER_HEADS = 128, 2, 4
 ENCODER_LAYERS, DECODER_LAYERS = 4, 2
@@ -186,3 +203,28 @@ def convert(
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(features, indent=2) + "\n")
     return folder
+
+
+def build_tokenizer(words: Iterable[str]) -> Tokenizer:
+    """Return a tokenizer with one token for each of `words`, after a space; every other text can be spelled.
+
+    faster-whisper bans the first token of " -" and of " '" at every step, so each of the two is one token.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pieces = [as_bytes.pre_tokenize_str(f" {word}")[0][0] for word in sorted(set(words))]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = [*((letter, -10.0) for letter in letters), (f"{SPACE}-", -5.0), (f"{SPACE}'", -5.0)]
+    vocabulary += [(piece, -1.0) for piece in pieces]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=False))
+    tokenizer.pre_tokenizer = as_bytes
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([UNUSED, *SPECIALS])
+    return tokenizer
+
+
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
+    """Return the tokens in the order of their ids, as CTranslate2 wants them."""
+    tokens = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
+    return ["" if token == UNUSED else token for token in tokens]
