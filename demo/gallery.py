@@ -1,4 +1,4 @@
-"""Draws the demo's pictures: scenes that no model was trained on, with dates, places and cameras."""
+"""Draw the demo's pictures: scenes no model was trained on, with dates, places and cameras."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ SIZE = 512
 
 
 def file_name(scene: Scene, number: int) -> str:
-    """Return a name as a camera gives it: it says nothing of what is in the picture."""
+    """Return a file name like a camera's, which does not describe the picture."""
     return f"{scene.place}/IMG_{number:04d}.jpg"
 
 
 def gallery_scenes(count: int) -> list[Scene]:
-    """Return the gallery's first `count` scenes; of five, three show one group, as most queries name one."""
+    """Return the first `count` scenes of the gallery.
+
+    Three of five show one group, because most queries name one.
+    """
     found = sample("demo", 4 * count)
     one = iter([scene for scene in found if len(scene.groups) == 1])
     two = iter([scene for scene in found if len(scene.groups) == 2])
@@ -32,7 +35,7 @@ def gallery_scenes(count: int) -> list[Scene]:
 
 
 def draw_gallery(folder: Path, count: int, *, drawn: Callable[[], None] = lambda: None) -> int:
-    """Draw the first `count` pictures of the demo into `folder`; return how many were not there yet.
+    """Draw the first `count` pictures of the demo into `folder` and return the number of new ones.
 
     A picture appears under its name only once it is whole, so an interrupted run leaves no half ones.
     """

@@ -1,1 +1,1 @@
-"""The drawn world: scenes by seed, and their pictures."""
+"""The drawn world: seeded scenes and their pictures."""

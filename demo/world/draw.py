@@ -1,4 +1,4 @@
-"""From a scene to its picture, in memory or as a file with EXIF data like a camera's."""
+"""Draw the picture of a scene, in memory or as a file with EXIF data like a camera's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ CAMERAS = ("Drawn World Pencil", "Drawn World Crayon", "Drawn World Brush")
 
 
 def draw(scene: Scene, size: int = 256) -> Image.Image:
-    """Return the RGB picture of `scene`, `size` pixels square; equal arguments give equal bytes."""
+    """Return the RGB picture of `scene`, `size` pixels square.
+
+    Equal arguments give equal bytes.
+    """
     from PIL import Image, ImageDraw
 
     scale = 3 if size <= 128 else 2
@@ -54,7 +57,7 @@ def _sexagesimal(degrees: float) -> tuple[float, float, float]:
 
 
 def exif(scene: Scene, *, description: str | None = None) -> Image.Exif:
-    """Return date with offset, position and camera derived from the scene's seed, and `description` if given.
+    """Return the date with its offset, the position and the camera, all derived from the scene's seed.
 
     Dates lie in 2020 to 2025; positions lie between 60° south and 60° north.
     """
@@ -80,8 +83,6 @@ def exif(scene: Scene, *, description: str | None = None) -> Image.Exif:
 
 
 def write_picture(scene: Scene, path: Path, size: int = 512, *, description: str | None = None) -> Path:
-    """Save the picture with its EXIF data and return `path`; its suffix chooses JPEG, PNG or WebP."""
-    image = draw(scene, size)
-    options = {"quality": 90} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
-    image.save(path, exif=exif(scene, description=description), **options)
+    """Save the picture with its EXIF data and return `path`, whose suffix chooses JPEG, PNG or WebP."""
+    draw(scene, size).save(path, exif=exif(scene, description=description), quality=90)
     return path

@@ -1,4 +1,4 @@
-"""Everything around the subjects: the sky and its weather, the land, and the ground under each subject."""
+"""Draw the landscape: the sky and its weather, the land, and the ground under each subject."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def gradient(top: Colour, bottom: Colour, width: int, height: int) -> Image.Imag
 
 
 def free_spot(placed: Sequence[Placed], rng: Random, *, y: float) -> float:
-    """Return the x between the borders at which a sun or moon at height `y` is farthest from all subjects."""
+    """Return the x at which a sun or moon at height `y` is farthest from the subjects."""
 
     def clearance(x: float) -> float:
         gaps = (max(abs(one.x - x), abs(one.y - y)) - one.size / 2 for one in placed)
@@ -111,7 +111,7 @@ def _rainbow(draw: ImageDraw.ImageDraw, width: int, rng: Random) -> None:
 def draw_sky(
     image: Image.Image, draw: ImageDraw.ImageDraw, weather: str, rng: Random, placed: Sequence[Placed]
 ) -> float | None:
-    """Fill the picture with the sky, and return the x of its sun or moon; they stay clear of the subjects."""
+    """Draw the sky and return the x of its sun or moon, which stays clear of the subjects."""
     width = image.width
     x = None
     image.paste(gradient(*GRADIENTS[weather], width, round(HORIZON * 1.02 * width)), (0, 0))
@@ -153,7 +153,10 @@ WALLS = ((112, 122, 148), (140, 124, 128), (92, 104, 128), (150, 138, 120))
 
 
 class Land:
-    """Draws the ground of one picture in one weather; `light` is the x of a sun or moon."""
+    """The land of one picture in one weather.
+
+    `light` is the x of the sun or moon, None when there is neither.
+    """
 
     def __init__(
         self,
@@ -172,7 +175,7 @@ class Land:
         return lit(colour, self._weather)
 
     def draw_place(self, place: str) -> None:
-        """Draw what is far away, the ground, and its small things."""
+        """Draw the background, the ground and its details."""
         {"city": self._skyline, "mountains": self._peaks}.get(place, lambda: None)()
         top, bottom = (self._lit(colour) for colour in GROUND[place])
         height = self._width - round(self._horizon)
@@ -198,12 +201,13 @@ class Land:
             (x, y), reach = self._spot(0.57), self._width * self._rng.uniform(0.02, 0.045)
             where = (x - reach, y, x + reach, y + reach * 0.7)
             self._draw.arc(where, 200, 340, self._lit((120, 186, 226)), max(1, self._width // 160))
+        if self._light is not None:
+            self._glitter(self._light)
 
-        for step in range(11 if self._light else 0):
-            x, y = (
-                (self._light + self._rng.uniform(-0.03, 0.03)) * self._width,
-                (0.565 + step * 0.038) * self._width,
-            )
+    def _glitter(self, light: float) -> None:
+        for step in range(11):
+            x, y = light + self._rng.uniform(-0.03, 0.03), 0.565 + step * 0.038
+            x, y = x * self._width, y * self._width
             reach = self._rng.uniform(0.012, 0.05) * self._width
             self._draw.line((x - reach, y, x + reach, y), (255, 240, 196, 150), max(1, self._width // 130))
 
@@ -311,7 +315,7 @@ WATER, FOAM, SAND = (52, 136, 200), (206, 232, 246), (238, 212, 150)
 
 
 class Footing:
-    """Draws what is under and in front of subjects, on a canvas `width` pixels wide."""
+    """The ground under and in front of each subject, on a canvas `width` pixels wide."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, width: int, *, place: str, weather: str):
         self._draw, self._width, self._place, self._weather = draw, width, place, weather
@@ -325,7 +329,7 @@ class Footing:
         return one.x * self._width, y, one.size * self._width * 0.5
 
     def draw_under(self, one: Placed) -> None:
-        """Draw what is under a subject that does not fly."""
+        """Draw the island, pond or shadow under a subject that does not fly."""
         if one.kind in FLYING:
             return
         x, y, reach = self._foot(one, 0.47)
@@ -341,7 +345,7 @@ class Footing:
             self._oval(x, y, reach * 1.0, reach * 0.17, (20, 24, 40, 80))
 
     def draw_before(self, one: Placed) -> None:
-        """Draw water in front of what floats, so that a boat lies in it and a fish leaps out of it."""
+        """Draw water in front of a boat, which lies in it, or a fish, which leaps out of it."""
         x, y, reach = self._foot(one, 0.46)
         if one.kind == "boat":
             self._bow_wave(x, y, reach)

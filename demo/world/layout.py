@@ -1,4 +1,4 @@
-"""Where the subjects of a scene are: boxes in the unit square, and labels for a grid of patches."""
+"""Place the subjects of a scene as boxes in the unit square."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Placed:
 
 
 def _offsets(count: int, *, in_row: bool) -> list[tuple[float, float]]:
-    """Where the members of a group are around its middle, in subject sizes."""
+    """Return the offsets of a group's members from its middle, in subject sizes."""
     if count == 1:
         return [(0.0, 0.0)]
     if count == 2:
@@ -67,7 +67,7 @@ def _place_group(scene: Scene, position: int, rng: Random) -> list[Placed]:
 
 
 def lay_out(scene: Scene) -> list[Placed]:
-    """Return the subjects, farthest (highest) first, which is the order to draw them in."""
+    """Return the subjects in drawing order: the farthest, which is the highest, first."""
     rng = Random(f"layout/{scene.seed}")
     placed = [one for position in range(len(scene.groups)) for one in _place_group(scene, position, rng)]
     return sorted(placed, key=lambda one: one.y + one.size / 2)

@@ -1,8 +1,9 @@
-"""A pen that draws flat shapes with a silhouette outline, in the coordinates of one subject's box."""
+"""Draw flat shapes with an outlined silhouette, in the coordinates of one subject's box."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,19 +30,33 @@ WOOD = (134, 86, 48)
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
     """Return `one` with `share` (0 to 1) of `other` in it."""
-    return tuple(round(a + (b - a) * share) for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A recorded shape in pixels: `polygon`, `line`, `ellipse` or `dome` (its upper half).
+
+    `points` are the corners; of an ellipse or dome, two opposite corners of its box.
+    """
+
+    form: str
+    points: list[Point]
+    fill: Colour
+    width: float = 0.0
 
 
 class Pen:
-    """Records shapes in a box that spans -0.5 to 0.5 both ways (y down), then paints them outlined.
+    """Record shapes in a box that spans -0.5 to 0.5 both ways (y down), then paint them outlined.
 
     The outlines are painted before all fills, so only the silhouette keeps one.
     """
 
     def __init__(self, draw: ImageDraw.ImageDraw, *, at: Point, size: float, facing: int, colour: str):
-        """`at` and `size` are pixels of the canvas; `facing` -1 mirrors."""
+        """Place the box: centre `at` and side `size` in pixels of the canvas; `facing` -1 mirrors it."""
         self._draw, self._at, self._size, self._facing = draw, at, size, facing
-        self._shapes: list[tuple] = []
+        self._shapes: list[Shape] = []
         self.body = PAINT[colour]
         self.dark = mix(self.body, INK, 0.28) if colour != "black" else (20, 20, 26)
         self.light = mix(self.body, (255, 255, 255), 0.42 if colour != "black" else 0.24)
@@ -53,27 +68,30 @@ class Pen:
     def _point(self, x: float, y: float) -> Point:
         return self._at[0] + x * self._size * self._facing, self._at[1] + y * self._size
 
+    def _corners(self, x: float, y: float, rx: float, ry: float) -> list[Point]:
+        (cx, cy), rx, ry = self._point(x, y), rx * self._size, ry * self._size
+        return [(cx - rx, cy - ry), (cx + rx, cy + ry)]
+
     def poly(self, points: Sequence[Point], fill: Colour) -> None:
         """Record a filled polygon."""
-        self._shapes.append(("poly", [self._point(*point) for point in points], fill))
+        self._shapes.append(Shape("polygon", [self._point(*point) for point in points], fill))
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour) -> None:
         """Record a filled ellipse by centre and radii."""
-        (cx, cy), rx, ry = self._point(x, y), rx * self._size, ry * self._size
-        self._shapes.append(("ellipse", (cx - rx, cy - ry, cx + rx, cy + ry), fill))
+        self._shapes.append(Shape("ellipse", self._corners(x, y, rx, ry), fill))
 
     def dome(self, x: float, y: float, rx: float, ry: float, fill: Colour) -> None:
         """Record the upper half of an ellipse whose flat side is at `y`."""
-        (cx, cy), rx, ry = self._point(x, y), rx * self._size, ry * self._size
-        self._shapes.append(("dome", (cx - rx, cy - ry, cx + rx, cy + ry), fill))
+        self._shapes.append(Shape("dome", self._corners(x, y, rx, ry), fill))
 
     def box(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
         """Record a filled rectangle."""
         self.poly([(left, top), (right, top), (right, bottom), (left, bottom)], fill)
 
     def line(self, points: Sequence[Point], width: float, fill: Colour) -> None:
-        """Record a line; `width` is in box sides."""
-        self._shapes.append(("line", [self._point(*point) for point in points], fill, width * self._size))
+        """Record a line whose `width` is a share of the box's side."""
+        placed = [self._point(*point) for point in points]
+        self._shapes.append(Shape("line", placed, fill, width * self._size))
 
     def eye(self, x: float, y: float, r: float) -> None:
         """Record a friendly eye."""
@@ -81,34 +99,33 @@ class Pen:
         self.ellipse(x + r * 0.25, y + r * 0.1, r * 0.6, r * 0.75, INK)
 
     def paint(self) -> None:
-        """Put everything recorded on the canvas."""
+        """Paint the recorded shapes on the canvas."""
         rim = max(1.0, self._size * 0.022)
         for shape in self._shapes:
             self._rim_of(shape, rim)
         for shape in self._shapes:
             self._fill(shape)
 
-    def _rim_of(self, shape: tuple, rim: float) -> None:
-        name, where = shape[:2]
-        if name == "poly":
-            self._draw.line([*where, where[0], where[1]], self._rim, round(2 * rim), joint="curve")
-        elif name == "line":
-            self._draw.line(where, self._rim, round(shape[3] + 2 * rim), joint="curve")
+    def _rim_of(self, shape: Shape, rim: float) -> None:
+        points = shape.points
+        if shape.form == "polygon":
+            self._draw.line([*points, points[0], points[1]], self._rim, round(2 * rim), joint="curve")
+        elif shape.form == "line":
+            self._draw.line(points, self._rim, round(shape.width + 2 * rim), joint="curve")
         else:
-            left, top, right, bottom = where
+            (left, top), (right, bottom) = points
             grown = (left - rim, top - rim, right + rim, bottom + rim)
-            if name == "dome":
+            if shape.form == "dome":
                 self._draw.chord(grown, 180, 360, self._rim)
             else:
                 self._draw.ellipse(grown, self._rim)
 
-    def _fill(self, shape: tuple) -> None:
-        name, where, fill = shape[:3]
-        if name == "poly":
-            self._draw.polygon(where, fill)
-        elif name == "line":
-            self._draw.line(where, fill, max(1, round(shape[3])), joint="curve")
-        elif name == "dome":
-            self._draw.chord(where, 180, 360, fill)
+    def _fill(self, shape: Shape) -> None:
+        if shape.form == "polygon":
+            self._draw.polygon(shape.points, shape.fill)
+        elif shape.form == "line":
+            self._draw.line(shape.points, shape.fill, max(1, round(shape.width)), joint="curve")
+        elif shape.form == "dome":
+            self._draw.chord(shape.points, 180, 360, shape.fill)
         else:
-            self._draw.ellipse(where, fill)
+            self._draw.ellipse(shape.points, shape.fill)

@@ -1,4 +1,4 @@
-"""What can be seen in the drawn world: seeded descriptions, edits of one fact, disjoint splits.
+"""Describe scenes of the drawn world by seed, in disjoint splits.
 
 A description is the facts alone. Its order is canonical: the first group is the one on the left or above,
 so "a left of b" and "b right of a" are one description. A hash of it decides whether it may be trained on.
@@ -48,7 +48,7 @@ class Scene:
 
     @property
     def key(self) -> str:
-        """The canonical description: equal for pictures of which exactly the same is true."""
+        """The canonical description, equal for pictures that show exactly the same facts."""
         groups = (f"{group.count} {group.colour} {group.kind}" for group in self.groups)
         return "|".join((self.place, self.weather, self.relation or "alone", *groups))
 
@@ -64,7 +64,7 @@ def _group(rng: Random) -> Group:
 
 
 def is_possible(scene: Scene) -> bool:
-    """Whether it can be drawn and said without doubt: the two groups differ, and what is above can fly."""
+    """Return whether the scene is unambiguous: its two groups differ, and a group that is above can fly."""
     if len(scene.groups) == 1:
         return scene.relation is None
     first, second = scene.groups
@@ -82,7 +82,7 @@ def _draw_facts(rng: Random) -> Scene:
 
 
 def scene(split: str, index: int) -> Scene:
-    """Return the scene number `index` of `split`: the same for ever, on every machine."""
+    """Return scene number `index` of `split`, the same on every machine."""
     if split not in SPLITS:
         raise ValueError(f"There is no split '{split}'; choose one of: {', '.join(SPLITS)}.")
     rng = Random(f"glimpse/{split}/{index}")

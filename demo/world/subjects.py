@@ -1,4 +1,4 @@
-"""How each kind of subject looks: one function each, which draws in a pen's box, looking to the right."""
+"""Draw the subjects, one function for each kind: in a pen's box, looking to the right."""
 
 from __future__ import annotations
 
