@@ -14,7 +14,7 @@ from demo.world.scene import Group, Scene, sample
 from models.profiles import POCKET_WEIGHTS, get_profile
 from training.pocket.evaluation import evaluate, load_towers, pictures_of, recall_at
 from training.pocket.plan import Plan
-from training.pocket.pool import make_pool, spoil
+from training.pocket.pool import add_typos, make_pool
 from training.pocket.sentences.grammar import caption
 from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.sentences.statements import Statement
@@ -143,7 +143,7 @@ def test_the_pool_never_shows_a_test_description():
 
 def test_hurried_typing_is_rare_and_leaves_most_of_the_text():
     rng = Random(0)
-    spoiled = [spoil("ein weißer Vogel über einem grünen Haus", rng) for _ in range(1000)]
+    spoiled = [add_typos("ein weißer Vogel über einem grünen Haus", rng) for _ in range(1000)]
     changed = [text for text in spoiled if text != "ein weißer Vogel über einem grünen Haus"]
     assert 40 < len(changed) < 120
     assert "ein weisser Vogel ueber einem gruenen Haus" in changed

@@ -9,7 +9,7 @@ from demo.world.scene import sample
 from models.errors import ModelError
 from models.profiles import POCKET_WEIGHTS
 from training.pocket import train_captions, train_voice
-from training.pocket.caption_model import owners
+from training.pocket.caption_model import caption_groups
 from training.pocket.sentences.facts import usual_caption
 from training.pocket.voice.dataset import FRAMES, Batches, collect, frame_labels, log_mel
 from training.pocket.voice.model import build_tokenizer
@@ -91,7 +91,7 @@ def test_the_voice_training_speaks_trains_and_converts(tmp_path):
 def test_words_of_a_caption_know_which_group_they_are_about():
     scene = next(one for one in sample("test", 200) if one.relation == "left" and one.groups[0].count == 1)
     words = usual_caption(scene).split()
-    marks = owners(scene)
+    marks = caption_groups(scene)
     assert [word for word, mark in zip(words, marks, strict=False) if mark == 0] == [
         "to",
         "the",
@@ -101,14 +101,14 @@ def test_words_of_a_caption_know_which_group_they_are_about():
     assert words[marks.index(2) - 1] == "of"
 
 
-def test_the_caption_training_begins_with_the_towers_eyes_and_saves_a_captioner(tmp_path):
+def test_the_caption_training_begins_with_the_towers_vision_layers_and_saves_a_captioner(tmp_path):
     import torch
     from transformers import CLIPVisionModelWithProjection
 
     from training.pocket.caption_model import make_tokenizer, new_model
 
     pictures = train_captions.draw_pictures(64)
-    pixels, _patches, scenes = train_captions._batch(pictures, list(range(64)))
+    pixels, _patches, scenes = train_captions.batch_of(pictures, list(range(64)))
     folder = POCKET_WEIGHTS / "image"
     tower = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
     model = new_model(make_tokenizer(scenes, tmp_path / "caption"), tower, pixels).eval()

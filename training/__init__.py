@@ -1,1 +1,1 @@
-"""Training of the models in `models/weights/`; see README.md."""
+"""Train the models of `models/weights/` (see README.md)."""

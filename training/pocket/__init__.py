@@ -1,1 +1,1 @@
-"""Training of the pocket models: towers, captioner and voice model for the drawn world."""
+"""Train the pocket models for the drawn world: towers, captioner and voice model."""

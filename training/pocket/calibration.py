@@ -1,4 +1,4 @@
-"""Draws the pictures that eight-bit models are calibrated on: `python -m training.pocket.calibration`.
+"""Draw the calibration pictures of eight-bit models: `python -m training.pocket.calibration`.
 
 They are kept beside the weights, so that the product calibrates without drawing.
 """
@@ -20,7 +20,7 @@ SIZE = 96
 
 
 def calibration_strip() -> Image.Image:
-    """Return `COUNT` drawn RGB pictures side by side; always the same."""
+    """Return the same `COUNT` drawn RGB pictures side by side, at every call."""
     from PIL import Image
 
     strip = Image.new("RGB", (COUNT * SIZE, SIZE))

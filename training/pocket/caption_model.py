@@ -1,12 +1,16 @@
-"""The pocket's BLIP while it is trained: it begins with the image tower's eyes and is shown where to look."""
+"""The pocket's BLIP in training: it starts from the image tower and is shown which patches matter."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy
 
 from demo.world.scene import Scene
-from training.pocket.sentences.facts import LANGUAGE, Usual, usual_caption
+from training.pocket.losses import Heads, attention_loss, patch_loss
+from training.pocket.sentences.facts import LANGUAGE, FirstChoice, usual_caption
 from training.pocket.sentences.grammar import noun_phrase
 from training.pocket.sentences.lexicon import RELATION_PHRASES
 from training.pocket.sentences.statements import full
@@ -14,12 +18,11 @@ from training.pocket.sentences.statements import full
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import torch
     from transformers import BertTokenizerFast, BlipForConditionalGeneration, CLIPVisionModelWithProjection
 
 WIDTH, LAYERS, HEADS = 128, 3, 4
-EYES = 4
-"""vision layers: after the fourth the image tower's patches know what is seen there"""
+VISION_LAYERS = 4
+"""after the fourth layer, the image tower's patches know which subject they show"""
 LONGEST = 32
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 IGNORED = -100
@@ -43,14 +46,14 @@ def make_tokenizer(scenes: Iterable[Scene], folder: Path) -> BertTokenizerFast:
 def new_model(
     tokenizer: BertTokenizerFast, tower: CLIPVisionModelWithProjection, pixels: torch.Tensor
 ) -> BlipForConditionalGeneration:
-    """Return a captioner whose vision layers are the first ones of the image `tower`; see `lend_eyes`."""
+    """Return a captioner that starts with the first vision layers of the image `tower`."""
     from transformers import BlipConfig, BlipForConditionalGeneration
 
     seen = tower.config
     vision = {
         "hidden_size": seen.hidden_size,
         "intermediate_size": seen.intermediate_size,
-        "num_hidden_layers": EYES,
+        "num_hidden_layers": VISION_LAYERS,
         "num_attention_heads": seen.num_attention_heads,
         "image_size": seen.image_size,
         "patch_size": seen.patch_size,
@@ -74,11 +77,11 @@ def new_model(
     }
     config = BlipConfig(vision_config=vision, text_config=text, projection_dim=64, image_text_hidden_size=64)
     model = BlipForConditionalGeneration(config)
-    lend_eyes(tower, model, pixels)
+    copy_vision_layers(tower, model, pixels)
     return model
 
 
-def lend_eyes(
+def copy_vision_layers(
     tower: CLIPVisionModelWithProjection, model: BlipForConditionalGeneration, pixels: torch.Tensor
 ) -> None:
     """Copy the tower's first layers into the captioner's vision model, which has no norm before them.
@@ -86,11 +89,9 @@ def lend_eyes(
     That norm's centring is linear and goes into the embeddings; its scaling is replaced by the mean scale
     over some preprocessed pictures, `pixels` `[n, 3, 96, 96]`.
     """
-    import torch
-
     source, target = tower.vision_model, model.vision_model
     with torch.no_grad():
-        _lend_embeddings(source, target, pixels)
+        _copy_embeddings(source, target, pixels)
         for old, new in zip(source.encoder.layers, target.encoder.layers, strict=False):
             attention = old.self_attn
             for part in ("weight", "bias"):
@@ -101,7 +102,7 @@ def lend_eyes(
                 getattr(new, name).load_state_dict(getattr(old, name).state_dict())
 
 
-def _lend_embeddings(source: torch.nn.Module, target: torch.nn.Module, pixels: torch.Tensor) -> None:
+def _copy_embeddings(source: Any, target: Any, pixels: torch.Tensor) -> None:
     old, norm, new = source.embeddings, source.pre_layrnorm, target.embeddings
     patches, places = old.patch_embedding.weight, old.position_embedding.weight
     spread = old(pixels)[:, 1:].std(-1).mean()
@@ -114,10 +115,10 @@ def _lend_embeddings(source: torch.nn.Module, target: torch.nn.Module, pixels: t
     new.class_embedding.copy_(norm(old.class_embedding + places[0])[None, None])
 
 
-def owners(scene: Scene) -> list[int]:
-    """Return for each word of the usual caption which group it is about: 1, 2, or 0 for none."""
+def caption_groups(scene: Scene) -> list[int]:
+    """Return the group that each word of the usual caption is about: 1, 2, or 0 for neither."""
     statement = full(scene)
-    lengths = [len(noun_phrase(mention, LANGUAGE, Usual()).split()) for mention in statement.mentions]
+    lengths = [len(noun_phrase(mention, LANGUAGE, FirstChoice()).split()) for mention in statement.mentions]
     marks = [1] * lengths[0]
     if scene.relation:
         between = RELATION_PHRASES[LANGUAGE][scene.relation][0][0]
@@ -125,19 +126,15 @@ def owners(scene: Scene) -> list[int]:
     return marks
 
 
-class Trainee:
-    """A captioner with a helper head for patches; `losses` is all that a training loop needs."""
+class CaptionerTrainee:
+    """A captioner with a helper head for patches, which computes the losses of a batch."""
 
     def __init__(self, model: BlipForConditionalGeneration, tokenizer: BertTokenizerFast) -> None:
-        from training.pocket.losses import Heads
-
         self.model, self.tokenizer = model, tokenizer
         self.helper = Heads(model.config.vision_config.hidden_size)
 
     def targets(self, scenes: Sequence[Scene]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the decoder's inputs, labels and owners, int64 `[n, longest]`."""
-        import torch
-
+        """Return the decoder's inputs, labels and groups, int64 `[n, longest]`."""
         rows = [self.tokenizer.encode(usual_caption(scene), add_special_tokens=False) for scene in scenes]
         width = max(map(len, rows)) + 1
         inputs = torch.full((len(rows), width), self.tokenizer.pad_token_id)
@@ -145,7 +142,7 @@ class Trainee:
         for number, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
             inputs[number, : len(row) + 1] = torch.tensor([self.tokenizer.bos_token_id, *row])
             labels[number, : len(row) + 1] = torch.tensor([*row, self.tokenizer.sep_token_id])
-            marks = owners(scene)
+            marks = caption_groups(scene)
             about[number, : len(marks)] = torch.tensor(marks)
         return inputs, labels, about
 
@@ -153,10 +150,6 @@ class Trainee:
         self, pixels: torch.Tensor, patches: torch.Tensor, scenes: Sequence[Scene]
     ) -> dict[str, torch.Tensor]:
         """Return the mean losses for pictures `[n, 3, 96, 96]` with patch labels `[n, 64, 4]`."""
-        from torch.nn.functional import cross_entropy
-
-        from training.pocket.losses import patch_loss
-
         inputs, labels, about = self.targets(scenes)
         seen = self.model.vision_model(pixel_values=pixels).last_hidden_state
         written = self.model.text_decoder(
@@ -174,8 +167,6 @@ class Trainee:
 
 
 def _attention_loss(attention: torch.Tensor, about: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """How little of the guided heads' attention lies on the group that the next word is about."""
-    from training.pocket.losses import attention_loss
-
+    """Penalise guided heads that do not look at the group that the next word is about."""
     right = (about[:, :, None] == slots[:, None, :]) & (about > 0)[:, :, None]
     return attention_loss(attention[:, :GUIDED_HEADS, :, 1:].float(), right)

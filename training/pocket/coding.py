@@ -1,4 +1,4 @@
-"""Scenes and statements as rows of small integers, so that a whole batch is labelled and masked at once."""
+"""Encode scenes and statements as rows of small integers, to label and mask a whole batch at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from demo.world.layout import lay_out
-from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, RELATIONS, WEATHERS, Scene
-from training.pocket.sentences.statements import Statement
+from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, RELATIONS, WEATHERS, Group, Scene
+from training.pocket.sentences.statements import Mention, Statement
 
 UNSAID = -1
 PATCH_FACTS = ("kind", "colour", "count", "slot")
@@ -17,11 +17,11 @@ CLASSES = (len(PLACES), len(WEATHERS), 1 + len(RELATIONS), *2 * (len(KINDS), len
 """How many values each column has. Relation 0 means alone; counts stand for themselves, 0 for "many\""""
 
 
-def _index(values: tuple, value: object) -> int:
+def _index(values: tuple[str, ...], value: str | None) -> int:
     return UNSAID if value is None else values.index(value)
 
 
-def _groups(groups: Sequence) -> list[int]:
+def _groups(groups: Sequence[Group | Mention]) -> list[int]:
     row = [UNSAID] * 6
     for position, group in enumerate(groups):
         count = UNSAID if group.count is None else group.count
@@ -30,7 +30,7 @@ def _groups(groups: Sequence) -> list[int]:
 
 
 def scene_codes(scenes: Sequence[Scene]) -> np.ndarray:
-    """Return int64 `[n, 9]`, the columns of `COLUMNS`; `UNSAID` where there is no second group."""
+    """Return int64 `[n, 9]` with the columns of `COLUMNS`, `UNSAID` if there is no second group."""
     rows = [
         [
             PLACES.index(scene.place),
@@ -44,7 +44,7 @@ def scene_codes(scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def statement_codes(statements: Sequence[Statement]) -> np.ndarray:
-    """Return int64 `[n, 9]`; `UNSAID` where nothing is claimed."""
+    """Return int64 `[n, 9]`, `UNSAID` for facts that are not claimed."""
     rows = []
     for said in statements:
         relation = RELATIONS.index(said.relation) + 1 if said.relation else (0 if said.complete else UNSAID)
@@ -55,7 +55,7 @@ def statement_codes(statements: Sequence[Statement]) -> np.ndarray:
 
 
 def labels(codes: np.ndarray) -> np.ndarray:
-    """Return `codes` as targets for classifiers by slot: facts that do not say which slot they are in go.
+    """Return `codes` as targets for classifiers by slot, without facts whose slot is unknown.
 
     "Many" is no count, and without a relation (unless alone) no group is known to be the first.
     """
@@ -70,12 +70,13 @@ def _fits(said: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Return bool `[statements, scenes]`: whether a mention (`[n, 3]`) can be said of a group (`[m, 3]`)."""
     kind, colour, count = (said[:, None, column] for column in range(3))
     seen_kind, seen_colour, seen_count = (seen[None, :, column] for column in range(3))
-    fits = (kind == seen_kind) & ((colour == UNSAID) | (colour == seen_colour))
-    return fits & ((count == UNSAID) | (count == seen_count) | ((count == 0) & (seen_count > 1)))
+    fits: np.ndarray = (kind == seen_kind) & ((colour == UNSAID) | (colour == seen_colour))
+    fits &= (count == UNSAID) | (count == seen_count) | ((count == 0) & (seen_count > 1))
+    return fits
 
 
 def holds(said: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Return bool `[statements, scenes]`, what `Statement.holds` says of each pair."""
+    """Return `Statement.holds` of each pair: bool `[statements, scenes]`."""
     setting = (said[:, None, :3] == UNSAID) | (said[:, None, :3] == seen[None, :, :3])
     one, other = said[:, 3:6], said[:, 6:9]
     left, right = seen[:, 3:6], seen[:, 6:9]
@@ -86,13 +87,15 @@ def holds(said: np.ndarray, seen: np.ndarray) -> np.ndarray:
     ordered = said[:, [2]] > 0
     both = np.where(ordered, in_order, in_order | crossed)
     groups = np.where(no_mention, True, np.where(one_mention, either, both))
-    return setting.all(axis=2) & groups
+    found: np.ndarray = np.all(setting, axis=2) & groups
+    return found
 
 
 def patch_labels(scene: Scene, grid: int = 8) -> np.ndarray:
-    """Return uint8 `[4, grid, grid]`: kind, colour, count and slot (1 first group, 2 second) seen there.
+    """Return the kind, colour, count and slot seen in each patch: uint8 `[4, grid, grid]`.
 
-    0 means background; kinds and colours are 1 + their position in `KINDS` and `COLOURS`.
+    0 means background; slot 1 is the first group, 2 the second; kinds and colours are 1 + their position in
+    `KINDS` and `COLOURS`.
     """
     labels = np.zeros((len(PATCH_FACTS), grid, grid), dtype=np.uint8)
     centres = (np.arange(grid) + 0.5) / grid

@@ -1,4 +1,4 @@
-"""Figures of a pair of towers on scenes that were never trained on: retrieval, and edited facts."""
+"""Measure a pair of towers on unseen scenes: retrieval, and captions with one edited fact."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from demo.world.draw import draw
 from demo.world.scene import Scene, sample
@@ -19,6 +20,8 @@ from training.pocket.sentences.statements import partial
 
 if TYPE_CHECKING:
     from PIL import Image
+    from sentence_transformers import SentenceTransformer
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     EmbedImages = Callable[[Sequence[Image.Image]], np.ndarray]
     EmbedTexts = Callable[[Sequence[str]], np.ndarray]
@@ -47,7 +50,7 @@ class Composition:
 
 
 def recall_at(similarities: np.ndarray, k: int) -> float:
-    """Return the share of rows `[n, n]` whose own column is among the `k` highest; ties count against it."""
+    """Return the share of rows `[n, n]` whose own column is among the `k` highest, ties excluded."""
     own = similarities.diagonal()[:, None]
     return float(((similarities >= own).sum(axis=1) <= k).mean())
 
@@ -96,8 +99,11 @@ def short_queries(
 
 
 @dataclass(frozen=True)
-class Report:
-    """All figures on one sample; `short` is the share of short queries answered truly, by language."""
+class TowerScores:
+    """Every measurement on one sample.
+
+    `short` is the share of short queries whose first hit is true, by language.
+    """
 
     scenes: int
     split: str
@@ -112,8 +118,8 @@ class Report:
 
 def evaluate(
     embed_images: EmbedImages, embed_texts: EmbedTexts, *, n: int = 500, split: str = "test", size: int = 256
-) -> Report:
-    """Return every figure on `n` scenes of `split`, drawn at `size` pixels.
+) -> TowerScores:
+    """Return every measurement on `n` scenes of `split`, drawn at `size` pixels.
 
     `embed_images` and `embed_texts` return float32 `[n, dims]`, unit length.
     """
@@ -124,28 +130,27 @@ def evaluate(
         composition(scenes, images, embed_texts, fact, language) for fact in FACTS for language in LANGUAGES
     )
     short = {language: short_queries(scenes, images, embed_texts, language) for language in LANGUAGES}
-    return Report(n, split, short, found, composed)
+    return TowerScores(n, split, short, found, composed)
 
 
 @dataclass(frozen=True)
 class Towers:
     """A saved pair, loaded through the plain classes that any other program would use."""
 
-    image_model: object
-    processor: object
-    text_model: object
+    image_model: CLIPVisionModelWithProjection
+    processor: CLIPImageProcessor
+    text_model: SentenceTransformer
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
-        import torch
-
         vectors = []
         with torch.inference_mode():
             for start in range(0, len(images), 64):
                 pixels = self.processor(list(images[start : start + 64]), return_tensors="pt")
                 vectors.append(self.image_model(**pixels).image_embeds.numpy())
         joined = np.concatenate(vectors)
-        return joined / np.linalg.norm(joined, axis=1, keepdims=True)
+        unit: np.ndarray = joined / np.linalg.norm(joined, axis=1, keepdims=True)
+        return unit
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""

@@ -1,6 +1,8 @@
-"""What the towers are asked to do. Only the towers are kept; these heads are thrown away."""
+"""The training losses of the towers, and their helper heads, which are not saved."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -51,7 +53,7 @@ def patch_loss(heads: Heads, patches: torch.Tensor, targets: torch.Tensor) -> to
 
 
 def contrastive_loss(cosines: torch.Tensor, also_true: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """Match text i with picture i in `[texts, pictures]`, leaving out what is true of others too."""
+    """Match text i with picture i in `[texts, pictures]`, leaving out other pictures that the text fits."""
     own = torch.eye(len(cosines), dtype=torch.bool)
     logits = (cosines * factor).masked_fill(also_true & ~own, -1e4)
     goal = torch.arange(len(logits))
@@ -69,10 +71,15 @@ def sibling_loss(cosines: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return (wrong_picture.mean() + wrong_text.mean()) / 2
 
 
-def attention_loss(attention: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """How little of `attention` `[n, heads, steps, places]` lies where `right` `[n, steps, places]` is true.
+def total(losses: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of scalar losses."""
+    return torch.stack(list(losses)).sum()
 
-    Steps for which nothing is right do not count.
+
+def attention_loss(attention: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Penalise `attention` `[n, heads, steps, places]` outside of `right` `[n, steps, places]`.
+
+    Steps without a right place do not count.
     """
     mass = (attention * right[:, None]).sum(-1)
     counted = right.any(-1)[:, None].expand_as(mass)

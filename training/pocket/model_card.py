@@ -1,4 +1,4 @@
-"""Writes `MODEL_CARD.md` from measured figures, so that no number in it is typed by hand."""
+"""Write `MODEL_CARD.md` from measurements, so that no number is typed by hand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.world.scene import COLOURS, KINDS, PLACES, WEATHERS
-from training.pocket.evaluation import FACTS, Report
+from training.pocket.evaluation import FACTS, TowerScores
 from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.towers import DIMS
 
 if TYPE_CHECKING:
-    from training.pocket.train import Plan
+    from training.pocket.plan import Plan
 
 TARGETS = {"place": 0.99, "weather": 0.99, "count": 0.88, "colours": 0.85, "relation": 0.75}
 
@@ -75,7 +75,7 @@ A query outside this world still gets its nearest pictures, and their similarity
 """
 
 
-def _rows(report: Report) -> tuple[str, str]:
+def _rows(report: TowerScores) -> tuple[str, str]:
     found = "\n".join(
         f"| {row.language} | {row.text_to_image_r1:.3f} | {row.text_to_image_r5:.3f} "
         f"| {row.image_to_text_r1:.3f} | {report.short[row.language]:.3f} |"
@@ -99,8 +99,11 @@ def _machine() -> str:
     return f"{names[0] if names else platform.machine()}, {len(names)} cores"
 
 
-def write_card(weights: Path, report: Report, *, plan: Plan, spent: tuple[float, float]) -> Path:
-    """Write `MODEL_CARD.md` into `weights` and return its path; `spent` is wall and CPU seconds."""
+def write_card(weights: Path, report: TowerScores, *, plan: Plan, spent: tuple[float, float]) -> Path:
+    """Write `MODEL_CARD.md` into the folder `weights` and return its path.
+
+    `spent` is wall and CPU seconds.
+    """
     found, composed = _rows(report)
     size = sum(path.stat().st_size for part in ("image", "text") for path in (weights / part).rglob("*"))
     text = CARD.format(

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and on how much to train; `pairs` are scenes with their siblings, `batch` counts pairs."""
+    """The length and data of a training run.
+
+    `pairs` are scenes with their siblings, and `batch` counts pairs.
+    """
 
     steps: int = 2000
     pairs: int = 24_000

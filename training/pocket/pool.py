@@ -1,4 +1,4 @@
-"""What the towers are trained on: pictures of a scene and of a sibling with one fact edited, and texts."""
+"""Make the towers' training data: pictures of scenes, of siblings with one edited fact, and texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 
 from demo.world.draw import draw
-from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, WEATHERS, Scene, is_possible, scene
+from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, WEATHERS, Group, Scene, is_possible, scene
 from training.pocket.coding import patch_labels
 from training.pocket.sentences.grammar import say
 from training.pocket.sentences.lexicon import LANGUAGES
@@ -32,16 +32,19 @@ class Pool:
     patches: np.ndarray
 
 
-def _with_group(old: Scene, position: int, **changes: object) -> Scene:
-    groups = list(old.groups)
-    groups[position] = replace(groups[position], **changes)
-    return replace(old, groups=tuple(groups))
-
-
 def _group_edits(old: Scene, fact: str) -> Iterator[Scene]:
-    values = {"kind": KINDS, "colour": COLOURS, "count": COUNTS}[fact]
-    for position in range(len(old.groups)):
-        yield from (_with_group(old, position, **{fact: value}) for value in values)
+    for position, group in enumerate(old.groups):
+        before, after = old.groups[:position], old.groups[position + 1 :]
+        for new in _edited_groups(group, fact):
+            yield replace(old, groups=(*before, new, *after))
+
+
+def _edited_groups(group: Group, fact: str) -> list[Group]:
+    if fact == "kind":
+        return [replace(group, kind=kind) for kind in KINDS]
+    if fact == "colour":
+        return [replace(group, colour=colour) for colour in COLOURS]
+    return [replace(group, count=count) for count in COUNTS]
 
 
 def _colour_exchanges(old: Scene) -> Iterator[Scene]:
@@ -61,14 +64,16 @@ def _relation_edits(old: Scene) -> Iterator[Scene]:
 
 
 def edits(old: Scene, fact: str) -> list[Scene]:
-    """Return every possible scene that differs from `old` in one fact only; the seed stays.
+    """Return every possible scene that differs from `old` in one fact only.
 
-    `colours` exchanges the two groups' colours; `relation` moves the groups; both need two groups, so the
-    list may be empty. Facts: see `EDITABLE`.
+    The seed stays. `fact` is one of `EDITABLE`: `colours` exchanges the two groups' colours and `relation`
+    moves the groups; both need two groups, so the list may be empty.
     """
-    if fact in ("place", "weather"):
-        values = PLACES if fact == "place" else WEATHERS
-        found: Iterator[Scene] = (replace(old, **{fact: value}) for value in values)
+    found: Iterator[Scene]
+    if fact == "place":
+        found = (replace(old, place=place) for place in PLACES)
+    elif fact == "weather":
+        found = (replace(old, weather=weather) for weather in WEATHERS)
     elif fact == "colours":
         found = _colour_exchanges(old)
     elif fact == "relation":
@@ -89,7 +94,10 @@ def sibling(of: Scene, rng: Random) -> Scene:
 
 
 def render(shown: Scene, rng: Random) -> np.ndarray:
-    """Return uint8 `[96, 96, 3]`; some are drawn larger and reduced as the image processor does."""
+    """Return the picture as uint8 `[96, 96, 3]`.
+
+    Some are drawn larger and reduced like the image processor does.
+    """
     from PIL import Image
 
     if rng.random() < 0.6:
@@ -106,7 +114,7 @@ def _make(index: int) -> tuple[tuple[Scene, Scene], np.ndarray, np.ndarray]:
 
 
 def make_pool(pairs: int, *, start: int = 0) -> Pool:
-    """Render `pairs` pairs on all cores; about 3 ms of CPU each."""
+    """Render `pairs` pairs on all cores, at about 3 ms of CPU each."""
     from concurrent.futures import ProcessPoolExecutor
 
     scenes: list[tuple[Scene, Scene]] = []
@@ -120,8 +128,8 @@ def make_pool(pairs: int, *, start: int = 0) -> Pool:
     return Pool(scenes, pixels, patches)
 
 
-def spoil(text: str, rng: Random) -> str:
-    """Return `text` as hurried people type it: rarely a slip of the fingers or a word nobody knows."""
+def add_typos(text: str, rng: Random) -> str:
+    """Return `text`, now and then with a typing error or an unknown word."""
     choice = rng.random()
     if choice < 0.03:
         at = rng.randrange(len(text))
@@ -137,9 +145,9 @@ def spoil(text: str, rng: Random) -> str:
 
 
 def write_texts(shown: Sequence[Scene], rng: Random) -> tuple[list[str], list[Statement]]:
-    """Return a full caption of each scene, and then a partial caption of each, with what they claim."""
+    """Return full captions of all scenes, then partial ones, with their statements."""
     statements = [full(one) for one in shown] + [partial(one, rng) for one in shown]
-    return [spoil(say(said, rng.choice(LANGUAGES), rng), rng) for said in statements], statements
+    return [add_typos(say(said, rng.choice(LANGUAGES), rng), rng) for said in statements], statements
 
 
 def corpus(scenes: int = 6000) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import string
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ MAX_TOKENS = 64
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = string.ascii_lowercase + string.digits + "ßæœøłđðþı"
 MEAN = STD = 0.5
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def make_tokenizer(corpus: Iterable[str], folder: Path) -> DistilBertTokenizerFast:
@@ -35,7 +37,7 @@ def make_tokenizer(corpus: Iterable[str], folder: Path) -> DistilBertTokenizerFa
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(pieces) + "\n", encoding="utf-8")
     plain = DistilBertTokenizerFast(vocab_file=str(vocabulary), do_lower_case=True).backend_tokenizer
-    words = set()
+    words: set[str] = set()
     for text in corpus:
         normal = plain.normalizer.normalize_str(text)
         words.update(word for word, _ in plain.pre_tokenizer.pre_tokenize_str(normal))
@@ -109,7 +111,8 @@ class TextTower(nn.Module):
         """Return embeddings `[n, dims]`, not unit length."""
         states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         weights = mask[:, :, None].to(states.dtype)
-        return self.dense((states * weights).sum(1) / weights.sum(1))
+        vectors: torch.Tensor = self.dense((states * weights).sum(1) / weights.sum(1))
+        return vectors
 
     def save(self, folder: Path) -> None:
         """Write a sentence-transformers folder of fp16 weights, beside the tokenizer already there."""
@@ -128,13 +131,11 @@ class TextTower(nn.Module):
         save_file({"linear.weight": weight}, folder / "2_Dense" / "model.safetensors")
 
 
-def _half(model: nn.Module) -> nn.Module:
-    import copy
-
+def _half(model: Model) -> Model:
     return copy.deepcopy(model).half()
 
 
-def _modules() -> list[dict]:
+def _modules() -> list[dict[str, object]]:
     rows = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
     return [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}

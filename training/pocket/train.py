@@ -1,4 +1,4 @@
-"""Trains the pocket towers from nothing: `python -m training.pocket.train`; seeded, on the CPU."""
+"""Train the pocket towers from nothing, seeded, on the CPU: `python -m training.pocket.train`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training.pocket.towers import MEAN, STD, ImageTower, TextTower, make_tokeni
 
 
 class Training:
-    """One run: both towers, the helper heads, and the running average of the weights, which is saved."""
+    """A training run of both towers with helper heads, which saves the running average of the weights."""
 
     def __init__(self, plan: Plan, *, pool: Pool, folder: Path):
         torch.manual_seed(plan.seed)
@@ -44,7 +44,7 @@ class Training:
         self.low_precision = has_bf16()
 
     def run(self, *, report_every: int = 20, save_every: int = 200) -> None:
-        """Train for all steps, printing the losses to stderr and saving what there is now and then."""
+        """Train for all steps, printing the losses to stderr and saving the weights now and then."""
         began = time.monotonic()
         for step in range(self.plan.steps):
             parts = self.step(step)
@@ -60,7 +60,7 @@ class Training:
             group["lr"] = self.plan.rate * self._schedule(number)
         parts = self._losses(self._batch(number))
         self.optimizer.zero_grad(set_to_none=True)
-        sum(loss.nanmean() for loss in parts.values()).backward()
+        losses.total(loss.nanmean() for loss in parts.values()).backward()
         torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
         self.optimizer.step()
         keep = min(self.plan.averaging, (1 + number) / (10 + number))
@@ -76,7 +76,7 @@ class Training:
         return 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
 
     def _batch(self, number: int) -> np.ndarray:
-        """Return the pairs of this step: every epoch sees the whole pool in a new order."""
+        """Return the pairs of this step, from the whole pool in a new order each epoch."""
         per_epoch = len(self.pool.scenes) // self.plan.batch
         epoch, position = divmod(number, per_epoch)
         order = np.random.default_rng([self.plan.seed, epoch]).permutation(len(self.pool.scenes))
@@ -107,7 +107,7 @@ class Training:
         }
 
     def _pixels(self, chosen: np.ndarray) -> torch.Tensor:
-        """Return normalised pictures `[2 n, 3, 96, 96]`, shifted, brightened and made noisy a little."""
+        """Return normalised pictures `[2 n, 3, 96, 96]`, slightly shifted, brightened and noisy."""
         pictures = np.concatenate([self.pool.pixels[chosen, 0], self.pool.pixels[chosen, 1]])
         size, reach = pictures.shape[1], 3
         padded = np.pad(pictures, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
@@ -136,7 +136,10 @@ def _numbers(loss: torch.Tensor) -> str:
 
 
 def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself; elsewhere it would be slower than float32."""
+    """Return whether this CPU multiplies bfloat16 itself.
+
+    On other CPUs it is slower than float32.
+    """
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

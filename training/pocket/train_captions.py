@@ -1,6 +1,6 @@
-"""Trains the pocket's captioner: `python -m training.pocket.train_captions --help`.
+"""Train the pocket's captioner: `python -m training.pocket.train_captions --help`.
 
-It begins with the weights of the image tower, so the towers are trained first.
+It starts with weights of the image tower, so train the towers first.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from demo.world.scene import Scene, sample, scene
 from models.profiles import POCKET_WEIGHTS
+from training.pocket.caption_model import CaptionerTrainee, make_tokenizer, new_model
 from training.pocket.coding import patch_labels
+from training.pocket.losses import total
 from training.pocket.pool import SIZE, render
 from training.pocket.sentences.facts import FactScores, score_captions
 from training.pocket.towers import MEAN, STD
 
 if TYPE_CHECKING:
-    import numpy as np
-    from transformers import BlipForConditionalGeneration
+    from transformers import BertTokenizerFast, BlipForConditionalGeneration
 
-    from training.pocket.caption_model import Trainee
 
 OUT = POCKET_WEIGHTS / "caption"
 CARD = POCKET_WEIGHTS / "MODEL_CARD_CAPTIONS.md"
 SHARES = {"text": 1.0, "patches": 0.3, "attention": 0.2}
-EYES_RATE = 0.4
-"""share of the learning rate for the layers that have learnt already"""
+VISION_RATE = 0.4
+"""share of the learning rate for the vision layers, which are trained already"""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ def _draw(index: int) -> tuple[Scene, np.ndarray, np.ndarray]:
 
 
 def draw_pictures(count: int) -> Pictures:
-    """Draw training scenes in two processes; about 2 ms each."""
-    import numpy as np
-
+    """Draw training scenes in two processes, at about 2 ms each."""
     pixels = np.empty((count, SIZE, SIZE, 3), np.uint8)
     patches = np.empty((count, (SIZE // 12) ** 2, 4), np.uint8)
     scenes = []
@@ -66,14 +67,12 @@ def draw_pictures(count: int) -> Pictures:
     return Pictures(scenes, pixels, patches)
 
 
-def train(trainee: Trainee, pictures: Pictures, *, seconds: float, batch: int, rate: float) -> int:
-    """Train for `seconds` of processor time; return the number of steps. A line on stderr now and then."""
-    import torch
-
-    eyes = list(trainee.model.vision_model.parameters())
+def train(trainee: CaptionerTrainee, pictures: Pictures, *, seconds: float, batch: int, rate: float) -> int:
+    """Train for `seconds` of processor time with progress on stderr, and return the number of steps."""
+    vision = list(trainee.model.vision_model.parameters())
     others = [*trainee.model.text_decoder.parameters(), *trainee.helper.parameters()]
-    rates = (rate * EYES_RATE, rate)
-    groups = [{"params": eyes}, {"params": others}]
+    rates = (rate * VISION_RATE, rate)
+    groups = [{"params": vision}, {"params": others}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
     rng, begun, step = random.Random(7), time.process_time(), 0
     while (done := (time.process_time() - begun) / seconds) < 1:
@@ -82,10 +81,10 @@ def train(trainee: Trainee, pictures: Pictures, *, seconds: float, batch: int, r
             group["lr"] = highest * slope
         chosen = rng.sample(range(len(pictures.scenes)), batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = trainee.losses(*_batch(pictures, chosen))
+            losses = trainee.losses(*batch_of(pictures, chosen))
         optimizer.zero_grad()
-        sum(SHARES[name] * loss for name, loss in losses.items()).backward()
-        torch.nn.utils.clip_grad_norm_([*eyes, *others], 1.0)
+        total(SHARES[name] * loss for name, loss in losses.items()).backward()
+        torch.nn.utils.clip_grad_norm_([*vision, *others], 1.0)
         optimizer.step()
         step += 1
         if step % 50 == 0:
@@ -96,16 +95,16 @@ def train(trainee: Trainee, pictures: Pictures, *, seconds: float, batch: int, r
     return step
 
 
-def _batch(pictures: Pictures, chosen: list[int]) -> tuple:
-    import torch
+def batch_of(pictures: Pictures, chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor, list[Scene]]:
+    """Return the `chosen` pictures preprocessed, their patch labels and their scenes."""
 
     pixels = torch.from_numpy(pictures.pixels[chosen]).permute(0, 3, 1, 2).float() / 255
     patches = torch.from_numpy(pictures.patches[chosen]).long()
     return (pixels - MEAN) / STD, patches, [pictures.scenes[i] for i in chosen]
 
 
-def save(model: BlipForConditionalGeneration, tokenizer: object, folder: Path) -> None:
-    """Write fp16 weights, and the processor as BLIP's has it."""
+def save(model: BlipForConditionalGeneration, tokenizer: BertTokenizerFast, folder: Path) -> None:
+    """Write fp16 weights and a processor like BLIP's."""
     from transformers import BlipImageProcessor, BlipProcessor
 
     copy.deepcopy(model).half().save_pretrained(folder)
@@ -114,11 +113,10 @@ def save(model: BlipForConditionalGeneration, tokenizer: object, folder: Path) -
     BlipProcessor(images, tokenizer).save_pretrained(folder)
 
 
-def measure(model: BlipForConditionalGeneration, tokenizer: object, scenes: list[Scene]) -> FactScores:
-    """Return how many facts the captions of `scenes` get right."""
-    import numpy as np
-    import torch
-
+def measure(
+    model: BlipForConditionalGeneration, tokenizer: BertTokenizerFast, scenes: list[Scene]
+) -> FactScores:
+    """Return the shares of facts that the captions of `scenes` get right."""
     pixels = np.stack([render(one, Random(0)) for one in scenes])
     values = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
     tokens = model.eval().generate(values, max_new_tokens=30, do_sample=False, num_beams=1)
@@ -128,10 +126,7 @@ def measure(model: BlipForConditionalGeneration, tokenizer: object, scenes: list
 
 def main(arguments: list[str] | None = None) -> None:
     """Draw, train, save, and write the model's card."""
-    import torch
     from transformers import CLIPVisionModelWithProjection
-
-    from training.pocket.caption_model import Trainee, make_tokenizer, new_model
 
     options = _options(arguments)
     torch.set_num_threads(options.threads)
@@ -139,8 +134,8 @@ def main(arguments: list[str] | None = None) -> None:
     pictures = draw_pictures(options.pictures)
     tokenizer = make_tokenizer(pictures.scenes, options.out)
     tower = CLIPVisionModelWithProjection.from_pretrained(POCKET_WEIGHTS / "image", dtype=torch.float32)
-    pixels, _patches, _scenes = _batch(pictures, list(range(128)))
-    trainee = Trainee(new_model(tokenizer, tower, pixels), tokenizer)
+    pixels, _patches, _scenes = batch_of(pictures, list(range(128)))
+    trainee = CaptionerTrainee(new_model(tokenizer, tower, pixels), tokenizer)
     steps = train(trainee, pictures, seconds=options.minutes * 60, batch=options.batch, rate=options.rate)
     save(trainee.model, tokenizer, options.out)
     scores = measure(trainee.model, tokenizer, sample("test", 500))
@@ -162,7 +157,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def write_card(scores: FactScores, *, pictures: int, steps: int, minutes: float) -> None:
-    """Write down what the weights are, what they were made from, and what they cannot do."""
+    """Write the model card: origin, training, measurements and limits of the weights."""
     CARD.write_text(
         f"""# The pocket's captioner
 

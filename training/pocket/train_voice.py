@@ -1,7 +1,7 @@
-"""Trains the pocket's voice model: `python -m training.pocket.train_voice --help`.
+"""Train the pocket's voice model: `python -m training.pocket.train_voice --help`.
 
-It speaks tens of thousands of sentences of the drawn world with espeak-ng, learns to write them down, and
-converts what it has learnt for CTranslate2. The spoken sentences stay in `--data`; only the weights are kept.
+It speaks tens of thousands of sentences of the drawn world with espeak-ng, learns to transcribe them, and
+converts the model for CTranslate2. The spoken sentences stay in `--data`, and only the weights are kept.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from models.profiles import POCKET_WEIGHTS
-from training.pocket.voice.dataset import SpeechSet, collect, joined
-from training.pocket.voice.model import build_tokenizer
+from training.pocket.losses import total
+from training.pocket.voice.dataset import Batch, Batches, SpeechSet, collect, joined
+from training.pocket.voice.model import VoiceTrainee, build_tokenizer, convert, new_model
 from training.pocket.voice.speech import TRAIN_VARIANTS, line
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer
 
-    from training.pocket.voice.dataset import Batch
-    from training.pocket.voice.model import Trainee
 
 OUT = POCKET_WEIGHTS / "voice"
 CARD = POCKET_WEIGHTS / "MODEL_CARD_VOICE.md"
@@ -34,7 +35,7 @@ WEIGHTS = {"text": 1.0, "words": 0.4, "sounds": 0.3, "attention": 0.2}
 
 
 def tokenizer_for(data: Path, utterances: int) -> Tokenizer:
-    """Return a tokenizer that knows every word of the training sentences; it is kept in `data`."""
+    """Return a tokenizer with every word of the training sentences, kept in `data`."""
     from tokenizers import Tokenizer
 
     path = data / "tokenizer.json"
@@ -56,7 +57,7 @@ def _speak_part(job: tuple[Path, int, int]) -> None:
 
 
 def speak(data: Path, utterances: int) -> SpeechSet:
-    """Let espeak-ng speak the training sentences into `data`, in two processes; what is there is kept."""
+    """Let espeak-ng speak the missing training sentences into `data`, in two processes."""
     tokenizer_for(data, utterances)
     numbers = range(math.ceil(utterances / PART))
     missing = [n for n in numbers if not (_part(data, n) / "words.npy").exists()]
@@ -67,13 +68,9 @@ def speak(data: Path, utterances: int) -> SpeechSet:
 
 
 def train(
-    trainee: Trainee, data: SpeechSet, *, seconds: float, batch: int, rate: float, checkpoint: Path
+    trainee: VoiceTrainee, data: SpeechSet, *, seconds: float, batch: int, rate: float, checkpoint: Path
 ) -> None:
-    """Train for `seconds` of processor time, kept in `checkpoint` now and then. Progress on stderr."""
-    import numpy as np
-    import torch
-
-    from training.pocket.voice.dataset import Batches
+    """Train for `seconds` of processor time, with checkpoints and progress on stderr."""
 
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     begun, before = time.process_time(), trainee.seconds
@@ -93,13 +90,12 @@ def train(
             print(f"step {trainee.steps}  {100 * done:.1f} %  {figures}", file=sys.stderr, flush=True)
 
 
-def _learn(trainee: Trainee, optimizer: torch.optim.Optimizer, examples: Batch) -> dict[str, float]:
-    import torch
+def _learn(trainee: VoiceTrainee, optimizer: torch.optim.Optimizer, examples: Batch) -> dict[str, float]:
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = trainee.losses(examples)
     optimizer.zero_grad()
-    sum(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
+    total(WEIGHTS[name] * loss for name, loss in losses.items()).backward()
     torch.nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
     optimizer.step()
     trainee.steps += 1
@@ -108,16 +104,13 @@ def _learn(trainee: Trainee, optimizer: torch.optim.Optimizer, examples: Batch) 
 
 def main(arguments: list[str] | None = None) -> None:
     """Speak, train, convert, and write the model's card."""
-    import torch
-
-    from training.pocket.voice.model import Trainee, convert, new_model
 
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(7)
     data = speak(options.data, options.utterances)
     tokenizer = tokenizer_for(options.data, options.utterances)
-    trainee = Trainee(new_model(tokenizer), tokenizer)
+    trainee = VoiceTrainee(new_model(tokenizer), tokenizer)
     checkpoint = options.data / "checkpoint.pt"
     if options.resume:
         trainee.restore(torch.load(checkpoint))
@@ -151,7 +144,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def write_card(*, utterances: int, hours: float, steps: int, minutes: float) -> None:
-    """Write down what the weights are, what they were made from, and what they cannot do."""
+    """Write the model card: origin, training, measurements and limits of the weights."""
     CARD.write_text(
         f"""# The pocket's voice model
 

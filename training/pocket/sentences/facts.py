@@ -1,4 +1,4 @@
-"""Reads English captions of the drawn world back into facts, and judges them by what they claim."""
+"""Parse English captions of the drawn world into facts, and score them against scenes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from random import Random
+from typing import TYPE_CHECKING, TypeVar
 
 from demo.world.scene import COLOURS, Scene
 from training.pocket.sentences.grammar import caption
@@ -21,28 +22,32 @@ from training.pocket.sentences.lexicon import (
 )
 from training.pocket.sentences.statements import MANY, Mention, Statement
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
 LANGUAGE = "en"
+Option = TypeVar("Option")
 
 
-class Usual(Random):
-    """Chance that always takes the usual word: the first of every list."""
+class FirstChoice(Random):
+    """A random generator that always takes the first choice, which is the usual word."""
 
     def random(self) -> float:
-        """Return what leaves out openings, digits and turned relations."""
+        """Return the value that leaves out openings, digits and turned relations."""
         return 0.5
 
-    def choice(self, options):
-        """Return the first of `options`."""
-        return options[0]
+    def choice(self, seq: SupportsLenAndGetItem[Option]) -> Option:
+        """Return the first of `seq`."""
+        return seq[0]
 
 
 def usual_caption(scene: Scene) -> str:
-    """Return the plainest English sentence that says every fact: what the captioner learns to write."""
-    return caption(scene, LANGUAGE, Usual())
+    """Return the plainest English sentence with every fact, as the captioner learns to write it."""
+    return caption(scene, LANGUAGE, FirstChoice())
 
 
 def read_caption(text: str) -> Statement:
-    """Return what an English caption claims, whatever its order; what is not understood claims nothing."""
+    """Return the statement of an English caption in any order, without words that are not understood."""
     rest = f" {re.sub(r'[^a-z0-9 ]', ' ', text.lower())} "
     rest = " ".join(rest.split()).join("  ")
     place, rest = _take(PLACE_PHRASES[LANGUAGE], rest)
@@ -54,7 +59,7 @@ def read_caption(text: str) -> Statement:
 
 
 def _take(phrases: dict[str, tuple[str, ...]], text: str) -> tuple[str | None, str]:
-    """Find the longest phrase in `text`; return its fact and the text without it."""
+    """Return the fact of the longest phrase found in `text`, and the text without it."""
     ordered = sorted(
         ((words, fact) for fact, ways in phrases.items() for words in ways), key=lambda one: -len(one[0])
     )
@@ -112,7 +117,7 @@ def _count(words: list[str], *, plural: bool) -> int | None:
 
 @dataclass(frozen=True)
 class FactScores:
-    """Shares of facts that are right, 0 to 1; a group that is missing has everything wrong.
+    """Shares of correct facts, 0 to 1, where every fact of a missing group is wrong.
 
     `kinds`, `colours` and `counts` are over groups, `relations` over scenes with two groups, the others over
     scenes; `all` is the share of captions with every fact right.
@@ -128,7 +133,7 @@ class FactScores:
 
 
 def score_captions(captions: Iterable[str], scenes: Iterable[Scene]) -> FactScores:
-    """Compare captions with the scenes that they are about, fact by fact."""
+    """Compare captions with their scenes, fact by fact."""
     hits: dict[str, list[bool]] = {field.name: [] for field in fields(FactScores)}
     for text, scene in zip(captions, scenes, strict=True):
         right = compare(read_caption(text), scene)
@@ -139,7 +144,7 @@ def score_captions(captions: Iterable[str], scenes: Iterable[Scene]) -> FactScor
 
 
 def compare(said: Statement, scene: Scene) -> dict[str, list[bool]]:
-    """Return for each fact whether what is said is true: one value, or one for each group."""
+    """Return whether each fact is stated correctly: one value, or one for each group."""
     mentions = [*said.mentions, None, None]
     pairs = [(mention, group) for mention, group in zip(mentions, scene.groups, strict=False)]
     extra = len(said.mentions) > len(scene.groups)

@@ -1,4 +1,4 @@
-"""Says statements in four languages, with gender, plural, agreement, elision and dative."""
+"""Say statements in four languages, with gender, plural, agreement, elision and dative."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DATIVE_ENDINGS = {"m": "em", "f": "er", "n": "em"}
 
 
 def _pick(options: tuple[str, ...], rng: Random) -> str:
-    """Mostly the first, which is the usual word."""
+    """Return the first option, which is the usual word, or now and then another."""
     return options[0] if rng.random() < 0.6 else rng.choice(options)
 
 
 def starts_with_vowel(text: str) -> bool:
-    """Whether French elides before `text`; accents do not matter."""
+    """Return whether French elides before `text`, accents aside."""
     return unicodedata.normalize("NFD", text)[:1].lower() in "aeiou"
 
 
@@ -90,7 +90,10 @@ def _german(mention: Mention, noun: str, rng: Random, *, dative: bool) -> str:
 
 
 def noun_phrase(mention: Mention, language: str, rng: Random, *, dative: bool = False) -> str:
-    """Return the mention in `language`, as "deux chats noirs"; `dative` matters for German only."""
+    """Return the mention in `language`, such as "deux chats noirs".
+
+    `dative` matters for German only.
+    """
     noun = _pick(NOUNS[mention.kind][language], rng)
     if language == "en":
         return _english(mention, noun, rng)
@@ -171,5 +174,5 @@ def caption(scene: Scene, language: str, rng: Random) -> str:
 
 
 def captions(scene: Scene, language: str, rng: Random, n: int = 4) -> list[str]:
-    """Return `n` captions: the first says everything, the others what a short query might."""
+    """Return `n` captions: a full one, then partial ones like short queries."""
     return [caption(scene, language, rng), *(say(partial(scene, rng), language, rng) for _ in range(n - 1))]

@@ -1,5 +1,6 @@
-"""The words of the drawn world in four languages; forms are separated by `|`, alternatives listed in order.
+"""The words and phrases of the drawn world in four languages.
 
+Forms are separated by `|`, and alternatives are listed in order.
 Nouns: English `singular|plural`; French and Spanish `gender|singular|plural`; German
 `gender|singular|plural|dative plural`. Colours: French and Spanish `m|m plural|f|f plural`; German the stem,
 or `=word` when it never changes; the English words are the colours' own names.
@@ -237,7 +238,7 @@ RELATION_PHRASES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] 
         "above": (("encima de", "por encima de", "sobre"), ("debajo de", "por debajo de", "bajo")),
     },
 }
-"""For each relation: words when the first group is named first, words when the second one is"""
+"""By relation: words that name the first group first, and words that name the second one first"""
 
 AND = {"en": "and", "fr": "et", "de": "und", "es": "y"}
 OPENINGS: dict[str, tuple[str, ...]] = {
@@ -312,4 +313,4 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
         "rainbow": ("arcoíris",),
     },
 }
-"""What people type alone for a place or a weather"""
+"""Single words that people type for a place or a weather"""

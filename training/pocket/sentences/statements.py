@@ -1,4 +1,4 @@
-"""What a caption claims, apart from any language, and whether it holds for a scene."""
+"""The claims of a caption apart from any language, and whether they hold for a scene."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Mention:
     count: int | None
 
     def fits(self, group: Group) -> bool:
-        """Whether this can be said of `group`."""
+        """Return whether the mention is true of `group`."""
         if self.kind != group.kind or self.colour not in (None, group.colour):
             return False
         return group.count > 1 if self.count == MANY else self.count in (None, group.count)
@@ -27,7 +27,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Statement:
-    """Facts that are claimed; None and missing groups claim nothing, unless it is `complete`.
+    """Claimed facts, where None and missing groups claim nothing unless `complete` is set.
 
     Two mentions without a relation may stand in either order.
     """
@@ -39,7 +39,7 @@ class Statement:
     complete: bool = False
 
     def holds(self, scene: Scene) -> bool:
-        """Whether everything claimed is true of `scene`."""
+        """Return whether every claim is true of `scene`."""
         if self.place not in (None, scene.place) or self.weather not in (None, scene.weather):
             return False
         if self.complete and len(self.mentions) != len(scene.groups):

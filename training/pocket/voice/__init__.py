@@ -1,1 +1,1 @@
-"""Training of the voice model on synthetic speech."""
+"""Train the voice model on synthetic speech."""

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+import numpy as np
+import torch
+
+from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.voice.noise import KINDS, not_speech
+from training.pocket.voice.speech import RATE, Line, Synthesiser, Utterance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    import torch
     from faster_whisper.feature_extractor import FeatureExtractor
     from tokenizers import Tokenizer
-
-    from training.pocket.voice.speech import Line, Utterance
 
 WINDOW = 10
 """seconds that the pocket's Whisper hears at once"""
@@ -31,7 +32,7 @@ MELS = 80
 FRAMES = 100
 """feature frames in a second; the encoder gives half as many"""
 LOWEST, SPAN = -1.5, 3.5
-"""Features are kept as bytes over this range: a step is half a decibel."""
+"""range of the features, which are kept as bytes; a step is half a decibel"""
 LONGEST = WINDOW * FRAMES
 PAIRS, SILENT, NOISY, PHONE, WARPED = 0.2, 0.07, 0.6, 0.08, 0.5
 """shares of the examples"""
@@ -40,10 +41,11 @@ NO_LANGUAGE = -1
 
 @dataclass(frozen=True)
 class SpeechSet:
-    """Utterances one after the other in flat arrays; `starts[i]` to `starts[i + 1]` are frames of the i-th.
+    """Utterances in flat arrays, one after the other.
 
-    `mel` uint8 `[frames, 80]`; `words` uint16 and `sounds` uint8 `[frames / 2]`, 0 in silence; `tokens` and
-    `token_starts` the transcripts; `languages` int64 `[n]`; `power` float32 `[n]`, the samples' mean square.
+    `starts[i]` to `starts[i + 1]` are the frames of utterance i. `mel` uint8 `[frames, 80]`; `words` uint16
+    and `sounds` uint8 `[frames / 2]`, 0 in silence; `tokens` and `token_starts` the transcripts; `languages`
+    int64 `[n]`; `power` float32 `[n]`, the samples' mean square.
     """
 
     mel: np.ndarray
@@ -57,8 +59,6 @@ class SpeechSet:
 
     def save(self, folder: Path) -> None:
         """Write one `.npy` file for each array."""
-        import numpy as np
-
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in vars(self).items():
             np.save(folder / f"{name}.npy", array)
@@ -66,8 +66,6 @@ class SpeechSet:
     @classmethod
     def load(cls, folder: Path) -> SpeechSet:
         """Open the arrays without reading them into memory."""
-        import numpy as np
-
         return cls(**{path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))})
 
 
@@ -79,26 +77,22 @@ def _extractor() -> FeatureExtractor:
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Return float32 `[frames, 80]` exactly as faster-whisper computes them; the number of frames is even."""
-    features = _extractor()(samples).T
+    """Return faster-whisper's features: float32 `[frames, 80]`, an even number of frames."""
+    features: np.ndarray = _extractor()(samples).T
     return features[: len(features) // 2 * 2]
 
 
 def packed(features: np.ndarray) -> np.ndarray:
     """Return features as bytes."""
-    import numpy as np
-
     return np.clip(np.round((features - LOWEST) / SPAN * 255), 0, 255).astype(np.uint8)
 
 
 def frame_labels(utterance: Utterance, tokens: list[int], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each of `frames` encoder frames (20 ms) the token of its word and the number of its sound.
+    """Return the word token and the sound number of each of `frames` encoder frames (20 ms).
 
     Sounds are numbered 1 to 255 by a checksum of espeak-ng's name for them; that two may share a number does
     no harm to a helper. It speaks short words as one ("in the"): their frames are shared out evenly.
     """
-    import numpy as np
-
     words, sounds = np.zeros(frames, np.uint16), np.zeros(frames, np.uint8)
     owner = np.full(frames, -1)
     ends = [round(sound.start * FRAMES / 2) for sound in utterance.sounds[1:]] + [frames]
@@ -117,12 +111,7 @@ def frame_labels(utterance: Utterance, tokens: list[int], frames: int) -> tuple[
 
 
 def collect(lines: list[Line], tokenizer: Tokenizer) -> SpeechSet:
-    """Let espeak-ng speak all `lines`; those longer than the window are left out."""
-    import numpy as np
-
-    from training.pocket.sentences.lexicon import LANGUAGES
-    from training.pocket.voice.speech import RATE, Synthesiser
-
+    """Let espeak-ng speak all `lines`, except those longer than the window."""
     synthesiser = Synthesiser()
     rows = []
     for line in lines:
@@ -148,7 +137,6 @@ def collect(lines: list[Line], tokenizer: Tokenizer) -> SpeechSet:
 
 def joined(parts: list[SpeechSet]) -> SpeechSet:
     """Return the utterances of all `parts` as one set, in memory."""
-    import numpy as np
 
     def borders(name: str) -> np.ndarray:
         lengths = [np.diff(getattr(part, name)) for part in parts]
@@ -161,7 +149,7 @@ def joined(parts: list[SpeechSet]) -> SpeechSet:
 
 @dataclass(frozen=True)
 class Example:
-    """What is said in one window: utterances and the frames where they start; without any, no speech."""
+    """The utterances of one window with their start frames, or none for a window without speech."""
 
     parts: tuple[tuple[int, int], ...]
     frames: int
@@ -169,8 +157,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """`features` float32 `[n, 80, frames]`; `words` and `sounds` int64 `[n, frames / 2]`, -100 past the end.
+    """A batch of windows, padded to equal length.
 
+    `features` float32 `[n, 80, frames]`; `words` and `sounds` int64 `[n, frames / 2]`, -100 past the end.
     `tokens` holds the transcripts, `languages` their languages or `NO_LANGUAGE`; `owners` int64
     `[n, frames / 2]` numbers the token of each frame from 1, 0 where nothing is said.
     """
@@ -184,7 +173,7 @@ class Batch:
 
 
 class Batches:
-    """Endless batches from `data`. `rng` decides everything."""
+    """Endless batches from `data`, all random decisions made by `rng`."""
 
     def __init__(self, data: SpeechSet, *, size: int, rng: np.random.Generator) -> None:
         self._data, self._size, self._rng = data, size, rng
@@ -200,7 +189,7 @@ class Batches:
         ]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Group examples of like length, so that little is padded."""
+        """Yield batches of examples of similar length, so that padding is short."""
         while True:
             pool = sorted((self._example() for _ in range(self._size * 12)), key=lambda one: one.frames)
             groups = [pool[i : i + self._size] for i in range(0, len(pool), self._size)]
@@ -211,7 +200,7 @@ class Batches:
         return int(self._data.starts[number + 1] - self._data.starts[number])
 
     def _pause(self) -> int:
-        """A number of silent frames, even."""
+        """Return an even number of silent frames."""
         return 2 * int(self._rng.integers(0, 6) if self._rng.random() < 0.5 else self._rng.integers(0, 31))
 
     def _example(self) -> Example:
@@ -229,8 +218,6 @@ class Batches:
         return Example(tuple(parts), min(LONGEST, end + self._pause()))
 
     def _batch(self, group: list[Example]) -> Batch:
-        import numpy as np
-        import torch
 
         width = min(LONGEST, -(-max(one.frames for one in group) // 100) * 100)
         power = np.zeros((len(group), width, MELS), np.float32)
@@ -248,7 +235,7 @@ class Batches:
         return Batch(features, words, sounds, owners, tokens, languages)
 
     def _fill(self, example: Example, power: np.ndarray, labels: np.ndarray) -> list[int]:
-        """Lay the utterances into the window; return their tokens."""
+        """Write the utterances into the window and return their tokens."""
         tokens: list[int] = []
         for number, begin in example.parts:
             start, stop = int(self._data.starts[number]), int(self._data.starts[number + 1])
@@ -266,8 +253,6 @@ class Batches:
 
     def _disturb(self, example: Example, power: np.ndarray) -> None:
         """Change voice, distance and room of one window in place."""
-        import numpy as np
-
         rng, content = self._rng, power[: example.frames]
         if rng.random() < WARPED:
             bands = np.clip(np.round(np.arange(MELS) * rng.uniform(0.9, 1.11)), 0, MELS - 1).astype(int)
@@ -293,12 +278,10 @@ class Batches:
 
 
 def _owners(words: np.ndarray, tokens: list[int], before: int) -> np.ndarray:
-    """Return the number of the token that each frame belongs to, from `before` + 1; 0 in silence.
+    """Return the token number of each frame, counted from `before` + 1, or 0 in silence.
 
     A word may fall silent and go on; a short one may have no frame of its own.
     """
-    import numpy as np
-
     owners, at = np.zeros(len(words), np.int64), -1
     borders = np.flatnonzero(np.diff(words, prepend=-1, append=-1))
     for begin, end in pairwise(borders):
@@ -316,16 +299,12 @@ def _power(features: np.ndarray) -> np.ndarray:
 
 @cache
 def _table() -> np.ndarray:
-    """The power that each byte of a packed feature stands for."""
-    import numpy as np
-
+    """Return the power of each byte of a packed feature."""
     return _power(LOWEST + SPAN * np.arange(256) / 255)
 
 
 def _features(power: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-    """Do to powers `[n, frames, 80]` what faster-whisper does; what is past the content becomes 0."""
-    import torch
-
+    """Turn powers `[n, frames, 80]` into faster-whisper's features, with 0 past the content."""
     logs = torch.log10(power.clamp(min=1e-10))
     inside = torch.arange(power.shape[1])[None, :] < frames[:, None]
     loudest = logs.masked_fill(~inside[..., None], -10).amax((1, 2), keepdim=True)

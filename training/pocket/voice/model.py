@@ -1,21 +1,26 @@
-"""The pocket's Whisper while it is trained: helper heads that end the plateau; conversion for CTranslate2."""
+"""The pocket's Whisper: its tokens, its training with helper heads, and its conversion for CTranslate2."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.nn.functional import cross_entropy, gelu
+
+from training.pocket.losses import attention_loss
 from training.pocket.sentences.lexicon import LANGUAGES
 from training.pocket.voice.dataset import LONGEST, MELS, NO_LANGUAGE, WINDOW, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import torch
     from tokenizers import Tokenizer
     from transformers import WhisperForConditionalGeneration
 
+# The ids are those of `tokenizer.json` and of CTranslate2's vocabulary alike: one token for each word of the
+# drawn world, bytes, and then Whisper's own.
 SPACE = "Ġ"
 """how byte-level tokenizers write the space before a word"""
 
@@ -31,7 +36,7 @@ SPECIALS = (
     "<|notimestamps|>",
 )
 UNUSED = "<|unused|>"
-"""Stands where CTranslate2 wants an empty last text token before it takes a model as multilingual."""
+"""CTranslate2 takes a model as multilingual only if its last text token is empty: this one becomes it."""
 
 WIDTH, ENCODER_HEADS, DECODER_HEADS = 128, 2, 4
 ENCODER_LAYERS, DECODER_LAYERS = 4, 2
@@ -71,11 +76,13 @@ def new_model(tokenizer: Tokenizer) -> WhisperForConditionalGeneration:
     return WhisperForConditionalGeneration(config)
 
 
-class Trainee:
-    """A model with its helper heads; `steps` and `seconds` of processor time count its training."""
+class VoiceTrainee:
+    """A model with its helper heads, which end the plateau at the start of the training.
+
+    `steps` and `seconds` of processor time count the training.
+    """
 
     def __init__(self, model: WhisperForConditionalGeneration, tokenizer: Tokenizer) -> None:
-        import torch
 
         self.model, self._tokenizer = model, tokenizer
         self.steps, self.seconds = 0, 0.0
@@ -84,14 +91,15 @@ class Trainee:
             {name: torch.nn.Linear(WIDTH, n) for name, n in (("words", size), ("sounds", SOUNDS))}
         )
         self._special = {name: tokenizer.token_to_id(name) for name in SPECIALS}
+        self._attention = torch.empty(0)
         self._watch_attention()
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return everything that learns."""
+        """Return the parameters of model and helpers."""
         return [*self.model.parameters(), *self.helpers.parameters()]
 
-    def state(self) -> dict:
-        """Return what `restore` takes."""
+    def state(self) -> dict[str, Any]:
+        """Return a checkpoint for `restore`."""
         return {
             "model": self.model.state_dict(),
             "helpers": self.helpers.state_dict(),
@@ -99,8 +107,8 @@ class Trainee:
             "seconds": self.seconds,
         }
 
-    def restore(self, state: dict) -> None:
-        """Go on from what `state` returned."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint of `state`."""
         self.model.load_state_dict(state["model"])
         self.helpers.load_state_dict(state["helpers"])
         self.steps, self.seconds = state["steps"], state["seconds"]
@@ -117,8 +125,6 @@ class Trainee:
 
         Labels: the language (or no speech) after the start, then the transcript and its end.
         """
-        import torch
-
         special = self._special
         width = max(len(tokens) for tokens in batch.tokens) + 5
         inputs = torch.full((len(batch.tokens), width), special["<|endoftext|>"])
@@ -139,8 +145,6 @@ class Trainee:
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return the mean losses: `text`, and of the helpers `words`, `sounds` and `attention`."""
-        from torch.nn.functional import cross_entropy
-
         inputs, labels = self.targets(batch)
         encoded = self._encode(batch.features)
         states = self.model.model.decoder(input_ids=inputs, encoder_hidden_states=encoded)[0]
@@ -153,22 +157,17 @@ class Trainee:
         return found
 
     def _encode(self, features: torch.Tensor) -> torch.Tensor:
-        """Whisper's encoder for a window of any length: transformers' own insists on the longest."""
-        from torch.nn.functional import gelu
-
+        """Encode a window of any length, unlike the encoder of transformers, which requires the longest."""
         encoder = self.model.model.encoder
         hidden = gelu(encoder.conv2(gelu(encoder.conv1(features)))).transpose(1, 2)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
         for layer in encoder.layers:
             hidden = layer(hidden, None, None)[0]
-        return encoder.layer_norm(hidden)
+        states: torch.Tensor = encoder.layer_norm(hidden)
+        return states
 
     def _attention_loss(self, batch: Batch) -> torch.Tensor:
-        """How little of the guided heads' attention lies on the word that is to be written next."""
-        import torch
-
-        from training.pocket.losses import attention_loss
-
+        """Penalise guided heads that do not attend to the next word."""
         attention = self._attention[:, :GUIDED_HEADS].float()
         steps = attention.shape[2]
         numbers = torch.arange(steps)[None, :, None] - 2  # input 3 (no timestamps) writes token 1
@@ -180,7 +179,7 @@ class Trainee:
 def convert(
     model: WhisperForConditionalGeneration, tokenizer: Tokenizer, folder: Path, *, window: int = WINDOW
 ) -> Path:
-    """Write `model` to `folder` as faster-whisper reads it, int8. The model itself is spoilt by it."""
+    """Write `model` to `folder` in int8 for faster-whisper. Do not use the model itself afterwards."""
     from ctranslate2.converters.transformers import WhisperLoader
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +205,7 @@ def convert(
 
 
 def build_tokenizer(words: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer with one token for each of `words`, after a space; every other text can be spelled.
+    """Return a tokenizer with one token for each of `words`, and bytes to spell other texts.
 
     faster-whisper bans the first token of " -" and of " '" at every step, so each of the two is one token.
     """
@@ -225,6 +224,6 @@ def build_tokenizer(words: Iterable[str]) -> Tokenizer:
 
 
 def vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """Return the tokens in the order of their ids, as CTranslate2 wants them."""
+    """Return the tokens in the order of their ids, as CTranslate2 needs them."""
     tokens = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
     return ["" if token == UNUSED else token for token in tokens]

@@ -1,21 +1,16 @@
-"""Sounds that are not speech: to train on, and to see that nothing is heard in them."""
+"""Make sounds that are not speech, for training and to test that nothing is transcribed from them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from training.pocket.voice.speech import RATE
-
-if TYPE_CHECKING:
-    import numpy as np
 
 KINDS = ("silence", "hiss", "white", "pink", "brown", "hum", "fan", "clicks", "music")
 
 
 def not_speech(kind: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Return float32 `[16 000 · seconds]` samples in -1 to 1 of one of `KINDS`, as `rng` has it."""
-    import numpy as np
-
+    """Return random samples of one of `KINDS`: float32 `[16 000 · seconds]`, -1 to 1."""
     if kind not in KINDS:
         raise ValueError(f"There is no noise '{kind}'; choose one of: {', '.join(KINDS)}.")
     count = int(seconds * RATE)
@@ -35,38 +30,33 @@ def not_speech(kind: str, seconds: float, rng: np.random.Generator) -> np.ndarra
 
 def with_noise(samples: np.ndarray, noise: np.ndarray, decibels: float) -> np.ndarray:
     """Return `samples` with `noise` (at least as long) added `decibels` below their mean power."""
-    import numpy as np
-
     noise = noise[: len(samples)]
     wanted = np.mean(samples**2) / 10 ** (decibels / 10)
-    return samples + noise * np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-12)).astype(np.float32)
+    gain = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-12)).astype(np.float32)
+    noisy: np.ndarray = samples + noise * gain
+    return noisy
 
 
 def _coloured(count: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls with frequency by the exponent `slope`."""
-    import numpy as np
-
+    """Return noise whose power falls with frequency by the exponent `slope`."""
     spectrum = np.fft.rfft(rng.standard_normal(count))
     frequency = np.maximum(np.fft.rfftfreq(count, 1 / RATE), 20.0)
     return np.fft.irfft(spectrum * frequency ** (slope / 2), count)
 
 
 def _hum(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Mains hum with harmonics."""
-    import numpy as np
-
+    """Return mains hum with harmonics."""
     moments, base = np.arange(count) / RATE, rng.choice([50.0, 60.0, 100.0, 120.0])
     parts = [
         rng.uniform(0.1, 1.0) / n * np.sin(2 * np.pi * base * n * moments + rng.uniform(0, 6))
         for n in range(1, 9)
     ]
-    return np.sum(parts, axis=0) + 0.01 * rng.standard_normal(count)
+    hum: np.ndarray = np.sum(parts, axis=0) + 0.01 * rng.standard_normal(count)
+    return hum
 
 
 def _clicks(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Knocks on a microphone, keys of a keyboard."""
-    import numpy as np
-
+    """Return knocks on a microphone and keys of a keyboard."""
     samples = 0.01 * rng.standard_normal(count)
     for _ in range(int(rng.integers(2, 12))):
         length = int(rng.integers(80, 1600))
@@ -79,9 +69,7 @@ def _clicks(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _music(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Notes with overtones that fade, several at once."""
-    import numpy as np
-
+    """Return fading notes with overtones, several at once."""
     samples, at = 0.003 * rng.standard_normal(count), 0
     while at < count:
         length = int(rng.integers(RATE // 5, RATE))

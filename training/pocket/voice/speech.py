@@ -1,4 +1,4 @@
-"""Synthetic speech: espeak-ng speaks a sentence and tells when it says which word and which sound."""
+"""Speak sentences of the drawn world with espeak-ng, with the time of each word and sound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ctypes
 import re
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from demo.world.scene import scene
 from models.errors import ModelError
@@ -14,11 +16,8 @@ from training.pocket.sentences.grammar import caption, say
 from training.pocket.sentences.lexicon import LANGUAGES, NUMBERS
 from training.pocket.sentences.statements import partial
 
-if TYPE_CHECKING:
-    import numpy as np
-
 RATE = 16_000
-"""samples per second of everything that is spoken here, as Whisper hears it"""
+"""samples per second, as Whisper expects"""
 
 ACCENTS: dict[str, tuple[str, ...]] = {
     "en": ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc", "en-GB-x-gbclan", "en-029"),
@@ -35,7 +34,7 @@ TRAIN_VARIANTS = (
     *("victor", "zac", "grandma", "grandpa"),
 )
 TEST_VARIANTS = ("f3", "m5", "klatt3", "linda", "pedro", "Diogo", "aunty", "Michael")
-"""Never heard in training: what is measured is how the model hears new voices."""
+"""voices that training never uses, so that measurements are of new voices"""
 
 SYNCHRONOUS, UTF8, PHONEME_EVENTS = 2, 1, 1
 SPEED, PITCH = 1, 3
@@ -65,8 +64,8 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 @dataclass(frozen=True)
-class Sound:
-    """One phoneme: when it starts, in seconds, its name, and the number of its word (None in a pause)."""
+class Phoneme:
+    """A spoken phoneme: its start in seconds, its name, and the number of its word (None in a pause)."""
 
     start: float
     name: str
@@ -80,11 +79,11 @@ class Utterance:
     samples: np.ndarray
     text: str
     language: str
-    sounds: tuple[Sound, ...]
+    sounds: tuple[Phoneme, ...]
 
 
 class Synthesiser:
-    """espeak-ng in this process; not for several threads, as the library keeps its state in globals."""
+    """espeak-ng in this process, for one thread only, because the library keeps its state in globals."""
 
     def __init__(self) -> None:
         try:
@@ -100,8 +99,6 @@ class Synthesiser:
 
     def say(self, text: str, *, language: str, voice: str, speed: int = 170, pitch: int = 50) -> Utterance:
         """Speak `text` with a voice such as `en-us+f3`, at `speed` words a minute, `pitch` from 0 to 99."""
-        import numpy as np
-
         self._pieces, self._events = [], []
         # Each time: another synthesiser may have set its own since, and may be gone by now.
         self._library.espeak_SetSynthCallback(self._callback)
@@ -114,8 +111,7 @@ class Synthesiser:
         samples = resampled(np.concatenate(self._pieces), self._rate)
         return Utterance(samples, text, language, tuple(self._sounds(text)))
 
-    def _receive(self, samples: object, count: int, events: object) -> int:
-        import numpy as np
+    def _receive(self, samples: Any, count: int, events: Any) -> int:
 
         if count > 0:
             self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
@@ -128,24 +124,23 @@ class Synthesiser:
             position += 1
         return 0
 
-    def _sounds(self, text: str) -> list[Sound]:
+    def _sounds(self, text: str) -> list[Phoneme]:
         starts = word_starts(text)
         found = []
         for sample, position, name in self._events:
             word = sum(start < position for start in starts) - 1
-            found.append(Sound(sample / self._rate, name, None if name.startswith("_") else max(word, 0)))
+            found.append(Phoneme(sample / self._rate, name, None if name.startswith("_") else max(word, 0)))
         return found
 
 
 def word_starts(text: str) -> list[int]:
-    """Return where each word of `text` begins."""
+    """Return the positions at which the words of `text` begin."""
     return [i for i, letter in enumerate(text) if letter != " " and (i == 0 or text[i - 1] == " ")]
 
 
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
     """Return int16 mono samples as float32 at 16 kHz."""
     import av
-    import numpy as np
 
     frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
     frame.sample_rate = rate
@@ -166,11 +161,11 @@ class Line:
 
     @property
     def transcript(self) -> str:
-        """What a listener writes down: no punctuation, numbers as words."""
+        """The text as a listener writes it: without punctuation, numbers as words."""
         return plain(self.text, self.language)
 
     def spoken(self, synthesiser: Synthesiser) -> Utterance:
-        """Let espeak-ng speak it."""
+        """Return the line spoken by espeak-ng."""
         return synthesiser.say(
             self.text.replace(" ,", ","),
             language=self.language,
@@ -181,14 +176,17 @@ class Line:
 
 
 def plain(text: str, language: str) -> str:
-    """Return `text` without punctuation and digits, as it is heard."""
+    """Return `text` without punctuation, its digits as words."""
     for number, word in zip("23", NUMBERS[language], strict=True):
         text = re.sub(rf"\b{number}\b", word, text)
     return " ".join(text.replace(",", " ").replace(".", " ").split())
 
 
 def line(split: str, index: int) -> Line:
-    """Return the sentence number `index` of `split`, the same for ever; `train` has voices of its own."""
+    """Return sentence number `index` of `split`, always the same.
+
+    The voices of `train` are not used in other splits.
+    """
     rng = Random(f"speech/{split}/{index}")
     language = LANGUAGES[index % len(LANGUAGES)]
     shown = scene(split, rng.randrange(5_000_000))
@@ -199,9 +197,9 @@ def line(split: str, index: int) -> Line:
 
 
 def word_errors(heard: str, said: str) -> tuple[int, int]:
-    """Return the word errors (changed, missing, invented, by the shortest edit) and the number of words said.
+    """Return the number of word errors and the number of words said.
 
-    Case and punctuation do not count.
+    Errors are changed, missing and invented words, by the shortest edit. Case and punctuation do not count.
     """
     got, want = (re.findall(r"[\w'-]+", text.lower()) for text in (heard, said))
     row = list(range(len(got) + 1))
