@@ -8,7 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = ("es_config", "models", "storage", "ingest", "search_app", "demo", "evaluation", "tuning")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "training/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "models" / "weights").rglob("*.md")),
+]
 
 
 def read(*parts: str) -> str:
@@ -61,3 +65,14 @@ def test_files_named_in_backticks_exist(path):
 def test_the_changelog_speaks_of_this_version():
     version = re.search(r'^version = "(.+)"$', read("pyproject.toml"), re.MULTILINE).group(1)
     assert f"## {version}" in read("CHANGELOG.md")
+
+
+@pytest.mark.parametrize("command", ["train", "train_captions", "train_voice"])
+def test_the_training_manual_names_every_command_and_option(command, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"training.pocket.{command}").main(["--help"])
+    page = read("training", "README.md")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{command}` |"))
+    assert f"`python -m training.pocket.{command}`" in page
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"`(--[a-z]+)`", row))

@@ -8,6 +8,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("demo", "es_config", "evaluation", "ingest", "models", "search_app", "storage", "tuning")
@@ -44,6 +45,18 @@ def test_every_library_that_is_imported_is_a_pinned_dependency(project):
     missing = {name for name in imported if not set(map(normal, distributions[name])) & set(declared)}
     assert {"numpy", "torch"} <= imported
     assert not missing
+
+
+def test_only_the_product_is_installed_and_with_its_weights():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        settings = tomllib.load(file)["tool"]["setuptools"]
+    found = set(find_packages(str(ROOT), **settings["packages"]["find"]))
+    assert {name.split(".")[0] for name in found} == set(PACKAGES)
+    folders = {path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == found
+    (pattern,) = settings["package-data"]["models"]
+    weights = {path.name for path in (ROOT / "models").glob(pattern)}
+    assert {"calibration.png", "model.safetensors", "model.bin", "MODEL_CARD.md"} <= weights
 
 
 def test_the_lock_gives_every_python_the_same_versions(project):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import os
 import random
 import sys
 import time
@@ -143,14 +144,14 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Make the pool, train, save, measure the saved weights, and write the model card."""
     parser = argparse.ArgumentParser(prog="python -m training.pocket.train", description=__doc__)
     for name in ("steps", "pairs", "batch", "rate", "seed", "threads"):
         usual = getattr(Plan, name)
         parser.add_argument(f"--{name}", type=type(usual), default=usual)
     parser.add_argument("--out", type=Path, default=POCKET_WEIGHTS, help="folder of the weights")
-    options = vars(parser.parse_args())
+    options = vars(parser.parse_args(arguments))
     folder = options.pop("out")
     plan = Plan(**options)
     wall, cpu = time.monotonic(), time.process_time()
@@ -166,8 +167,6 @@ def main() -> None:
 
 def _children_cpu() -> float:
     """Return the CPU seconds of the processes that rendered the pool."""
-    import os
-
     times = os.times()
     return times.children_user + times.children_system
 
