@@ -54,7 +54,7 @@ class Pen:
     """
 
     def __init__(self, draw: ImageDraw.ImageDraw, *, at: Point, size: float, facing: int, colour: str):
-        """Place the box: centre `at` and side `size` in pixels of the canvas; `facing` -1 mirrors it."""
+        """Place the box, with centre `at` and side `size` in pixels of the canvas, mirrored by `facing` -1."""
         self._draw, self._at, self._size, self._facing = draw, at, size, facing
         self._shapes: list[Shape] = []
         self.body = PAINT[colour]

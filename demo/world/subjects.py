@@ -98,7 +98,7 @@ def flower(pen: Pen) -> None:
 
 
 def tree(pen: Pen) -> None:
-    """A round tree; its crown has the colour."""
+    """A round tree, whose crown has the colour."""
     pen.poly([(-0.07, 0.0), (0.07, 0.0), (0.11, 0.5), (-0.11, 0.5)], (116, 74, 42))
     for x, y, r in ((-0.22, 0.0, 0.2), (0.22, 0.0, 0.2), (0, 0.04, 0.2)):
         pen.ellipse(x, y, r, r * 0.95, pen.dark)

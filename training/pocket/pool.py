@@ -25,7 +25,7 @@ CONSONANTS, VOWELS = "bcdfghklmnprstvw", "aeiou"
 
 @dataclass(frozen=True)
 class Pool:
-    """Scenes with their siblings; `pixels` uint8 `[n, 2, 96, 96, 3]`, `patches` uint8 `[n, 2, 4, 8, 8]`."""
+    """Scenes with their siblings: `pixels` uint8 `[n, 2, 96, 96, 3]`, `patches` uint8 `[n, 2, 4, 8, 8]`."""
 
     scenes: list[tuple[Scene, Scene]]
     pixels: np.ndarray
