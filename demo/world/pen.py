@@ -54,7 +54,7 @@ class Pen:
     """
 
     def __init__(self, draw: ImageDraw.ImageDraw, *, at: Point, size: float, facing: int, colour: str):
-        """Place the box by its centre `at` and its side `size`, in pixels; `facing` -1 mirrors it."""
+        """Place a box of side `size` around `at`, both in pixels, mirrored if `facing` is -1."""
         self._draw, self._at, self._size, self._facing = draw, at, size, facing
         self._shapes: list[Shape] = []
         self.body = PAINT[colour]
