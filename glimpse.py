@@ -18,11 +18,11 @@ from storage.errors import StorageError
 from tuning.errors import TuneError
 
 COMMANDS = {
-    "up": ("es_config.cli:up", "Start the local Elasticsearch node."),
-    "down": ("es_config.cli:down", "Stop the local Elasticsearch node."),
-    "status": ("es_config.cli:status", "Say where Elasticsearch is and how many pictures it holds."),
-    "doctor": ("es_config.cli:doctor", "Check everything and say what is wrong, with the way out."),
-    "index": ("es_config.cli:index", "Create, show or delete the index."),
+    "up": ("es_config.commands.engine:up", "Start the local Elasticsearch node."),
+    "down": ("es_config.commands.engine:down", "Stop the local Elasticsearch node."),
+    "status": ("es_config.commands.engine:status", "Say where Elasticsearch is and how many pictures it holds."),
+    "doctor": ("es_config.commands.engine:doctor", "Check everything and say what is wrong, with the way out."),
+    "index": ("es_config.commands.engine:index", "Create, show or delete the index."),
     "ingest": ("ingest.cli:ingest", "Make the pictures of folders searchable."),
     "reindex": ("ingest.reindex_cli:reindex", "Change the models: build a new index, then switch to it."),
     "duplicates": ("ingest.duplicates_cli:duplicates", "List pictures that are there several times."),

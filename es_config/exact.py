@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
-from es_config.knn import PARTITION, exact_sections
+from es_config.requests import PARTITION, exact_sections
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from es_config.client import engine_errors
 from es_config.errors import EngineError
 from es_config.exact import exact_by_sequence
-from es_config.knn import knn_body
+from es_config.requests import knn_body
 from es_config.vector_field import read_extent, read_vector_field
 
 if TYPE_CHECKING:

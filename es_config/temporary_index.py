@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError, afterwards
-from es_config.knn import knn_body
+from es_config.requests import knn_body
 from es_config.mapping import IndexOptions
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from es_config.knn import filter_clauses
+from es_config.requests import filter_clauses
 
 if TYPE_CHECKING:
-    from es_config.knn import Filters
+    from es_config.requests import Filters
 
 ONE_IN = 3
 """how many of a query's words ask that a caption hold one more of them; it must always hold one"""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.documents import paths_of
-from es_config.shared_cli import AS_JSON, FILE, INDEX, MODELS, open_client, say
+from es_config.commands.options import AS_JSON, FILE, INDEX, MODELS, open_client, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from es_config.shared_cli import AS_JSON, FILE, FOLDER, INDEX, MODELS, say, store_option, together, warn
+from es_config.commands.options import AS_JSON, FILE, FOLDER, INDEX, MODELS, say, store_option, together, warn
 
 PLACE = click.Path(dir_okay=False, path_type=Path)
 WHAT = together(

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from es_config.shared_cli import open_client, say
+from es_config.commands.options import open_client, say
 from evaluation.answers import find_answers, picture_finder
 from evaluation.contest_types import Contest, Contestant, Picture, Question
 from evaluation.errors import EvaluationError

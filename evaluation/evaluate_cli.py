@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from es_config.documents import paths_of
-from es_config.shared_cli import open_client, say, warn
+from es_config.commands.options import open_client, say, warn
 from evaluation.errors import EvaluationError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import AS_JSON, INDEX, MODELS, say, store_option
+from es_config.commands.options import AS_JSON, INDEX, MODELS, say, store_option
 
 if TYPE_CHECKING:
     from ingest.run_types import CaptionOptions, CaptionSummary

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import BACKEND, INDEX, MODELS, say, setting, store_option
+from es_config.commands.options import BACKEND, INDEX, MODELS, say, setting, store_option
 from ingest.survival_cli import say_pruned, survival_options
 from ingest.watch_cli import WatchReport, check_watch, watch_folders, watch_option
 

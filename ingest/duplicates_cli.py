@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import AS_JSON, INDEX, open_client
+from es_config.commands.options import AS_JSON, INDEX, open_client
 
 if TYPE_CHECKING:
     from ingest.duplicates import Duplicates

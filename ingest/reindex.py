@@ -15,7 +15,7 @@ from models.pixels import register_formats
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from es_config.alias import Alias, Switched
+    from es_config.aliases import Alias, Switched
     from ingest.notes import Notes
     from ingest.reindex_pass import Passes
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import AS_JSON, BACKEND, FILE, FOLDER, INDEX, open_client, say, store_option
+from es_config.commands.options import AS_JSON, BACKEND, FILE, FOLDER, INDEX, open_client, say, store_option
 from ingest.reindex_compare_cli import compare
 from ingest.reindex_words_cli import GO_ON, not_switched, say_outcome
 
@@ -117,7 +117,7 @@ def _finish(parts: ReindexParts, outcome: Outcome, *, as_json: bool, allow_missi
 
 
 def _go_back(alias: str, *, as_json: bool) -> None:
-    from es_config.alias import Alias
+    from es_config.aliases import Alias
 
     aliases = Alias(open_client(), alias=alias)
     switched = aliases.back()

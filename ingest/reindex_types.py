@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ingest.errors import IngestError
 
 if TYPE_CHECKING:
-    from es_config.alias import Switched
+    from es_config.aliases import Switched
     from ingest.walk import Failure
 
 

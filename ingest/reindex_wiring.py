@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from PIL.Image import Image
 
-    from es_config.alias import Alias
+    from es_config.aliases import Alias
     from es_config.index import ImageIndex
     from ingest.run_types import Progress
     from ingest.wiring import IngestSettings
@@ -55,7 +55,7 @@ def open_reindex(
     Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
     one for other models; `EngineError`, `ModelError` or `StorageError`.
     """
-    from es_config.alias import Alias
+    from es_config.aliases import Alias
     from es_config.client import connect
     from es_config.copies import Copies
     from es_config.settings import engine_settings, glimpse_home
@@ -90,7 +90,7 @@ def open_reindex(
 
 def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile) -> ImageIndex:
     """Return the index that an earlier run began, or a new one. Raises as `open_reindex` does."""
-    from es_config.alias import options_of
+    from es_config.aliases import options_of
     from es_config.index import ImageIndex
 
     weights = {"text": profile.text_revision(), "image": profile.image_revision()}

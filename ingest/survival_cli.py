@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import say, together
+from es_config.commands.options import say, together
 
 if TYPE_CHECKING:
     from ingest.parts import Part

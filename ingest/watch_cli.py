@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import say
+from es_config.commands.options import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from es_config.knn import Filters
+from es_config.requests import Filters
 from search_app.errors import QueryError
 from search_app.query import MAX_CANDIDATES, MODES, Query
 

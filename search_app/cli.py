@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.shared_cli import FILTERS, INDEX, MODELS, say, setting, together, warn
+from es_config.commands.options import FILTERS, INDEX, MODELS, say, setting, together, warn
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:

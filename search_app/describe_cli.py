@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from es_config.shared_cli import AS_JSON, warn
+from es_config.commands.options import AS_JSON, warn
 from search_app.cli import MODEL_OPTIONS
 from search_app.settings import SearchSettings
 

@@ -10,7 +10,7 @@ from flask import Blueprint, current_app, redirect, render_template, request, ur
 
 from es_config.documents import paths_of
 from es_config.errors import EngineError
-from es_config.knn import Filters
+from es_config.requests import Filters
 from search_app.arguments import FILTERS, encode_vector, load_query, query_arguments
 from search_app.errors import QueryError
 from search_app.examples import LANGUAGES, examples_for

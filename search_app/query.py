@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from es_config.knn import Filters
+from es_config.requests import Filters
 from search_app.errors import QueryError
 
 MODES = ("image", "caption", "hybrid")

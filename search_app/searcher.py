@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_config.errors import EngineError
-from es_config.knn import exact_body, knn_body
+from es_config.requests import exact_body, knn_body
 from es_config.words import query_words, words_body
 from search_app.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
 from search_app.operating_point import operating_point

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.shared_cli import say, setting, store_option, warn
+from es_config.commands.options import say, setting, store_option, warn
 from search_app.cli import MODEL_OPTIONS, VOICE_OPTION
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 

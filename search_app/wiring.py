@@ -113,7 +113,7 @@ def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> 
     the query's own or the default. Raises `EngineError`.
     """
     from es_config.index import ImageIndex
-    from es_config.knn import as_curl
+    from es_config.requests import as_curl
     from es_config.settings import engine_settings, glimpse_home
     from search_app.searcher import vector_request
 

@@ -22,7 +22,7 @@ from demo.world.scene import sample
 from es_config.captions import Captions
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
-from es_config.knn import knn_body
+from es_config.requests import knn_body
 from ingest import captions as module
 from ingest.captions import caption_pictures
 from ingest.idle_captions import IdleCaptions

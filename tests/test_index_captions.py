@@ -14,7 +14,7 @@ from es_config.captions import Captions, CaptionUpdate
 from es_config.documents import AddResult, ImageDocument
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.knn import knn_body
+from es_config.requests import knn_body
 from es_config.mapping import IndexMeta, IndexOptions
 
 META = IndexMeta("pocket", {"image": "r1"}, 16, 4, "cosine")

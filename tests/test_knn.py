@@ -9,7 +9,7 @@ import pytest
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.knn import Filters, as_curl, check_knn_limits, exact_body, filter_clauses, knn_body
+from es_config.requests import Filters, as_curl, check_knn_limits, exact_body, filter_clauses, knn_body
 from es_config.mapping import IndexMeta, IndexOptions
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from es_config.knn import Filters
+from es_config.requests import Filters
 from search_app.arguments import decode_vector, encode_vector, load_query, query_arguments
 from search_app.errors import QueryError
 from search_app.pictures import open_picture

@@ -27,7 +27,7 @@ from http_fronts import proxy
 from model_folders import save_clip
 from picture_files import save_picture
 
-from es_config.alias import Alias
+from es_config.aliases import Alias
 from es_config.captions import CaptionUpdate
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
@@ -126,7 +126,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else writes here, so no switch needs to settle."""
-    monkeypatch.setattr("es_config.alias.SETTLE_S", 0.0)
+    monkeypatch.setattr("es_config.aliases.SETTLE_S", 0.0)
 
 
 @pytest.fixture
@@ -350,7 +350,7 @@ def test_after_a_switch_that_is_interrupted_the_former_index_stays_closed(
     def interrupted(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("es_config.alias.time.sleep", interrupted)
+    monkeypatch.setattr("es_config.aliases.time.sleep", interrupted)
     alias = Alias(client, alias=index_name)
     with pytest.raises(KeyboardInterrupt), alias.closed():
         alias.switch()

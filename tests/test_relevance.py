@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from http_fronts import proxy
 
 from demo.world.scene import sample
-from es_config.alias import Alias
+from es_config.aliases import Alias
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions

@@ -18,7 +18,7 @@ from http_fronts import kept_port, proxy
 from picture_files import save_picture
 
 import glimpse
-from es_config.knn import as_curl
+from es_config.requests import as_curl
 from search_app.errors import QueryError, ServeError
 from search_app.query import Query
 from search_app.response import SearchHit, SearchResponse

@@ -12,7 +12,7 @@ from gallery import DATES, FILLERS, NAMED, pocket
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.knn import Filters
+from es_config.requests import Filters
 from es_config.mapping import IndexMeta, IndexOptions
 from models.profiles import ModelSource
 from search_app.errors import NotFoundError, QueryError

@@ -8,7 +8,7 @@ import pytest
 
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
-from es_config.knn import exact_body, knn_body
+from es_config.requests import exact_body, knn_body
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.similarity import SIMILARITIES, from_score
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.shared_cli import AS_JSON, together, warn
+from es_config.commands.options import AS_JSON, together, warn
 from tuning import parts_cli as parts
 from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
 

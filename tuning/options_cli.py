@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from es_config.knn import MAX_CANDIDATES
-from es_config.shared_cli import FILTERS, INDEX, MODELS, together
+from es_config.requests import MAX_CANDIDATES
+from es_config.commands.options import FILTERS, INDEX, MODELS, together
 
 TYPES = ("flat", "int8_flat", "hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 FILE = click.Path(path_type=Path, dir_okay=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.shared_cli import open_client
+from es_config.commands.options import open_client
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def say(text: str) -> None:
 
 def clauses(raw: str | None, named: Mapping[str, str | None]) -> tuple[dict[str, Any], ...]:
     """Return the filters as clauses. Raises QueryError, UsageError for a raw one that is no JSON object."""
-    from es_config.knn import filter_clauses
+    from es_config.requests import filter_clauses
     from search_app.arguments import load_query
 
     given = {name: value for name, value in named.items() if value}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from es_config.knn import MAX_CANDIDATES, knn_body
+from es_config.requests import MAX_CANDIDATES, knn_body
 from es_config.scan import vectors_of
 from tuning.bounds import lower_bound, share_reached
 from tuning.closeness import closeness

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.shared_cli import AS_JSON, open_client, warn
+from es_config.commands.options import AS_JSON, open_client, warn
 from tuning import parts_cli as parts
 from tuning.options_cli import QUERIES, SUBJECT, TYPES, K, graphs, index_types
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.shared_cli import AS_JSON, MODELS, open_client, say, setting, together
+from es_config.commands.options import AS_JSON, MODELS, open_client, say, setting, together
 
 if TYPE_CHECKING:
     from es_config.trained_model import ModelStatus, TrainedModel

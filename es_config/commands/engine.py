@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.mapping import INDEX_TYPES
-from es_config.shared_cli import AS_JSON, INDEX, MODELS, open_client, say
+from es_config.commands.options import AS_JSON, INDEX, MODELS, open_client, say
 from es_config.similarity import SIMILARITIES
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The engine's commands, and the options that all commands share."""
