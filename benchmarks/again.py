@@ -17,10 +17,10 @@ from PIL import Image
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, clock, show
 from ingest.memory import Memory
-from ingest.notes import Notes
-from ingest.quarantine import Quarantine
-from ingest.run import ingest_paths
-from ingest.run_types import IngestOptions
+from ingest.history.ingested_files import Notes
+from ingest.history.failed_files import Quarantine
+from ingest.pipeline.run import ingest_paths
+from ingest.options import IngestOptions
 from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile

@@ -19,7 +19,7 @@ from es_config.bulk import document_source
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from ingest.writer import TOGETHER
+from ingest.pipeline.write import TOGETHER
 
 VECTORS = int(os.environ.get("GLIMPSE_BENCH_VECTORS", "20000"))
 DIMS = 512

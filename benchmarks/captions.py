@@ -17,8 +17,8 @@ from benchmarks.report import Figure, Spent, clock, show
 from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.documents import ImageDocument
-from ingest.captions import caption_pictures
-from ingest.run_types import CaptionOptions
+from ingest.pipeline.captions import caption_pictures
+from ingest.options import CaptionOptions
 from ingest.thumbnail import thumbnail
 from ingest.wiring import Parts, create_index
 from models.captioning import bf16_gains, load_captioner

@@ -16,7 +16,7 @@ from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from demo.world.draw import draw
 from demo.world.scene import sample
-from ingest.library import Library
+from ingest.uploads import Library
 from models.captioning import load_captioner
 from models.embedding import load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.profiles import get_profile

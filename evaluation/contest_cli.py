@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from es_config.index import ImageIndex
-    from ingest.walk import Candidate
+    from ingest.files.walk import Candidate
     from models.profile import Profile
     from storage.store import Storage
 
@@ -126,8 +126,8 @@ class Source:
 def from_folder(folder: Path) -> Source:
     """Return the pictures of a folder and of those in it; every file is read once for its id."""
     from ingest.errors import UnreadableImageError
-    from ingest.pictures import read_content
-    from ingest.walk import Candidate, walk
+    from ingest.files.picture import read_content
+    from ingest.files.walk import Candidate, walk
 
     files: dict[str, list[Candidate]] = {}
     for found in walk([folder]):
@@ -149,7 +149,7 @@ def from_folder(folder: Path) -> Source:
 
 def _from_file(image_id: str, found: Candidate) -> Picture | None:
     from ingest.errors import UnreadableImageError
-    from ingest.pictures import read_image
+    from ingest.files.picture import read_image
 
     def read():
         return read_image(found.path)

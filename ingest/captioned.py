@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.embed import embed_each
+from ingest.pipeline.embed import embed_each
 from ingest.errors import Fault, IngestError
-from ingest.items import Embedded
+from ingest.pipeline.items import Embedded
 from models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from es_config.documents import ImageDocument
-    from ingest.items import ToWrite
+    from ingest.pipeline.items import ToWrite
     from ingest.tally import Tally
     from models.captioning import Captioner
     from models.encoders import TextEncoder

@@ -6,15 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.captions import caption_pictures
+from ingest.pipeline.captions import caption_pictures
 from ingest.errors import IngestError
-from ingest.run_types import UNCAPTIONED, CaptionOptions, Progress
+from ingest.options import UNCAPTIONED, CaptionOptions, Progress
 from models.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ingest.walk import Failure
+    from ingest.files.walk import Failure
     from ingest.wiring import Parts
 
 SLICE_S = 1.0

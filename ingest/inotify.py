@@ -10,7 +10,7 @@ from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import InotifyFD
 
 if TYPE_CHECKING:
-    from ingest.observe import Listener
+    from ingest.watch.events import Listener
 
 LIMITS = {errno.ENOSPC, errno.EMFILE}
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ingest.exif import as_caption, plain_text
+from ingest.files.metadata import as_caption, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

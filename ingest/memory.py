@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ingest.errors import Fault
-    from ingest.notes import Note, Notes
-    from ingest.quarantine import Quarantine
-    from ingest.walk import Candidate
+    from ingest.history.ingested_files import Note, Notes
+    from ingest.history.failed_files import Quarantine
+    from ingest.files.walk import Candidate
 
 
 @dataclass(frozen=True)

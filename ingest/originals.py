@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
-from ingest.pictures import MAX_PIXELS, whole_picture
+from ingest.files.picture import MAX_PIXELS, whole_picture
 from ingest.raw import is_raw
 from storage.store import original_key
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from ingest.pictures import FileContent
+    from ingest.files.picture import FileContent
     from storage.store import Storage
 
 NONE, WEBP, ORIGINAL = FORMS = ("none", "webp", "original")

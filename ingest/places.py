@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.names import EXTENSIONS, valid_unicode
-from ingest.walk import Candidate, entrances, identity_of, is_excluded
+from ingest.files.walk import Candidate, entrances, identity_of, is_excluded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ingest.walk import Entrance
+    from ingest.files.walk import Entrance
 
 
 class Roots:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ingest.items import FailedBefore, Unchanged
+from ingest.pipeline.items import FailedBefore, Unchanged
 from ingest.stamp import stamp_of
-from ingest.walk import Candidate, Failure
+from ingest.files.walk import Candidate, Failure
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ingest.memory import Memory
-    from ingest.notes import Note
-    from ingest.run_types import IngestOptions
+    from ingest.history.ingested_files import Note
+    from ingest.options import IngestOptions
     from storage.store import Storage
 
 TOGETHER = 500

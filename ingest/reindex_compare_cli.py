@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from ingest.reindex_types import Compared, Comparison
-    from ingest.reindex_wiring import ReindexParts
+    from ingest.reindex.wiring import ReindexParts
     from models.profile import Profile
     from search_app.searcher import Searcher
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from es_config.copies import CAPTION_VECTOR, Copy
 from es_config.documents import shown_path
-from ingest.embed import embed_by_key, made_of
+from ingest.pipeline.embed import embed_by_key, made_of
 from ingest.errors import Fault, UnreadableImageError
 from ingest.names import valid_unicode
-from ingest.stages import ahead, ordered_map, write_behind
-from ingest.walk import Failure
+from ingest.pipeline.parallel import ahead, ordered_map, write_behind
+from ingest.files.walk import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from es_config.copies import Copies, Document
     from ingest.reindex_sources import WholePictures
-    from ingest.run_types import IngestOptions, Progress
+    from ingest.options import IngestOptions, Progress
     from models.encoders import ImageEncoder, TextEncoder
 
 READ_AHEAD = 4

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from es_config.documents import paths_of
 from ingest.errors import UnreadableImageError
-from ingest.pictures import FileContent, ImageFile, decode, read_content
+from ingest.files.picture import FileContent, ImageFile, decode, read_content
 from storage.store import find_original
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ingest.notes import Notes
+    from ingest.history.ingested_files import Notes
     from storage.store import Storage
 
 NO_LIMIT = 1 << 40

@@ -9,7 +9,7 @@ from ingest.errors import IngestError
 
 if TYPE_CHECKING:
     from es_config.aliases import Switched
-    from ingest.walk import Failure
+    from ingest.files.walk import Failure
 
 
 class SameModelsError(IngestError):

@@ -8,7 +8,7 @@ from ingest.reindex_compare_cli import former_profile, in_words
 
 if TYPE_CHECKING:
     from ingest.reindex_types import Filled, Outcome
-    from ingest.reindex_wiring import ReindexParts
+    from ingest.reindex.wiring import ReindexParts
 
 GO_ON = "Interrupted. Searches go on in the former index; the same command goes on from there."
 

@@ -6,8 +6,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
-from ingest.pictures import MAX_PIXELS, read_image
-from ingest.walk import Candidate, walk
+from ingest.files.picture import MAX_PIXELS, read_image
+from ingest.files.walk import Candidate, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from es_config.commands.options import say, together
 
 if TYPE_CHECKING:
     from ingest.parts import Part
-    from ingest.run_types import PruneSummary
+    from ingest.options import PruneSummary
 
 
 def _read_part(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Part | None:
@@ -49,7 +49,7 @@ survival_options = together(
 
 def say_pruned(pruned: PruneSummary, *, dry_run: bool) -> None:
     """Say on stderr what left the index, or would leave it, and why nothing did."""
-    from ingest.progress import pruned_in_words
+    from ingest.report import pruned_in_words
 
     for sentence in pruned_in_words(pruned, dry_run=dry_run):
         say(sentence)

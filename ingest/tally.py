@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ingest.names import valid_unicode
-from ingest.run_types import UNCAPTIONED, CaptionSummary, IngestSummary, Progress
-from ingest.walk import Candidate, Failure
+from ingest.options import UNCAPTIONED, CaptionSummary, IngestSummary, Progress
+from ingest.files.walk import Candidate, Failure
 
 if TYPE_CHECKING:
     from ingest.errors import Fault

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ingest.run_types import Changes, IngestOptions, IngestSummary
+    from ingest.options import Changes, IngestOptions, IngestSummary
     from ingest.wiring import Parts
 
 COUNTED = (
@@ -64,7 +64,7 @@ class WatchReport:
 
     def round(self, summary: IngestSummary) -> None:
         """Count a round and print its line."""
-        from ingest.run_types import PruneSummary
+        from ingest.options import PruneSummary
         from ingest.survival_cli import say_pruned
 
         pruned, captions = summary.pruned, summary.captions
@@ -75,7 +75,7 @@ class WatchReport:
 
     def captions(self, written: int) -> None:
         """Count captions that were written between rounds, and print their line."""
-        from ingest.run_types import CaptionSummary, IngestSummary
+        from ingest.options import CaptionSummary, IngestSummary
 
         self._print(Counter({4: written}), IngestSummary(captions=CaptionSummary(written)))
 
@@ -116,8 +116,8 @@ def watch_folders(
     """
     from es_config.errors import EngineError
     from ingest.idle_captions import IdleCaptions
-    from ingest.progress import LineProgress
-    from ingest.watch import Watch
+    from ingest.report import LineProgress
+    from ingest.watch.watch import Watch
 
     meta = parts.index.meta()
     idle = IdleCaptions(parts, say=report.say, written=report.captions)

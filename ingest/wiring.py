@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from es_config.mapping import IndexMeta
     from ingest.memory import Memory
-    from ingest.run_types import IngestOptions
+    from ingest.options import IngestOptions
     from models.captioning import Captioner
     from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
@@ -96,8 +96,8 @@ def open_memory(
     """
     from es_config.settings import glimpse_home
     from ingest.memory import Memory
-    from ingest.notes import Notes
-    from ingest.quarantine import Quarantine
+    from ingest.history.ingested_files import Notes
+    from ingest.history.failed_files import Quarantine
 
     home, dry = glimpse_home(environ), options.dry_run
     limits = {"max_pixels": options.max_pixels, "retry_failed": retry_failed, "read_only": dry}

@@ -12,7 +12,7 @@ from search_app.cli import MODEL_OPTIONS, VOICE_OPTION
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
-    from ingest.library import Library
+    from ingest.uploads import Library
     from search_app.searcher import Searcher
     from storage.store import Storage
 
@@ -93,7 +93,7 @@ def _who_can(host: str, read_only: bool) -> str:
 
 def _open_library(searcher: Searcher, storage: Storage) -> Library:
     """Return what adds pictures to the searcher's index; its other models load with the first one."""
-    from ingest.library import Library
+    from ingest.uploads import Library
     from models.captioning import load_captioner
     from models.embedding import load_caption_text_encoder
     from models.on_first_use import OnFirstUse

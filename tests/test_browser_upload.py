@@ -15,7 +15,7 @@ from test_browser import FLAGS, chromium_path
 
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
-from ingest.library import Library
+from ingest.uploads import Library
 from models.captioning import load_captioner
 from search_app.app import create_app
 from search_app.searcher import Searcher

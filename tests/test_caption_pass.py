@@ -23,12 +23,12 @@ from es_config.captions import Captions
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.requests import knn_body
-from ingest import captions as module
-from ingest.captions import caption_pictures
+from ingest.pipeline import captions as module
+from ingest.pipeline.captions import caption_pictures
 from ingest.idle_captions import IdleCaptions
-from ingest.run_types import UNCAPTIONED, CaptionOptions
+from ingest.options import UNCAPTIONED, CaptionOptions
 from ingest.thumbnail import thumbnail
-from ingest.walk import Failure
+from ingest.files.walk import Failure
 from ingest.wiring import Parts, create_index
 from models.captioning import load_captioner
 from models.errors import ModelError

@@ -25,7 +25,7 @@ from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.alike import group_alike, near_pairs
 from ingest.duplicates import DEFAULT_DISTANCE, find_duplicates
-from ingest.pictures import FileContent, decode
+from ingest.files.picture import FileContent, decode
 
 
 def groups_by_hand(hashes: list[int], distance: int) -> list[list[int]]:

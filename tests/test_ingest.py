@@ -23,12 +23,12 @@ from PIL import Image
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from ingest.embed import embed_each
+from ingest.pipeline.embed import embed_each
 from ingest.errors import Fault, IngestError
-from ingest.pictures import read_image
-from ingest.run import ingest_paths
-from ingest.run_types import IngestOptions
-from ingest.stages import ahead, ordered_map
+from ingest.files.picture import read_image
+from ingest.pipeline.run import ingest_paths
+from ingest.options import IngestOptions
+from ingest.pipeline.parallel import ahead, ordered_map
 from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.on_first_use import OnFirstUse
@@ -444,8 +444,8 @@ def test_a_run_looks_into_each_folder_once_and_its_total_grows_with_the_walk(
         looked.append(str(path))
         return scandir(path)
 
-    monkeypatch.setattr("ingest.walk.os.scandir", counted)
-    monkeypatch.setattr("ingest.run.TOGETHER", 5)
+    monkeypatch.setattr("ingest.files.walk.os.scandir", counted)
+    monkeypatch.setattr("ingest.pipeline.run.TOGETHER", 5)
     watcher = Watcher()
     assert run(folder, progress=watcher, **options).indexed == 12
     ours = [each for each in looked if each.startswith(str(folder))]

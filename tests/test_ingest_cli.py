@@ -20,9 +20,9 @@ from picture_files import save_picture
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
-from ingest.progress import BarProgress, LineProgress, in_words
-from ingest.run_types import IngestSummary
-from ingest.walk import Failure
+from ingest.report import BarProgress, LineProgress, in_words
+from ingest.options import IngestSummary
+from ingest.files.walk import Failure
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ingest.keywords import Words, clean_tags, words_of
-from ingest.pictures import read_image
+from ingest.files.picture import read_image
 from models.pixels import register_formats
 
 PACKET = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ingest.errors import UnreadableImageError
 from ingest.originals import FORMS, extension_of, keep_original, webp
-from ingest.pictures import read_content
+from ingest.files.picture import read_content
 from models.pixels import register_formats
 from search_app.app import create_app
 from search_app.settings import AppSettings
@@ -100,7 +100,7 @@ def test_the_likely_extensions_are_asked_for_first():
 
 
 def test_the_forms_are_those_of_the_command():
-    from ingest.cli import ingest
+    from ingest.commands.ingest import ingest
 
     (option,) = (each for each in ingest.params if each.name == "originals")
     assert tuple(option.type.choices) == FORMS

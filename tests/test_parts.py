@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import IngestError
 from ingest.parts import Part, parse_part
-from ingest.walk import Candidate, walk
+from ingest.files.walk import Candidate, walk
 
 
 @settings(max_examples=300, deadline=None)

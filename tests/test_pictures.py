@@ -27,8 +27,8 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import IFDRational
 
 from ingest.errors import UnreadableImageError
-from ingest.exif import camera_data
-from ingest.pictures import FileContent, decode, pixel_limit, read_image
+from ingest.files.metadata import camera_data
+from ingest.files.picture import FileContent, decode, pixel_limit, read_image
 from ingest.thumbnail import thumbnail
 from models.pixels import register_formats
 

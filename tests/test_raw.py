@@ -11,9 +11,9 @@ from PIL import Image
 from raw_files import save_dng
 
 from ingest.errors import UnreadableImageError
-from ingest.pictures import read_image
+from ingest.files.picture import read_image
 from ingest.raw import is_raw
-from ingest.walk import walk
+from ingest.files.walk import walk
 
 
 def test_raw_files_are_known_by_their_names():

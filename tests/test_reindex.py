@@ -36,8 +36,8 @@ from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.errors import UnreadableImageError
 from ingest.reindex_sources import WholePictures
-from ingest.reindex_wiring import open_reindex
-from ingest.run_types import Progress
+from ingest.reindex.wiring import open_reindex
+from ingest.options import Progress
 from ingest.wiring import IngestSettings
 from models.embedding import load_text_encoder
 from models.encoders import TextEncoder
@@ -523,7 +523,7 @@ def test_ctrl_c_says_how_to_go_on(place, monkeypatch):
         def __exit__(self, *_: object) -> None:
             """Nothing to end."""
 
-    monkeypatch.setattr("ingest.progress.open_progress", lambda **_: Impatient())
+    monkeypatch.setattr("ingest.report.open_progress", lambda **_: Impatient())
     done = place.reindex()
     assert done["exit_code"] == 130
     assert "the same command goes on from there" in done["said"]

@@ -19,12 +19,12 @@ from picture_files import save_picture, truncate, unprivileged
 from es_config.index import ImageIndex
 from glimpse import main
 from ingest.errors import Fault, IngestError
-from ingest.notes import Notes, Stale
-from ingest.prune import tidy
-from ingest.quarantine import Quarantine
-from ingest.run_types import IngestOptions, PruneOptions
+from ingest.history.ingested_files import Notes, Stale
+from ingest.history.prune import tidy
+from ingest.history.failed_files import Quarantine
+from ingest.options import IngestOptions, PruneOptions
 from ingest.stamp import Stamp, is_gone, stamp_of
-from ingest.walk import Candidate
+from ingest.files.walk import Candidate
 from storage.folder import FolderStorage
 from storage.store import original_key, thumbnail_key
 
@@ -235,7 +235,7 @@ def test_unchanged_files_are_not_read_again(ingest, pictures, home, monkeypatch)
         raise AssertionError("nothing may be read")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest.reader.read_content", never)
+        patch.setattr("ingest.pipeline.read.read_content", never)
         assert some(ingest(pictures), *COUNTS) == (9, 0, 9, 0, 0, 0)
         assert some(ingest(pictures, "--dry-run"), *COUNTS) == (9, 0, 9, 0, 0, 0)
     (home / "ingested.sqlite").unlink()

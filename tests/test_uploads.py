@@ -30,10 +30,10 @@ from demo.world.scene import Group, Scene
 from es_config.captions import Captions
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from ingest.library import Library
+from ingest.uploads import Library
 from ingest.names import safe_name
-from ingest.run import ingest_paths
-from ingest.run_types import IngestOptions
+from ingest.pipeline.run import ingest_paths
+from ingest.options import IngestOptions
 from ingest.wiring import Parts
 from models.captioning import load_captioner
 from models.folders import ModelSource

@@ -10,7 +10,7 @@ from picture_files import unprivileged
 
 from es_config.documents import one_line
 from ingest.names import valid_unicode
-from ingest.walk import Candidate, Failure, walk
+from ingest.files.walk import Candidate, Failure, walk
 
 
 def make(folder: Path, *names: str | bytes) -> None:

@@ -27,15 +27,15 @@ from glimpse import main
 from ingest import pending as waiting
 from ingest.inotify import InotifyObserver
 from ingest.memory import Memory
-from ingest.notes import Notes
-from ingest.observe import POLLING, Listener, close, listen
+from ingest.history.ingested_files import Notes
+from ingest.watch.events import POLLING, Listener, close, listen
 from ingest.pending import Gone, Pending
 from ingest.places import Places
-from ingest.quarantine import Quarantine
-from ingest.run import ingest_paths
-from ingest.run_types import IngestOptions, PruneOptions
-from ingest.walk import walk
-from ingest.watch import Watch
+from ingest.history.failed_files import Quarantine
+from ingest.pipeline.run import ingest_paths
+from ingest.options import IngestOptions, PruneOptions
+from ingest.files.walk import walk
+from ingest.watch.watch import Watch
 from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile

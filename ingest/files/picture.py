@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ingest.errors import UnreadableImageError
-from ingest.exif import CameraData, camera_data
+from ingest.files.metadata import CameraData, camera_data
 from ingest.keywords import words_of
 from ingest.raw import is_raw, open_raw
-from ingest.walk import why
+from ingest.files.walk import why
 from models.pixels import FORMATS, draft, orientation, register_formats, shrink, to_rgb, upright
 
 if TYPE_CHECKING:

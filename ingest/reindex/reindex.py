@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
-from ingest.pictures import pixel_limit
+from ingest.files.picture import pixel_limit
 from ingest.reindex_sources import NO_LIMIT
 from ingest.reindex_types import Filled
 from models.pixels import register_formats
@@ -16,7 +16,7 @@ from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from es_config.aliases import Alias, Switched
-    from ingest.notes import Notes
+    from ingest.history.ingested_files import Notes
     from ingest.reindex_pass import Passes
 
 FEW = 100

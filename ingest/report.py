@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING, Self, TextIO
 
 from es_config.documents import one_line
-from ingest.run_types import SKIPPED, Progress
+from ingest.options import SKIPPED, Progress
 
 if TYPE_CHECKING:
-    from ingest.run_types import CaptionSummary, IngestSummary, PruneSummary
-    from ingest.walk import Failure
+    from ingest.options import CaptionSummary, IngestSummary, PruneSummary
+    from ingest.files.walk import Failure
 
 LINE_EVERY_S = 10.0
 

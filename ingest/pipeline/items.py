@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingest.walk import Candidate, Failure
+from ingest.files.walk import Candidate, Failure
 
 if TYPE_CHECKING:
     import numpy as np
 
     from es_config.documents import ImageDocument
     from ingest.errors import Fault
-    from ingest.pictures import ImageFile
+    from ingest.files.picture import ImageFile
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ingest.embed import made_of
+from ingest.pipeline.embed import made_of
 from ingest.errors import Fault, UnreadableImageError
-from ingest.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
+from ingest.pipeline.items import BadFile, Item, LostThumbnail, NewPath, Prepared, Unchanged
 from ingest.originals import keep_original
-from ingest.pictures import FileContent, decode, read_content
-from ingest.stages import ordered_map
+from ingest.files.picture import FileContent, decode, read_content
+from ingest.pipeline.parallel import ordered_map
 from ingest.thumbnail import thumbnail
-from ingest.walk import Candidate
+from ingest.files.walk import Candidate
 from storage.errors import StorageError
 from storage.store import thumbnail_key
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from ingest.pictures import ImageFile
+    from ingest.files.picture import ImageFile
     from ingest.recognise import Recognised
-    from ingest.run_types import IngestOptions
+    from ingest.options import IngestOptions
     from storage.store import Storage
 
 LOOKUP_FILES = 128

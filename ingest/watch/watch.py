@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
-from ingest.observe import Listener, close, listen
+from ingest.watch.events import Listener, close, listen
 from ingest.pending import Gone, Pending
 from ingest.places import Places, Roots
-from ingest.run_types import Changes
+from ingest.options import Changes
 from ingest.stamp import is_gone
 from storage.errors import StorageError
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from watchdog.observers.api import BaseObserver
 
-    from ingest.run_types import IngestOptions, IngestSummary
-    from ingest.walk import Candidate
+    from ingest.options import IngestOptions, IngestSummary
+    from ingest.files.walk import Candidate
 
 TICK_S = 0.25
 LONGEST_WAIT_S = 30.0

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError, afterwards
 from ingest.captioned import CaptionNow
-from ingest.embed import batches, embed_batch
+from ingest.pipeline.embed import batches, embed_batch
 from ingest.errors import IngestError
-from ingest.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
+from ingest.pipeline.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
 from ingest.memory import Memory
-from ingest.pictures import pixel_limit
-from ingest.prune import tidy
-from ingest.reader import Reader
+from ingest.files.picture import pixel_limit
+from ingest.history.prune import tidy
+from ingest.pipeline.read import Reader
 from ingest.recognise import TOGETHER, Recogniser
-from ingest.run_types import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
-from ingest.stages import ahead
+from ingest.options import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
+from ingest.pipeline.parallel import ahead
 from ingest.tally import Tally
-from ingest.walk import Candidate, Failure, outermost, walk
-from ingest.writer import Writer
+from ingest.files.walk import Candidate, Failure, outermost, walk
+from ingest.pipeline.write import Writer
 from models.pixels import register_formats
 from storage.errors import StorageError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from ingest.items import Item, ToEmbed, ToWrite
+    from ingest.pipeline.items import Item, ToEmbed, ToWrite
     from ingest.wiring import Parts
 
 WALK_AHEAD = 200

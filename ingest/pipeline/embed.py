@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from es_config.documents import ImageDocument
 from ingest.errors import Fault, UnreadableImageError
-from ingest.items import BadFile, Embedded, Prepared
+from ingest.pipeline.items import BadFile, Embedded, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-    from ingest.items import ToEmbed, ToWrite
+    from ingest.pipeline.items import ToEmbed, ToWrite
     from models.encoders import ImageEncoder, TextEncoder
 
 Key = TypeVar("Key")

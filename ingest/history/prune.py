@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
 from ingest.names import valid_unicode
-from ingest.run_types import IngestOptions, PruneSummary
+from ingest.options import IngestOptions, PruneSummary
 from ingest.stamp import is_gone
-from ingest.walk import outermost
+from ingest.files.walk import outermost
 from storage.store import ORIGINAL_TYPES, original_key, thumbnail_key
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from es_config.index import ImageIndex
     from es_config.paths import Removed
-    from ingest.notes import Note, Notes, Stale
+    from ingest.history.ingested_files import Note, Notes, Stale
     from storage.store import Storage
 
 MOST = 0.2

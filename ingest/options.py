@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ingest.parts import Part
-from ingest.pictures import MAX_PIXELS
+from ingest.files.picture import MAX_PIXELS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ingest.walk import Candidate, Failure
+    from ingest.files.walk import Candidate, Failure
 
 SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
 

@@ -15,7 +15,7 @@ from ingest.reindex_words_cli import GO_ON, not_switched, say_outcome
 
 if TYPE_CHECKING:
     from ingest.reindex_types import Outcome
-    from ingest.reindex_wiring import ReindexParts
+    from ingest.reindex.wiring import ReindexParts
 
 INTERRUPTED = 130
 
@@ -61,9 +61,9 @@ def reindex(
       glimpse reindex --profile clip
       glimpse reindex --back
     """
-    from ingest.progress import open_progress
+    from ingest.report import open_progress
     from ingest.reindex_types import SameModelsError
-    from ingest.reindex_wiring import open_reindex
+    from ingest.reindex.wiring import open_reindex
     from ingest.tower import TowerChoice
     from ingest.wiring import IngestSettings
     from models.fast.execution import Wish

@@ -11,7 +11,7 @@ import click
 from es_config.commands.options import AS_JSON, INDEX, MODELS, say, store_option
 
 if TYPE_CHECKING:
-    from ingest.run_types import CaptionOptions, CaptionSummary
+    from ingest.options import CaptionOptions, CaptionSummary
     from ingest.wiring import Parts
 
 INTERRUPTED = 130
@@ -48,8 +48,8 @@ def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_
     Example:
       glimpse caption --limit 1000
     """
-    from ingest.progress import captions_in_words, captions_stopped
-    from ingest.run_types import CaptionOptions
+    from ingest.report import captions_in_words, captions_stopped
+    from ingest.options import CaptionOptions
     from ingest.wiring import IngestSettings, open_parts
 
     parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, create=False)
@@ -63,8 +63,8 @@ def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_
 
 def run_pass(parts: Parts, options: CaptionOptions) -> CaptionSummary:
     """Run a pass with its progress on stderr. Raises as `caption_pictures` does."""
-    from ingest.captions import caption_pictures
-    from ingest.progress import open_progress
+    from ingest.pipeline.captions import caption_pictures
+    from ingest.report import open_progress
 
     with open_progress(doing="Captioning", noun="pictures") as progress:
         return caption_pictures(parts, options=options, progress=progress)
@@ -74,7 +74,7 @@ def caption_later(parts: Parts) -> CaptionSummary:
     """Caption what an ingest left without captions; whatever goes wrong is said in the summary's `error`."""
     from es_config.errors import EngineError
     from ingest.errors import IngestError
-    from ingest.run_types import CaptionOptions, CaptionSummary
+    from ingest.options import CaptionOptions, CaptionSummary
     from models.errors import ModelError
 
     try:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError, UnreadableImageError
-from ingest.pictures import pixel_limit
-from ingest.reindex import Reindexing
+from ingest.files.picture import pixel_limit
+from ingest.reindex.reindex import Reindexing
 from ingest.reindex_pass import Passes
 from ingest.reindex_sources import NO_LIMIT, WholePictures
 from ingest.reindex_types import SameModelsError
-from ingest.run_types import IngestOptions
+from ingest.options import IngestOptions
 from ingest.sample import PICTURES
 from ingest.wiring import encoders, index_meta
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from es_config.aliases import Alias
     from es_config.index import ImageIndex
-    from ingest.run_types import Progress
+    from ingest.options import Progress
     from ingest.wiring import IngestSettings
     from models.profile import Profile
 
@@ -59,7 +59,7 @@ def open_reindex(
     from es_config.client import connect
     from es_config.copies import Copies
     from es_config.settings import engine_settings, glimpse_home
-    from ingest.notes import Notes
+    from ingest.history.ingested_files import Notes
     from models.profiles import get_profile
     from storage.store import open_storage
 

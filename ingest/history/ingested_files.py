@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ingest.walk import Candidate
+    from ingest.files.walk import Candidate
 
 FLUSH_FILES, FLUSH_S, PAGE = 1000, 5.0, 1000
 STAY = "INSERT OR IGNORE INTO stale SELECT idx, image_id, relative_path FROM files WHERE {} AND image_id <> ?"

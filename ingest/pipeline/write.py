@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from es_config.bulk import Meanwhile
 from es_config.paths import PathsChanged
 from ingest.errors import Fault
-from ingest.items import Embedded, LostThumbnail, NewPath
+from ingest.pipeline.items import Embedded, LostThumbnail, NewPath
 from storage.store import thumbnail_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from es_config.index import ImageIndex
-    from ingest.items import ToWrite
+    from ingest.pipeline.items import ToWrite
     from ingest.memory import Memory
     from ingest.tally import Tally
-    from ingest.walk import Candidate
+    from ingest.files.walk import Candidate
     from storage.store import Storage
 
 WAITING_BATCHES = 16

@@ -16,7 +16,7 @@ from ingest.survival_cli import say_pruned, survival_options
 from ingest.watch_cli import WatchReport, check_watch, watch_folders, watch_option
 
 if TYPE_CHECKING:
-    from ingest.run_types import IngestSummary
+    from ingest.options import IngestSummary
 
 INTERRUPTED = 130
 
@@ -111,11 +111,11 @@ def ingest(
       glimpse ingest ~/Pictures --prune --dry-run
       glimpse ingest ~/Pictures --watch
     """
-    from ingest.caption_cli import caption_later
+    from ingest.commands.caption import caption_later
     from ingest.parts import Part
-    from ingest.progress import in_words, open_progress
-    from ingest.run import ingest_paths
-    from ingest.run_types import IngestOptions, PruneOptions
+    from ingest.report import in_words, open_progress
+    from ingest.pipeline.run import ingest_paths
+    from ingest.options import IngestOptions, PruneOptions
     from ingest.sample import sample_pictures
     from ingest.tower import TowerChoice
     from ingest.wiring import IngestSettings, open_memory, open_parts
@@ -178,7 +178,7 @@ def ingest(
 
 def _finish(summary: IngestSummary, *, as_json: bool) -> None:
     """Print what is not printed yet and end with the exit code."""
-    from ingest.progress import captions_in_words, captions_stopped
+    from ingest.report import captions_in_words, captions_stopped
 
     captions = summary.captions
     if captions.error:

@@ -13,8 +13,8 @@ from es_config.captions import CaptionUpdate
 from es_config.errors import EngineError, afterwards
 from ingest.captioned import caption_each, open_thumbnail
 from ingest.errors import Fault
-from ingest.run_types import CaptionOptions, CaptionSummary, Progress
-from ingest.stages import ahead, ordered_map, write_behind
+from ingest.options import CaptionOptions, CaptionSummary, Progress
+from ingest.pipeline.parallel import ahead, ordered_map, write_behind
 from ingest.tally import CaptionTally
 from storage.errors import NoSuchKeyError, StorageError
 from storage.store import thumbnail_key

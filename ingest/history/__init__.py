@@ -1,0 +1,1 @@
+"""Earlier runs: ingested files, failed files, and files that are gone."""

@@ -1,0 +1,1 @@
+"""One run: read, embed, caption, write."""

@@ -1,0 +1,1 @@
+"""Another index for other models."""
