@@ -22,8 +22,8 @@ from es_config.words import words_body
 from models.captioning import load_captioner
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.query import Query
-from search_app.searcher import Searcher
+from search_app.core.query import Query
+from search_app.core.searcher import Searcher
 from training.pocket.evaluation import pictures_of
 from training.pocket.sentences.grammar import say
 from training.pocket.sentences.lexicon import LANGUAGES

@@ -153,7 +153,7 @@ def _agreement(client: Any, profile: Any, definition: Path) -> list[Figure]:
 
     from models.embedding import load_image_encoder
     from models.plain_text import plain_text
-    from search_app.lanes import text_lanes
+    from search_app.core.text_lanes import text_lanes
 
     infer, local = (text_lanes(profile, client, choice=choice) for choice in ("infer", "local"))
     texts = hard_texts(LANE_TEXTS)

@@ -18,7 +18,7 @@ from benchmarks.engine import node
 from benchmarks.report import Figure, clock, percentile, show
 from es_config.scan import point_in_time, scan_vectors
 from es_config.trial_index import Candidate, trials
-from search_app.query import default_candidates
+from search_app.core.query import default_candidates
 from tuning.latency import interleaved, send
 from tuning.pick import confirmed
 from tuning.points import HeldOut, Latency, Point, Setting

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evaluation.judge import Report
     from evaluation.labels import LabelledQuery
     from evaluation.run import Run, Search
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
 
 NAMES_AT_ONCE = 500
 MOST_PICTURES = 10_000
@@ -98,7 +98,7 @@ def _searcher(options: Mapping[str, Any], lane: str) -> Searcher:
 
 
 def _search(searcher: Searcher, mode: str, options: Mapping[str, Any]) -> Search:
-    from search_app.query import Query
+    from search_app.core.query import Query
 
     how = {name: options[name] for name in ("k", "num_candidates", "exact")}
 
@@ -111,7 +111,7 @@ def _search(searcher: Searcher, mode: str, options: Mapping[str, Any]) -> Search
 
 
 def _modes(wanted: str | None, index: ImageIndex) -> list[str]:
-    from search_app.query import MODES
+    from search_app.core.query import MODES
     from search_app.subjects import FIELDS
 
     if wanted:
@@ -134,7 +134,7 @@ def _plain(options: Mapping[str, Any], queries: Sequence[LabelledQuery]) -> tupl
     import numpy as np
 
     from es_config.plain_index import PlainIndex
-    from search_app.query import default_candidates
+    from search_app.core.query import default_candidates
 
     unasked = next((query for query in queries if query.vector is None), None)
     if unasked:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ingest.reindex_types import Compared, Comparison
     from ingest.reindex.wiring import ReindexParts
     from models.profile import Profile
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
 
 K = 10
 QUERIES = 50
@@ -57,7 +57,7 @@ def former_profile(parts: ReindexParts) -> Profile | None:
 
 
 def _top(searcher: Searcher, text: str) -> dict[str, str]:
-    from search_app.query import Query
+    from search_app.core.query import Query
 
     hits = searcher.search(Query(text=text, k=K)).hits
     return {hit.image_id: hit.path for hit in hits}
@@ -67,7 +67,7 @@ def _texts(parts: ReindexParts, asked: Sequence[str], labelled: Path | None) -> 
     """Return the queries and where they come from: given, of the kept log, or captions."""
     from es_config.sample import read_sample
     from es_config.settings import glimpse_home
-    from search_app.query_log import log_path, read_query_log
+    from search_app.core.query_log import log_path, read_query_log
 
     given = [*asked, *(_read(labelled) if labelled else ())]
     if given:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, render_template, url_for
 
-from search_app.upload_routes import names_of
+from search_app.web.uploads import names_of
 from search_app.writing import writing
 from storage.errors import StorageError
 from storage.store import find_original
 
 if TYPE_CHECKING:
-    from search_app.upload_routes import Uploads
+    from search_app.web.uploads import Uploads
     from storage.store import Storage
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from es_config.errors import EngineError
 from models.errors import ModelError
 from search_app.errors import QueryError, TooLargeError
-from search_app.pictures import read_upload
-from search_app.response import thumbnail_url
+from search_app.core.pictures import read_upload
+from search_app.core.response import thumbnail_url
 from storage.errors import StorageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from es_config.requests import Filters
 from search_app.errors import QueryError
-from search_app.query import MAX_CANDIDATES, MODES, Query
+from search_app.core.query import MAX_CANDIDATES, MODES, Query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

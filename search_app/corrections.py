@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search_app.errors import QueryError
 
 if TYPE_CHECKING:
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
 
 MAX_CAPTION = 1_000
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from models.profile import Profile
     from search_app.additions import Library
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
     from search_app.settings import SearchSettings
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from search_app.subjects import lane_of
 
 if TYPE_CHECKING:
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """seconds"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search_app.query import MAX_CANDIDATES, default_candidates, doubled
+from search_app.core.query import MAX_CANDIDATES, default_candidates, doubled
 
 
 def operating_point(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from es_config.documents import one_line
 
 if TYPE_CHECKING:
-    from search_app.response import SearchHit, SearchResponse
+    from search_app.core.response import SearchHit, SearchResponse
 
 
 def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_app.errors import NotFoundError, QueryError
-from search_app.pictures import open_picture
+from search_app.core.pictures import open_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
-    from search_app.query import Query
+    from search_app.core.query import Query
 
 FIELDS = {"image": "image_embedding", "caption": "caption_embedding"}
 

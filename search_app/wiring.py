@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from models.on_first_use import OnFirstUse
-from search_app.searcher import Searcher
+from search_app.core.searcher import Searcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from models.profiles import Profile
     from search_app.additions import Library
-    from search_app.query import Query
-    from search_app.relevance import Marks
+    from search_app.core.query import Query
+    from search_app.core.marks import Marks
     from search_app.settings import AppSettings, SearchSettings
     from storage.store import Storage
 
@@ -58,7 +58,7 @@ def searcher_of(
 ) -> Searcher:
     """Return a searcher of one index with the models of a profile. Raises as `build_searcher` does."""
     from models.embedding import load_image_encoder
-    from search_app.lanes import text_lanes
+    from search_app.core.text_lanes import text_lanes
 
     images = OnFirstUse(lambda: load_image_encoder(profile))
     searcher = Searcher(
@@ -91,7 +91,7 @@ def same_models(former: Searcher, index: ImageIndex, client: Elasticsearch) -> S
 def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
     """Return what judges hits; it reads its sample of the index when a calibrated one is first searched."""
     from es_config.sample import read_sample
-    from search_app.relevance import Marks
+    from search_app.core.marks import Marks
 
     def read_vectors(field: str, size: int) -> np.ndarray:
         return read_sample(client, index.name(), fields=[field], size=size).vectors[field]
@@ -115,7 +115,7 @@ def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> 
     from es_config.index import ImageIndex
     from es_config.requests import as_curl
     from es_config.settings import engine_settings, glimpse_home
-    from search_app.searcher import vector_request
+    from search_app.core.searcher import vector_request
 
     engine = engine_settings(environ, glimpse_home(environ))
 
@@ -154,10 +154,10 @@ def serve_pictures(
     """
     from es_config.client import connect
     from es_config.settings import engine_settings, glimpse_home
-    from search_app.app import create_app
+    from search_app.web.app import create_app
     from search_app.following import Following, renewed
-    from search_app.query_log import LoggedSearcher, QueryLog, log_path
-    from search_app.server import address_of, check_port, run_server
+    from search_app.core.query_log import LoggedSearcher, QueryLog, log_path
+    from search_app.web.server import address_of, check_port, run_server
     from search_app.settings import store_uri
     from search_app.voice import build_transcriber, warm
     from storage.store import open_storage

@@ -18,7 +18,7 @@ from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.searcher import Searcher
+from search_app.core.searcher import Searcher
 from storage.store import open_storage, thumbnail_key
 from training.pocket.sentences.grammar import caption
 

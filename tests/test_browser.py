@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import create_server
 
 from demo.world.scene import Group, Scene
-from search_app.app import create_app
+from search_app.web.app import create_app
 from search_app.settings import AppSettings
 
 FLAGS = (

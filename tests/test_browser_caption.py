@@ -13,8 +13,8 @@ from playwright.sync_api import expect, sync_playwright
 from test_browser import FLAGS, chromium_path
 from waitress import create_server
 
-from search_app.app import create_app
-from search_app.query import Query
+from search_app.web.app import create_app
+from search_app.core.query import Query
 from search_app.settings import AppSettings
 
 

@@ -15,8 +15,8 @@ from test_browser import FLAGS, chromium_path, first_name
 
 from models.profiles import get_profile
 from models.whisper import load_transcriber
-from search_app.app import create_app
-from search_app.server import build_server
+from search_app.web.app import create_app
+from search_app.web.server import build_server
 from search_app.settings import AppSettings
 
 FAKE = "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"

@@ -7,8 +7,8 @@ import uuid
 import pytest
 from gallery import build_gallery
 
-from search_app.app import create_app
-from search_app.query import Query
+from search_app.web.app import create_app
+from search_app.core.query import Query
 from search_app.settings import AppSettings
 
 SAID = "Grandmother's zeppelin over the quarry"

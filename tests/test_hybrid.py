@@ -2,7 +2,7 @@
 
 import pytest
 
-from search_app.hybrid import fuse
+from search_app.core.hybrid import fuse
 
 EVEN = {"a": 1.0, "b": 1.0}
 

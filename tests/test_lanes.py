@@ -14,7 +14,7 @@ from es_config.trained_model import TrainedModel
 from models.embedding import load_text_encoder
 from models.profiles import get_profile
 from search_app.errors import QueryError
-from search_app.lanes import RETRY_AFTER_S, RETRY_SOON_S, TextLanes, text_lanes
+from search_app.core.text_lanes import RETRY_AFTER_S, RETRY_SOON_S, TextLanes, text_lanes
 
 
 class Clock:

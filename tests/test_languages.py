@@ -13,7 +13,7 @@ from es_config.text_model import TextModelSource, upload
 from es_config.trained_model import TrainedModel
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.lanes import TextLanes
+from search_app.core.text_lanes import TextLanes
 from training.pocket.sentences.grammar import caption
 
 SCENES = 80

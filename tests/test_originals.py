@@ -15,7 +15,7 @@ from ingest.errors import UnreadableImageError
 from ingest.originals import FORMS, extension_of, keep_original, webp
 from ingest.files.picture import read_content
 from models.pixels import register_formats
-from search_app.app import create_app
+from search_app.web.app import create_app
 from search_app.settings import AppSettings
 from storage.errors import StorageError
 from storage.store import Storage, find_original, open_storage, original_key, thumbnail_key

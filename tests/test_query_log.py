@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from search_app.app import create_app
-from search_app.query import Query
-from search_app.query_log import (
+from search_app.web.app import create_app
+from search_app.core.query import Query
+from search_app.core.query_log import (
     LoggedSearcher,
     QueryLog,
     log_path,

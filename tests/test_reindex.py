@@ -42,9 +42,9 @@ from ingest.wiring import IngestSettings
 from models.embedding import load_text_encoder
 from models.encoders import TextEncoder
 from models.profiles import get_profile
-from search_app.app import create_app
+from search_app.web.app import create_app
 from search_app.following import Following, renewed
-from search_app.server import build_server
+from search_app.web.server import build_server
 from search_app.settings import AppSettings, SearchSettings
 from search_app.wiring import build_searcher
 from storage.store import open_storage, original_key, thumbnail_key

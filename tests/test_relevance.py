@@ -24,11 +24,11 @@ from evaluation.errors import EvaluationError
 from evaluation.fit import Scored, area, fit, shares
 from evaluation.phrases import about, make_phrases, read_vocabulary, scramble, stem_of
 from glimpse import main
-from search_app.app import create_app
+from search_app.web.app import create_app
 from search_app.errors import QueryError
-from search_app.query import Query
-from search_app.relevance import Evidence, Marks
-from search_app.searcher import Searcher
+from search_app.core.query import Query
+from search_app.core.marks import Evidence, Marks
+from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings
 from search_app.wiring import build_marks
 from training.pocket.sentences.grammar import caption

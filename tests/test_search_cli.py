@@ -20,11 +20,11 @@ from picture_files import save_picture
 import glimpse
 from es_config.requests import as_curl
 from search_app.errors import QueryError, ServeError
-from search_app.query import Query
-from search_app.response import SearchHit, SearchResponse
-from search_app.server import address_of, check_port, is_loopback, trusted_hosts
+from search_app.core.query import Query
+from search_app.core.response import SearchHit, SearchResponse
+from search_app.web.server import address_of, check_port, is_loopback, trusted_hosts
 from search_app.settings import parse_size
-from search_app.vector_input import read_vector
+from search_app.core.vector_input import read_vector
 
 
 @pytest.fixture(scope="module")

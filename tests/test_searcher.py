@@ -16,8 +16,8 @@ from es_config.requests import Filters
 from es_config.mapping import IndexMeta, IndexOptions
 from models.profiles import ModelSource
 from search_app.errors import NotFoundError, QueryError
-from search_app.query import Query
-from search_app.searcher import Searcher
+from search_app.core.query import Query
+from search_app.core.searcher import Searcher
 from search_app.subjects import TextVectors
 
 EVERYTHING = len(NAMED) + FILLERS

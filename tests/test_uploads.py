@@ -38,12 +38,12 @@ from ingest.wiring import Parts
 from models.captioning import load_captioner
 from models.folders import ModelSource
 from models.on_first_use import OnFirstUse
-from search_app.app import ProblemApi, answer_expected, create_app
-from search_app.searcher import Searcher
-from search_app.server import build_server
+from search_app.web.app import ProblemApi, answer_expected, create_app
+from search_app.core.searcher import Searcher
+from search_app.web.server import build_server
 from search_app.settings import AppSettings
 from search_app.turns import AT_ONCE, Turns
-from search_app.upload_routes import Uploads, upload_blueprint
+from search_app.web.uploads import Uploads, upload_blueprint
 from storage.store import open_storage, thumbnail_key
 
 MAX_UPLOAD = 200_000

@@ -77,7 +77,7 @@ def clauses(raw: str | None, named: Mapping[str, str | None]) -> tuple[dict[str,
 
 def default_setting(k: int) -> Setting:
     """Return what a search says when nothing was tuned."""
-    from search_app.query import default_candidates
+    from search_app.core.query import default_candidates
     from tuning.points import Setting
 
     return Setting(default_candidates(k))
@@ -128,7 +128,7 @@ def read_queries(path: Path) -> list[str | tuple[float, ...]]:
 def logged() -> Iterable[str]:
     """Return the texts of the log of queries that `glimpse serve` keeps when it is told to."""
     from es_config.settings import glimpse_home
-    from search_app.query_log import log_path, read_query_log
+    from search_app.core.query_log import log_path, read_query_log
 
     return read_query_log(log_path(glimpse_home(os.environ)))
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from es_config.commands.options import say, setting, store_option, warn
-from search_app.cli import MODEL_OPTIONS, VOICE_OPTION
+from search_app.commands.search import MODEL_OPTIONS, VOICE_OPTION
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
     from ingest.uploads import Library
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
     from storage.store import Storage
 
 
@@ -60,7 +60,7 @@ def serve(
     Example:
       glimpse serve --port 8080
     """
-    from search_app.server import is_loopback, trusted_hosts
+    from search_app.web.server import is_loopback, trusted_hosts
     from search_app.wiring import serve_pictures
 
     if not is_loopback(host):

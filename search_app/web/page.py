@@ -14,17 +14,17 @@ from es_config.requests import Filters
 from search_app.arguments import FILTERS, encode_vector, load_query, query_arguments
 from search_app.errors import QueryError
 from search_app.examples import LANGUAGES, examples_for
-from search_app.pictures import read_upload
-from search_app.query import MAX_CANDIDATES, Query
-from search_app.response import thumbnail_url
+from search_app.core.pictures import read_upload
+from search_app.core.query import MAX_CANDIDATES, Query
+from search_app.core.response import thumbnail_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from werkzeug.wrappers import Response
 
-    from search_app.response import SearchHit
-    from search_app.searcher import Searcher
+    from search_app.core.response import SearchHit
+    from search_app.core.searcher import Searcher
     from search_app.settings import AppSettings
 
 SAMPLE_SIZE = 12

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from es_config.commands.options import AS_JSON, warn
-from search_app.cli import MODEL_OPTIONS
+from search_app.commands.search import MODEL_OPTIONS
 from search_app.settings import SearchSettings
 
 
@@ -32,7 +32,7 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     from models.captioning import load_captioner
     from models.on_first_use import OnFirstUse
     from models.profiles import get_profile
-    from search_app.describe import describe as described
+    from search_app.core.describe import describe as described
     from search_app.wiring import build_searcher
 
     settings = SearchSettings(profile, model_dir, alias, text_lane)

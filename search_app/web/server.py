@@ -17,11 +17,11 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
 from waitress.utilities import RequestEntityTooLarge
 
-from search_app.answers import PROBLEM_TYPE, problem
+from search_app.web.http import PROBLEM_TYPE, problem
 from search_app.errors import ServeError
 from search_app.turns import AT_ONCE, WAITING
-from search_app.upload_routes import largest_request
-from search_app.voice_routes import MAX_BODY
+from search_app.web.uploads import largest_request
+from search_app.web.voice import MAX_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

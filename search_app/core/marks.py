@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from es_config.index import ImageIndex
-    from search_app.query import Query
-    from search_app.response import SearchHit
+    from search_app.core.query import Query
+    from search_app.core.response import SearchHit
 
 SAMPLE_SECONDS = 300.0
 """for how long a sample is taken for that of an index which pictures come to and go from"""

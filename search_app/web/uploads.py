@@ -13,10 +13,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from es_config.documents import paths_of
 from search_app.additions import MAX_FILES, AddedFile, Library, add_files
-from search_app.answers import JSON, may_fail, problem, unchanging
+from search_app.web.http import JSON, may_fail, problem, unchanging
 from search_app.errors import NotFoundError, TooLargeError
-from search_app.pictures import FORM_ROOM
-from search_app.response import API_PREFIX
+from search_app.core.pictures import FORM_ROOM
+from search_app.core.response import API_PREFIX
 from search_app.schemas import BINARY, AddedSchema
 from search_app.turns import Turns
 from search_app.writing import ForbiddenError, check_writable, writing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from werkzeug.datastructures import FileStorage
 
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
     from storage.store import Storage
 
 LONGEST_STEM = 100

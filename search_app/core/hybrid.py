@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING
 
-from search_app.query import MAX_CANDIDATES, doubled
-from search_app.response import SearchHit, search_hit
+from search_app.core.query import MAX_CANDIDATES, doubled
+from search_app.core.response import SearchHit, search_hit
 
 if TYPE_CHECKING:
     from es_config.documents import Hit, SearchResult

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from es_config.errors import EngineError
 from es_config.requests import exact_body, knn_body
 from es_config.words import query_words, words_body
-from search_app.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
+from search_app.core.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
 from search_app.operating_point import operating_point
-from search_app.relevance import Evidence, Marks, at_least
-from search_app.response import SearchHit, SearchResponse, search_hit
+from search_app.core.marks import Evidence, Marks, at_least
+from search_app.core.response import SearchHit, SearchResponse, search_hit
 from search_app.subjects import FIELDS, Subjects, TextVectors, no_picture
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
-    from search_app.query import Query
+    from search_app.core.query import Query
 
 MAX_ID = 512
 """Elasticsearch's own limit for an `_id`, in bytes"""

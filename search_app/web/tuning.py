@@ -10,13 +10,13 @@ from flask import Blueprint, render_template, request
 
 from search_app.arguments import load_query
 from search_app.operating_point import operating_point, tuned_points
-from search_app.query import MAX_CANDIDATES, Query, default_candidates
-from search_app.response import SearchHit, search_hit
+from search_app.core.query import MAX_CANDIDATES, Query, default_candidates
+from search_app.core.response import SearchHit, search_hit
 from search_app.subjects import FIELDS
 from search_app.tuning_chart import chart
 
 if TYPE_CHECKING:
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
 
 FIELD = FIELDS["image"]
 DEFAULT_K = 10

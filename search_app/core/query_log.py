@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search_app.query import Query
-    from search_app.response import SearchResponse
-    from search_app.searcher import Searcher
+    from search_app.core.query import Query
+    from search_app.core.response import SearchResponse
+    from search_app.core.searcher import Searcher
 
 NAME = "queries.jsonl"
 MAX_BYTES = 5_000_000

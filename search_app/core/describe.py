@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from es_config.errors import EngineError
 from models.errors import ModelError
 from search_app.errors import QueryError
-from search_app.pictures import open_picture
-from search_app.query import Query
+from search_app.core.pictures import open_picture
+from search_app.core.query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.captioning import Captioner
-    from search_app.response import SearchHit
-    from search_app.searcher import Searcher
+    from search_app.core.response import SearchHit
+    from search_app.core.searcher import Searcher
 
 
 @dataclass(frozen=True)

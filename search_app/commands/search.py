@@ -13,8 +13,8 @@ from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
     from models.voice import Transcriber
-    from search_app.query import Query
-    from search_app.searcher import Searcher
+    from search_app.core.query import Query
+    from search_app.core.searcher import Searcher
 
 DEFAULT_K = 10
 
@@ -118,8 +118,8 @@ def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
       glimpse knn vector.json --k 5
       glimpse knn vector.npy --show-request
     """
-    from search_app.searcher import FIELDS
-    from search_app.vector_input import read_vector
+    from search_app.core.searcher import FIELDS
+    from search_app.core.vector_input import read_vector
     from search_app.wiring import request_as_curl
 
     mode = next(mode for mode, name in FIELDS.items() if name == field)

@@ -11,7 +11,7 @@ from es_config.errors import EngineError
 from models.errors import ModelError
 from search_app.arguments import first_mistake
 from search_app.errors import QueryError
-from search_app.response import thumbnail_url
+from search_app.core.response import thumbnail_url
 from search_app.schemas import ProblemSchema
 from storage.errors import StorageError
 

@@ -8,18 +8,18 @@ from flask import Blueprint as PageBlueprint
 from flask import Response, current_app, redirect, request
 from flask_smorest import Blueprint
 
-from search_app.answers import JSON, may_fail, picture_document
+from search_app.web.http import JSON, may_fail, picture_document
 from search_app.corrections import MAX_CAPTION, correct_caption
 from search_app.errors import QueryError, WrongTypeError
-from search_app.page import address
-from search_app.response import API_PREFIX
+from search_app.web.page import address
+from search_app.core.response import API_PREFIX
 from search_app.schemas import PictureSchema
 from search_app.writing import writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
 
 WRITTEN_BY = {"model": "Caption written by the captioner", "human": "Caption written by a person"}
 PUT_BODY = {

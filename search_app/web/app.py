@@ -11,22 +11,22 @@ from flask_smorest import Api
 from werkzeug.exceptions import HTTPException
 
 from search_app.add_page import add_page_blueprint
-from search_app.answers import EXPECTED, PROBLEM_TYPE, problem, sentence_of
-from search_app.caption_routes import caption_blueprint, caption_page_blueprint
+from search_app.web.http import EXPECTED, PROBLEM_TYPE, problem, sentence_of
+from search_app.web.captions import caption_blueprint, caption_page_blueprint
 from search_app.errors import BusyError, QueryError
 from search_app.health import add_metrics, health_blueprint
-from search_app.page import page_blueprint, render_error
-from search_app.pictures import FORM_ROOM
-from search_app.rest import rest_blueprint
+from search_app.web.page import page_blueprint, render_error
+from search_app.core.pictures import FORM_ROOM
+from search_app.web.api import rest_blueprint
 from search_app.schemas import ProblemSchema
-from search_app.tuning_page import tuning_blueprint
-from search_app.upload_routes import Uploads, upload_blueprint
-from search_app.voice_routes import voice_blueprint
+from search_app.web.tuning import tuning_blueprint
+from search_app.web.uploads import Uploads, upload_blueprint
+from search_app.web.voice import voice_blueprint
 
 if TYPE_CHECKING:
     from models.voice import Transcriber
     from search_app.additions import Library
-    from search_app.searcher import Searcher
+    from search_app.core.searcher import Searcher
     from search_app.settings import AppSettings
     from storage.store import Storage
 
