@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.commands.options import AS_JSON, together, warn
-from tuning import parts_cli as parts
+from tuning.commands import shared as parts
 from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from tuning.run import Tuning
-    from tuning.trial_cli import Trial
+    from tuning.commands.advise import Trial
 
 DEFAULT_K = 10
 NAMED_FILTERS = ("path", "camera", "tag", "date_from", "date_to", "place")
@@ -76,7 +76,7 @@ def run_tune(
     """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
     from tuning.run import Goal, tune
     from tuning.sweep import Subject
-    from tuning.trial_cli import run_trial
+    from tuning.commands.advise import run_trial
 
     filters = parts.clauses(raw_filter, {name: options.pop(name) for name in NAMED_FILTERS})
     k = k or DEFAULT_K

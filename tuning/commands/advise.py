@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.commands.options import AS_JSON, open_client, warn
-from tuning import parts_cli as parts
+from tuning.commands import shared as parts
 from tuning.options_cli import QUERIES, SUBJECT, TYPES, K, graphs, index_types
 
 if TYPE_CHECKING:
