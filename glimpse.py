@@ -32,12 +32,12 @@ COMMANDS = {
     "describe": ("search_app.commands.describe:describe", "Say in words what a picture shows."),
     "serve": ("search_app.commands.serve:serve", "Serve the page and the REST API."),
     "evaluate": (
-        "evaluation.cli:evaluate",
+        "evaluation.commands.evaluate:evaluate",
         "Measure what queries find; compare models.",
     ),
     "tune": ("tuning.commands.tune:tune", "Find the cheapest search setting that meets a target recall."),
     "advise": ("tuning.commands.advise:advise", "Try every type of index on a sample of your vectors."),
-    "calibrate": ("evaluation.calibrate_cli:calibrate", "Learn which hits are good ones, for this index."),
+    "calibrate": ("evaluation.commands.calibrate:calibrate", "Learn which hits are good ones, for this index."),
     "model": ("models.commands.model:model", "Show the profiles and their models."),
     "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation.answers import find_answers, picture_finder
-from evaluation.contest import caption_questions
+from evaluation.compare_models import caption_questions
 from evaluation.contest_types import Contest, Picture, Result
 from evaluation.errors import EvaluationError, LabelError
 from evaluation.judge import Report, compare_runs, score_run

@@ -79,7 +79,7 @@ def evaluate(
 
 
 def _contest(profiles: str, *, plot: Path | None, as_json: bool, options: dict[str, Any]) -> None:
-    from evaluation.contest_cli import contest_of
+    from evaluation.commands.models import contest_of
     from evaluation.plot import check_format, plot_contest
     from evaluation.printing import contest_lines
 

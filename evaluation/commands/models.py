@@ -36,7 +36,7 @@ def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tupl
     Raises `EvaluationError`, `ModelError`, `EngineError` and `StorageError`.
     """
     from es_config.temporary_index import temporary_index
-    from evaluation.contest import hold_contest
+    from evaluation.compare_models import hold_contest
 
     rows = _named_profiles(profiles)
     client = open_client()
@@ -83,7 +83,7 @@ def _load(name: str, profile: Profile) -> Contestant:
 
 def _material(options: Mapping[str, Any], client: Elasticsearch) -> Material:
     """Return what the models are compared on."""
-    from evaluation.contest import caption_questions
+    from evaluation.compare_models import caption_questions
 
     if options["folder"]:
         say(f"Reading the pictures of {options['folder']}")
