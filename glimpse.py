@@ -39,7 +39,7 @@ COMMANDS = {
     "advise": ("tuning.commands.advise:advise", "Try every type of index on a sample of your vectors."),
     "calibrate": ("evaluation.commands.calibrate:calibrate", "Learn which hits are good ones, for this index."),
     "model": ("models.commands.model:model", "Show the profiles and their models."),
-    "demo": ("demo.cli:demo", "Draw pictures, make them searchable and serve the page."),
+    "demo": ("demo.commands.demo:demo", "Draw pictures, make them searchable and serve the page."),
 }
 EXPECTED_ERRORS = (
     EngineError,
