@@ -20,14 +20,26 @@ from tuning.errors import TuneError
 COMMANDS = {
     "up": ("es_config.commands.engine:up", "Start the local Elasticsearch node."),
     "down": ("es_config.commands.engine:down", "Stop the local Elasticsearch node."),
-    "status": ("es_config.commands.engine:status", "Say where Elasticsearch is and how many pictures it holds."),
-    "doctor": ("es_config.commands.engine:doctor", "Check everything and say what is wrong, with the way out."),
+    "status": (
+        "es_config.commands.engine:status",
+        "Say where Elasticsearch is and how many pictures it holds.",
+    ),
+    "doctor": (
+        "es_config.commands.engine:doctor",
+        "Check everything and say what is wrong, with the way out.",
+    ),
     "index": ("es_config.commands.engine:index", "Create, show or delete the index."),
     "ingest": ("ingest.commands.ingest:ingest", "Make the pictures of folders searchable."),
-    "reindex": ("ingest.commands.reindex:reindex", "Change the models: build a new index, then switch to it."),
+    "reindex": (
+        "ingest.commands.reindex:reindex",
+        "Change the models: build a new index, then switch to it.",
+    ),
     "duplicates": ("ingest.commands.duplicates:duplicates", "List pictures that are there several times."),
     "caption": ("ingest.commands.caption:caption", "Give pictures captions, the newest first."),
-    "search": ("search_app.commands.search:search", "Search by words, by a picture or by a picture of the index."),
+    "search": (
+        "search_app.commands.search:search",
+        "Search by words, by a picture or by a picture of the index.",
+    ),
     "knn": ("search_app.commands.search:knn", "Send a raw vector as a kNN search."),
     "describe": ("search_app.commands.describe:describe", "Say in words what a picture shows."),
     "serve": ("search_app.commands.serve:serve", "Serve the page and the REST API."),
@@ -37,7 +49,10 @@ COMMANDS = {
     ),
     "tune": ("tuning.commands.tune:tune", "Find the cheapest search setting that meets a target recall."),
     "advise": ("tuning.commands.advise:advise", "Try every type of index on a sample of your vectors."),
-    "calibrate": ("evaluation.commands.calibrate:calibrate", "Learn which hits are good ones, for this index."),
+    "calibrate": (
+        "evaluation.commands.calibrate:calibrate",
+        "Learn which hits are good ones, for this index.",
+    ),
     "model": ("models.commands.model:model", "Show the profiles and their models."),
     "demo": ("demo.commands.demo:demo", "Draw pictures, make them searchable and serve the page."),
 }

@@ -16,11 +16,10 @@ from PIL import Image
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, clock, show
-from ingest.memory import Memory
-from ingest.history.ingested_files import Notes
 from ingest.history.failed_files import Quarantine
-from ingest.pipeline.run import ingest_paths
+from ingest.history.ingested_files import Memory, Notes
 from ingest.options import IngestOptions
+from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile

@@ -17,14 +17,15 @@ from benchmarks.report import Figure, Spent, clock, show
 from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.documents import ImageDocument
-from ingest.pipeline.captions import caption_pictures
+from ingest.files.picture import thumbnail
 from ingest.options import CaptionOptions
-from ingest.thumbnail import thumbnail
+from ingest.pipeline.captions import caption_pictures
 from ingest.wiring import Parts, create_index
 from models.captioning import bf16_gains, load_captioner
 from models.embedding import load_caption_text_encoder
 from models.profiles import get_profile
-from storage.store import open_storage, thumbnail_key
+from storage.keys import thumbnail_key
+from storage.store import open_storage
 from training.pocket.sentences.facts import score_captions
 
 SCENES = 500

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from es_config.client import connect
+from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
 from es_config.local_node.node import LocalNode
-from es_config.settings import EngineSettings
 
 
 @contextmanager

@@ -13,10 +13,19 @@ import numpy as np
 from benchmarks.report import Figure, show
 from demo.world.scene import KINDS, Scene, sample
 from es_config.relevance import Calibration, comparable, scores_of
-from evaluation.calibrate import Side, _score, calibrate
-from evaluation.fit import Scored, area, fit, heights_of, shares
-from evaluation.metrics import query_metrics
-from evaluation.phrases import about, read_vocabulary
+from evaluation.calibrate import (
+    Scored,
+    Side,
+    _score,
+    about,
+    area,
+    calibrate,
+    fit,
+    heights_of,
+    read_vocabulary,
+    shares,
+)
+from evaluation.judge import query_metrics
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from training.pocket.evaluation import pictures_of

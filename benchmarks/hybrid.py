@@ -18,7 +18,7 @@ from benchmarks.report import Figure, percentile, show
 from demo.world.scene import sample
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
-from es_config.words import words_body
+from es_config.requests import words_body
 from models.captioning import load_captioner
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile

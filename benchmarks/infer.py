@@ -45,8 +45,7 @@ def main() -> bool:
 
 def _deploy(client: Any, profile: Any, scratch: Path) -> Path:
     """Upload and start the profile's text model; return the file of its TorchScript."""
-    from es_config.text_model import TextModelSource, export, upload
-    from es_config.trained_model import TrainedModel
+    from es_config.text_model import TextModelSource, TrainedModel, export, upload
 
     source = TextModelSource(
         Path(profile.text_model.name), name="pocket", revision=profile.text_revision(), dims=profile.dims

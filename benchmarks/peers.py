@@ -22,8 +22,8 @@ from benchmarks.report import Figure, Spent, clock, show
 from demo.world.draw import write_picture
 from demo.world.scene import sample
 from es_config.mapping import IndexMeta, IndexOptions
-from ingest.pipeline.run import ingest_paths
 from ingest.options import IngestOptions
+from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts
 from models.embedding import load_image_encoder, load_text_encoder
 from models.fast.execution import probe

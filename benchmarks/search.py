@@ -19,9 +19,9 @@ from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.web.app import create_app
 from search_app.core.searcher import SOURCE, Searcher
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 from storage.store import open_storage
 
 DOCUMENTS = 5000

@@ -27,12 +27,13 @@ from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from models.whisper import load_transcriber
-from search_app.web.app import create_app
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher
-from search_app.web.server import build_server
 from search_app.settings import AppSettings
-from storage.store import open_storage, thumbnail_key
+from search_app.web.app import create_app
+from search_app.web.server import build_server
+from storage.keys import thumbnail_key
+from storage.store import open_storage
 from training.pocket.voice.speech import RATE, Line, Synthesiser, line
 
 if TYPE_CHECKING:

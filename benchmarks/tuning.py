@@ -17,13 +17,11 @@ import psutil
 from benchmarks.engine import node
 from benchmarks.report import Figure, clock, percentile, show
 from es_config.scan import point_in_time, scan_vectors
-from es_config.trial_index import Candidate, trials
+from es_config.vector_field import Candidate, trials
 from search_app.core.query import default_candidates
-from tuning.latency import interleaved, send
-from tuning.pick import confirmed
-from tuning.points import HeldOut, Latency, Point, Setting
+from tuning.points import HeldOut, Latency, Point, Setting, confirmed
 from tuning.queries import Queries
-from tuning.run import Goal, Tuning, tune
+from tuning.run import Goal, Tuning, interleaved, send, tune
 from tuning.sweep import Sample, Subject, as_point, measure, measure_recall, search_body, sweep
 from tuning.truth import scanned_truth
 
@@ -75,7 +73,7 @@ def main() -> bool:
 def _report(client: Elasticsearch, field: VectorField, data: Data) -> bool:
     with clock() as spent:
         tuning = _tuned(client, field, data)
-    pick, exact = tuning.pick, tuning.exact
+    pick, exact = tuning.points, tuning.exact
     held = _repeated(client, field, data)
     fastest, tried = _fastest(client, field, data, most=2 * pick.setting.num_candidates)
     duel = _duel(client, field, data, pick.setting, fastest.setting)

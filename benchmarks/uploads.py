@@ -20,10 +20,10 @@ from ingest.uploads import Library
 from models.captioning import load_captioner
 from models.embedding import load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.web.app import create_app
 from search_app.core.searcher import Searcher
-from search_app.web.server import build_server
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
+from search_app.web.server import build_server
 from storage.store import open_storage
 
 WARM_UP, PICTURES, SIZE = 5, 40, 512

@@ -1,27 +1,293 @@
-"""The index of pictures: the only place that sends requests about documents."""
+"""The index of pictures: the only place that sends requests about its documents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
-from es_config.bulk import add_documents
-from es_config.bulk_load import BulkLoad
+from es_config.bulk import BulkItem, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
 from es_config.client import engine_errors, raise_item_error
-from es_config.documents import AddResult, ImageDocument, SearchResult, paths_of
+from es_config.documents import AddResult, ImageDocument, SearchResult, paths_of, read_hits, shown_path
 from es_config.errors import EngineError
-from es_config.identity import IndexIdentity
-from es_config.mapping import IndexMeta, IndexOptions, index_body, with_options
-from es_config.paths import PathsChanged, add_paths, drop_paths, read_documents
-from es_config.similarity import read_hits
+from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
+from es_config.meta import Meta, change_meta
+from es_config.scan import pages
 
 if TYPE_CHECKING:
     import numpy as np
     from elasticsearch import Elasticsearch
 
-    from es_config.captions import Captions
+META_SECONDS = 10.0
+"""for how long an index's name and `_meta` are believed before they are read again"""
 
-PAGE = 1000
+
+class IndexIdentity:
+    """The one index behind an alias. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    def __init__(self, client: Elasticsearch, *, alias: str = "images", held: str | None = None) -> None:
+        self._client = client
+        self.alias = alias
+        self._held = held
+        self._seen: tuple[float, str, IndexMeta] | None = None
+
+    @property
+    def target(self) -> str:
+        """Where everything is read: the index by its name where it is held, else the alias."""
+        return self._held or self.alias
+
+    def pinned(self) -> Self:
+        """Return the same index, held by its name: for work during which the alias may be switched.
+
+        It reads on from this index then, and its writes are refused.
+        """
+        return type(self)(self._client, alias=self.alias, held=self.name())
+
+    @property
+    def held(self) -> str | None:
+        """The name by which the index is held; None when it is whatever is behind the alias."""
+        return self._held
+
+    def write_target(self) -> str:
+        """Return the alias, through which everything is written, if it still stands for this index.
+
+        It may be switched while a request is on its way: `send_bulk` looks again where the request went.
+        """
+        if self._held is not None:
+            with engine_errors():
+                behind = self._client.options(ignore_status=404).indices.get_alias(index=self.alias)
+            if behind.meta.status != 404 and self._held not in behind.body:
+                raise switched(self.alias, held=self._held, now=min(behind.body))
+        return self.alias
+
+    def exists(self) -> bool:
+        """Whether there is an index behind the alias."""
+        with engine_errors():
+            return bool(self._client.indices.exists(index=self.target))
+
+    def name(self) -> str:
+        """Return the name of the index behind the alias."""
+        return self._read()[0]
+
+    def uuid(self) -> str:
+        """Return what tells the index from every other, also from a later one of the same name."""
+        with engine_errors():
+            answer = self._client.indices.get_settings(index=self.name(), name="index.uuid")
+        (settings,) = answer.body.values()
+        return settings["settings"]["index"]["uuid"]
+
+    def uuids(self) -> frozenset[str]:
+        """Return the uuids of all indexes of this Elasticsearch that may be seen."""
+        with engine_errors():
+            answer = self._client.indices.get_settings(index="_all", name="index.uuid")
+        return frozenset(each["settings"]["index"]["uuid"] for each in answer.body.values())
+
+    def meta(self) -> IndexMeta:
+        """Return what the index says that it holds; at most ten seconds old."""
+        return self._read()[1]
+
+    def mappings(self) -> dict[str, Any]:
+        """Return the mapping as Elasticsearch has it."""
+        with engine_errors():
+            answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.target)
+        if answer.meta.status == 404:
+            raise EngineError(
+                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`."
+            )
+        if len(answer.body) != 1:
+            raise EngineError(
+                f"The alias '{self.alias}' points at {', '.join(sorted(answer.body))}: leave it on one."
+            )
+        return answer.body
+
+    def check_profile(self, profile_name: str, dims: int, *, text_revision: str | None = None) -> None:
+        """Raise EngineError unless the index holds vectors of this profile and of this many dims.
+
+        With `text_revision`, the text tower must be the one noted in the index, if one is.
+        """
+        meta = self.meta()
+        if meta.profile != profile_name:
+            raise EngineError(
+                f"The index '{self.alias}' holds vectors of profile '{meta.profile}', not '{profile_name}': "
+                f"use --profile {meta.profile}, or run `glimpse index delete` and ingest the pictures again."
+            )
+        if meta.dims != dims:
+            raise EngineError(
+                f"The index '{self.alias}' holds vectors of {meta.dims} dims, and profile '{profile_name}' "
+                f"makes {dims} now: use the models that it was made with, or run `glimpse index delete` "
+                "and ingest the pictures again."
+            )
+        noted = meta.revisions.get("text")
+        if text_revision and noted and noted != text_revision:
+            raise EngineError(
+                f"The index '{self.alias}' was made with other weights of profile '{profile_name}' "
+                f"(text {noted}, here {text_revision}): use the models that it was made with (--model-dir)."
+            )
+
+    def claim_revision(self, tower: str, revision: str) -> str:
+        """Note which weights make the vectors, unless the index notes some; return those that it notes then.
+
+        Of several callers with different weights, all are told the same ones.
+        """
+        noted = self.meta().revisions.get(tower)
+        if noted is None:
+            self.note("revisions", {tower: revision}, only_new=True)
+            noted = self.meta().revisions[tower]
+        return noted
+
+    def note_revision(self, tower: str, revision: str) -> None:
+        """Note which weights are used now, in the place of others."""
+        self.note("revisions", {tower: revision})
+
+    def note(
+        self,
+        section: str,
+        entries: Mapping[str, Any],
+        *,
+        only_new: bool = False,
+        seen: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Merge `entries` into one section of `_meta`, such as `operating_points`; the rest stays.
+
+        With `only_new`, entries that are there stay. With `seen`, return False and write nothing unless the
+        section still holds just that.
+        """
+        taken = True
+
+        def change(meta: Meta) -> Meta:
+            nonlocal taken
+            there = meta.get(section, {})
+            taken = seen is None or there == seen
+            if not taken:
+                return meta
+            return {**meta, section: {**entries, **there} if only_new else {**there, **entries}}
+
+        (name,) = self.mappings()
+        change_meta(self._client, name, change)
+        self._seen = None
+        return taken
+
+    def _read(self) -> tuple[str, IndexMeta]:
+        if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
+            ((name, found),) = self.mappings().items()
+            self._seen = (time.monotonic(), name, read_meta(name, found["mappings"]))
+        return self._seen[1:]
+
+
+PATHS_TOGETHER = 500
+CONFLICT_RETRIES = 5
+FIELDS = ["relative_path", "caption", "caption_source"]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A document that had no path left."""
+
+    image_id: str
+    caption: str | None = None
+    """what a person had written about it, if somebody had"""
+
+
+@dataclass(frozen=True)
+class PathsChanged:
+    """What became of changes of paths, by image id."""
+
+    removed: tuple[Removed, ...] = ()
+    absent: frozenset[str] = frozenset()
+    """there is no such document"""
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def add_paths(
+    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], *, held: str | None = None
+) -> PathsChanged:
+    """Add relative paths to documents, by image id; their vectors stay as they are. Raises EngineError."""
+    return _change(client, alias, paths, _with, held)
+
+
+def drop_paths(
+    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], *, held: str | None = None
+) -> PathsChanged:
+    """Take relative paths from documents; one that has none left is deleted. Raises EngineError."""
+    return _change(client, alias, paths, _without, held)
+
+
+def _with(old: Sequence[str], more: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys((*old, *more)))
+
+
+def _without(old: Sequence[str], gone: Sequence[str]) -> list[str]:
+    return [path for path in old if path not in gone]
+
+
+def _change(
+    client: Elasticsearch,
+    alias: str,
+    paths: Mapping[str, Sequence[str]],
+    change: Any,
+    held: str | None,
+) -> PathsChanged:
+    removed, absent, failed = [], set(), {}
+    ids = list(paths)
+    for start in range(0, len(ids), PATHS_TOGETHER):
+        waiting = ids[start : start + PATHS_TOGETHER]
+        for _ in range(CONFLICT_RETRIES):  # somebody else may change a document between reading and writing
+            documents = read_documents(client, alias, waiting, fields=FIELDS)
+            absent.update(image_id for image_id in waiting if image_id not in documents)
+            items = {}
+            for image_id, document in documents.items():
+                old = list(paths_of(document["_source"]))
+                if (new := change(old, paths[image_id])) != old:
+                    items[image_id] = _paths_item(document, new)
+            refused = send_bulk(client, alias, items.values(), held=held)
+            removed += [
+                Removed(image_id, _human_caption(documents[image_id]))
+                for image_id, item in items.items()
+                if "delete" in item.action and image_id not in refused
+            ]
+            waiting = [image_id for image_id, reason in refused.items() if reason is Meanwhile.CHANGED]
+            failed |= {
+                image_id: reason for image_id, reason in refused.items() if reason is not Meanwhile.CHANGED
+            }
+            if not waiting:
+                break
+        failed |= dict.fromkeys(waiting, Meanwhile.CHANGED)
+    return PathsChanged(tuple(removed), frozenset(absent), failed)
+
+
+def read_documents(
+    client: Elasticsearch, index: str, ids: Sequence[str], *, fields: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return those of `ids` that exist, searchable or not yet, with their versions and `fields`, or all.
+
+    Raises EngineError.
+    """
+    found = {}
+    for start in range(0, len(ids), PATHS_TOGETHER):
+        some = list(ids[start : start + PATHS_TOGETHER])
+        with engine_errors():
+            answer = client.mget(index=index, ids=some, source_includes=fields)
+            for document in answer["docs"]:
+                raise_item_error(document, answer.meta)
+        found |= {document["_id"]: document for document in answer["docs"] if document.get("found")}
+    return found
+
+
+def _human_caption(document: dict[str, Any]) -> str | None:
+    source = document["_source"]
+    return source.get("caption") if source.get("caption_source") == "human" else None
+
+
+def _paths_item(document: dict[str, Any], paths: list[str]) -> BulkItem:
+    version = {"if_seq_no": document["_seq_no"], "if_primary_term": document["_primary_term"]}
+    action = {"_id": document["_id"], **version}
+    if not paths:
+        return BulkItem(document["_id"], {"delete": action}, None)
+    return BulkItem(document["_id"], {"update": action}, {"doc": {"relative_path": paths}})
+
+
+IDS_TOGETHER = 1000
 
 
 def free_name(client: Elasticsearch, alias: str, profile: str) -> str:
@@ -107,8 +373,8 @@ class ImageIndex(IndexIdentity):
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return what `known` does, of pictures that searches find already: quickly, from columns."""
         found: dict[str, tuple[str, ...]] = {}
-        for start in range(0, len(image_ids), PAGE):
-            some = list(image_ids[start : start + PAGE])
+        for start in range(0, len(image_ids), IDS_TOGETHER):
+            some = list(image_ids[start : start + IDS_TOGETHER])
             with engine_errors():
                 answer = self._client.search(
                     index=self.target,
@@ -150,7 +416,6 @@ class ImageIndex(IndexIdentity):
 
     def captions(self) -> Captions:
         """Return what writes the captions of this index."""
-        from es_config.captions import Captions
 
         return Captions(self._client, index=self)
 
@@ -180,3 +445,114 @@ class ImageIndex(IndexIdentity):
         if answer.meta.status == 404 and "error" in answer.body:
             self.mappings()
         return answer.body if answer.body.get("found") else None
+
+
+CAPTIONS_TOGETHER = 200
+"""pictures that one request lists: few, so that what it says of them is fresh when their turn comes"""
+NEWEST_FIRST = [{"indexed_at": "desc"}, {"image_id": "asc"}]
+
+
+@dataclass(frozen=True)
+class CaptionUpdate:
+    """A caption to write; with `seq_no` and `primary_term`, only if nothing has changed since."""
+
+    image_id: str
+    caption: str
+    caption_embedding: np.ndarray
+    """float32 `[caption_dims]`, unit length"""
+    source: str
+    """who wrote it: `model`, `description` or `human`"""
+    seq_no: int | None = None
+    primary_term: int | None = None
+
+
+@dataclass(frozen=True)
+class Uncaptioned:
+    """A picture that waits for a caption, with the version of its document."""
+
+    image_id: str
+    relative_path: str
+    seq_no: int
+    primary_term: int
+
+
+class Captions:
+    """The captions of an `ImageIndex`. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    def __init__(self, client: Elasticsearch, *, index: ImageIndex) -> None:
+        self._client = client
+        self._index = index
+
+    def write(self, updates: Sequence[CaptionUpdate]) -> AddResult:
+        """Write captions; all else of the documents stays, the vectors of the pictures above all.
+
+        A document that changed after its `seq_no` is left alone and reported as "changed meanwhile", one
+        that is gone as "deleted meanwhile", and whatever the index refuses with its reason.
+        """
+        dims = self._index.meta().caption_dims
+        faults = {update.image_id: vector_fault(update.caption_embedding, dims) for update in updates}
+        failed = {image_id: fault for image_id, fault in faults.items() if fault}
+        items = [_caption_item(update) for update in updates if update.image_id not in failed]
+        failed |= send_bulk(self._client, self._index.write_target(), items, held=self._index.held)
+        return AddResult(added=len(updates) - len(failed), failed=failed)
+
+    def write_human(self, image_id: str, caption: str, caption_embedding: np.ndarray) -> None:
+        """Write what a person says of a picture, whatever was there. EngineError without such a picture."""
+        update = CaptionUpdate(image_id, caption, caption_embedding, source="human")
+        # A conflict is another change of the same moment, such as one more path: both are to stay.
+        for _ in range(CONFLICT_RETRIES):
+            reason = self.write([update]).failed.get(image_id)
+            if reason is not Meanwhile.CHANGED:
+                break
+        if reason is Meanwhile.DELETED:
+            raise EngineError(f"The index '{self._index.alias}' holds no picture {image_id}.")
+        if reason:
+            raise EngineError(f"The caption of {image_id} was not written: {reason}; try again.")
+
+    def missing(self, *, every: bool) -> Iterator[list[Uncaptioned]]:
+        """Yield pictures without a caption, newest first, in lists of up to 200, as far as the last refresh.
+
+        With `every`, pictures whose caption a model wrote come too; those of people and of files never do.
+        """
+        body = {
+            "query": _waiting(every=every),
+            "sort": NEWEST_FIRST,
+            "size": CAPTIONS_TOGETHER,
+            "_source": ["relative_path"],
+            "seq_no_primary_term": True,
+        }
+        for hits in pages(self._client, self._index.target, body):
+            yield [_uncaptioned(hit) for hit in hits]
+
+    def count_missing(self, *, every: bool) -> int:
+        """Return how many pictures `missing` would yield now."""
+        with engine_errors():
+            return int(self._client.count(index=self._index.target, query=_waiting(every=every))["count"])
+
+
+def _waiting(*, every: bool) -> dict[str, Any]:
+    """Return the query for pictures that a captioner may write about."""
+    nobody = {
+        "bool": {"must_not": [{"exists": {"field": "caption"}}, {"exists": {"field": "caption_source"}}]}
+    }
+    by_model = {"term": {"caption_source": "model"}}
+    return {"bool": {"filter": [{"bool": {"should": [nobody, by_model]}} if every else nobody]}}
+
+
+def _uncaptioned(hit: dict[str, Any]) -> Uncaptioned:
+    path = shown_path(hit["_source"], hit["_id"])
+    return Uncaptioned(hit["_id"], path, hit["_seq_no"], hit["_primary_term"])
+
+
+def _caption_item(update: CaptionUpdate) -> BulkItem:
+    from elasticsearch.helpers import pack_dense_vector
+
+    action: dict[str, Any] = {"_id": update.image_id}
+    if update.seq_no is not None:
+        action |= {"if_seq_no": update.seq_no, "if_primary_term": update.primary_term}
+    doc = {
+        "caption": update.caption,
+        "caption_source": update.source,
+        "caption_embedding": pack_dense_vector(update.caption_embedding),
+    }
+    return BulkItem(update.image_id, {"update": action}, {"doc": doc})

@@ -8,11 +8,13 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from es_config.documents import SIMILARITIES
 from es_config.errors import EngineError
-from es_config.similarity import SIMILARITIES
 
 TEMPLATE = Path(__file__).with_name("images_index.json")
 VECTOR_FIELDS = {"image_embedding": "dims", "caption_embedding": "caption_dims"}
+MODE_FIELDS = {"image": "image_embedding", "caption": "caption_embedding"}
+"""mode of a search -> the vector field that it asks"""
 INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 
 

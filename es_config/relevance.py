@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from es_config.similarity import unit_rows
+from es_config.documents import unit_rows
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,18 +1,27 @@
-"""Bodies of kNN searches: pure functions, sent by `ImageIndex.search`."""
+"""Bodies of search requests: pure functions, sent by `ImageIndex`.
+
+The field has Elasticsearch's standard analyzer, which every engine has and which stems no language. So the
+query is built word by word here: English plurals are tolerated, English function words are left out where
+anything else is said, and a caption must hold a third of the words: fewer is chance, as when the "in" of a
+German query meets an English caption.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from es_config.client import engine_errors
 from es_config.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
+    from elasticsearch import Elasticsearch
 
 MAX_CANDIDATES = 10_000
 """Elasticsearch refuses a larger `num_candidates`"""
@@ -198,3 +207,117 @@ def _numbers(packed: str) -> list[float]:
     return [
         float(str(value)) for value in np.frombuffer(base64.b64decode(packed), dtype=">f4").astype("float32")
     ]
+
+
+SCRIPTS = {
+    "cosine": "(1.0 + cosineSimilarity(params.query, FIELD)) / 2",
+    "dot_product": "(1.0 + dotProduct(params.query, FIELD)) / 2",
+    "l2_norm": "double d = l2norm(params.query, FIELD); 1.0 / (1.0 + d * d)",
+    "max_inner_product": ("double d = dotProduct(params.query, FIELD); d < 0 ? 1.0 / (1.0 - d) : d + 1.0"),
+}
+"""the scores that a kNN search gives, written in painless"""
+
+
+def has_painless(client: Elasticsearch) -> bool:
+    """Whether the server runs painless scripts, and so `script_score`; the local node does not."""
+    with engine_errors():
+        languages = client.get_script_languages().body.get("language_contexts", [])
+    return any(each.get("language") == "painless" for each in languages)
+
+
+def script_body(
+    *, field: str, similarity: str, query_vector: np.ndarray, k: int, filters: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return an exact search by `script_score`; its scores are those of a kNN search."""
+    # A field's name is a constant of the script; the vector is a parameter, so that one script serves all.
+    quoted = "'" + field.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    source = SCRIPTS[similarity].replace("FIELD", quoted)
+    script = {"source": source, "params": {"query": [float(str(value)) for value in query_vector]}}
+    matching = {"bool": {"filter": [{"exists": {"field": field}}, *filters]}}
+    return {"query": {"script_score": {"query": matching, "script": script}}, "size": k, "_source": False}
+
+
+def exact_by_sequence(
+    *,
+    field: str,
+    query_vector: np.ndarray,
+    k: int,
+    last_sequence: int,
+    filters: Sequence[dict[str, Any]] = (),
+    partition: int = PARTITION,
+) -> dict[str, Any]:
+    """Return an exact search without scripts that needs no field but the vectors.
+
+    It is `exact_body` with its sections cut by the sequence number that Elasticsearch gives every document;
+    `last_sequence` is the highest of any shard.
+    """
+    from elasticsearch.helpers import pack_dense_vector
+
+    starts = range(0, last_sequence + 1, partition)
+    ranges = [{"range": {"_seq_no": {"gte": start, "lt": start + partition}}} for start in starts]
+    query = {"field": field, "query_vector": pack_dense_vector(query_vector)}
+    sections = exact_sections(query, k, ranges or [{"match_all": {}}], filters)
+    return {"knn": sections, "size": k, "_source": False}
+
+
+ONE_IN = 3
+"""how many of a query's words ask that a caption hold one more of them; it must always hold one"""
+OTHER_NUMBER_BOOST = 0.4
+"""what "boat" counts for "boats": measured best of 0, 0.2, … 1 on drawn and on real captions"""
+WORD = re.compile(r"\w+(?:['’.]\w+)*")
+"""as the standard analyzer cuts, which keeps "grandmother's" whole"""
+MOST_WORDS = 64
+FUNCTION_WORDS = """a an and are as at be but by for from in into is it its of on or that the their there
+these this to was were will with"""
+STOP_WORDS = frozenset(FUNCTION_WORDS.split())
+PLURALS = {"man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet"}
+PLURALS |= {"tooth": "teeth", "mouse": "mice", "goose": "geese", "leaf": "leaves", "wolf": "wolves"}
+IRREGULAR = {**PLURALS, **{plural: singular for singular, plural in PLURALS.items()}}
+SPELLINGS = (
+    (r"([^aeiou])ies$", (r"\1y",)),
+    (r"(s|x|z|ch|sh)es$", (r"\1", r"\1e")),
+    (r"([^su])s$", (r"\1",)),
+    (r"([^aeiou])y$", (r"\1ies",)),
+    (r"(s|x|z|ch|sh)$", (r"\1es",)),
+    (r"$", ("s",)),
+)
+"""how a word ends, and how it ends in the other number; the first that fits"""
+
+
+def words_body(text: str, *, size: int, filters: Filters | None = None) -> dict[str, Any]:
+    """Return a search for captions that hold the words of `text`; each hit's `matched` names those it has.
+
+    A text without any word finds nothing.
+    """
+    clauses = [_clause(word) for word in query_words(text)]
+    query: dict[str, Any] = {"match_none": {}}
+    if clauses:
+        # A percentage would round down to none, and then a filter alone would be enough.
+        query = {"bool": {"should": clauses, "minimum_should_match": max(1, len(clauses) // ONE_IN)}}
+        if only := filter_clauses(filters):
+            query["bool"]["filter"] = only
+    return {"query": query, "size": size}
+
+
+def query_words(text: str) -> tuple[str, ...]:
+    """Return the words to look for, each once: without function words, unless there are only such."""
+    words = tuple(dict.fromkeys(WORD.findall(text.casefold())))
+    return (tuple(word for word in words if word not in STOP_WORDS) or words)[:MOST_WORDS]
+
+
+def other_numbers(word: str) -> tuple[str, ...]:
+    """Return the singular of an English plural, and else the plural; two where spelling allows both."""
+    if word in IRREGULAR:
+        return (IRREGULAR[word],)
+    if len(word) < 3 or not (word.isascii() and word.isalpha()):
+        return ()
+    pattern, endings = next(rule for rule in SPELLINGS if re.search(rule[0], word))
+    return tuple(re.sub(pattern, ending, word, count=1) for ending in endings)
+
+
+def _clause(word: str) -> dict[str, Any]:
+    queries = [{"match": {"caption": {"query": word, "operator": "and"}}}]
+    queries += [
+        {"match": {"caption": {"query": other, "boost": OTHER_NUMBER_BOOST}}} for other in other_numbers(word)
+    ]
+    return {"dis_max": {"queries": queries, "_name": word}}

@@ -1,16 +1,20 @@
-"""Every vector of a field, read in blocks from one frozen view of an index."""
+"""Read a whole index in blocks from one frozen view: vectors, a fixed sample, perceptual hashes."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from es_config.client import engine_errors
 from es_config.errors import afterwards
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from elasticsearch import Elasticsearch
 
@@ -172,3 +176,90 @@ def random_body(query: dict[str, Any], *, seed: int) -> dict[str, Any]:
     """Return a query that scores what `query` matches by chance, from 0 to 1, alike for the same seed."""
     score = {"seed": seed, "field": "_seq_no"}
     return {"function_score": {"query": query, "random_score": score, "boost_mode": "replace"}}
+
+
+SAMPLE_BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pictures with their vectors."""
+
+    ids: tuple[str, ...]
+    sources: tuple[Mapping[str, Any], ...]
+    """each document's `_source`, as far as it was asked for"""
+    vectors: dict[str, np.ndarray]
+    """float32 `[n, dims]` by field"""
+
+
+def read_sample(
+    client: Elasticsearch, index: str, *, fields: Sequence[str], size: int, source: Sequence[str] = ()
+) -> Sample:
+    """Return up to `size` pictures that have all of the vector `fields`. Raises EngineError.
+
+    They are the first in the order of their ids. An id is the hash of the content, so this is a sample by
+    chance that needs no seed, is equal on every machine, and changes little when pictures are added.
+    """
+    with point_in_time(client, index) as view:
+        found = chain.from_iterable(view.pages(_body(fields, source, size=min(SAMPLE_BLOCK, size))))
+        hits = list(islice(found, size))
+    return Sample(
+        tuple(hit["_id"] for hit in hits),
+        tuple(hit.get("_source", {}) for hit in hits),
+        {field: read_vectors(hits, field) for field in fields},
+    )
+
+
+def _body(fields: Sequence[str], source: Sequence[str], *, size: int) -> dict[str, Any]:
+    return {
+        "query": {"bool": {"filter": [{"exists": {"field": field}} for field in fields]}},
+        "size": size,
+        "sort": [{"image_id": "asc"}],
+        "track_total_hits": False,
+        "_source": list(source) or False,
+        "docvalue_fields": [{"field": field, "format": "binary"} for field in fields],
+    }
+
+
+HASHES_BLOCK = 5000
+
+
+@dataclass(frozen=True)
+class HashedImage:
+    """One picture: `phash` is None where the index has none that is 16 hexadecimal digits."""
+
+    image_id: str
+    phash: int | None
+    paths: tuple[str, ...]
+    """every relative path that holds it, in the order of names"""
+
+
+def scan_hashes(
+    client: Elasticsearch, index: str, *, size: int = HASHES_BLOCK
+) -> Iterator[list[HashedImage]]:
+    """Yield all pictures of an index, at most `size` at a time. Raises EngineError."""
+    with point_in_time(client, index) as view:
+        for hits in view.pages(hashes_body(size=size)):
+            yield [_read(hit) for hit in hits]
+
+
+def hashes_body(*, size: int) -> dict[str, Any]:
+    """Return the search for one block; columns are read, not documents."""
+    return {
+        "query": {"match_all": {}},
+        "size": size,
+        "sort": ["_shard_doc"],
+        "track_total_hits": False,
+        "_source": False,
+        "docvalue_fields": ["phash", "relative_path"],
+    }
+
+
+def _read(hit: dict[str, Any]) -> HashedImage:
+    fields = hit.get("fields", {})
+    try:
+        phash = int(fields["phash"][0], 16)
+    except (KeyError, ValueError):
+        phash = None
+    fits = phash is not None and 0 <= phash < 1 << 64
+    return HashedImage(hit["_id"], phash if fits else None, tuple(fields.get("relative_path", ())))

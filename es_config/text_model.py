@@ -1,4 +1,4 @@
-"""Putting a sentence-transformers text model into Elasticsearch with eland."""
+"""Upload a text model with eland, start and stop it, and embed texts with `_infer`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,140 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from es_config.client import explain, refusal
+from es_config.documents import unit_rows
 from es_config.errors import EngineError
-from es_config.trained_model import TrainedModel, expected
 
 if TYPE_CHECKING:
+    import numpy as np
     from elasticsearch import Elasticsearch
+
+REQUEST_TIMEOUT_S = 300
+START_TIMEOUT = "120s"
+
+
+@dataclass(frozen=True)
+class DeploymentOptions:
+    """How Elasticsearch runs the model."""
+
+    number_of_allocations: int = 1
+    threads_per_allocation: int = 1
+    queue_capacity: int = 1024
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What Elasticsearch knows of a model."""
+
+    model_id: str
+    state: str
+    """`absent`, `incomplete`, `stopped`, or the deployment's: `starting`, `started`, `stopping`, `failed`"""
+    dims: int | None = None
+    size_bytes: int = 0
+    revision: str | None = None
+    """what the model was uploaded from, None when Glimpse did not upload it"""
+    number_of_allocations: int = 0
+    threads_per_allocation: int = 0
+    inference_count: int = 0
+    reason: str | None = None
+
+
+class TrainedModel:
+    """One trained model of a cluster. Every method raises `EngineError`."""
+
+    def __init__(self, client: Elasticsearch, *, model_id: str) -> None:
+        self.model_id = model_id
+        self.client = client.options(request_timeout=REQUEST_TIMEOUT_S)
+
+    def status(self) -> ModelStatus:
+        """Return the model's state, `absent` included."""
+        from elasticsearch import NotFoundError
+
+        with expected():
+            try:
+                found = self.client.ml.get_trained_models(model_id=self.model_id, include="definition_status")
+                stats = self.client.ml.get_trained_models_stats(model_id=self.model_id)
+            except NotFoundError:
+                return ModelStatus(self.model_id, "absent")
+        return _status(found["trained_model_configs"][0], stats["trained_model_stats"][0])
+
+    def start(self, options: DeploymentOptions | None = None) -> None:
+        """Deploy the model and wait until it answers."""
+        options = options or DeploymentOptions()
+        with expected(self.model_id):
+            self.client.ml.start_trained_model_deployment(
+                model_id=self.model_id,
+                number_of_allocations=options.number_of_allocations,
+                threads_per_allocation=options.threads_per_allocation,
+                queue_capacity=options.queue_capacity,
+                timeout=START_TIMEOUT,
+                wait_for="started",
+            )
+
+    def stop(self, *, force: bool = False) -> None:
+        """End the deployment; without one nothing happens."""
+        with expected(self.model_id):
+            self.client.ml.stop_trained_model_deployment(model_id=self.model_id, force=force)
+
+    def delete(self, *, force: bool = False) -> None:
+        """Remove the model; one that is deployed only with `force`."""
+        with expected(self.model_id):
+            if force:
+                self.client.ml.stop_trained_model_deployment(model_id=self.model_id, force=True)
+            self.client.ml.delete_trained_model(model_id=self.model_id, force=force)
+
+
+@contextmanager
+def expected(model_id: str = "") -> Iterator[None]:
+    """Turn what Elasticsearch refuses into one sentence, an `EngineError`."""
+    from elasticsearch import ApiError, TransportError
+
+    try:
+        yield
+    except ApiError as error:
+        raise _refused(error, model_id) from error
+    except TransportError as error:
+        raise explain(error) from error
+
+
+def _status(config: dict[str, Any], stats: dict[str, Any]) -> ModelStatus:
+    deployment = stats.get("deployment_stats") or {}
+    at_rest = "stopped" if config.get("fully_defined", True) else "incomplete"
+    options = (config.get("inference_config") or {}).get("text_embedding") or {}
+    return ModelStatus(
+        model_id=config["model_id"],
+        state=deployment.get("state", at_rest),
+        dims=options.get("embedding_size"),
+        size_bytes=stats["model_size_stats"]["model_size_bytes"],
+        revision=(config.get("metadata") or {}).get("glimpse_revision"),
+        number_of_allocations=deployment.get("number_of_allocations", 0),
+        threads_per_allocation=deployment.get("threads_per_allocation", 0),
+        inference_count=deployment.get("inference_count", 0),
+        reason=deployment.get("reason"),
+    )
+
+
+def _refused(error: Any, model_id: str) -> EngineError:
+    reason = refusal(error.body, str(error))
+    if error.status_code == 404:
+        return EngineError(
+            f"There is no model {model_id} in Elasticsearch ({reason}): run `glimpse model upload`."
+        )
+    if error.status_code == 403:
+        return EngineError(
+            f"Elasticsearch does not allow this ({reason}); text models need a Platinum or trial licence."
+            " Search works without: --text-lane local."
+        )
+    if error.status_code in (401, 503):
+        return explain(error)
+    return EngineError(f"Elasticsearch refused: {reason}")
+
 
 PAIR = "sentence-transformers/clip-ViT-B-32-multilingual-v1"
 TWO_TOWERS = ("clip", "clip_vision_model", "siglip", "siglip2", "siglip_vision_model", "chinese_clip")
@@ -185,3 +308,106 @@ def _read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EngineError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+
+
+DOCS_A_REQUEST = 64
+CAUSES = {
+    401: ("not allowed", "this login may not use the model: it needs the privilege monitor_ml"),
+    403: (
+        "licence",
+        "the licence does not include `_infer` (it needs Platinum or a trial), or the login may not",
+    ),
+    404: ("not uploaded", "the model is not in Elasticsearch: run `glimpse model upload --start`"),
+    408: ("time-out", "the model did not answer in time"),
+    409: ("not started", "the model is not started: run `glimpse model start`"),
+    429: ("queue full", "the model's queue is full"),
+}
+
+
+class InferUnavailableError(EngineError):
+    """`_infer` cannot be had at the moment; `cause` names why in two words."""
+
+    def __init__(self, cause: str, reason: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+
+
+class InferTextEncoder:
+    """Embeds texts with the model deployed as `model_id`; the lane `infer`.
+
+    `revision` is what the model was uploaded from. A deployed model that says it came from something else is
+    refused: vectors of other weights have the right width and mean nothing.
+    """
+
+    lane = "infer"
+
+    def __init__(
+        self, client: Elasticsearch, *, model_id: str, dims: int, revision: str, timeout_s: float = 5.0
+    ) -> None:
+        self.model_id = model_id
+        self.dims = dims
+        self.revision = revision
+        self._timeout_s = timeout_s
+        self._client = client.options(request_timeout=timeout_s + 1, max_retries=0)
+        self._checked = False
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 `[n, dims]`, unit length. Raises `InferUnavailableError`, naming the way out."""
+        import numpy as np
+
+        self._check_once()
+        rows = [np.zeros((0, self.dims), np.float32)]
+        for start in range(0, len(texts), DOCS_A_REQUEST):
+            rows.append(self._embed(texts[start : start + DOCS_A_REQUEST]))
+        return np.concatenate(rows)
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        import numpy as np
+
+        docs = [{"text_field": text} for text in texts]
+        answer = self._call(
+            self._client.ml.infer_trained_model,
+            model_id=self.model_id,
+            docs=docs,
+            timeout=f"{round(self._timeout_s * 1000)}ms",
+        )
+        vectors = np.array([one["predicted_value"] for one in answer["inference_results"]], np.float32)
+        if vectors.shape != (len(texts), self.dims):
+            raise InferUnavailableError(
+                "other dims",
+                f"the model {self.model_id} in Elasticsearch gives {vectors.shape[-1]} dims and the profile"
+                f" needs {self.dims}: run `glimpse model upload --clear-previous --start`",
+            )
+        return unit_rows(vectors)
+
+    def _check_once(self) -> None:
+        """Compare the revisions, once for each time that the model was out of reach."""
+        if self._checked:
+            return
+        answer = self._call(self._client.ml.get_trained_models, model_id=self.model_id)
+        metadata = answer["trained_model_configs"][0].get("metadata") or {}
+        deployed = metadata.get("glimpse_revision", self.revision)
+        if deployed != self.revision:
+            raise InferUnavailableError(
+                "other weights",
+                f"the model {self.model_id} in Elasticsearch was uploaded from other weights than the profile"
+                " has: run `glimpse model upload --clear-previous --start`",
+            )
+        self._checked = True
+
+    def _call(self, function: Any, **arguments: Any) -> Any:
+        from elasticsearch import ApiError, ConnectionTimeout, TransportError
+
+        try:
+            return function(**arguments)
+        except ApiError as error:
+            self._checked = False
+            cause, reason = CAUSES.get(
+                error.status_code, (f"status {error.status_code}", refusal(error.body, str(error)))
+            )
+            raise InferUnavailableError(cause, reason) from error
+        except ConnectionTimeout as error:
+            raise InferUnavailableError(*CAUSES[408]) from error
+        except TransportError as error:
+            self._checked = False
+            raise InferUnavailableError("connection", "Elasticsearch cannot be reached") from error

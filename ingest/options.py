@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from ingest.parts import Part
 from ingest.files.picture import MAX_PIXELS
+from ingest.files.walk import Part
 
 if TYPE_CHECKING:
     from pathlib import Path

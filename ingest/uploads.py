@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING
 from es_config.bulk import Meanwhile
 from es_config.documents import shown_path
 from es_config.errors import EngineError
-from ingest.captioned import caption_each
-from ingest.pipeline.embed import embed_pictures, made_of
 from ingest.errors import Fault, IngestError, UnreadableImageError
+from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode, thumbnail
+from ingest.files.walk import Candidate, safe_name
+from ingest.pipeline.embed import caption_each, embed_pictures, made_of
 from ingest.pipeline.items import Prepared
-from ingest.names import safe_name
-from ingest.originals import FORMAT_EXTENSIONS
-from ingest.files.picture import FileContent, ImageFile, decode
-from ingest.thumbnail import thumbnail
-from ingest.tower import check_weights
-from ingest.files.walk import Candidate
-from ingest.wiring import create_index
+from ingest.wiring import check_weights, create_index
 from models.errors import ModelError
-from storage.store import UPLOADS, original_key, thumbnail_key
+from storage.keys import UPLOADS, original_key, thumbnail_key
 
 if TYPE_CHECKING:
     from es_config.documents import ImageDocument

@@ -1,26 +1,91 @@
-"""Builds what a run needs from settings: the one place where `ingest` connects and finds models."""
+"""Build what a run needs from settings: the one place where `ingest` connects and finds models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from ingest.tower import TowerChoice, check_weights, load_tower
+from ingest.errors import IngestError, UnreadableImageError
+from ingest.files.picture import MAX_PIXELS, read_image
+from ingest.files.walk import Candidate, walk
+from models.fast.execution import Wish
 from models.on_first_use import OnFirstUse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from PIL.Image import Image
 
     from es_config.index import ImageIndex
     from es_config.mapping import IndexMeta
-    from ingest.memory import Memory
+    from ingest.history.ingested_files import Memory
     from ingest.options import IngestOptions
     from models.captioning import Captioner
     from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
     from storage.store import Storage
+
+
+@dataclass(frozen=True)
+class TowerChoice:
+    """What decides how the vision tower runs."""
+
+    wish: Wish = field(default_factory=Wish)
+    sample: Callable[[], Sequence[Image]] = tuple
+    """some of the pictures to come, on which vectors are compared"""
+    say: Callable[[str], None] = lambda _: None
+    """told in one sentence what was chosen, where there is something to say"""
+
+
+def check_weights(index: ImageIndex, tower: str, revision: str) -> None:
+    """Raise `IngestError` when the index notes other weights of a tower.
+
+    Most indices note them since they were created. One that does not notes those that come first.
+    """
+    if not index.exists():
+        return
+    noted = index.claim_revision(tower, revision)
+    if noted != revision:
+        raise IngestError(
+            f"The index '{index.alias}' was made with other weights ({tower} {noted}, here {revision}):"
+            " use the models that it was made with, or run `glimpse index delete` and ingest again."
+        )
+
+
+def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cache: Path) -> ImageEncoder:
+    """Load the image encoder and note in the index which weights made its vectors, and in which precision.
+
+    Raises `ModelError` when the wished precision does not fit, `IngestError` when the weights do not.
+    """
+    from models.fast_embedding import load_fast_image_encoder
+
+    while True:
+        written = index.meta().execution if index.exists() else {}
+        noted = written or _before_notes(index)
+        chosen = load_fast_image_encoder(
+            profile, wish=choice.wish, noted=noted, cache=cache, sample=choice.sample
+        )
+        check_weights(index, "image", chosen.encoder.revision)
+        is_news = chosen.compared or chosen.encoder.execution.precision not in noted
+        # Another run may have chosen meanwhile: this one then chooses again, by what that one noted.
+        if (
+            not index.exists()
+            or (written and not is_news)
+            or index.note("execution", {**noted, **chosen.note()}, seen=written)
+        ):
+            break
+    if chosen.sentence:
+        choice.say(chosen.sentence)
+    return chosen.encoder
+
+
+def _before_notes(index: ImageIndex) -> dict[str, dict]:
+    """Return what an index without notes of its vectors holds: before there were such notes, fp32 alone."""
+    holds_pictures = index.exists() and "image" in index.meta().revisions and index.count() > 0
+    return {"fp32": {}} if holds_pictures else {}
 
 
 @dataclass(frozen=True)
@@ -55,9 +120,8 @@ def open_parts(
     In a dry run nothing is created; without `create`, an index must be there. Raises `EngineError`,
     `ModelError`, `StorageError` or `IngestError`.
     """
-    from es_config.client import connect
+    from es_config.client import connect, engine_settings, glimpse_home
     from es_config.index import ImageIndex
-    from es_config.settings import engine_settings, glimpse_home
     from models.profiles import get_profile
     from storage.store import open_storage
 
@@ -94,10 +158,9 @@ def open_memory(
 
     Raises `IngestError`, or `EngineError` when the index cannot be asked who it is.
     """
-    from es_config.settings import glimpse_home
-    from ingest.memory import Memory
-    from ingest.history.ingested_files import Notes
+    from es_config.client import glimpse_home
     from ingest.history.failed_files import Quarantine
+    from ingest.history.ingested_files import Memory, Notes
 
     home, dry = glimpse_home(environ), options.dry_run
     limits = {"max_pixels": options.max_pixels, "retry_failed": retry_failed, "read_only": dry}
@@ -166,3 +229,40 @@ def captioner(profile: Profile, index: ImageIndex) -> OnFirstUse:
         return loaded
 
     return OnFirstUse(load)
+
+
+PICTURES = 64
+FILES = 2048
+"""how far the walk goes for them: a million files are not looked through"""
+
+
+def sample_pictures(
+    paths: Sequence[Path],
+    *,
+    exclude: Sequence[str] = (),
+    max_pixels: int = MAX_PIXELS,
+    count: int = PICTURES,
+    files: int = FILES,
+) -> list[Image]:
+    """Return up to `count` RGB pictures, each content once, spread evenly over the first `files` files.
+
+    Files that cannot be read are left out: the run itself will say so.
+    """
+    found = (each for each in walk(paths, exclude=exclude) if isinstance(each, Candidate))
+    candidates = list(islice(found, files))
+    pictures: dict[str, Image] = {}
+    for candidate in _spread(candidates, count):
+        if len(pictures) == count:
+            break
+        try:
+            file = read_image(candidate.path, max_pixels=max_pixels)
+        except UnreadableImageError:
+            continue
+        pictures.setdefault(file.image_id, file.image)
+    return list(pictures.values())
+
+
+def _spread(candidates: list[Candidate], count: int) -> list[Candidate]:
+    """Return all candidates in an order whose first `count` are spread evenly."""
+    step = max(1, len(candidates) // max(1, count))
+    return [candidate for start in range(step) for candidate in candidates[start::step]]

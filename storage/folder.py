@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage.errors import NoSuchKeyError, StorageError
-from storage.store import key_parts
+from storage.keys import key_parts
 
 WAYS_OUT = {
     errno.ENOSPC: "the disk is full; make room or choose another store with --store",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from storage.errors import NoSuchKeyError, StorageError
-from storage.store import key_parts, media_type
+from storage.keys import key_parts, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

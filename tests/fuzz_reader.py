@@ -92,8 +92,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 def check(data: bytes) -> str | None:
     """Read bytes as ingest does: a picture (None) or the reason why not, soon, and nothing else."""
     from ingest.errors import UnreadableImageError
-    from ingest.files.picture import FileContent, decode, pixel_limit
-    from ingest.thumbnail import thumbnail
+    from ingest.files.picture import FileContent, decode, pixel_limit, thumbnail
 
     begin = time.process_time()
     try:

@@ -19,7 +19,8 @@ from es_config.mapping import IndexMeta, IndexOptions
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher
-from storage.store import open_storage, thumbnail_key
+from storage.keys import thumbnail_key
+from storage.store import open_storage
 from training.pocket.sentences.grammar import caption
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from vector_index import clustered, plain_index
 
 from es_config.errors import EngineError
-from es_config.temporary_index import FIELD
-from es_config.trial_index import Candidate, trial_names, trials
+from es_config.vector_field import FIELD, Candidate, trial_names, trials
 from glimpse import main
 
 ROOT = Path(__file__).parent.parent

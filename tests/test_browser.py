@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import create_server
 
 from demo.world.scene import Group, Scene
-from search_app.web.app import create_app
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -13,9 +13,9 @@ from playwright.sync_api import expect, sync_playwright
 from test_browser import FLAGS, chromium_path
 from waitress import create_server
 
-from search_app.web.app import create_app
 from search_app.core.query import Query
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from ingest.uploads import Library
 from models.captioning import load_captioner
-from search_app.web.app import create_app
 from search_app.core.searcher import Searcher
-from search_app.web.server import build_server
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
+from search_app.web.server import build_server
 from storage.store import open_storage
 
 MAX_UPLOAD = 100_000

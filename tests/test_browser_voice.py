@@ -15,9 +15,9 @@ from test_browser import FLAGS, chromium_path, first_name
 
 from models.profiles import get_profile
 from models.whisper import load_transcriber
+from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server
-from search_app.settings import AppSettings
 
 FAKE = "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 SENTENCE = "two black cats in a meadow"

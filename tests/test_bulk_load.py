@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from es_config import bulk_load
-from es_config.bulk_load import BulkLoad, bulk_interval, former_interval, is_bulk
+from es_config import bulk as bulk_load
+from es_config.bulk import BulkLoad, bulk_interval, former_interval, is_bulk
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 

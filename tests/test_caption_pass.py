@@ -19,23 +19,22 @@ from PIL import Image
 
 from demo.world.draw import draw
 from demo.world.scene import sample
-from es_config.captions import Captions
 from es_config.documents import ImageDocument
-from es_config.index import ImageIndex
+from es_config.index import Captions, ImageIndex
 from es_config.requests import knn_body
+from ingest.files.picture import thumbnail
+from ingest.files.walk import Failure
+from ingest.options import UNCAPTIONED, CaptionOptions
 from ingest.pipeline import captions as module
 from ingest.pipeline.captions import caption_pictures
-from ingest.idle_captions import IdleCaptions
-from ingest.options import UNCAPTIONED, CaptionOptions
-from ingest.thumbnail import thumbnail
-from ingest.files.walk import Failure
+from ingest.watch.watch import IdleCaptions
 from ingest.wiring import Parts, create_index
 from models.captioning import load_captioner
 from models.errors import ModelError
 from models.on_first_use import OnFirstUse
 from storage.errors import StorageError
 from storage.folder import FolderStorage
-from storage.store import thumbnail_key
+from storage.keys import thumbnail_key
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 PICTURES = 10

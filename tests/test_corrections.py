@@ -7,9 +7,9 @@ import uuid
 import pytest
 from gallery import build_gallery
 
-from search_app.web.app import create_app
 from search_app.core.query import Query
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 
 SAID = "Grandmother's zeppelin over the quarry"
 

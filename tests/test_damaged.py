@@ -14,8 +14,8 @@ from fuzz_reader import check, damaged, seeds
 from hypothesis import given, settings
 from picture_files import png_header, save_picture, unprivileged
 
-from ingest.pipeline.run import ingest_paths
 from ingest.options import IngestOptions, IngestSummary
+from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts
 from storage.folder import FolderStorage
 

@@ -19,12 +19,11 @@ from PIL import Image
 from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.documents import ImageDocument
-from es_config.hashes import HashedImage, hashes_body, scan_hashes
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
+from es_config.scan import HashedImage, hashes_body, scan_hashes
 from glimpse import main
-from ingest.alike import group_alike, near_pairs
-from ingest.duplicates import DEFAULT_DISTANCE, find_duplicates
+from ingest.duplicates import DEFAULT_DISTANCE, find_duplicates, group_alike, near_pairs
 from ingest.files.picture import FileContent, decode
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from es_config.temporary_index import PREFIX, temporary_index
+from es_config.vector_field import PREFIX, temporary_index
 from glimpse import main
 from models.profiles import POCKET_WEIGHTS
 

@@ -7,16 +7,25 @@ import re
 import numpy as np
 import pytest
 
-from evaluation.answers import find_answers, picture_finder
-from evaluation.compare_models import caption_questions
-from evaluation.contest_types import Contest, Picture, Result
+from evaluation.commands.evaluate import contest_lines, report_lines
+from evaluation.compare_models import Contest, Picture, Result, caption_questions, check_format, plot_contest
 from evaluation.errors import EvaluationError, LabelError
-from evaluation.judge import Report, compare_runs, score_run
-from evaluation.labels import read_labels
-from evaluation.metrics import Difference, Estimate, difference, estimate, metric_names, query_metrics
-from evaluation.plot import check_format, plot_contest
-from evaluation.printing import contest_lines, report_lines
-from evaluation.run import Run, load_runs, make_run, save_runs
+from evaluation.judge import (
+    Difference,
+    Estimate,
+    Report,
+    Run,
+    compare_runs,
+    difference,
+    estimate,
+    load_runs,
+    make_run,
+    metric_names,
+    query_metrics,
+    save_runs,
+    score_run,
+)
+from evaluation.labels import find_answers, picture_finder, read_labels
 
 ID = "ab" * 32
 

@@ -17,9 +17,9 @@ from es_config.bulk import add_documents
 from es_config.documents import AddResult, ImageDocument
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.requests import Filters, knn_body
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
+from es_config.requests import Filters, knn_body
 from es_config.vector_field import note_meta, read_vector_field
 
 META = IndexMeta("pocket", {"image": "r1"}, 8, 4, "cosine")

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from es_config import captions as module
-from es_config.captions import Captions, CaptionUpdate
+from es_config import index as module
 from es_config.documents import AddResult, ImageDocument
 from es_config.errors import EngineError
-from es_config.index import ImageIndex
-from es_config.requests import knn_body
+from es_config.index import Captions, CaptionUpdate, ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
+from es_config.requests import knn_body
 
 META = IndexMeta("pocket", {"image": "r1"}, 16, 4, "cosine")
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -10,9 +10,8 @@ from test_index import META, VECTORS, picture
 
 from es_config.bulk import Meanwhile
 from es_config.errors import EngineError
-from es_config.index import ImageIndex
+from es_config.index import ImageIndex, PathsChanged, Removed
 from es_config.mapping import IndexOptions
-from es_config.paths import PathsChanged, Removed
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from http_fronts import closed_port
 from tiny_torchscript import Gate, fresh_model, torchscript, upload
 
 from es_config.errors import EngineError
-from es_config.infer import DOCS_A_REQUEST, InferTextEncoder, InferUnavailableError
+from es_config.text_model import DOCS_A_REQUEST, InferTextEncoder, InferUnavailableError
 from models.folders import fingerprint
 
 

@@ -23,18 +23,19 @@ from PIL import Image
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from ingest.pipeline.embed import embed_each
 from ingest.errors import Fault, IngestError
 from ingest.files.picture import read_image
-from ingest.pipeline.run import ingest_paths
 from ingest.options import IngestOptions
+from ingest.pipeline.embed import embed_each
 from ingest.pipeline.parallel import ahead, ordered_map
+from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.on_first_use import OnFirstUse
 from models.profiles import get_profile
 from storage.folder import FolderStorage
-from storage.store import open_storage, original_key, thumbnail_key
+from storage.keys import original_key, thumbnail_key
+from storage.store import open_storage
 
 
 @pytest.fixture(scope="module")

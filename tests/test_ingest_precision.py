@@ -14,9 +14,7 @@ from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 from glimpse import main
 from ingest.errors import IngestError
-from ingest.sample import sample_pictures
-from ingest.tower import TowerChoice, check_weights, load_tower
-from ingest.wiring import create_index
+from ingest.wiring import TowerChoice, check_weights, create_index, load_tower, sample_pictures
 from models.embedding import load_caption_text_encoder
 from models.errors import ModelError
 from models.fast.execution import Wish

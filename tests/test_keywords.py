@@ -13,7 +13,7 @@ from picture_files import draw_picture
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ingest.keywords import Words, clean_tags, words_of
+from ingest.files.metadata import Words, clean_tags, words_of
 from ingest.files.picture import read_image
 from models.pixels import register_formats
 

@@ -8,9 +8,7 @@ from tiny_torchscript import fresh_model
 
 from demo.world.draw import draw
 from demo.world.scene import sample
-from es_config.infer import InferTextEncoder
-from es_config.text_model import TextModelSource, upload
-from es_config.trained_model import TrainedModel
+from es_config.text_model import InferTextEncoder, TextModelSource, TrainedModel, upload
 from models.embedding import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.text_lanes import TextLanes

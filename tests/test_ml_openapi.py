@@ -102,8 +102,7 @@ if "GLIMPSE_SHARED" in os.environ:
         assert len(check(description, kept)) == 11
 
     def test_what_eland_sends_and_gets_follows_the_description(exchanges, description, tiny_pair):
-        from es_config.text_model import TextModelSource, upload
-        from es_config.trained_model import TrainedModel
+        from es_config.text_model import TextModelSource, TrainedModel, upload
 
         client, kept = exchanges
         with fresh_model(client) as model_id:

@@ -1,6 +1,6 @@
 """A tuned point serves its own k, the smaller ones and the pages beyond it."""
 
-from search_app.operating_point import operating_point, point_key, tuned_points
+from search_app.core.searcher import operating_point, point_key, tuned_points
 
 POINTS = {
     "10": {"num_candidates": 40, "oversample": 3.0},

@@ -12,13 +12,13 @@ from picture_files import draw_picture, save_picture, truncate
 from PIL import Image
 
 from ingest.errors import UnreadableImageError
-from ingest.originals import FORMS, extension_of, keep_original, webp
-from ingest.files.picture import read_content
+from ingest.files.picture import FORMS, extension_of, keep_original, read_content, webp
 from models.pixels import register_formats
-from search_app.web.app import create_app
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 from storage.errors import StorageError
-from storage.store import Storage, find_original, open_storage, original_key, thumbnail_key
+from storage.keys import original_key, thumbnail_key
+from storage.store import Storage, find_original, open_storage
 
 IMAGE_ID = "ab" + "cd" + "0" * 60
 

@@ -14,10 +14,10 @@ from gallery import jpeg, pocket
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from search_app.web.app import create_app
 from search_app.core.response import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 
 UNSEEN = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import IngestError
-from ingest.parts import Part, parse_part
-from ingest.files.walk import Candidate, walk
+from ingest.files.walk import Candidate, Part, parse_part, walk
 
 
 @settings(max_examples=300, deadline=None)

@@ -28,8 +28,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from ingest.errors import UnreadableImageError
 from ingest.files.metadata import camera_data
-from ingest.files.picture import FileContent, decode, pixel_limit, read_image
-from ingest.thumbnail import thumbnail
+from ingest.files.picture import FileContent, decode, pixel_limit, read_image, thumbnail
 from models.pixels import register_formats
 
 FORMATS = ["jpg", "png", "webp", "gif", "bmp", "tif", "heic", "avif"]

@@ -15,10 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from es_config.requests import Filters
-from search_app.arguments import decode_vector, encode_vector, load_query, query_arguments
-from search_app.errors import QueryError
 from search_app.core.pictures import open_picture
-from search_app.core.query import Query, default_candidates
+from search_app.core.query import (
+    Query,
+    decode_vector,
+    default_candidates,
+    encode_vector,
+    load_query,
+    query_arguments,
+)
+from search_app.errors import QueryError
 
 
 @pytest.mark.parametrize(

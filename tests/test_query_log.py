@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from search_app.web.app import create_app
 from search_app.core.query import Query
 from search_app.core.query_log import (
     LoggedSearcher,
@@ -20,6 +19,7 @@ from search_app.core.query_log import (
     read_query_log,
 )
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 
 
 @pytest.fixture

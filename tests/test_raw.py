@@ -11,8 +11,7 @@ from PIL import Image
 from raw_files import save_dng
 
 from ingest.errors import UnreadableImageError
-from ingest.files.picture import read_image
-from ingest.raw import is_raw
+from ingest.files.picture import is_raw, read_image
 from ingest.files.walk import walk
 
 

@@ -28,32 +28,31 @@ from model_folders import save_clip
 from picture_files import save_picture
 
 from es_config.aliases import Alias
-from es_config.captions import CaptionUpdate
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
-from es_config.index import ImageIndex
+from es_config.index import CaptionUpdate, ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.errors import UnreadableImageError
-from ingest.reindex_sources import WholePictures
-from ingest.reindex.wiring import open_reindex
 from ingest.options import Progress
+from ingest.reindex.reindex import WholePictures
+from ingest.reindex.wiring import open_reindex
 from ingest.wiring import IngestSettings
 from models.embedding import load_text_encoder
 from models.encoders import TextEncoder
 from models.profiles import get_profile
-from search_app.web.app import create_app
-from search_app.following import Following, renewed
-from search_app.web.server import build_server
 from search_app.settings import AppSettings, SearchSettings
-from search_app.wiring import build_searcher
-from storage.store import open_storage, original_key, thumbnail_key
+from search_app.web.app import create_app
+from search_app.web.server import build_server
+from search_app.wiring import Following, build_searcher, renewed
+from storage.keys import original_key, thumbnail_key
+from storage.store import open_storage
 
 ROOT = Path(__file__).parent.parent
 PICTURES = 12
 CUT = """
 import os, signal, sys
-from es_config.copies import Copies
+from es_config.aliases import Copies
 from ingest import run_types
 write, batches = Copies.write, []
 

@@ -19,17 +19,26 @@ from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.relevance import Calibration, comparable, read_calibration, scores_of
-from es_config.sample import read_sample
+from es_config.scan import read_sample
+from evaluation.calibrate import (
+    Scored,
+    about,
+    area,
+    fit,
+    make_phrases,
+    read_vocabulary,
+    scramble,
+    shares,
+    stem_of,
+)
 from evaluation.errors import EvaluationError
-from evaluation.fit import Scored, area, fit, shares
-from evaluation.phrases import about, make_phrases, read_vocabulary, scramble, stem_of
 from glimpse import main
-from search_app.web.app import create_app
-from search_app.errors import QueryError
-from search_app.core.query import Query
 from search_app.core.marks import Evidence, Marks
+from search_app.core.query import Query
 from search_app.core.searcher import Searcher
+from search_app.errors import QueryError
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 from search_app.wiring import build_marks
 from training.pocket.sentences.grammar import caption
 from training.pocket.sentences.statements import full

@@ -15,11 +15,10 @@ from werkzeug.wrappers import Request
 
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
-from search_app.web.app import create_app
-from search_app.arguments import encode_vector
-from search_app.core.query import Query
+from search_app.core.query import Query, encode_vector
 from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings
+from search_app.web.app import create_app
 
 UNSEEN = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 

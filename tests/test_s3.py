@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.errors import NoSuchKeyError, StorageError
+from storage.keys import original_key, thumbnail_key
 from storage.s3 import S3Storage
-from storage.store import open_storage, original_key, thumbnail_key
+from storage.store import open_storage
 
 IMAGE_ID = "ab" + "cd" + "0" * 60
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from vector_index import clustered, plain_index
 
+from es_config.documents import SIMILARITIES
 from es_config.errors import EngineError
-from es_config.exact import exact_by_sequence, has_painless, script_body
+from es_config.requests import exact_by_sequence, has_painless, script_body
 from es_config.scan import point_in_time, scan_vectors, vectors_of
-from es_config.similarity import SIMILARITIES
 from es_config.vector_field import read_extent, read_vector_field
 
 EVEN = {"term": {"even": True}}

@@ -19,12 +19,12 @@ from picture_files import save_picture
 
 import glimpse
 from es_config.requests import as_curl
-from search_app.errors import QueryError, ServeError
 from search_app.core.query import Query
 from search_app.core.response import SearchHit, SearchResponse
-from search_app.web.server import address_of, check_port, is_loopback, trusted_hosts
-from search_app.settings import parse_size
 from search_app.core.vector_input import read_vector
+from search_app.errors import QueryError, ServeError
+from search_app.settings import parse_size
+from search_app.web.server import address_of, check_port, is_loopback, trusted_hosts
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,7 @@ def test_every_command_prints_a_path_in_the_same_form(environment, index_name, t
 
 
 def test_a_terminal_gets_a_table(capsys):
-    from search_app.printing import print_table
+    from search_app.commands.search import print_table
 
     hit = SearchHit("id", 0.9, 0.8, "a\x1b[31m/b [red].jpg", "[bold]boats\n", "/t")
     print_table(SearchResponse("q", "image", "local", 1, 100, 1.5, 1, (hit,)), sys.stdout)

@@ -12,13 +12,12 @@ from gallery import DATES, FILLERS, NAMED, pocket
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.requests import Filters
 from es_config.mapping import IndexMeta, IndexOptions
+from es_config.requests import Filters
 from models.profiles import ModelSource
-from search_app.errors import NotFoundError, QueryError
 from search_app.core.query import Query
-from search_app.core.searcher import Searcher
-from search_app.subjects import TextVectors
+from search_app.core.searcher import Searcher, TextVectors
+from search_app.errors import NotFoundError, QueryError
 
 EVERYTHING = len(NAMED) + FILLERS
 

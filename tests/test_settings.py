@@ -7,11 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from es_config.client import connect
+from es_config.client import EngineSettings, connect, engine_settings, glimpse_home
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome
 from es_config.local_node.node import LocalNode
-from es_config.settings import EngineSettings, engine_settings, glimpse_home
 
 
 def test_the_address_key_and_ca_come_from_the_environment(tmp_path):

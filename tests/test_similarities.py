@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from es_config.documents import ImageDocument
+from es_config.documents import SIMILARITIES, ImageDocument, from_score
 from es_config.index import ImageIndex
-from es_config.requests import exact_body, knn_body
 from es_config.mapping import IndexMeta, IndexOptions
-from es_config.similarity import SIMILARITIES, from_score
+from es_config.requests import exact_body, knn_body
 
 DIMS = 32
 COUNT = 300

@@ -15,7 +15,8 @@ from picture_files import unprivileged
 
 from storage.errors import NoSuchKeyError, StorageError
 from storage.folder import FolderStorage, reason
-from storage.store import Storage, open_storage, thumbnail_key
+from storage.keys import thumbnail_key
+from storage.store import Storage, open_storage
 
 IMAGE_ID = "ab" + "cd" + "0" * 60
 BAD_KEYS = [

@@ -19,14 +19,13 @@ from picture_files import save_picture, truncate, unprivileged
 from es_config.index import ImageIndex
 from glimpse import main
 from ingest.errors import Fault, IngestError
+from ingest.files.walk import Candidate, Stamp, is_gone, stamp_of
+from ingest.history.failed_files import Quarantine
 from ingest.history.ingested_files import Notes, Stale
 from ingest.history.prune import tidy
-from ingest.history.failed_files import Quarantine
 from ingest.options import IngestOptions, PruneOptions
-from ingest.stamp import Stamp, is_gone, stamp_of
-from ingest.files.walk import Candidate
 from storage.folder import FolderStorage
-from storage.store import original_key, thumbnail_key
+from storage.keys import original_key, thumbnail_key
 
 LONG_AGO = 1_600_000_000
 

@@ -9,8 +9,15 @@ from model_folders import TINY, save_sentence_clip, save_siglip, save_text_tower
 from tiny_torchscript import config, fresh_model
 
 from es_config.errors import EngineError
-from es_config.text_model import TextModelSource, check_folder, export, longest_text, upload
-from es_config.trained_model import DeploymentOptions, TrainedModel
+from es_config.text_model import (
+    DeploymentOptions,
+    TextModelSource,
+    TrainedModel,
+    check_folder,
+    export,
+    longest_text,
+    upload,
+)
 
 
 @pytest.fixture

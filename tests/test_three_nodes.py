@@ -11,11 +11,10 @@ from crashes import start_ingest, thumbnails
 from picture_files import save_picture
 from three_nodes import PATIENCE_S, ThreeNodes, three_nodes
 
-from es_config.client import connect
+from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
-from es_config.settings import EngineSettings
 
 PICTURES, AT = 240, 80
 

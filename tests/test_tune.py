@@ -19,8 +19,8 @@ from es_config.mapping import IndexMeta, IndexOptions
 from es_config.scan import point_in_time, sample_view
 from es_config.vector_field import read_extent, read_vector_field
 from glimpse import main
-from tuning.errors import TuneError
 from tuning.commands.shared import read_queries
+from tuning.errors import TuneError
 from tuning.points import Setting
 from tuning.queries import Corpus, Queries, draw_queries
 from tuning.run import Goal, tune, with_truth

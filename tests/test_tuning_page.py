@@ -7,10 +7,9 @@ from html import unescape
 
 import pytest
 
-from search_app.web.app import create_app
 from search_app.settings import AppSettings
-from search_app.tuning_chart import chart, nice
-from search_app.web.tuning import slider_steps
+from search_app.web.app import create_app
+from search_app.web.tuning import chart, nice, slider_steps
 
 POINT = {
     "num_candidates": 15,

@@ -7,10 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from tuning.bounds import best_bound, design_effect, lower_bound, needed_queries, share_reached
-from tuning.closeness import closeness, from_scores
-from tuning.latency import interleaved, summary
-from tuning.truth import MARGIN, answered_truth, as_truth, scanned_truth
+from tuning.run import interleaved, summary
+from tuning.truth import (
+    MARGIN,
+    answered_truth,
+    as_truth,
+    best_bound,
+    closeness,
+    design_effect,
+    from_scores,
+    lower_bound,
+    needed_queries,
+    scanned_truth,
+    share_reached,
+)
 
 
 def test_a_single_miss_gives_the_binomial_bound():

@@ -27,24 +27,24 @@ from PIL import Image
 
 import glimpse
 from demo.world.scene import Group, Scene
-from es_config.captions import Captions
-from es_config.index import ImageIndex
+from es_config.index import Captions, ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from ingest.uploads import Library
-from ingest.names import safe_name
-from ingest.pipeline.run import ingest_paths
+from ingest.files.walk import safe_name
 from ingest.options import IngestOptions
+from ingest.pipeline.run import ingest_paths
+from ingest.uploads import Library
 from ingest.wiring import Parts
 from models.captioning import load_captioner
 from models.folders import ModelSource
 from models.on_first_use import OnFirstUse
-from search_app.web.app import ProblemApi, answer_expected, create_app
 from search_app.core.searcher import Searcher
-from search_app.web.server import build_server
 from search_app.settings import AppSettings
-from search_app.turns import AT_ONCE, Turns
+from search_app.web.app import ProblemApi, answer_expected, create_app
+from search_app.web.http import AT_ONCE, Turns
+from search_app.web.server import build_server
 from search_app.web.uploads import Uploads, upload_blueprint
-from storage.store import open_storage, thumbnail_key
+from storage.keys import thumbnail_key
+from storage.store import open_storage
 
 MAX_UPLOAD = 200_000
 PATIENCE_S = 120

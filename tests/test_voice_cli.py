@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import glimpse
 from models.profiles import get_profile
-from search_app.voice import MAX_RECORDING
+from search_app.core.voice import MAX_RECORDING
 
 SENTENCE = "a red boat on the sea"
 

@@ -21,11 +21,11 @@ from flask import Flask
 
 from models.profiles import get_profile
 from models.whisper import load_transcriber
-from search_app.web.app import ProblemApi, answer_expected, create_app
-from search_app.web.server import build_server
+from search_app.core.voice import MAX_RECORDING
 from search_app.settings import AppSettings
-from search_app.turns import AT_ONCE, Turns
-from search_app.voice import MAX_RECORDING
+from search_app.web.app import ProblemApi, answer_expected, create_app
+from search_app.web.http import AT_ONCE, Turns
+from search_app.web.server import build_server
 from search_app.web.voice import voice_blueprint
 
 ADDRESS = "/api/v1/transcribe"

@@ -9,8 +9,7 @@ import pytest
 from picture_files import unprivileged
 
 from es_config.documents import one_line
-from ingest.names import valid_unicode
-from ingest.files.walk import Candidate, Failure, walk
+from ingest.files.walk import Candidate, Failure, valid_unicode, walk
 
 
 def make(folder: Path, *names: str | bytes) -> None:

@@ -20,22 +20,17 @@ from elasticsearch import Elasticsearch
 from http_fronts import proxy
 from picture_files import save_picture
 
-from es_config.client import connect
+from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
-from es_config.settings import EngineSettings
 from glimpse import main
-from ingest import pending as waiting
-from ingest.inotify import InotifyObserver
-from ingest.memory import Memory
-from ingest.history.ingested_files import Notes
-from ingest.watch.events import POLLING, Listener, close, listen
-from ingest.pending import Gone, Pending
-from ingest.places import Places
-from ingest.history.failed_files import Quarantine
-from ingest.pipeline.run import ingest_paths
-from ingest.options import IngestOptions, PruneOptions
 from ingest.files.walk import walk
-from ingest.watch.watch import Watch
+from ingest.history.failed_files import Quarantine
+from ingest.history.ingested_files import Memory, Notes
+from ingest.options import IngestOptions, PruneOptions
+from ingest.pipeline.run import ingest_paths
+from ingest.watch import events as waiting
+from ingest.watch.events import POLLING, Gone, InotifyObserver, Listener, Pending, close, listen
+from ingest.watch.watch import Places, Watch
 from ingest.wiring import Parts, create_index
 from models.embedding import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile

@@ -9,9 +9,8 @@ import pytest
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.requests import Filters, knn_body
 from es_config.mapping import IndexMeta, IndexOptions
-from es_config.words import MOST_WORDS, other_numbers, query_words, words_body
+from es_config.requests import MOST_WORDS, Filters, knn_body, other_numbers, query_words, words_body
 
 CAPTIONS = {
     "a": "a red boat at sea",

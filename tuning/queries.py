@@ -8,8 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from es_config.scan import PointInTime, random_body, sample_view
-from tuning.closeness import unit
 from tuning.errors import TuneError
+from tuning.truth import unit
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,25 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from es_config.client import engine_errors
+from es_config.requests import exact_by_sequence, has_painless, script_body
 from es_config.scan import scan_view
 from es_config.vector_field import read_extent
-from tuning.bounds import best_bound
 from tuning.errors import TuneError
-from tuning.latency import exact_latency, latencies
-from tuning.pick import confirmed, finalists
-from tuning.points import HeldOut, Latency, Point, Setting
+from tuning.points import SERVED, HeldOut, Latency, Point, Setting, confirmed, finalists
 from tuning.queries import Queries
 from tuning.sweep import Sample, Subject, measure, measure_again, sweep
-from tuning.truth import Truth, scanned_truth, scripted_truth
+from tuning.truth import Truth, best_bound, scanned_truth, scripted_truth
 
 if TYPE_CHECKING:
+    import numpy as np
     from elasticsearch import Elasticsearch
 
     from es_config.vector_field import Extent
+    from tuning.points import HeldOut
+    from tuning.sweep import Subject
+
+MANY = 1000
+"""samples from which a 99th percentile is worth its name"""
+WARM_UP = 10
+"""requests of each setting that are sent first and not counted"""
+EXACT_SAMPLES, EXACT_SECONDS, FEWEST_EXACT = 30, 10.0, 3
+
+Key = TypeVar("Key")
+Request = TypeVar("Request")
+
+
+def latencies(
+    client: Elasticsearch,
+    searches: Mapping[Key, list[tuple[str, dict[str, Any]]]],
+    *,
+    rounds: int,
+    seed: int = 0,
+) -> dict[Key, Latency]:
+    """Return what the searches of each key (index and body) take, asked in turn. Raises EngineError."""
+    taken = interleaved(lambda search: send(client, *search), searches, rounds=rounds, seed=seed)
+    return {key: summary(samples) for key, samples in taken.items()}
+
+
+def interleaved(
+    send: Callable[[Request], object],
+    requests: Mapping[Key, list[Request]],
+    *,
+    rounds: int,
+    seed: int = 0,
+    warm_up: int = WARM_UP,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[Key, list[float]]:
+    """Return milliseconds of `rounds` requests of each key.
+
+    In every round each key sends its next request, in an order drawn anew: none is always the one that runs
+    after a slow neighbour. Requests are used again when there are fewer than rounds.
+    """
+    random = Random(seed)
+    taken: dict[Key, list[float]] = {key: [] for key in requests}
+    upcoming = {key: islice(cycle(each), warm_up + rounds) for key, each in requests.items()}
+    for turn in range(warm_up + rounds):
+        for key in random.sample(list(requests), len(requests)):
+            request = next(upcoming[key])
+            begin = clock()
+            send(request)
+            if turn >= warm_up:
+                taken[key].append(1000 * (clock() - begin))
+    return taken
+
+
+def summary(samples: list[float]) -> Latency:
+    """Return the percentiles of milliseconds, interpolated between the nearest ranks."""
+    import numpy as np
+
+    p50, p95, p99 = np.percentile(samples, [50, 95, 99]).tolist()
+    return Latency(p50, p95, p99 if len(samples) >= MANY else None, len(samples))
+
+
+def send(client: Elasticsearch, index: str, body: dict[str, Any]) -> object:
+    """Send a search to an index as it is now. Raises EngineError."""
+    with engine_errors():
+        return client.search(index=index, body=body)
+
+
+def exact_latency(
+    client: Elasticsearch, subject: Subject, queries: np.ndarray, *, last_sequence: int
+) -> Latency:
+    """Return milliseconds of the server's exact search: 30 requests, fewer when they take over 10 s together.
+
+    Raises EngineError.
+    """
+    scripts = not subject.field.is_exact and has_painless(client)
+    taken: list[float] = []
+    started = time.perf_counter()
+    for query in queries[: EXACT_SAMPLES + 1]:
+        body = _exact_body(subject, query, last_sequence=last_sequence, scripts=scripts)
+        begin = time.perf_counter()
+        send(client, subject.field.index, body)
+        taken.append(1000 * (time.perf_counter() - begin))
+        if len(taken) > FEWEST_EXACT and time.perf_counter() - started > EXACT_SECONDS:
+            break
+    return summary(taken[1:] or taken)  # the first one warms up
+
+
+def _exact_body(subject: Subject, query: np.ndarray, *, last_sequence: int, scripts: bool) -> dict[str, Any]:
+    field = subject.field
+    if field.is_exact:
+        return subject.body(query, Setting(subject.k))
+    common = {"field": field.name, "query_vector": query, "k": subject.k, "filters": subject.filters}
+    if scripts:
+        return script_body(similarity=field.similarity, **common)
+    return exact_by_sequence(last_sequence=last_sequence, **common)
+
 
 ROUNDS = 60
 """requests of each point in the latency pass"""
@@ -202,4 +300,58 @@ def change(before: Extent, after: Extent) -> str | None:
     return (
         f"The index changed while it was tuned ({what}): the recall is of the state at the start; "
         "tune again when it is quiet."
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """A stored operating point, measured anew."""
+
+    k: int
+    setting: Setting
+    target: float
+    stored_recall: float
+    stored_documents: int
+    documents: int
+    now: HeldOut
+
+    @property
+    def ok(self) -> bool:
+        """Whether the mean still meets the target, and nearly all queries are still served."""
+        return self.now.recall >= self.target and self.now.served >= SERVED
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one flat object with `ok`."""
+        found = {"ok": self.ok, **asdict(self), **asdict(self.setting)}
+        del found["setting"], found["now"]
+        return found | {
+            "recall": self.now.recall,
+            "recall_low": self.now.recall_low,
+            "served": self.now.served,
+        }
+
+    def __str__(self) -> str:
+        """Return one sentence."""
+        verdict = "still meets" if self.ok else "no longer meets"
+        grown = (
+            f" (then {self.stored_recall:.4f} with {self.stored_documents} documents, now {self.documents})"
+        )
+        way_out = "" if self.ok else f": run `glimpse tune -k {self.k} --target-recall {self.target:g}`"
+        return (
+            f"k = {self.k}: {self.setting} has recall {self.now.recall:.4f} and {verdict} "
+            f"{self.target:g}{grown}{way_out}."
+        )
+
+
+def check(subject: Subject, sample: Sample, entry: Mapping[str, Any]) -> Check:
+    """Measure a stored operating point on all queries of a sample."""
+    setting = Setting(entry["num_candidates"], entry.get("oversample"))
+    return Check(
+        k=subject.k,
+        setting=setting,
+        target=entry["target"],
+        stored_recall=entry["recall"],
+        stored_documents=entry["documents"],
+        documents=sample.truth.documents,
+        now=measure_again(subject, sample, setting),
     )

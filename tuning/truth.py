@@ -1,19 +1,71 @@
-"""The exact neighbours of queries: from a scan of all vectors in bounded memory, or by `script_score`."""
+"""The exact neighbours of queries, and how certain a mean recall is."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from es_config.exact import script_body
-from tuning.closeness import closeness, from_scores, tie_width
+from es_config.requests import script_body
 
 if TYPE_CHECKING:
     import numpy as np
 
     from es_config.scan import PointInTime
     from es_config.vector_field import VectorField
+
+TOLERANCE = 1e-6
+"""closeness that differs by less is a tie, for float32 says no more"""
+
+
+def closeness(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.ndarray:
+    """Return float32 or float64 `[queries, vectors]` from float32 `[n, dims]` of both.
+
+    The cosine for `cosine`, the dot product for `dot_product` and `max_inner_product`, and the negative
+    squared distance for `l2_norm`, in float64 since large squares are subtracted.
+    """
+    import numpy as np
+
+    if similarity == "cosine":
+        return unit(queries) @ unit(vectors).T
+    if similarity == "l2_norm":
+        wide, many = queries.astype(np.float64), vectors.astype(np.float64)
+        squares = (wide**2).sum(axis=1)[:, None] + (many**2).sum(axis=1)[None, :]
+        return np.minimum(2 * wide @ many.T - squares, 0)
+    return queries @ vectors.T
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return the vectors, `[n, dims]`, scaled to length 1; one of zeros stays."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def tie_width(nearest: np.ndarray, similarity: str) -> np.ndarray:
+    """Return for each query, `[n, depth]` of finite closeness, what counts as the same.
+
+    Between unit vectors float32 errs by about 1e-7 whatever the angle; between others, by that share of the
+    numbers.
+    """
+    import numpy as np
+
+    largest = np.abs(nearest).max(axis=1)
+    return TOLERANCE * (np.maximum(largest, 1) if similarity in ("cosine", "dot_product") else largest)
+
+
+def from_scores(scores: np.ndarray, similarity: str) -> np.ndarray:
+    """Return closeness for the `_score` of an exact search."""
+    import numpy as np
+
+    if similarity == "l2_norm":
+        return 1 - 1 / scores
+    if similarity == "max_inner_product":
+        return np.where(scores >= 1, scores - 1, 1 - 1 / np.minimum(scores, 1))
+    return 2 * scores - 1
+
 
 MARGIN = 20
 """neighbours kept beyond `k`, to see where a tie ends"""
@@ -165,3 +217,59 @@ def answered_truth(answers: Sequence[dict[str, Any]], *, similarity: str, k: int
         scores = np.array([hit["_score"] for hit in hits], dtype=np.float64)
         close[row, : len(hits)] = from_scores(scores, similarity)
     return as_truth(ids, close, k=k, documents=documents, similarity=similarity)
+
+
+CONFIDENCE = 0.95
+ONE_MISS = 4.75
+"""trials times the 95 % bound of the share of misses, after one miss"""
+REACHED = 0.9
+"""recall that a single query must reach to count as well served"""
+
+
+def lower_bound(recalls: np.ndarray, *, k: int) -> float:
+    """Return the one-sided lower bound of the mean recall of queries with `k` neighbours each.
+
+    This is the interval of Korn and Graubard (1998) for clustered proportions near 1: the exact binomial
+    bound of Clopper and Pearson, with the sample of `n * k` neighbours made smaller by the design effect,
+    since misses come together in hard queries. Near 1 recalls are so skewed that a t bound or a bootstrap
+    promises too much: a sample without a miss has no variance, and both would say 1. Here such a sample
+    counts as if one neighbour had been missed.
+    """
+    import numpy as np
+    from scipy.stats import beta
+
+    trials = len(recalls) * k
+    mean = min(float(np.mean(recalls)), 1 - 1 / trials)
+    size = trials / design_effect(recalls, k=k)
+    return float(beta.ppf(1 - CONFIDENCE, mean * size, (1 - mean) * size + 1))
+
+
+def design_effect(recalls: np.ndarray, *, k: int) -> float:
+    """Return by how much the variance exceeds that of `n * k` independent neighbours, at least 1."""
+    import numpy as np
+
+    mean = float(np.mean(recalls))
+    if len(recalls) < 2 or mean in (0.0, 1.0):
+        return 1.0
+    independent = mean * (1 - mean) / (len(recalls) * k)
+    observed = float(np.var(recalls, ddof=1)) / len(recalls)
+    return max(1.0, observed / independent)
+
+
+def best_bound(queries: int, *, k: int) -> float:
+    """Return the highest bound that a sample can give, that of a perfect one."""
+    import numpy as np
+
+    return lower_bound(np.ones(queries), k=k)
+
+
+def needed_queries(target: float, *, k: int) -> int:
+    """Return how many queries without a miss show a target, by the rule of 4.74 for one miss."""
+    return math.ceil(ONE_MISS / (k * (1 - target)))
+
+
+def share_reached(recalls: np.ndarray) -> float:
+    """Return the share of queries whose own recall is at least 0.9."""
+    import numpy as np
+
+    return float(np.mean(recalls >= REACHED - 1e-9))

@@ -32,7 +32,7 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
       glimpse demo --pictures 100
     """
     from demo.gallery import draw_gallery
-    from es_config.settings import glimpse_home
+    from es_config.client import glimpse_home
 
     home = glimpse_home(os.environ)
     folder = home / "demo"
@@ -52,10 +52,9 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
 
 def _deploy_text_model(ctx: click.Context, home: Path) -> None:
     """Put the text model into Elasticsearch unless it is there; without it, texts are embedded here."""
-    from es_config.client import connect
+    from es_config.client import connect, engine_settings
     from es_config.errors import EngineError
-    from es_config.settings import engine_settings
-    from es_config.trained_model import TrainedModel
+    from es_config.text_model import TrainedModel
     from models.profiles import get_profile
 
     try:

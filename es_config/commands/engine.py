@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.mapping import INDEX_TYPES
 from es_config.commands.options import AS_JSON, INDEX, MODELS, open_client, say
-from es_config.similarity import SIMILARITIES
+from es_config.documents import SIMILARITIES
+from es_config.mapping import INDEX_TYPES
 
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
@@ -47,7 +47,7 @@ def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> Non
     Example:
       glimpse up --heap 2g
     """
-    from es_config.settings import remote_url
+    from es_config.client import remote_url
 
     started = _local_node().up(port=port, heap_mb=heap, timeout_s=timeout)
     if remote_url(os.environ):
@@ -81,7 +81,7 @@ def status(alias: str, as_json: bool) -> None:
     Example:
       glimpse status --json
     """
-    from es_config.status import read_status
+    from es_config.doctor import read_status
 
     found = read_status(os.environ, _home(), alias=alias)
     _print(asdict(found), _table(asdict(found)), as_json)
@@ -161,7 +161,7 @@ def index_status(alias: str, as_json: bool) -> None:
     Example:
       glimpse index status
     """
-    from es_config.status import describe_index
+    from es_config.doctor import describe_index
 
     answer = describe_index(_open_index(alias))
     _print(answer, _table(answer), as_json)
@@ -187,7 +187,7 @@ def delete_index(yes: bool, alias: str, as_json: bool) -> None:
 
 
 def _home() -> Path:
-    from es_config.settings import glimpse_home
+    from es_config.client import glimpse_home
 
     return glimpse_home(os.environ)
 

@@ -73,8 +73,7 @@ FILTERS = together(
 
 def open_client(**more: Any) -> Elasticsearch:
     """Return a client as the environment says. Raises EngineError. `more` goes to `connect`."""
-    from es_config.client import connect
-    from es_config.settings import engine_settings, glimpse_home
+    from es_config.client import connect, engine_settings, glimpse_home
 
     return connect(engine_settings(os.environ, glimpse_home(os.environ)), **more)
 

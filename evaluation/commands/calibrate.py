@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.documents import paths_of
 from es_config.commands.options import AS_JSON, FILE, INDEX, MODELS, open_client, say
+from es_config.documents import paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from es_config.index import ImageIndex
     from es_config.relevance import Calibration
-    from es_config.sample import Sample
-    from evaluation.phrases import Phrase
+    from es_config.scan import Sample
+    from evaluation.calibrate import Phrase
     from models.profile import Profile
 
 CALIBRATED = ("image", "caption")
@@ -88,11 +88,11 @@ def calibrate(
 
 def _captioned(client: Elasticsearch, index: ImageIndex, size: int) -> Sample:
     """Return pictures that have both vectors. Raises `EvaluationError` when there are none."""
-    from es_config.sample import read_sample
+    from es_config.mapping import MODE_FIELDS
+    from es_config.scan import read_sample
     from evaluation.errors import EvaluationError
-    from search_app.subjects import FIELDS
 
-    fields = [FIELDS[mode] for mode in CALIBRATED]
+    fields = [MODE_FIELDS[mode] for mode in CALIBRATED]
     sample = read_sample(client, index.name(), fields=fields, size=size, source=["caption", "relative_path"])
     if not sample.ids:
         raise EvaluationError(
@@ -111,16 +111,16 @@ def _captioned(client: Elasticsearch, index: ImageIndex, size: int) -> Sample:
 def _calibrations(
     sample: Sample, index: ImageIndex, profile: Profile, *, rates: Mapping[str, float], queries: Path | None
 ) -> dict[str, Calibration]:
+    from es_config.mapping import MODE_FIELDS
     from es_config.relevance import SAMPLE_SIZE
     from evaluation.calibrate import Side
     from evaluation.calibrate import calibrate as fit_bars
     from models.embedding import load_caption_text_encoder, load_text_encoder
-    from search_app.subjects import FIELDS
 
     texts = load_text_encoder(profile)
     captions = texts if profile.caption_shares_space else load_caption_text_encoder(profile)
     embed = {"image": texts.embed_texts, "caption": captions.embed_texts}
-    sides = {mode: Side(sample.vectors[FIELDS[mode]], embed[mode]) for mode in CALIBRATED}
+    sides = {mode: Side(sample.vectors[MODE_FIELDS[mode]], embed[mode]) for mode in CALIBRATED}
     said = [source.get("caption") or "" for source in sample.sources]
     asked = _labelled(queries, sample, said) if queries else []
     found = {}
@@ -142,9 +142,8 @@ def _calibrations(
 
 def _labelled(path: Path, sample: Sample, captions: list[str]) -> list[Phrase]:
     """Return labelled queries as phrases about their rarest thing; the pictures must be in the sample."""
-    from evaluation.answers import find_answers, picture_finder
-    from evaluation.labels import read_labels
-    from evaluation.phrases import about, read_vocabulary
+    from evaluation.calibrate import about, read_vocabulary
+    from evaluation.labels import find_answers, picture_finder, read_labels
 
     rows = {image_id: row for row, image_id in enumerate(sample.ids)}
     places = [

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_config.commands.options import open_client, say
-from evaluation.answers import find_answers, picture_finder
-from evaluation.contest_types import Contest, Contestant, Picture, Question
+from evaluation.compare_models import Contest, Contestant, Picture, Question
 from evaluation.errors import EvaluationError
+from evaluation.labels import find_answers, picture_finder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -35,7 +35,7 @@ def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tupl
 
     Raises `EvaluationError`, `ModelError`, `EngineError` and `StorageError`.
     """
-    from es_config.temporary_index import temporary_index
+    from es_config.vector_field import temporary_index
     from evaluation.compare_models import hold_contest
 
     rows = _named_profiles(profiles)
@@ -163,9 +163,9 @@ def _from_file(image_id: str, found: Candidate) -> Picture | None:
 
 def from_index(options: Mapping[str, Any], client: Elasticsearch) -> Source:
     """Return the pictures of an index, as their thumbnails show them. Raises as connecting does."""
+    from es_config.client import glimpse_home
     from es_config.index import ImageIndex
-    from es_config.settings import glimpse_home
-    from evaluation.evaluate_cli import pictures_named
+    from evaluation.commands.evaluate import pictures_named
     from search_app.settings import store_uri
     from storage.store import open_storage
 
@@ -177,7 +177,7 @@ def from_index(options: Mapping[str, Any], client: Elasticsearch) -> Source:
 
 
 def _thumbnails(index: ImageIndex, store: Storage, size: int, wanted: Sequence[str]) -> list[Picture]:
-    from storage.store import thumbnail_key
+    from storage.keys import thumbnail_key
 
     captions: dict[str, str | None] = dict.fromkeys(wanted[:size])
     everything = {"query": {"match_all": {}}, "sort": [{"image_id": "asc"}], "_source": ["caption"]}
@@ -194,6 +194,6 @@ def _thumbnails(index: ImageIndex, store: Storage, size: int, wanted: Sequence[s
 def _thumbnail(store: Storage, image_id: str) -> Image:
     from PIL import Image
 
-    from storage.store import thumbnail_key
+    from storage.keys import thumbnail_key
 
     return Image.open(io.BytesIO(store.get(thumbnail_key(image_id)))).convert("RGB")

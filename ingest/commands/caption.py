@@ -48,8 +48,8 @@ def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_
     Example:
       glimpse caption --limit 1000
     """
-    from ingest.report import captions_in_words, captions_stopped
     from ingest.options import CaptionOptions
+    from ingest.report import captions_in_words, captions_stopped
     from ingest.wiring import IngestSettings, open_parts
 
     parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, create=False)

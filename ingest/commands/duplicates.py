@@ -34,8 +34,8 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
       glimpse duplicates
       glimpse duplicates --distance 8 --json
     """
-    from es_config.hashes import scan_hashes
     from es_config.index import ImageIndex
+    from es_config.scan import scan_hashes
     from ingest.duplicates import find_duplicates
 
     client = open_client()

@@ -4,19 +4,201 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from es_config.commands.options import BACKEND, INDEX, MODELS, say, setting, store_option
-from ingest.survival_cli import say_pruned, survival_options
-from ingest.watch_cli import WatchReport, check_watch, watch_folders, watch_option
+from es_config.commands.options import BACKEND, INDEX, MODELS, say, setting, store_option, together
 
 if TYPE_CHECKING:
-    from ingest.options import IngestSummary
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ingest.files.walk import Part
+    from ingest.options import Changes, IngestOptions, IngestSummary, PruneSummary
+    from ingest.wiring import Parts
+
+
+def _read_part(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Part | None:
+    """Turn `3/16` into a part; what is none is a wrong use of the command."""
+    from ingest.errors import IngestError
+    from ingest.files.walk import parse_part
+
+    try:
+        return parse_part(text) if text else None
+    except IngestError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+survival_options = together(
+    click.option(
+        "--part",
+        metavar="3/16",
+        callback=_read_part,
+        help="Take the third of sixteen parts of the files, the same on every machine.",
+    ),
+    click.option("--retry-failed", is_flag=True, help="Try again what failed before and has not changed."),
+    click.option("--prune", is_flag=True, help="Take pictures out of the index whose files are gone."),
+    click.option(
+        "--prune-anyway", is_flag=True, help="Do so even if more than a fifth of the files are gone."
+    ),
+    click.option(
+        "--moved-from",
+        multiple=True,
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="With --prune, a folder that was ingested and is now elsewhere; may be repeated.",
+    ),
+)
+
+
+def say_pruned(pruned: PruneSummary, *, dry_run: bool) -> None:
+    """Say on stderr what left the index, or would leave it, and why nothing did."""
+    from ingest.report import pruned_in_words
+
+    for sentence in pruned_in_words(pruned, dry_run=dry_run):
+        say(sentence)
+
+
+COUNTED = (
+    ("{} picture added", "{} pictures added"),
+    ("{} path changed", "{} paths changed"),
+    ("{} picture left", "{} pictures left"),
+    ("{} failed", "{} failed"),
+    ("{} caption written", "{} captions written"),
+)
+
+watch_option = click.option(
+    "--watch",
+    is_flag=True,
+    help="Then go on: new and changed files are found seconds later. Ctrl-C ends it, exit code 0.",
+)
+
+
+def check_watch(*, watch: bool, dry_run: bool, limit: int | None) -> None:
+    """Refuse what does not go with a watch."""
+    if watch and (dry_run or limit is not None):
+        other = "--dry-run" if dry_run else "--limit"
+        raise click.UsageError(f"--watch writes whatever comes, so it does not go with {other}.")
+
+
+class WatchReport:
+    """One line for each round that changed something; with JSON one object for each round."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._begin = time.monotonic()
+        self._totals: Counter[int] = Counter()
+
+    def say(self, sentence: str) -> None:
+        """Say on stderr what is to be known."""
+        say(sentence)
+
+    def first(self, summary: IngestSummary) -> None:
+        """The full run is done, and has said so in words."""
+        if self._as_json:
+            click.echo(json.dumps(summary.as_dict()))
+
+    def round(self, summary: IngestSummary) -> None:
+        """Count a round and print its line."""
+        from ingest.options import PruneSummary
+
+        pruned, captions = summary.pruned, summary.captions
+        say_pruned(replace(pruned, documents=0), dry_run=False)
+        numbers = (summary.indexed, summary.paths_added, pruned.documents, summary.failed, captions.written)
+        if summary.files or summary.failed or pruned != PruneSummary():
+            self._print(Counter(dict(enumerate(numbers))), summary)
+
+    def captions(self, written: int) -> None:
+        """Count captions that were written between rounds, and print their line."""
+        from ingest.options import CaptionSummary, IngestSummary
+
+        self._print(Counter({4: written}), IngestSummary(captions=CaptionSummary(written)))
+
+    def ended(self) -> None:
+        """Say what the whole watch did."""
+        took = timedelta(seconds=round(time.monotonic() - self._begin))
+        words = _in_words(self._totals) or "nothing changed"
+        sentence = f"Watched for {took}: {words}. The same command goes on from there."
+        click.echo(sentence, err=self._as_json)
+
+    def _print(self, numbers: Counter[int], summary: IngestSummary) -> None:
+        self._totals += numbers
+        if self._as_json:
+            click.echo(json.dumps(summary.as_dict()))
+        elif words := _in_words(numbers):
+            click.echo(f"{words}, {time.strftime('%H:%M:%S')}")
+
+
+def _in_words(numbers: Counter[int]) -> str:
+    texts = ((number, COUNTED[which][number != 1]) for which, number in sorted(numbers.items()) if number)
+    return ", ".join(text.format(number) for number, text in texts)
+
+
+def watch_folders(
+    paths: Sequence[Path],
+    *,
+    parts: Parts,
+    options: IngestOptions,
+    first: Callable[[], IngestSummary],
+    run: Callable[..., IngestSummary],
+    captions: bool,
+    report: WatchReport,
+) -> IngestSummary:
+    """Observe, make the `first` run and then rounds until Ctrl-C or SIGTERM; return what the first run did.
+
+    `run` takes folders, changes and a progress. With `captions`, pictures without one get one whenever there
+    is nothing else to do. An interrupted first run is all there is.
+    """
+    from es_config.errors import EngineError
+    from ingest.report import LineProgress
+    from ingest.watch.watch import IdleCaptions, Watch
+
+    meta = parts.index.meta()
+    idle = IdleCaptions(parts, say=report.say, written=report.captions)
+
+    def round_of(folders: Sequence[Path], changes: Changes | None) -> IngestSummary:
+        # The alias may stand for another index by now, whose vectors are of another model.
+        parts.index.write_target()
+        parts.index.check_profile(meta.profile, meta.dims, text_revision=meta.revisions.get("text"))
+        summary = run(folders, changes, progress=LineProgress(sys.stderr))
+        if summary.indexed:
+            idle.wake()
+        return summary
+
+    watch = Watch(
+        paths, options=options, run=round_of, idle=idle if captions else lambda: False, report=report
+    )
+    with _interrupted_by_sigterm(), watch:
+        summary = first()
+        if not summary.interrupted:
+            try:
+                report.first(summary)
+                with suppress(EngineError):  # it went away: the first round waits for it, and loads
+                    if summary.files:
+                        _ = parts.image_encoder.preprocess  # the first new picture need not wait for it
+                report.say("Watching. Ctrl-C ends it.")
+                watch.forever()
+            except KeyboardInterrupt:
+                report.ended()
+    return summary
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
 
 INTERRUPTED = 130
 
@@ -112,13 +294,11 @@ def ingest(
       glimpse ingest ~/Pictures --watch
     """
     from ingest.commands.caption import caption_later
-    from ingest.parts import Part
-    from ingest.report import in_words, open_progress
-    from ingest.pipeline.run import ingest_paths
+    from ingest.files.walk import Part
     from ingest.options import IngestOptions, PruneOptions
-    from ingest.sample import sample_pictures
-    from ingest.tower import TowerChoice
-    from ingest.wiring import IngestSettings, open_memory, open_parts
+    from ingest.pipeline.run import ingest_paths
+    from ingest.report import in_words, open_progress
+    from ingest.wiring import IngestSettings, TowerChoice, open_memory, open_parts, sample_pictures
     from models.fast.execution import Wish
 
     check_watch(watch=watch, dry_run=dry_run, limit=options["limit"])

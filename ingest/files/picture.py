@@ -1,4 +1,4 @@
-"""Reading one picture file: once from the disk, recognised by its content, checked before it is decoded."""
+"""Read one picture file, draw its thumbnail, and keep its original."""
 
 from __future__ import annotations
 
@@ -8,24 +8,98 @@ import os
 import re
 import stat
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UnreadableImageError
-from ingest.files.metadata import CameraData, camera_data
-from ingest.keywords import words_of
-from ingest.raw import is_raw, open_raw
-from ingest.files.walk import why
-from models.pixels import FORMATS, draft, orientation, register_formats, shrink, to_rgb, upright
+from ingest.files.metadata import CameraData, camera_data, words_of
+from ingest.files.walk import RAW_EXTENSIONS, why
+from models.pixels import FORMATS, ORIENTATION, draft, orientation, register_formats, shrink, to_rgb, upright
+from storage.keys import original_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from PIL.Image import Image
+    from PIL.Image import Exif, Image
 
-    from ingest.raw import RawPicture
+    from storage.store import Storage
+
+SMALLEST_PREVIEW = 512
+"""pixels of the longer edge; a smaller preview gives way to the sensor's own pixels"""
+DATE = 306
+NO_DATE = ("1969:12:31", "1970:01:01")
+"""the day that LibRaw writes into the preview of a file without a date, in one time zone or another"""
+FLIPS = {3: 3, 5: 8, 6: 6}
+"""LibRaw's turn of a picture -> EXIF's orientation"""
+
+
+@dataclass(frozen=True)
+class RawPicture:
+    """What a RAW file shows: its preview, and the size of the whole picture."""
+
+    image: Image
+    size: tuple[int, int]
+    """(width, height) of the sensor's picture, not yet turned upright"""
+    exif: Exif
+    """with an orientation that is right for `image`"""
+
+
+def is_raw(path: Path | None) -> bool:
+    """Whether a file is a camera's RAW file by its name: by its content it may pass for a TIFF."""
+    return path is not None and path.suffix.lower() in RAW_EXTENSIONS
+
+
+def open_raw(data: bytes, *, extension: str) -> RawPicture:
+    """Return the preview of a RAW file. Raises `UnreadableImageError`, without `rawpy` with how to get it."""
+    try:
+        import rawpy
+    except ImportError as error:
+        raise UnreadableImageError(
+            f"a RAW file: `pip install rawpy` to read it, or leave it out with --exclude '*{extension}'"
+        ) from error
+    register_formats()
+    try:
+        with rawpy.imread(io.BytesIO(data)) as raw:
+            return _picture(rawpy, raw, data)
+    except rawpy.LibRawError as error:
+        said = error.args[0] if error.args else type(error).__name__
+        reason = said.decode(errors="replace") if isinstance(said, bytes) else said
+        raise UnreadableImageError(
+            f"damaged, or a RAW file that rawpy does not know ({reason})", lasting=True
+        ) from error
+
+
+def _picture(rawpy: Any, raw: Any, data: bytes) -> RawPicture:
+    from PIL import Image
+
+    size, turn = (raw.sizes.width, raw.sizes.height), FLIPS.get(raw.sizes.flip, 1)
+    image = _preview(rawpy, raw)
+    if image is None or max(image.size) < SMALLEST_PREVIEW:
+        image = Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, user_flip=0))
+    exif = image.getexif()
+    if not exif:
+        with suppress(Exception):  # most RAW files are TIFFs; Pillow raises whatever the others lead it to
+            exif.load_from_fp(io.BytesIO(data))
+    if str(exif.get(DATE)).startswith(NO_DATE):
+        del exif[DATE]
+    exif.setdefault(ORIENTATION, turn)
+    return RawPicture(image, size, exif)
+
+
+def _preview(rawpy: Any, raw: Any) -> Image | None:
+    """Return the preview as the camera stored it; LibRaw writes the EXIF of the file into it."""
+    from PIL import Image
+
+    try:
+        preview = raw.extract_thumb()
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        return None
+    if preview.format == rawpy.ThumbFormat.JPEG:
+        return Image.open(io.BytesIO(preview.data), formats=("JPEG",))
+    return Image.fromarray(preview.data)
+
 
 MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
@@ -203,3 +277,77 @@ def _damaged(error: Exception) -> UnreadableImageError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+THUMBNAIL_EDGE = 512
+ICC_LIMIT = 4096
+"""bytes; a colour profile that is larger costs more than the thumbnail's difference in colour is worth"""
+
+
+def thumbnail(image: Image) -> bytes:
+    """Return a WebP whose longer edge is at most 512 pixels, without the metadata of the original."""
+    from PIL.Image import Resampling
+
+    if max(image.size) > THUMBNAIL_EDGE:
+        image = image.copy()
+        image.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Resampling.BICUBIC, reducing_gap=2.0)
+    profile = image.info.get("icc_profile") or b""
+    data = io.BytesIO()
+    # Making thumbnails costs most of what decodes. Beside method 2 at quality 80 this takes 0.58 of the time,
+    # for files 7 % larger and 0.5 dB less: measured on 120 photographs.
+    image.save(data, "WEBP", quality=77, method=0, icc_profile=profile if len(profile) <= ICC_LIMIT else b"")
+    return data.getvalue()
+
+
+NONE, WEBP, ORIGINAL = FORMS = ("none", "webp", "original")
+FORMAT_EXTENSIONS = {
+    "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "DIB": "bmp",
+    "TIFF": "tiff", "HEIF": "heic", "AVIF": "avif",
+}  # fmt: skip
+"""what Pillow calls a format -> the extension under which the store keeps it"""
+QUALITY, LONGEST_EDGE = 85, 16383
+"""of WebP: the quality, and the pixels that its format allows"""
+
+
+def keep_original(
+    content: FileContent, *, path: Path, storage: Storage, form: str, max_pixels: int = MAX_PIXELS
+) -> None:
+    """Put a picture into the store in one of `FORMS`, unless it is there already; none for `none`.
+
+    Of a RAW file, which no browser shows, it is always the WebP copy of its preview. Raises
+    `UnreadableImageError` and `StorageError`.
+    """
+    if form == NONE:
+        return
+    as_it_is = form == ORIGINAL and not is_raw(path)
+    key = original_key(content.image_id, extension_of(content.data) if as_it_is else "webp")
+    if not storage.exists(key):
+        copy = content.data if as_it_is else webp(whole_picture(content, path=path, max_pixels=max_pixels))
+        storage.put(key, copy)
+
+
+def extension_of(data: bytes) -> str:
+    """Return the extension for a picture's bytes. Raises `UnreadableImageError`."""
+    from PIL import Image
+
+    from models.pixels import FORMATS, register_formats
+
+    register_formats()
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return FORMAT_EXTENSIONS[image.format]
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        raise UnreadableImageError("damaged or cut short", lasting=True) from error
+
+
+def webp(image: Image) -> bytes:
+    """Return a WebP copy without the metadata of the original but with its colour profile.
+
+    It has all pixels, up to WebP's limit of 16 383 an edge. Of the photographs of Flickr8k it takes half of
+    the space of the JPEG, at a PSNR of 37 dB.
+    """
+    if max(image.size) > LONGEST_EDGE:
+        image.thumbnail((LONGEST_EDGE, LONGEST_EDGE))
+    data = io.BytesIO()
+    image.save(data, "WEBP", quality=QUALITY, method=4, icc_profile=image.info.get("icc_profile") or b"")
+    return data.getvalue()

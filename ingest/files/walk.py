@@ -1,21 +1,130 @@
-"""Finding picture files: folders become candidates, in an order that never changes by itself."""
+"""Find picture files in folders, in a stable order, with names that JSON and terminals can take."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
+import stat
+import time
+import unicodedata
 from collections import deque
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.names import EXTENSIONS, valid_unicode
-from ingest.parts import Part
-from ingest.stamp import Stamp
+from ingest.errors import IngestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+LONGEST_STEM = 100
+"""characters that are kept of an uploaded file's name"""
+RAW_EXTENSIONS = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mrw", ".nef", ".nrw"}
+    | {".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+)
+"""of cameras' RAW files, whose previews `rawpy` reads"""
+EXTENSIONS = RAW_EXTENSIONS | frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
+    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
+)
+
+
+def valid_unicode(name: str) -> str:
+    r"""Return a name as valid Unicode: bytes that are no UTF-8 become `\xNN`, all else stays as it is.
+
+    Two different names in one folder keep different texts unless one spells out the other's `\xNN`.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
+
+
+def safe_name(name: str, extension: str) -> str:
+    """Return what a file of this name and content is called here: no folders, nothing that a shell obeys.
+
+    Names come from strangers; `extension` is that of the content, and replaces a picture's extension.
+    """
+    last = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    stem, dot, suffix = last.rpartition(".")
+    stem = stem if dot and f".{suffix.lower()}" in EXTENSIONS else last
+    kept = "".join(char if char.isprintable() and char not in '<>:"|?*' else "_" for char in stem)
+    return f"{kept[:LONGEST_STEM].strip(' ._') or 'picture'}.{extension}"
+
+
+SETTLED_NS = 2_000_000_000
+"""a file changed as lately as this may change again within one tick of its clock (two seconds on FAT)"""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Size and time of a file; the same stamp twice means the same content."""
+
+    size: int
+    """bytes"""
+    mtime_ns: int
+    """nanoseconds; -1 for a file that was changed too lately to be told by it, which no file ever has"""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the stamp can stand for the content."""
+        return self.mtime_ns >= 0
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return the stamp of a regular file as it is now; None for anything else and what cannot be asked."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - this is called once for every file of a run
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    settled = status.st_mtime_ns < time.time_ns() - SETTLED_NS
+    return Stamp(status.st_size, status.st_mtime_ns if settled else -1)
+
+
+def is_gone(path: str | bytes | Path) -> bool:
+    """Whether there is certainly no such file: a closed folder or a failing disk proves nothing."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+SHAPE = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The `number`-th of `of` shares, counted from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    def holds(self, name: str) -> bool:
+        """Whether a relative path belongs to this part: by its hash, so nobody needs a list of all files."""
+        if self.of == 1:
+            return True
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.of == self.number - 1
+
+
+def parse_part(text: str) -> Part:
+    """Read `3/16`, the third of sixteen parts. Raises `IngestError`."""
+    match = SHAPE.fullmatch(text.strip())
+    number, of = (int(each) for each in match.groups()) if match else (0, 0)
+    if not 1 <= number <= of:
+        raise IngestError(f"'{text}' is no part: write 3/16 for the third of sixteen.")
+    return Part(number, of)
+
 
 EVERYTHING = Part()
 

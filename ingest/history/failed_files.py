@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
-from ingest.stamp import Stamp, is_gone
+from ingest.files.walk import Stamp, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What this machine knows of the files it has ingested, so that the next run need not read them again.
+"""Remember ingested files, so that the next run need not read them again.
 
 A file of SQLite in GLIMPSE_HOME, shared by several processes. It may be deleted at any time: then everything
 is read once more, and `--prune` knows only what it has seen since.
@@ -7,18 +7,103 @@ is read once more, and `--prune` knows only what it has seen since.
 from __future__ import annotations
 
 import os
+import sqlite3
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingest.notes_file import NotesFile
-from ingest.stamp import Stamp
+from ingest.errors import IngestError
+from ingest.files.walk import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ingest.errors import Fault
     from ingest.files.walk import Candidate
+    from ingest.history.failed_files import Quarantine
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    idx TEXT, path BLOB, relative_path TEXT, size INTEGER, mtime_ns INTEGER, image_id TEXT, kept TEXT,
+    PRIMARY KEY (idx, path, relative_path)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS files_of_image ON files (image_id);
+CREATE TABLE IF NOT EXISTS stale (
+    idx TEXT, image_id TEXT, relative_path TEXT, PRIMARY KEY (idx, image_id, relative_path)) WITHOUT ROWID;
+CREATE TEMP TABLE came (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+TABLES = {
+    "files": "path, relative_path, size, mtime_ns, image_id, kept",
+    "stale": "image_id, relative_path",
+}
+"""what is noted for each index, without its uuid"""
+
+
+class NotesFile:
+    """An open file of notes. Every method raises `IngestError` when the disk refuses."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        """Open or make the file; one that is no database any more is made anew."""
+        self.path, self._read_only = path, read_only
+        self._lock = threading.RLock()
+        with self._errors():
+            try:
+                self._base = self._open()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # nothing in it is worth a refusal
+                path.unlink(missing_ok=True)
+                self._base = self._open()
+
+    def copy(self, *, old: str, new: str) -> None:
+        """Let the index with the uuid `new` have the notes of `old`, and no others."""
+        with self._writing():
+            for table, columns in TABLES.items():
+                self._base.execute(f"DELETE FROM {table} WHERE idx = ?", (new,))
+                sql = f"INSERT INTO {table} SELECT ?, {columns} FROM {table} WHERE idx = ?"
+                self._base.execute(sql, (new, old))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        base = sqlite3.connect(self.path, timeout=60, check_same_thread=False, isolation_level=None)
+        base.executescript(SCHEMA)
+        return base
+
+    def _rows(self, sql: str, *values: object) -> list[tuple]:
+        with self._errors():
+            return self._base.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Open a transaction; what it writes is there whole or not at all."""
+        with self._errors():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._base.execute("COMMIT")
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except (sqlite3.Error, OSError) as error:
+                raise IngestError(
+                    f"The notes of what was ingested, {self.path}, cannot be used: {error}. Make room, or set"
+                    " GLIMPSE_HOME to a folder that can be written; a damaged file may be deleted: all is"
+                    " then read once more."
+                ) from error
+
 
 FLUSH_FILES, FLUSH_S, PAGE = 1000, 5.0, 1000
 STAY = "INSERT OR IGNORE INTO stale SELECT idx, image_id, relative_path FROM files WHERE {} AND image_id <> ?"
@@ -190,3 +275,54 @@ def _range(folder: Path) -> tuple[bytes, str, bytes]:
 def _note(row: tuple) -> Note:
     _, path, relative_path, size, mtime_ns, image_id, kept = row
     return Note(path, relative_path, image_id, Stamp(size, mtime_ns), kept)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Either may be missing: then nothing is remembered of that kind."""
+
+    notes: Notes | None = None
+    quarantine: Quarantine | None = None
+
+    def look_up(self, candidates: Sequence[Candidate]) -> list[Note | None]:
+        """Return for each file what was noted of it, if it is as it was then."""
+        return self.notes.look_up(candidates) if self.notes else [None] * len(candidates)
+
+    def count(self, folders: Sequence[Path]) -> int:
+        """Return how many files below folders, each of which is below no other, earlier runs noted."""
+        return sum(map(self.notes.count, folders)) if self.notes else 0
+
+    def failed_before(self, candidate: Candidate) -> bool:
+        """Whether a file need not be tried again."""
+        return bool(self.quarantine and self.quarantine.reason(candidate.path, candidate.stamp))
+
+    def good(self, candidate: Candidate, image_id: str, *, new_path: bool = False) -> None:
+        """The index has a file's content under its path; with `new_path`, it had it under another before."""
+        if self.quarantine:
+            self.quarantine.discard(candidate.path)
+        if self.notes:
+            self.notes.record(candidate, image_id)
+        if new_path:
+            self.came(image_id)
+
+    def came(self, image_id: str) -> None:
+        """A known content was found under another path: it may have moved."""
+        if self.notes:
+            self.notes.came(image_id)
+
+    def bad(self, candidate: Candidate, fault: Fault) -> None:
+        """A file cannot be used."""
+        if self.quarantine:
+            self.quarantine.add(candidate.path, fault, candidate.stamp)
+
+    def save(self, *, last: bool) -> None:
+        """Write what waits; `last` at the end of a whole run."""
+        if self.notes:
+            self.notes.flush()
+        if self.quarantine:
+            self.quarantine.save(last=last)
+
+    def close(self) -> None:
+        """Let the files go."""
+        if self.notes:
+            self.notes.close()

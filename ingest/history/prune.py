@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
-from ingest.names import valid_unicode
+from ingest.files.walk import is_gone, outermost, valid_unicode
 from ingest.options import IngestOptions, PruneSummary
-from ingest.stamp import is_gone
-from ingest.files.walk import outermost
-from storage.store import ORIGINAL_TYPES, original_key, thumbnail_key
+from storage.keys import ORIGINAL_TYPES, original_key, thumbnail_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from es_config.index import ImageIndex
-    from es_config.paths import Removed
+    from es_config.index import ImageIndex, Removed
     from ingest.history.ingested_files import Note, Notes, Stale
     from storage.store import Storage
 

@@ -9,23 +9,23 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from es_config.bulk import Meanwhile
-from es_config.captions import CaptionUpdate
 from es_config.errors import EngineError, afterwards
-from ingest.captioned import caption_each, open_thumbnail
+from es_config.index import CaptionUpdate
 from ingest.errors import Fault
 from ingest.options import CaptionOptions, CaptionSummary, Progress
+from ingest.pipeline.embed import caption_each, open_thumbnail
 from ingest.pipeline.parallel import ahead, ordered_map, write_behind
-from ingest.tally import CaptionTally
+from ingest.report import CaptionTally
 from storage.errors import NoSuchKeyError, StorageError
-from storage.store import thumbnail_key
+from storage.keys import thumbnail_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from PIL.Image import Image
 
-    from es_config.captions import Uncaptioned
-    from ingest.captioned import Captioned
+    from es_config.index import Uncaptioned
+    from ingest.pipeline.embed import Captioned
     from ingest.wiring import Parts
 
 READ_AHEAD_BATCHES = 1

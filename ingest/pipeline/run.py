@@ -10,20 +10,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError, afterwards
-from ingest.captioned import CaptionNow
-from ingest.pipeline.embed import batches, embed_batch
 from ingest.errors import IngestError
-from ingest.pipeline.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
-from ingest.memory import Memory
 from ingest.files.picture import pixel_limit
-from ingest.history.prune import tidy
-from ingest.pipeline.read import Reader
-from ingest.recognise import TOGETHER, Recogniser
-from ingest.options import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
-from ingest.pipeline.parallel import ahead
-from ingest.tally import Tally
 from ingest.files.walk import Candidate, Failure, outermost, walk
+from ingest.history.ingested_files import Memory
+from ingest.history.prune import tidy
+from ingest.options import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
+from ingest.pipeline.embed import CaptionNow, batches, embed_batch
+from ingest.pipeline.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
+from ingest.pipeline.parallel import ahead
+from ingest.pipeline.read import TOGETHER, Reader, Recogniser
 from ingest.pipeline.write import Writer
+from ingest.report import Tally
 from models.pixels import register_formats
 from storage.errors import StorageError
 

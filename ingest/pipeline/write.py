@@ -10,19 +10,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from es_config.bulk import Meanwhile
-from es_config.paths import PathsChanged
+from es_config.index import PathsChanged
 from ingest.errors import Fault
 from ingest.pipeline.items import Embedded, LostThumbnail, NewPath
-from storage.store import thumbnail_key
+from storage.keys import thumbnail_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from es_config.index import ImageIndex
-    from ingest.pipeline.items import ToWrite
-    from ingest.memory import Memory
-    from ingest.tally import Tally
     from ingest.files.walk import Candidate
+    from ingest.history.ingested_files import Memory
+    from ingest.pipeline.items import ToWrite
+    from ingest.report import Tally
     from storage.store import Storage
 
 WAITING_BATCHES = 16

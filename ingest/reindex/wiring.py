@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import pixel_limit
-from ingest.reindex.reindex import Reindexing
-from ingest.reindex_pass import Passes
-from ingest.reindex_sources import NO_LIMIT, WholePictures
-from ingest.reindex_types import SameModelsError
 from ingest.options import IngestOptions
-from ingest.sample import PICTURES
-from ingest.wiring import encoders, index_meta
+from ingest.reindex.reindex import NO_LIMIT, Passes, Reindexing, SameModelsError, WholePictures
+from ingest.wiring import PICTURES, encoders, index_meta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,10 +51,8 @@ def open_reindex(
     Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
     one for other models; `EngineError`, `ModelError` or `StorageError`.
     """
-    from es_config.aliases import Alias
-    from es_config.client import connect
-    from es_config.copies import Copies
-    from es_config.settings import engine_settings, glimpse_home
+    from es_config.aliases import Alias, Copies
+    from es_config.client import connect, engine_settings, glimpse_home
     from ingest.history.ingested_files import Notes
     from models.profiles import get_profile
     from storage.store import open_storage
@@ -121,7 +115,7 @@ def _is_of(index: ImageIndex, profile: Profile, weights: Mapping[str, str]) -> b
 
 def _sample(client: Elasticsearch, old: ImageIndex, pictures: WholePictures) -> list[Image]:
     """Return some pictures of the index, to compare vectors of different precision on."""
-    from es_config.sample import read_sample
+    from es_config.scan import read_sample
 
     drawn = read_sample(
         client, old.name(), fields=["image_embedding"], size=PICTURES, source=["relative_path"]

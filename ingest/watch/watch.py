@@ -1,28 +1,131 @@
-"""Watching folders: what changes in them is ingested in small rounds, until Ctrl-C."""
+"""Watch folders: ingest changes in small rounds, and caption in between, until Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
-from ingest.watch.events import Listener, close, listen
-from ingest.pending import Gone, Pending
-from ingest.places import Places, Roots
-from ingest.options import Changes
-from ingest.stamp import is_gone
+from ingest.files.walk import (
+    EXTENSIONS,
+    Candidate,
+    entrances,
+    identity_of,
+    is_excluded,
+    is_gone,
+    valid_unicode,
+)
+from ingest.options import UNCAPTIONED, CaptionOptions, Changes, Progress
+from ingest.pipeline.captions import caption_pictures
+from ingest.watch.events import Gone, Listener, Pending, close, listen
+from models.errors import ModelError
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from watchdog.observers.api import BaseObserver
 
+    from ingest.files.walk import Candidate, Entrance, Failure
     from ingest.options import IngestOptions, IngestSummary
-    from ingest.files.walk import Candidate
+    from ingest.wiring import Parts
+
+
+class Roots:
+    """What was named on the command line; for a file, the folder it is in has to be there."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._folders = {path: path if os.path.isdir(path) else path.parent for path in paths}  # noqa: PTH112
+        self._seen = {path: _identity(folder) for path, folder in self._folders.items()}
+
+    @property
+    def there(self) -> list[Path]:
+        """Those whose folders were there at the last look."""
+        return [path for path, identity in self._seen.items() if identity]
+
+    def look(self) -> dict[Path, bool]:
+        """Look again: return what has come or is another folder now (True), and what has gone (False)."""
+        now = {path: _identity(folder) for path, folder in self._folders.items()}
+        changed = {path: bool(now[path]) for path in now if now[path] != self._seen[path]}
+        self._seen = now
+        return changed
+
+    def is_away(self, path: Path) -> bool:
+        """Whether a path is below a folder that is away."""
+        away = {folder for root, folder in self._folders.items() if not self._seen[root]}
+        return bool(away & {path, *path.parents})
+
+
+class Places:
+    """The folders and files of a watch. Paths that go in are real: no part of them but the last is a link."""
+
+    def __init__(self, paths: Sequence[Path], *, exclude: Sequence[str]) -> None:
+        """Walk the paths once, for the links to folders that lead out of them."""
+        self._exclude = exclude
+        self._entrances = [(_real(each), each) for each in entrances(paths, exclude=exclude)]
+
+    def to_watch(self) -> list[tuple[str, bool]]:
+        """Return real folders, with whether what is below them counts too; none is below another."""
+        whole = {real for real, each in self._entrances if not _is_file(each)}
+        folders = [real for real in sorted(whole) if not any(_below(real, other) for other in whole)]
+        alone = {os.path.dirname(real) for real, each in self._entrances if _is_file(each)}  # noqa: PTH120
+        alone = {real for real in alone if not any(_below(f"{real}/.", other) for other in folders)}
+        return [(real, True) for real in folders] + [(real, False) for real in sorted(alone)]
+
+    def named(self, real: str, *, folder: bool = False) -> Candidate | None:
+        """Return a file as a walk would name it, or None where a walk passes it over.
+
+        A `folder` has a name too; whether there is anything at the path does not matter.
+        """
+        for place, entrance in self._entrances:
+            if real == place and _is_file(entrance) and not folder:
+                return Candidate(entrance.path, entrance.relative)
+            if _below(real, place) and not _is_file(entrance):
+                rest = real[len(place.rstrip("/")) + 1 :]
+                relative = entrance.relative + "/".join(valid_unicode(name) for name in rest.split("/"))
+                if self._admits(entrance.relative, rest, folder=folder):
+                    return Candidate(entrance.path / rest, relative)
+        return None
+
+    def below(self, folder: str) -> Iterator[str]:
+        """Yield the real paths below a folder that a walk would look at, and those of links to folders."""
+        for here, folders, files in os.walk(folder):
+            folders[:] = [each for each in folders if self.named(f"{here}/{each}", folder=True)]
+            links = (each for each in folders if os.path.islink(f"{here}/{each}"))  # noqa: PTH114
+            yield from (f"{here}/{each}" for each in (*files, *links))
+
+    def _admits(self, prefix: str, rest: str, *, folder: bool) -> bool:
+        names = rest.split("/")
+        for number, name in enumerate(names, 1):
+            relative = prefix + "/".join(map(valid_unicode, names[:number]))
+            if name.startswith(".") or is_excluded(name, relative, self._exclude):
+                return False
+        return folder or os.path.splitext(rest)[1].lower() in EXTENSIONS  # noqa: PTH122
+
+
+def _real(entrance: Entrance) -> str:
+    if not _is_file(entrance):
+        return os.path.realpath(entrance.path)
+    return os.path.join(os.path.realpath(entrance.path.parent), entrance.path.name)  # noqa: PTH118
+
+
+def _is_file(entrance: Entrance) -> bool:
+    return bool(entrance.relative) and not entrance.relative.endswith("/")
+
+
+def _below(real: str, folder: str) -> bool:
+    return real.startswith(folder.rstrip("/") + "/")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        return identity_of(folder)
+    except OSError:
+        return None
+
 
 TICK_S = 0.25
 LONGEST_WAIT_S = 30.0
@@ -171,3 +274,65 @@ class Watch:
                 return
             for path in self._places.below(folder):
                 self._pending.touch(path)
+
+
+SLICE_S = 1.0
+MOST = 16
+AGAIN_S = 30.0
+MOST_FAILED = 64
+"""pictures without a caption that a slice looks past; behind more of them, the others wait"""
+
+
+class IdleCaptions(Progress):
+    """Captions what has none, until nothing is left that can be captioned and `wake` is called."""
+
+    def __init__(self, parts: Parts, *, say: Callable[[str], None], written: Callable[[int], None]) -> None:
+        """`say` is told what goes wrong, once; `written` how many there were when the last is done."""
+        self._parts = parts
+        self._say = say
+        self._written = written
+        self._count, self._slice, self._failed, self._at = 0, 1, 0, 0.0
+        self._said: set[object] = set()
+
+    def wake(self) -> None:
+        """There are new pictures."""
+        self._at = min(self._at, time.monotonic())
+
+    def failed(self, failure: Failure, *, what: str = UNCAPTIONED) -> None:
+        """A picture gets no caption."""
+        self._once(f"{what} {failure.path}: {failure.reason}")
+
+    def __call__(self) -> bool:
+        """Write a slice; return whether there may be more. Raises `KeyboardInterrupt`."""
+        if time.monotonic() < self._at:
+            return False
+        try:
+            limit = self._slice + self._failed  # those that failed are looked at again: they come first
+            options = CaptionOptions(limit=limit, batch_size=self._slice)
+            summary = caption_pictures(self._parts, options=options, progress=self)
+        except (EngineError, IngestError, ModelError) as error:
+            return self._rest(AGAIN_S, str(error))
+        self._count += summary.written
+        if summary.interrupted:
+            raise KeyboardInterrupt
+        self._failed = summary.failed
+        is_last = summary.pictures < limit or self._failed > MOST_FAILED
+        if summary.error or (is_last and not summary.written):
+            return self._rest(AGAIN_S if summary.error else float("inf"), summary.error)
+        self._slice = min(MOST, 2 * self._slice) if summary.seconds < SLICE_S / 2 else self._slice
+        self._slice = max(1, self._slice // 2) if summary.seconds > SLICE_S else self._slice
+        return True
+
+    def _rest(self, seconds: float, error: str | None) -> bool:
+        self._at = time.monotonic() + seconds
+        if error:
+            self._once(f"Error: Captions wait: {error}")
+        if self._count:
+            self._written(self._count)
+            self._count = 0
+        return False
+
+    def _once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._say(sentence)

@@ -14,7 +14,7 @@ import click
 from es_config.commands.options import AS_JSON, MODELS, open_client, say, setting, together
 
 if TYPE_CHECKING:
-    from es_config.trained_model import ModelStatus, TrainedModel
+    from es_config.text_model import ModelStatus, TrainedModel
     from models.profiles import Profile
 
 POSITIVE = click.IntRange(min=1)
@@ -48,7 +48,7 @@ def on_model(command: Callable) -> Callable:
     def run(
         profile: str, model_dir: Path | None, es_model_id: str | None, as_json: bool, **options: Any
     ) -> None:
-        from es_config.trained_model import TrainedModel
+        from es_config.text_model import TrainedModel
         from models.profiles import get_profile
 
         model_id = es_model_id or get_profile(profile, model_dir=model_dir).es_model_id
@@ -109,9 +109,8 @@ def upload(
       glimpse model upload --start
       glimpse model upload --profile clip --clear-previous --start
     """
-    from es_config.text_model import TextModelSource
+    from es_config.text_model import TextModelSource, TrainedModel
     from es_config.text_model import upload as upload_model
-    from es_config.trained_model import TrainedModel
     from models.upload_source import upload_source
 
     found = upload_source(profile, model_dir=model_dir, hub_model_id=hub_model_id)
@@ -168,7 +167,7 @@ def _row(profile: Profile) -> dict[str, Any]:
 
 
 def _start(trained: TrainedModel, options: Mapping[str, Any]) -> None:
-    from es_config.trained_model import DeploymentOptions
+    from es_config.text_model import DeploymentOptions
 
     say(f"Starting {trained.model_id}")
     names = [field.name for field in fields(DeploymentOptions)]

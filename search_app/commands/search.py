@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from es_config.commands.options import FILTERS, INDEX, MODELS, say, setting, together, warn
+from es_config.documents import one_line
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
     from models.voice import Transcriber
     from search_app.core.query import Query
+    from search_app.core.response import SearchHit, SearchResponse
     from search_app.core.searcher import Searcher
 
 DEFAULT_K = 10
@@ -86,7 +90,7 @@ def search(
     elif query is not None:
         text = query
     elif voice is not None:
-        from search_app.voice import needed_transcriber, read_clip
+        from search_app.core.voice import needed_transcriber, read_clip
 
         text = sentence_of(read_clip(voice), needed_transcriber(settings))
     asked = _query({"q": text, **rest}, image=image)
@@ -118,11 +122,11 @@ def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
       glimpse knn vector.json --k 5
       glimpse knn vector.npy --show-request
     """
-    from search_app.core.searcher import FIELDS
+    from es_config.mapping import MODE_FIELDS
     from search_app.core.vector_input import read_vector
     from search_app.wiring import request_as_curl
 
-    mode = next(mode for mode, name in FIELDS.items() if name == field)
+    mode = next(mode for mode, name in MODE_FIELDS.items() if name == field)
     asked = _query({"vector": list(read_vector(vector.read())), "mode": mode, **rest})
     if show_request:
         click.echo(request_as_curl(asked, os.environ, alias=alias))
@@ -132,8 +136,8 @@ def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
 
 def sentence_of(recording: bytes, transcriber: Transcriber) -> str:
     """Return the sentence that is said in a recording, and show it on stderr. Raises as `heard` does."""
-    from search_app.examples import LANGUAGES
-    from search_app.voice import heard
+    from search_app.core.voice import heard
+    from search_app.web.page import LANGUAGES
 
     transcript = heard(recording, transcriber)
     language = LANGUAGES.get(transcript.language, transcript.language)
@@ -149,7 +153,7 @@ def _is_file(name: str) -> bool:
 
 
 def _query(arguments: dict[str, Any], *, image: Path | None = None) -> Query:
-    from search_app.arguments import load_query
+    from search_app.core.query import load_query
     from search_app.errors import QueryError
 
     if image is not None and not image.is_file():
@@ -165,6 +169,64 @@ def _searcher(settings: SearchSettings) -> Searcher:
 
 
 def _answer(searcher: Searcher, query: Query, as_json: bool) -> None:
-    from search_app.printing import print_response
 
     print_response(searcher.search(query), as_json=as_json, first=query.depth - query.k + 1)
+
+
+def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -> None:
+    """Write a response to stdout; `first` is the rank of its first hit."""
+    if as_json:
+        print(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
+        return
+    if sys.stdout.isatty():
+        print_table(response, sys.stdout, first=first)
+    else:
+        for line in tab_lines(response, first=first):
+            print(line)
+    if not response.hits:
+        print("Nothing was found: the index is empty, or no picture passes the filters.", file=sys.stderr)
+    elif response.nothing_good:
+        print("Nothing good was found; these are the nearest pictures all the same.", file=sys.stderr)
+
+
+def tab_lines(response: SearchResponse, *, first: int = 1) -> list[str]:
+    """Return `rank, similarity, path, caption` of each hit, and why where it says so, separated by tabs."""
+    return [
+        "\t".join([str(rank), _number(hit.similarity, 4), *_texts(hit)])
+        for rank, hit in enumerate(response.hits, first)
+    ]
+
+
+def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> None:
+    """Write a table and a line with the time it took."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("similarity", justify="right")
+    table.add_column("path", overflow="fold", style="bold")
+    if any(hit.caption or hit.why for hit in response.hits):
+        table.add_column("caption", overflow="fold")
+    if any(hit.why for hit in response.hits):
+        table.add_column("why", overflow="fold", style="dim")
+    for rank, hit in enumerate(response.hits, first):
+        cells = (str(rank), _number(hit.similarity, 3), *_texts(hit))
+        style = "dim" if hit.relevance == "none" else ""
+        table.add_row(*(Text(cell, style) for cell in cells[: len(table.columns)]))
+    lane = f", text model: {response.lane}" if response.lane else ""
+    console = Console(file=out)
+    console.print(table)
+    noun = "picture" if len(response.hits) == 1 else "pictures"
+    summary = f"{len(response.hits)} {noun} in {response.took_ms} ms{lane}"
+    console.print(summary, style="dim", highlight=False)
+
+
+def _texts(hit: SearchHit) -> list[str]:
+    return [one_line(text) for text in (hit.path, hit.caption or "", *([hit.why] if hit.why else []))]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

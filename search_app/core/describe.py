@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.errors import EngineError
 from models.errors import ModelError
-from search_app.errors import QueryError
 from search_app.core.pictures import open_picture
 from search_app.core.query import Query
+from search_app.errors import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

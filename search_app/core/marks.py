@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from es_config.mapping import MODE_FIELDS
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
 from search_app.errors import QueryError
-from search_app.subjects import FIELDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +78,7 @@ class Marks:
         bars = read_calibration(meta.relevance, mode)
         if bars is None:
             return None
-        sample = self._sample(FIELDS[mode], bars.sample, meta.similarity)
+        sample = self._sample(MODE_FIELDS[mode], bars.sample, meta.similarity)
         own = scores_of(vector_of(mode)[None, :], sample, meta.similarity)[0]
         scores = [oriented(meta.similarity, value) for value in similarities.values()]
         marks = bars.marks(scores, float(own.mean()), float(own.std()))

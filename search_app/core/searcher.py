@@ -1,21 +1,28 @@
-"""The one searcher: page, REST API and commands are renderings of what it answers."""
+"""The one searcher: page, REST API and commands are renderings of its response.
+
+The vectors of words that were asked before are remembered.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_config.errors import EngineError
-from es_config.requests import exact_body, knn_body
-from es_config.words import query_words, words_body
+from es_config.mapping import MODE_FIELDS
+from es_config.requests import exact_body, knn_body, query_words, words_body
 from search_app.core.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
-from search_app.operating_point import operating_point
 from search_app.core.marks import Evidence, Marks, at_least
+from search_app.core.pictures import open_picture
+from search_app.core.query import MAX_CANDIDATES, default_candidates, doubled
 from search_app.core.response import SearchHit, SearchResponse, search_hit
-from search_app.subjects import FIELDS, Subjects, TextVectors, no_picture
+from search_app.errors import NotFoundError, QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +34,149 @@ if TYPE_CHECKING:
     from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
     from search_app.core.query import Query
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Turns queries into vectors of the space that is searched."""
+
+    index: ImageIndex
+    profile: Profile
+    texts: TextVectors
+    caption_texts: TextVectors
+    image_encoder: ImageEncoder
+
+    def of(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
+        """Return what is looked for in the vectors of `mode`, and the lane that embedded a text.
+
+        Raises `QueryError` for what has no place in that space, `NotFoundError` for an unknown id.
+        """
+        if query.text is not None:
+            texts = self.caption_texts if mode == "caption" else self.texts
+            vector, lane = texts.embed(query.text)
+            return {"query_vector": vector}, lane
+        if query.vector is not None:
+            return {"query_vector": self._raw_vector(query.vector, mode)}, None
+        if mode == "caption":
+            self.check_shared_space()
+        if query.image is not None:
+            return {"query_vector": self.embed_picture(query.image)}, None
+        if mode == "caption":
+            return {"query_vector": self._stored_vector(query.like)}, None
+        return {"like_id": query.like, "index": self.index.name()}, None
+
+    def embed_picture(self, picture: bytes | Path) -> np.ndarray:
+        """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
+        image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
+        return self.image_encoder.embed_images([image])[0]
+
+    def _raw_vector(self, vector: tuple[float, ...], mode: str) -> np.ndarray:
+        import numpy as np
+
+        meta = self.index.meta()
+        dims = meta.caption_dims if mode == "caption" else meta.dims
+        if len(vector) != dims:
+            raise QueryError(
+                f"The vector has {len(vector)} dims, and {MODE_FIELDS[mode]} of the index has {dims}."
+            )
+        return np.asarray(vector, np.float32)
+
+    def _stored_vector(self, image_id: str) -> np.ndarray:
+        vector = self.index.vector(image_id)
+        if vector is None:
+            raise no_picture(image_id)
+        return vector
+
+    def check_shared_space(self) -> None:
+        """Raise `QueryError` unless a picture can be compared with captions."""
+        if not self.profile.caption_shares_space:
+            raise QueryError(
+                f"Profile {self.profile.name} embeds captions with another model than pictures, so a picture"
+                " cannot be compared with captions: use words, or mode image."
+            )
+
+
+def no_picture(image_id: str) -> NotFoundError:
+    """Return the error that says that the index holds no picture with this id."""
+    return NotFoundError(f"The index holds no picture with the id '{image_id[:70]}'.")
+
+
+def lane_of(encoder: TextEncoder) -> str:
+    """Return where `encoder` runs its model: its `lane`, or `local` when it does not say."""
+    return getattr(encoder, "lane", "local")
+
+
+class TextVectors:
+    """Embeds one text at a time; keeps the last `size` vectors by text, model and lane. Thread-safe."""
+
+    def __init__(self, encoder: TextEncoder, *, size: int = 1024) -> None:
+        self.encoder = encoder
+        self._size = size
+        self._kept: OrderedDict[tuple[str, str, str], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def embed(self, text: str) -> tuple[np.ndarray, str]:
+        """Return the vector float32 `[dims]` and the lane that made it."""
+        lane = lane_of(self.encoder)
+        with self._lock:
+            vector = self._kept.get((text, self.encoder.revision, lane))
+        if vector is None:
+            vector, lane = self._made(text)
+        self._keep((text, self.encoder.revision, lane), vector)
+        return vector, lane
+
+    def _made(self, text: str) -> tuple[np.ndarray, str]:
+        if hasattr(self.encoder, "embed"):  # an encoder of several lanes says which one answered
+            vectors, lane = self.encoder.embed([text])
+        else:
+            vectors, lane = self.encoder.embed_texts([text]), lane_of(self.encoder)
+        return vectors[0], lane
+
+    def _keep(self, key: tuple[str, str, str], vector: np.ndarray) -> None:
+        with self._lock:
+            self._kept[key] = vector
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+
+
+def operating_point(
+    points: Mapping[str, Any], *, field: str, k: int, asked: int | None = None
+) -> dict[str, Any]:
+    """Return `num_candidates`, and `oversample` where rescoring was tuned, for the `k` nearest.
+
+    What was `asked` for is done, without more. Otherwise the point of this `k` is used; else that of the next
+    larger one, which finds these neighbours too; else that of the largest one, its candidates doubled as
+    often as `k` asks for: pages within one doubling are cut from one and the same list.
+    """
+    if asked is not None:
+        return {"num_candidates": max(asked, k)}
+    tuned = tuned_points(points, field)
+    if not tuned:
+        return {"num_candidates": default_candidates(k)}
+    near = min((each for each in tuned if each >= k), default=max(tuned))
+    candidates = tuned[near]["num_candidates"] * doubled(near, k) // near
+    point = {"num_candidates": max(k, min(MAX_CANDIDATES, candidates))}
+    oversample = tuned[near].get("oversample")
+    # The first k of more neighbours need more oversampling, so that as many are rescored.
+    return {**point, "oversample": round(oversample * max(1, near / k), 2)} if oversample else point
+
+
+def point_key(field: str, k: int | str) -> str:
+    """Return under which key of `operating_points` a field's point for `k` stands: `10`, `other_field:10`."""
+    return str(k) if field == "image_embedding" else f"{field}:{k}"
+
+
+def tuned_points(points: Mapping[str, Any], field: str) -> dict[int, Mapping[str, Any]]:
+    """Return the points of one field by `k`, rising."""
+    own = point_key(field, "")
+    found = {
+        int(key.removeprefix(own)): point
+        for key, point in points.items()
+        if key.startswith(own) and key.removeprefix(own).isdecimal() and isinstance(point, Mapping)
+    }
+    return dict(sorted(found.items()))
+
 
 MAX_ID = 512
 """Elasticsearch's own limit for an `_id`, in bytes"""
@@ -188,7 +338,7 @@ class Searcher:
     def _request(self, query: Query, *, mode: str, k: int, size: int, from_: int = 0) -> Request:
         """Return one kNN request for the `k` nearest, of which `size` are shown from `from_` on."""
         subject, lane = self._subjects.of(query, mode)
-        common = {"field": FIELDS[mode], "k": k, "filters": query.filters, "size": size, "from_": from_}
+        common = {"field": MODE_FIELDS[mode], "k": k, "filters": query.filters, "size": size, "from_": from_}
         tuned = {} if query.exact else self.index.meta().operating_points
         body, candidates = _body(query, {**subject, **common}, tuned=tuned, count=self.index.count)
         return Request(body, lane, candidates)
@@ -199,7 +349,7 @@ def vector_request(query: Query, *, count: Callable[[], int]) -> dict[str, Any]:
     import numpy as np
 
     knn = {
-        "field": FIELDS[query.mode],
+        "field": MODE_FIELDS[query.mode],
         "query_vector": np.asarray(query.vector, np.float32),
         "k": query.depth,
         "filters": query.filters,

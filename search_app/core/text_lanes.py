@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from es_config.infer import InferTextEncoder, InferUnavailableError
+from es_config.text_model import InferTextEncoder, InferUnavailableError
 from models.embedding import load_text_encoder
 from models.on_first_use import OnFirstUse
 from models.plain_text import plain_text

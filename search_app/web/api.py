@@ -8,14 +8,22 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
-from search_app.web.http import JSON, may_fail, picture_document, unchanging
-from search_app.arguments import SearchArguments, load_query, query_of
-from search_app.errors import NotFoundError, QueryError
 from search_app.core.pictures import read_upload
+from search_app.core.query import SearchArguments, load_query, query_of
 from search_app.core.response import API_PREFIX
-from search_app.schemas import BINARY, PictureSchema, SearchBody, SearchResponseSchema
+from search_app.errors import NotFoundError, QueryError
+from search_app.web.http import (
+    BINARY,
+    JSON,
+    PictureSchema,
+    SearchBody,
+    SearchResponseSchema,
+    may_fail,
+    picture_document,
+    unchanging,
+)
 from storage.errors import NoSuchKeyError
-from storage.store import thumbnail_key
+from storage.keys import thumbnail_key
 
 if TYPE_CHECKING:
     from search_app.core.query import Query

@@ -2,33 +2,90 @@
 
 from __future__ import annotations
 
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, make_response, request
+from flask import Blueprint, Flask, Response, abort, g, make_response, request
 from flask_smorest import Api
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from search_app.add_page import add_page_blueprint
-from search_app.web.http import EXPECTED, PROBLEM_TYPE, problem, sentence_of
-from search_app.web.captions import caption_blueprint, caption_page_blueprint
-from search_app.errors import BusyError, QueryError
-from search_app.health import add_metrics, health_blueprint
-from search_app.web.page import page_blueprint, render_error
 from search_app.core.pictures import FORM_ROOM
+from search_app.core.searcher import lane_of
+from search_app.errors import BusyError, QueryError
 from search_app.web.api import rest_blueprint
-from search_app.schemas import ProblemSchema
+from search_app.web.captions import caption_blueprint, caption_page_blueprint
+from search_app.web.http import EXPECTED, PROBLEM_TYPE, ProblemSchema, problem, sentence_of
+from search_app.web.page import page_blueprint, render_error
 from search_app.web.tuning import tuning_blueprint
-from search_app.web.uploads import Uploads, upload_blueprint
+from search_app.web.uploads import Uploads, add_page_blueprint, upload_blueprint
 from search_app.web.voice import voice_blueprint
 
 if TYPE_CHECKING:
     from models.voice import Transcriber
-    from search_app.additions import Library
     from search_app.core.searcher import Searcher
     from search_app.settings import AppSettings
+    from search_app.web.uploads import Library
     from storage.store import Storage
+
+BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""seconds"""
+
+
+def health_blueprint(*, searcher: Searcher) -> Blueprint:
+    """Return /healthz and /readyz."""
+    health = Blueprint("health", __name__)
+
+    @health.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """Answer as long as the process lives."""
+        return {"status": "alive"}
+
+    @health.get("/readyz")
+    def readyz() -> dict[str, object]:
+        """Answer 200 when a search would work; otherwise a 503 problem document says why."""
+        images = searcher.index.count()
+        searcher.check_profile()
+        return {
+            "status": "ready",
+            "index": searcher.index.name(),
+            "images": images,
+            "profile": searcher.profile.name,
+            "lane": lane_of(searcher.texts.encoder),
+        }
+
+    return health
+
+
+def add_metrics(app: Flask) -> None:
+    """Count and time every request by route, and serve the numbers at /metrics."""
+    registry = CollectorRegistry()
+    labels = ("method", "route")
+    requests = Counter("glimpse_requests", "Requests answered", (*labels, "status"), registry=registry)
+    seconds = Histogram(
+        "glimpse_request_seconds", "Time to answer", labels, registry=registry, buckets=BUCKETS
+    )
+
+    @app.before_request
+    def start() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        method = request.method if route != "none" else "none"
+        requests.labels(method, route, response.status_code).inc()
+        if "started" in g:  # a refused Host header ends the request before it starts
+            seconds.labels(method, route).observe(time.perf_counter() - g.started)
+        return response
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Send the numbers in Prometheus's text format."""
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
 
 MACHINE_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 SECURITY_HEADERS = {

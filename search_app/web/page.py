@@ -11,12 +11,10 @@ from flask import Blueprint, current_app, redirect, render_template, request, ur
 from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.requests import Filters
-from search_app.arguments import FILTERS, encode_vector, load_query, query_arguments
-from search_app.errors import QueryError
-from search_app.examples import LANGUAGES, examples_for
 from search_app.core.pictures import read_upload
-from search_app.core.query import MAX_CANDIDATES, Query
+from search_app.core.query import FILTERS, MAX_CANDIDATES, Query, encode_vector, load_query, query_arguments
 from search_app.core.response import thumbnail_url
+from search_app.errors import QueryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +24,32 @@ if TYPE_CHECKING:
     from search_app.core.response import SearchHit
     from search_app.core.searcher import Searcher
     from search_app.settings import AppSettings
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "pocket": (
+        ("en", "a white cat in the rain"),
+        ("fr", "trois papillons verts la nuit"),
+        ("de", "zwei gelbe Vögel im Wald"),
+        ("es", "un caballo rojo en la ciudad"),
+        ("en", "orange cats to the left of white trees"),
+        ("de", "ein gelber Ballon im Regen"),
+    ),
+}
+"""(language, text) by profile"""
+OTHERS = (
+    ("en", "a dog running on the beach"),
+    ("en", "people at a market"),
+    ("fr", "un village sous la neige"),
+    ("de", "Kinder beim Spielen"),
+    ("es", "una bicicleta junto a un muro"),
+)
+LANGUAGES = {"en": "English", "fr": "Français", "de": "Deutsch", "es": "Español"}
+
+
+def examples_for(profile_name: str) -> tuple[tuple[str, str], ...]:
+    """Return (language, text) pairs that the profile's models understand."""
+    return EXAMPLES.get(profile_name, OTHERS)
+
 
 SAMPLE_SIZE = 12
 NEIGHBOURS = 6

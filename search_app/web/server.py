@@ -17,9 +17,8 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
 from waitress.utilities import RequestEntityTooLarge
 
-from search_app.web.http import PROBLEM_TYPE, problem
 from search_app.errors import ServeError
-from search_app.turns import AT_ONCE, WAITING
+from search_app.web.http import AT_ONCE, PROBLEM_TYPE, WAITING, problem
 from search_app.web.uploads import largest_request
 from search_app.web.voice import MAX_BODY
 

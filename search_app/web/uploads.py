@@ -1,27 +1,39 @@
-"""Uploads by REST: pictures come in, and their originals come out again as nothing but pictures."""
+"""Add pictures by page and by REST."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from flask import Response, current_app, make_response, request
+from flask import Blueprint as PageBlueprint
+from flask import Response, current_app, make_response, render_template, request, url_for
 from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from es_config.documents import paths_of
-from search_app.additions import MAX_FILES, AddedFile, Library, add_files
-from search_app.web.http import JSON, may_fail, problem, unchanging
-from search_app.errors import NotFoundError, TooLargeError
-from search_app.core.pictures import FORM_ROOM
-from search_app.core.response import API_PREFIX
-from search_app.schemas import BINARY, AddedSchema
-from search_app.turns import Turns
-from search_app.writing import ForbiddenError, check_writable, writing
-from storage.errors import NoSuchKeyError
-from storage.store import UPLOADS, find_original, media_type
+from es_config.errors import EngineError
+from models.errors import ModelError
+from search_app.core.pictures import FORM_ROOM, read_upload
+from search_app.core.response import API_PREFIX, thumbnail_url
+from search_app.errors import NotFoundError, QueryError, TooLargeError
+from search_app.web.http import (
+    BINARY,
+    JSON,
+    AddedSchema,
+    ForbiddenError,
+    Turns,
+    check_writable,
+    may_fail,
+    problem,
+    unchanging,
+    writing,
+)
+from storage.errors import NoSuchKeyError, StorageError
+from storage.keys import UPLOADS, media_type
+from storage.store import find_original
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +42,97 @@ if TYPE_CHECKING:
 
     from search_app.core.searcher import Searcher
     from storage.store import Storage
+
+MAX_FILES = 10
+"""in one request"""
+LONGEST_NAME = 100
+KNOWN = ("image_id", "path", "caption", "caption_source", "caption_error")
+NOT_NOW = (EngineError, ModelError, StorageError)
+
+
+class Addition(Protocol):
+    """What became of one file; `refused` is the reason when it became no picture."""
+
+    image_id: str
+    is_new: bool
+    path: str | None
+    caption: str | None
+    caption_source: str | None
+    caption_error: str | None
+    refused: str | None
+
+
+class Library(Protocol):
+    """Adds pictures to the index; the door hands one in, built from the parts of ingest."""
+
+    def add(self, name: str, data: bytes) -> Addition:
+        """Index one file's content. Raises `EngineError`, `ModelError` or `StorageError`."""
+
+    def publish(self) -> None:
+        """Let searches find what was added. Raises `EngineError`."""
+
+
+@dataclass(frozen=True)
+class AddedFile:
+    """One file of a request: `status` is the HTTP status that it would have alone."""
+
+    name: str
+    status: int
+    """201 added, 200 the index had this content, else refused: `detail` says why, all below is None"""
+    detail: str | None = None
+    image_id: str | None = None
+    path: str | None = None
+    caption: str | None = None
+    caption_source: str | None = None
+    caption_error: str | None = None
+    thumbnail_url: str | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it became no picture."""
+        return self.status >= HTTPStatus.BAD_REQUEST
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known of the file; what is None is left out, but for the caption of a picture."""
+        kept = {name: value for name, value in vars(self).items() if value is not None}
+        return kept if self.is_refused else {**kept, "caption": self.caption}
+
+
+def add_files(library: Library, files: Sequence[FileStorage], *, max_upload: int) -> list[AddedFile]:
+    """Add files, one after the other, and make them findable; one that is refused does not stop the others.
+
+    Raises `QueryError` when there is no file or more than `MAX_FILES`.
+    """
+    sent = [file for file in files if file.filename]
+    if not sent:
+        raise QueryError("No picture arrived: send one or several files as the multipart field `image`.")
+    if len(sent) > MAX_FILES:
+        raise QueryError(f"{len(sent)} files arrived, and one request adds {MAX_FILES}; send the rest after.")
+    added = [_add(library, file, max_upload=max_upload) for file in sent]
+    if not all(each.is_refused for each in added):
+        library.publish()
+    return added
+
+
+def _add(library: Library, file: FileStorage, *, max_upload: int) -> AddedFile:
+    name = file.filename.replace("\\", "/").rpartition("/")[2][:LONGEST_NAME]
+    try:
+        addition = library.add(name, read_upload(file, max_upload=max_upload))
+    except TooLargeError as error:
+        return AddedFile(name, error.status, f"'{name}' was not added. {error}")
+    except QueryError as error:
+        return AddedFile(name, error.status, f"'{name}' was not added: the file is empty.")
+    except NOT_NOW as error:
+        return AddedFile(name, HTTPStatus.SERVICE_UNAVAILABLE.value, f"'{name}' was not added. {error}")
+    if addition.refused is not None:
+        return AddedFile(name, HTTPStatus.BAD_REQUEST.value, f"'{name}' was not added: {addition.refused}.")
+    return AddedFile(
+        name,
+        (HTTPStatus.CREATED if addition.is_new else HTTPStatus.OK).value,
+        **{name: getattr(addition, name) for name in KNOWN},
+        thumbnail_url=thumbnail_url(addition.image_id),
+    )
+
 
 LONGEST_STEM = 100
 UNSAFE = re.compile(r"[^\w .()-]")
@@ -150,3 +253,37 @@ def _answer(added: Sequence[AddedFile]) -> Response:
     response = current_app.json.response({"images": shown})
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     return response
+
+
+def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
+    """Return the page's routes, and tell every template whether pictures can be added."""
+    page = PageBlueprint("add_page", __name__)
+
+    @page.get("/add")
+    def add() -> str:
+        """Show the form."""
+        return render_template("add.html", added=())
+
+    @page.post("/add")
+    @writing
+    def add_chosen() -> str:
+        """Add the chosen pictures and show what became of each: for browsers without JavaScript."""
+        return render_template("add.html", added=uploads.add_request())
+
+    @page.app_context_processor
+    def adding() -> dict[str, Any]:
+        return {
+            "can_add": uploads.is_open,
+            "original_url": lambda image_id, source: _original_url(storage, image_id, source),
+        }
+
+    return page
+
+
+def _original_url(storage: Storage, image_id: str, source: dict) -> str | None:
+    """Return where the original of a picture is; None where none is kept, or where nobody can say."""
+    try:
+        kept = find_original(storage, image_id, names=names_of(source))
+    except StorageError:
+        return None
+    return url_for("uploads.original", image_id=image_id) if kept else None

@@ -12,14 +12,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from models.recordings import LONGEST, RecordingError
-from search_app.web.http import JSON, may_fail
-from search_app.errors import QueryError, TooLargeError
 from search_app.core.pictures import FORM_ROOM
 from search_app.core.response import API_PREFIX
-from search_app.schemas import BINARY, TranscriptSchema
-from search_app.turns import Turns
-from search_app.voice import MAX_RECORDING
-from search_app.writing import check_origin
+from search_app.core.voice import MAX_RECORDING
+from search_app.errors import QueryError, TooLargeError
+from search_app.web.http import BINARY, JSON, TranscriptSchema, Turns, check_origin, may_fail
 
 if TYPE_CHECKING:
     from models.voice import Transcriber

@@ -12,15 +12,14 @@ import click
 
 from es_config.commands.options import AS_JSON, open_client, warn
 from tuning.commands import shared as parts
-from tuning.options_cli import QUERIES, SUBJECT, TYPES, K, graphs, index_types
+from tuning.commands.shared import QUERIES, SUBJECT, TYPES, K, graphs, index_types
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from rich.console import Console
 
-    from tuning.advise import Advice
+    from tuning.advise import Advice, Recommendation
     from tuning.queries import Corpus, Queries
-    from tuning.recommend import Recommendation
     from tuning.run import Goal
 
 DEFAULT_K = 10
@@ -50,7 +49,7 @@ class Trial:
 
     def print(self, console: Console) -> None:
         """Print a table and the sentence why."""
-        from tuning.recommend import advice_table
+        from tuning.advise import advice_table
 
         console.print(advice_table(self.found, self.recommendation.advice))
         of = "all" if self.sample == self.documents else f"{self.sample} of {self.documents}"
@@ -116,9 +115,8 @@ def run_trial(
 ) -> Trial:
     """Copy a sample into an index of each type, measure, and delete the indices."""
     from es_config.scan import sample_view
-    from es_config.trial_index import trials
-    from tuning.advise import GRAPHS, Material, advise, candidates
-    from tuning.recommend import recommend
+    from es_config.vector_field import trials
+    from tuning.advise import GRAPHS, Material, advise, candidates, recommend
 
     field = corpus.field
     ids, vectors = sample_view(
@@ -135,7 +133,7 @@ def run_trial(
 
 def clear_leftovers(*, unasked: bool) -> None:
     """Offer to delete the trial indices of runs that could not clean up; on no terminal, only say so."""
-    from es_config.trial_index import delete_trials, trial_names
+    from es_config.vector_field import delete_trials, trial_names
 
     connected = open_client(timeout_s=parts.PATIENCE_S)
     names = trial_names(connected)

@@ -1,4 +1,4 @@
-"""What the commands of measuring are built from: the connection, the queries, the filters, the progress."""
+"""Options and parts that `glimpse tune` and `glimpse advise` share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.commands.options import open_client
+from es_config.commands.options import FILTERS, INDEX, MODELS, open_client, together
+from es_config.requests import MAX_CANDIDATES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ def say(text: str) -> None:
 def clauses(raw: str | None, named: Mapping[str, str | None]) -> tuple[dict[str, Any], ...]:
     """Return the filters as clauses. Raises QueryError, UsageError for a raw one that is no JSON object."""
     from es_config.requests import filter_clauses
-    from search_app.arguments import load_query
+    from search_app.core.query import load_query
 
     given = {name: value for name, value in named.items() if value}
     found = filter_clauses(load_query({"q": "any", **given}, k=1).filters)
@@ -97,8 +98,8 @@ def queries(
     **_: Any,
 ) -> Queries:
     """Draw queries, more than `samples` if the target needs it. Raises TuneError, EngineError, ModelError."""
-    from tuning.bounds import needed_queries
     from tuning.queries import SOURCES, draw_queries
+    from tuning.truth import needed_queries
 
     embed = embedder(corpus.field, alias=alias, profile=profile, model_dir=model_dir)
     drawn = draw_queries(
@@ -127,7 +128,7 @@ def read_queries(path: Path) -> list[str | tuple[float, ...]]:
 
 def logged() -> Iterable[str]:
     """Return the texts of the log of queries that `glimpse serve` keeps when it is told to."""
-    from es_config.settings import glimpse_home
+    from es_config.client import glimpse_home
     from search_app.core.query_log import log_path, read_query_log
 
     return read_query_log(log_path(glimpse_home(os.environ)))
@@ -174,3 +175,55 @@ def table_console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+TYPES = ("flat", "int8_flat", "hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def index_types(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Read `hnsw,int8_hnsw`."""
+    named = tuple(each.strip() for each in (text or "").split(",") if each.strip())
+    unknown = [each for each in named if each not in TYPES]
+    if unknown:
+        raise click.BadParameter(f"there is no type {unknown[0]}; choose from {', '.join(TYPES)}.")
+    return named
+
+
+def graphs(
+    _ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Read `16,100`: m and ef_construction."""
+    try:
+        pairs = tuple(tuple(int(part) for part in text.split(",")) for text in texts)
+        if all(2 <= m <= 512 and 2 <= ef <= 3200 for m, ef in pairs):
+            return pairs
+    except ValueError:
+        pass
+    raise click.BadParameter("write m (2 to 512) and ef_construction (2 to 3200), as in 16,100.")
+
+
+SUBJECT = together(
+    INDEX,
+    click.option("--field", default="image_embedding", show_default=True,
+                 help="A dense_vector field; that of any index will do."),
+    click.option("--target-recall", "target", type=click.FloatRange(0, 1, True, True), default=0.99,
+                 show_default=True, help="Mean share of the exact neighbours that must be found."),
+)  # fmt: skip
+K = click.option(
+    "-k", "--k", "k", type=click.IntRange(1, MAX_CANDIDATES // 2), help="Neighbours.  [default: 10]"
+)
+QUERIES = together(
+    click.option("--queries", "labelled", type=FILE,
+                 help='Queries as JSONL: {"query": "words"} or {"vector": [numbers]} a line.'),
+    click.option("--samples", type=click.IntRange(20, 20_000), default=1600, show_default=True,
+                 help="Queries; half of them choose, half confirm."),
+    click.option("--rounds", type=click.IntRange(3, 10_000), default=60, show_default=True,
+                 help="Requests to time each setting; those that may be picked get five times as many."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of everything drawn by chance."),
+    MODELS,
+)  # fmt: skip
+RESTRICTED = together(
+    FILTERS,
+    click.option("--filter", "raw_filter", metavar="JSON", help="A clause of the query language."),
+)  # fmt: skip

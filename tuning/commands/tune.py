@@ -10,13 +10,13 @@ import click
 
 from es_config.commands.options import AS_JSON, together, warn
 from tuning.commands import shared as parts
-from tuning.options_cli import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
+from tuning.commands.shared import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from tuning.run import Tuning
     from tuning.commands.advise import Trial
+    from tuning.run import Tuning
 
 DEFAULT_K = 10
 NAMED_FILTERS = ("path", "camera", "tag", "date_from", "date_to", "place")
@@ -56,7 +56,7 @@ def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) 
       glimpse tune --check
       glimpse tune --index products --field embedding
     """
-    from tuning.plot import check_plot_name, write_plot
+    from tuning.report import check_plot_name, write_plot
 
     if only_check:
         run_check(options, as_json=as_json)
@@ -74,9 +74,9 @@ def run_tune(
     raw_filter: str | None, index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
 ) -> tuple[Tuning, bool, Trial | None]:  # fmt: skip
     """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
+    from tuning.commands.advise import run_trial
     from tuning.run import Goal, tune
     from tuning.sweep import Subject
-    from tuning.commands.advise import run_trial
 
     filters = parts.clauses(raw_filter, {name: options.pop(name) for name in NAMED_FILTERS})
     k = k or DEFAULT_K
@@ -94,11 +94,11 @@ def run_tune(
 def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
     """Write the pick into the index's `_meta`, if that is wanted and right; return whether it was done."""
     from es_config.vector_field import note_meta
-    from search_app.operating_point import point_key
+    from search_app.core.searcher import point_key
     from tuning.report import operating_point
 
     field = tuning.subject.field
-    if tuning.pick is None:
+    if tuning.points is None:
         return False
     if tuning.subject.filters:
         warn("a setting for filtered searches is shown, but not written: searches without them need another.")
@@ -125,9 +125,9 @@ def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -
         console.print("\n".join(lines(tuning)), highlight=False, soft_wrap=True)
         if trial:
             trial.print(console)
-        if tuning.pick:
+        if tuning.points:
             console.print("Written into the index." if written else "Nothing was written.", style="dim")
-    if tuning.pick is None:
+    if tuning.points is None:
         raise TuneError(unreachable(tuning.points, tuning.subject.field, tuning.goal.target))
 
 
@@ -145,10 +145,9 @@ def run_check(options: dict[str, Any], *, as_json: bool) -> None:
 
 def measured(*, alias: str, field: str, k: int | None, seed: int, truth: str, **options: Any) -> list:
     """Return a check of each stored point. Raises TuneError when none is stored."""
-    from search_app.operating_point import tuned_points
-    from tuning.check import check
+    from search_app.core.searcher import tuned_points
     from tuning.errors import TuneError
-    from tuning.run import Goal, with_truth
+    from tuning.run import Goal, check, with_truth
     from tuning.sweep import Subject
 
     found = []

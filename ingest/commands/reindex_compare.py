@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ingest.reindex_types import Compared, Comparison
+    from ingest.reindex.reindex import Compared, Comparison
     from ingest.reindex.wiring import ReindexParts
     from models.profile import Profile
     from search_app.core.searcher import Searcher
@@ -26,7 +26,7 @@ WIDTH = 44
 
 def compare(parts: ReindexParts, *, asked: Sequence[str], labelled: Path | None) -> Comparison | None:
     """Search both indices, each with its own models; None, said on stderr, when that cannot be done."""
-    from ingest.reindex_types import Compared, Comparison
+    from ingest.reindex.reindex import Compared, Comparison
     from models.errors import ModelError
     from search_app.wiring import searcher_of
 
@@ -49,8 +49,8 @@ def compare(parts: ReindexParts, *, asked: Sequence[str], labelled: Path | None)
 
 def former_profile(parts: ReindexParts) -> Profile | None:
     """Return the models of the index that answered before: of the table, or of GLIMPSE_MODEL_DIR."""
-    from search_app.following import profile_of
     from search_app.settings import SearchSettings
+    from search_app.wiring import profile_of
 
     folder = os.environ.get("GLIMPSE_MODEL_DIR")
     return profile_of(parts.old, SearchSettings(parts.old.meta().profile, Path(folder) if folder else None))
@@ -65,8 +65,8 @@ def _top(searcher: Searcher, text: str) -> dict[str, str]:
 
 def _texts(parts: ReindexParts, asked: Sequence[str], labelled: Path | None) -> tuple[list[str], str]:
     """Return the queries and where they come from: given, of the kept log, or captions."""
-    from es_config.sample import read_sample
-    from es_config.settings import glimpse_home
+    from es_config.client import glimpse_home
+    from es_config.scan import read_sample
     from search_app.core.query_log import log_path, read_query_log
 
     given = [*asked, *(_read(labelled) if labelled else ())]
