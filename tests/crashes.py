@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from elasticsearch import Elasticsearch
+from waiting import wait_until
 
 from es_config.index import ImageIndex
 
 ROOT = Path(__file__).parent.parent
-PATIENCE_S = 300
 
 
 def start_ingest(
@@ -42,10 +41,7 @@ def thumbnails(home: Path) -> int:
 
 def kill_after(process: subprocess.Popen, home: Path, *, stored: int) -> int:
     """Kill the process, without a chance to clean up, once so many thumbnails are there; return its code."""
-    deadline = time.monotonic() + PATIENCE_S
-    while process.poll() is None and thumbnails(home) < stored:
-        assert time.monotonic() < deadline, "the run came to nothing"
-        time.sleep(0.005)
+    wait_until(lambda: thumbnails(home) >= stored, running=process)
     process.kill()
     process.stdout.close()
     return process.wait()

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from http_fronts import proxy
 from vector_index import clustered, plain_index
+from waiting import PATIENCE_S, Hold, wait_until
 
 from es_config.errors import EngineError
 from es_config.vector_field import FIELD, Candidate, trial_names, trials
@@ -62,15 +63,15 @@ def _refused(client) -> None:
 def test_an_interrupted_run_takes_its_indices_away(node, client, index_name, number):
     plain_index(client, index_name, clustered(1200, 64))
     command = [sys.executable, "-m", "glimpse", "advise", "--index", index_name, "--field", "v"]
-    environ = {**os.environ, "ELASTICSEARCH_URL": node.url}
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as started:
-        deadline = time.monotonic() + 60
-        while len(trial_names(client)) < 2:
-            assert started.poll() is None, started.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        started.send_signal(number)
-        said = started.communicate(timeout=60)[1]
+    command += ["--sample", "200", "--samples", "50", "--target-recall", "0.9", "--rounds", "3"]
+    filling = Hold(lambda _, path: "_bulk" in path and len(trial_names(client)) >= 2)
+    with proxy(node.url, filling) as url:
+        environ = {**os.environ, "ELASTICSEARCH_URL": url}
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as started:
+            wait_until(lambda: filling.is_reached, running=started)
+            started.send_signal(number)
+            filling.release()
+            said = started.communicate(timeout=PATIENCE_S)[1]
     assert started.returncode == 1
     assert "Traceback" not in said
     assert trial_names(client) == []

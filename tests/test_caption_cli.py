@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from elasticsearch import Elasticsearch
+from http_fronts import proxy
+from waiting import PATIENCE_S, Hold, after, wait_until
 
 from demo.world.draw import write_picture
 from demo.world.scene import sample
@@ -203,18 +204,20 @@ def test_ctrl_c_ends_a_pass_with_a_summary_and_the_next_one_goes_on(environ, tmp
     glimpse(environ, "ingest", folder, "--captions", "off")
     alias = environ["GLIMPSE_INDEX"]
     command = [sys.executable, str(ROOT / "glimpse.py"), "caption", "--json", "--batch-size", "1"]
-    process = subprocess.Popen(
-        command, env=os.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
     written = {"query": {"term": {"caption_source": "model"}}}
-    while not client.count(index=alias, **written)["count"]:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
-        client.indices.refresh(index=alias)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    third = Hold(after(2, "_bulk"))
+    with proxy(environ["ELASTICSEARCH_URL"], third) as url:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | environ | {"ELASTICSEARCH_URL": url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: third.is_reached, running=process)
+        process.send_signal(signal.SIGINT)
+        third.release()
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
     answer = json.loads(stdout)
     assert (process.returncode, answer["interrupted"], stderr) == (130, True, "")
     done = client.count(index=alias, **written)["count"]

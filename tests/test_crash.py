@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from crashes import contents, differences, kill_after, start_ingest, thumbnails
+from http_fronts import proxy
 from picture_files import save_picture
+from waiting import PATIENCE_S, Hold
 
 GOOD, KILLS = 90, 3
 
@@ -32,8 +34,8 @@ def start(node, tiny_pair: Path, corpus: Path) -> Iterator:
     """Return a function that starts the command; what still runs at the end is ended."""
     started = []
 
-    def begin(home: Path, alias: str):
-        started.append(start_ingest(corpus, url=node.url, home=home, models=tiny_pair, alias=alias))
+    def begin(home: Path, alias: str, url: str = node.url):
+        started.append(start_ingest(corpus, url=url, home=home, models=tiny_pair, alias=alias))
         return started[-1]
 
     yield begin
@@ -43,16 +45,21 @@ def start(node, tiny_pair: Path, corpus: Path) -> Iterator:
 
 
 def test_after_kills_at_random_moments_the_index_is_that_of_an_undisturbed_run(
-    client, index_name, start, tmp_path
+    client, node, index_name, start, tmp_path
 ):
     killed, whole = f"{index_name}-killed", f"{index_name}-whole"
     moments = sorted(random.Random(7).sample(range(1, GOOD - 5), KILLS))
     for moment in moments:
-        assert kill_after(start(tmp_path / "killed", killed), tmp_path / "killed", stored=moment) == -9
+        # Nothing is written beyond the moment, so that no run is over before it is killed.
+        beyond = Hold(lambda _, path, at=moment: "_bulk" in path and thumbnails(tmp_path / "killed") >= at)
+        with proxy(node.url, beyond) as url:
+            process = start(tmp_path / "killed", killed, url)
+            assert kill_after(process, tmp_path / "killed", stored=moment) == -9
+            beyond.drop()
     written = len(contents(client, killed))
     assert written > 0
     runs = start(tmp_path / "killed", killed), start(tmp_path / "whole", whole)
-    last, undisturbed = (json.loads(each.communicate(timeout=180)[0]) for each in runs)
+    last, undisturbed = (json.loads(each.communicate(timeout=PATIENCE_S)[0]) for each in runs)
     assert (undisturbed["indexed"], undisturbed["failed"]) == (GOOD, 1)
     assert last["failed"] + last["failed_before"] == 1
     # Nothing that is in the index is embedded again.

@@ -6,13 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import model_folders
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from http_fronts import proxy
+from waiting import PATIENCE_S, Hold, wait_until
 
 from es_config.vector_field import PREFIX, temporary_index
 from glimpse import main
@@ -161,18 +162,19 @@ def test_a_temporary_index_is_gone_however_its_use_ends(client):
 
 
 def test_a_comparison_that_is_killed_leaves_no_index(client, node, gallery):
-    environ = {**os.environ, "ELASTICSEARCH_URL": node.url, "GLIMPSE_INDEX": gallery.alias}
     command = [sys.executable, "-m", "glimpse", "evaluate", "--profiles", "pocket"]
     command += ["--store", gallery.store_uri]
-    process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not left_behind(client) and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
-        process.terminate()
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
+    filling = Hold(lambda _, path: bool(left_behind(client)) and "_bulk" in path)
+    with proxy(node.url, filling) as url:
+        environ = {**os.environ, "ELASTICSEARCH_URL": url, "GLIMPSE_INDEX": gallery.alias}
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: filling.is_reached, running=process)
+            process.terminate()
+            filling.release()
+            process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
     assert left_behind(client) == []
 
 

@@ -8,14 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from elasticsearch import Elasticsearch
+from http_fronts import proxy
 from model_folders import save_pair
 from picture_files import save_picture
+from waiting import PATIENCE_S, Hold, after, wait_until
 
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
@@ -206,17 +207,19 @@ def test_ctrl_c_ends_with_a_summary_and_the_next_run_goes_on(environ, tmp_path, 
     for number in range(200):
         save_picture(folder / f"{number:03}.png", number)
     command = [sys.executable, str(ROOT / "glimpse.py"), "ingest", str(folder), "--json", "--batch-size", "1"]
-    process = subprocess.Popen(
-        command, env=os.environ | environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    store = Path(environ["GLIMPSE_HOME"]) / "store"
-    deadline = time.monotonic() + 120
-    while not list(store.rglob("*.webp")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    second = Hold(after(1, "_bulk"))
+    with proxy(environ["ELASTICSEARCH_URL"], second) as url:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | environ | {"ELASTICSEARCH_URL": url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: second.is_reached, running=process)
+        process.send_signal(signal.SIGINT)
+        second.release()
+        stdout, stderr = process.communicate(timeout=PATIENCE_S)
     answer = json.loads(stdout)
     assert (process.returncode, answer["interrupted"], stderr) == (130, True, "")
     written = client.count(index=environ["GLIMPSE_INDEX"])["count"]

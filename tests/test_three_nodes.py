@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from crashes import start_ingest, thumbnails
 from picture_files import save_picture
-from three_nodes import PATIENCE_S, ThreeNodes, three_nodes
+from three_nodes import ThreeNodes, three_nodes
+from waiting import PATIENCE_S, wait_until
 
 from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
@@ -62,7 +62,7 @@ def test_with_one_replica_no_node_that_is_killed_takes_a_picture_or_a_search_wit
         run = start_ingest(
             folder, url=",".join(cluster.urls), home=tmp_path, models=tiny_pair, alias="images"
         )
-        _wait_until(lambda: thumbnails(tmp_path) >= AT)
+        wait_until(lambda: thumbnails(tmp_path) >= AT, running=run)
         assert run.poll() is None
         cluster.kill(0)
         cluster.start(0)
@@ -73,7 +73,7 @@ def test_with_one_replica_no_node_that_is_killed_takes_a_picture_or_a_search_wit
         cluster.wait(client, nodes=3)
         before = searching.answers
         cluster.kill(1)
-        _wait_until(lambda: searching.answers > before + 100 or len(searching.errors) > 0)
+        wait_until(lambda: searching.answers > before + 100 or len(searching.errors) > 0)
         searching.end()
         assert searching.errors == []
         assert _names(index) == {path.name for path in folder.iterdir()}
@@ -109,10 +109,3 @@ def _names(index: ImageIndex) -> set[str]:
     hits = index.search({"query": {"match_all": {}}, "size": PICTURES * 2}).hits
     assert len(hits) == PICTURES
     return {hit.source["image_name"] for hit in hits}
-
-
-def _wait_until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it came to nothing"
-        time.sleep(0.01)

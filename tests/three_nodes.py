@@ -12,6 +12,7 @@ from pathlib import Path
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 from http_fronts import kept_port
+from waiting import PATIENCE_S
 
 from es_config.local_node.install import NodeHome
 from es_config.local_node.jars import fetch_jars
@@ -20,7 +21,6 @@ from es_config.local_node.state import PROGRAM
 
 ROOT = Path(__file__).parent.parent
 HEAP_MB = 512
-PATIENCE_S = 300.0
 QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 """what a JVM that lives for a minute would compile is not worth its time"""
 SETTINGS = """cluster.name: glimpse-three

@@ -1,0 +1,68 @@
+"""Waiting for what must come, and holding a program at a place until the test has done its part."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 300.0
+"""long enough for the slowest machine; only a test that fails waits so long"""
+
+
+def wait_until(condition: Callable[[], object], *, running: subprocess.Popen | None = None) -> None:
+    """Wait until a condition holds; fail when it never does, or when `running` has ended before."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert running is None or running.poll() is None, f"ended with {running.returncode} before its time"
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+class Hold:
+    """A decision for `proxy`: requests pass until one is `wanted`; that one and later such ones are held.
+
+    A program that is held can be looked at, interrupted or killed in the middle of its work, on a machine of
+    any speed.
+    """
+
+    def __init__(self, wanted: Callable[[str, str], bool]) -> None:
+        """Take a function of a request's method and path."""
+        self._wanted = wanted
+        self._reached, self._released = threading.Event(), threading.Event()
+        self._is_dropped = False
+
+    def __call__(self, method: str, path: str) -> None:
+        """Pass a request on, now or when it is released; raise `ConnectionAbortedError` for a dropped one."""
+        if not self._released.is_set() and self._wanted(method, path):
+            self._reached.set()
+            self._released.wait(PATIENCE_S)
+            if self._is_dropped:
+                raise ConnectionAbortedError
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether a request is held, or was."""
+        return self._reached.is_set()
+
+    def release(self) -> None:
+        """Let everything through from now on."""
+        self._released.set()
+
+    def drop(self) -> None:
+        """Let nothing through that is held: whoever sent it is dead."""
+        self._is_dropped = True
+        self._released.set()
+
+
+def after(count: int, what: str) -> Callable[[str, str], bool]:
+    """Return a function for `Hold`: whether a request has `what` in its path and `count` such were before."""
+    seen: list[str] = []
+
+    def wanted(_method: str, path: str) -> bool:
+        if what in path:
+            seen.append(path)
+        return what in path and len(seen) > count
+
+    return wanted
