@@ -6,10 +6,8 @@ import json
 import os
 import resource
 import signal
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +22,14 @@ from http_fronts import proxy
 from picture_files import save_picture
 from PIL import Image
 from three_nodes import QUICK
+from waiting import PATIENCE_S
 
+from es_config.documents import AddResult, ImageDocument
+from es_config.index import ImageIndex
 from es_config.local_node.node import LocalNode
 from glimpse import main
 
 PICTURES = 90
-PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,6 @@ class Trial:
         command = ["ingest", str(self.corpus), "--batch-size", "2", "--json"]
         return CliRunner().invoke(main, command, env=environ)
 
-    def stored(self, least: int) -> Callable[[], bool]:
-        """Return what says whether so many thumbnails are in the store."""
-        return lambda: thumbnails(self.home) >= least
-
 
 @pytest.fixture
 def trial(corpus, tiny_pair, index_name, tmp_path) -> Trial:
@@ -114,28 +110,33 @@ def assert_same(found: dict, wanted: dict) -> None:
 
 
 @contextmanager
-def meanwhile(condition: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
-    """Do something in the background once a condition holds."""
+def before_the_second_write(act: Callable[[], None]) -> Iterator[None]:
+    """Do something before each write of pictures but the first, when some are in the index and not all."""
+    add, written = ImageIndex.add, []
 
-    def work() -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.002)
-        act()
+    def acting(self: ImageIndex, documents: Sequence[ImageDocument], **options: bool) -> AddResult:
+        if written:
+            act()
+        written.append(len(documents))
+        return add(self, documents, **options)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    thread.join()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageIndex, "add", acting)
+        yield
+    assert 0 < written[0] < PICTURES
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_node_that_is_stopped_or_killed_and_started_again_loses_nothing(own, trial, undisturbed, number):
     node = own.up(heap_mb=512, timeout_s=300).node
     process = psutil.Process(node.pid)
-    with meanwhile(trial.stored(20), lambda: process.send_signal(number)):
+
+    def end() -> None:
+        process.send_signal(number)
+        process.wait(PATIENCE_S)
+
+    with before_the_second_write(end):
         assert "No Elasticsearch answers" in stopped(trial.ingest(node.url))
-    process.wait(PATIENCE_S)
     node = own.up(heap_mb=512, timeout_s=300).node
     again = completed(trial.ingest(node.url))
     assert again["files"] == PICTURES
@@ -156,16 +157,11 @@ def test_a_store_that_takes_no_more_gets_the_rest_once_it_does(client, node, tri
 def test_an_index_whose_disk_is_full_takes_the_rest_once_there_is_room(client, node, trial, undisturbed):
     block = "index.blocks.read_only_allow_delete"  # what Elasticsearch sets when a disk is nearly full
 
-    ended = threading.Event()
-
-    def fill() -> None:  # again and again: each half minute, Elasticsearch lifts it where the disk has room
+    def fill() -> None:
         client.indices.put_settings(index=trial.alias, settings={block: True})
-        if not ended.wait(0.2):
-            fill()
 
-    with meanwhile(trial.stored(20), fill):
+    with before_the_second_write(fill):
         said = stopped(trial.ingest(node.url))
-        ended.set()
     assert "disk of Elasticsearch is nearly full" in said
     client.indices.put_settings(index=trial.alias, settings={block: None})
     assert 0 < completed(trial.ingest(node.url))["embedded"] < PICTURES

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from elasticsearch import Elasticsearch
 from http_fronts import proxy
 from model_folders import save_clip
 from picture_files import save_picture
+from waiting import PATIENCE_S, wait_until
 
 from es_config.aliases import Alias
 from es_config.documents import ImageDocument
@@ -188,7 +188,7 @@ def test_a_killed_run_goes_on_and_embeds_nothing_twice(place):
     command = ["reindex", "--profile", "pocket", "--model-dir", str(place.models["new"])]
     environ = os.environ | place.environ
     run = [sys.executable, "-c", CUT, *command]
-    killed = subprocess.run(run, check=False, cwd=ROOT, env=environ, capture_output=True, timeout=120)
+    killed = subprocess.run(run, check=False, cwd=ROOT, env=environ, capture_output=True, timeout=PATIENCE_S)
     assert killed.returncode == -9, killed.stderr
     before, former = place.documents(), place.index.name()
     assert before
@@ -411,7 +411,7 @@ def served(place: Place, folder: Path) -> Iterator[str]:
 
 def get(url: str) -> tuple[int, dict]:
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -420,10 +420,7 @@ def get(url: str) -> tuple[int, dict]:
 
 def wait_for(url: str, index: str) -> None:
     """Wait until the page is searched in an index."""
-    deadline = time.monotonic() + 60
-    while get(f"{url}/readyz")[1].get("index") != index:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: get(f"{url}/readyz")[1].get("index") == index)
 
 
 def test_the_page_answers_every_search_while_the_index_is_switched_to_and_fro(place, tmp_path):
@@ -436,17 +433,24 @@ def test_the_page_answers_every_search_while_the_index_is_switched_to_and_fro(pl
         while not over.is_set():
             answers.append(get(f"{url}/api/v1/search?q=a+red+boat+{len(answers)}"))
 
+    def searched_on(url: str, index: str) -> None:
+        wait_for(url, index)
+        before = len(answers)
+        wait_until(lambda: len(answers) >= before + 5)
+
     with served(place, tmp_path) as url:
         wait_for(url, former)
         asking = threading.Thread(target=ask, args=(url,))
         asking.start()
-        now = place.reindex()["switched"]["now"]
-        wait_for(url, now)
-        assert place.run("reindex", "--back")["switched"]["now"] == former
-        wait_for(url, former)
-        over.set()
-        asking.join(60)
-    assert len(answers) > 20
+        try:
+            searched_on(url, former)
+            now = place.reindex()["switched"]["now"]
+            searched_on(url, now)
+            assert place.run("reindex", "--back")["switched"]["now"] == former
+            searched_on(url, former)
+        finally:
+            over.set()
+            asking.join(PATIENCE_S)
     assert {status for status, _ in answers} == {200}
     assert {len(answer["hits"]) for _, answer in answers} == {10}
 
