@@ -53,7 +53,7 @@ PICTURES = 12
 CUT = """
 import os, signal, sys
 from es_config.aliases import Copies
-from ingest import run_types
+from ingest.options import IngestOptions
 write, batches = Copies.write, []
 
 def cut(self, copies):
@@ -63,7 +63,7 @@ def cut(self, copies):
     return write(self, copies)
 
 Copies.write = cut
-options = run_types.IngestOptions.__init__
+options = IngestOptions.__init__
 options.__defaults__ = (4, *options.__defaults__[1:])
 from glimpse import main
 main(sys.argv[1:])
@@ -391,12 +391,15 @@ def test_a_command_that_fails_says_what_is_left_to_do(partly, client, two, index
 @contextmanager
 def served(place: Place, folder: Path) -> Iterator[str]:
     """The page, served as `glimpse serve` does it, but looking at the alias often; gives its address."""
+    told: list[
+        str
+    ] = []  # not printed: a command that runs meanwhile in this process would print it as its own
     settings = SearchSettings("pocket", place.models["new"], place.alias, "local")
     following = Following(
-        build_searcher(settings, place.environ, warn=print, warm=True),
-        renew=lambda former: renewed(former, settings, place.client, warn=print),
+        build_searcher(settings, place.environ, warn=told.append, warm=True),
+        renew=lambda former: renewed(former, settings, place.client, warn=told.append),
         open_library=lambda _: None,
-        warn=print,
+        warn=told.append,
         every_s=0.2,
     )
     app = create_app(searcher=following.searcher, storage=open_storage(str(folder)), settings=AppSettings())
