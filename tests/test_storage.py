@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from picture_files import unprivileged
+from waiting import wait_until
 
 from storage.errors import NoSuchKeyError, StorageError
 from storage.folder import FolderStorage, reason
@@ -84,20 +85,23 @@ def test_a_reader_never_sees_half_of_what_is_written(store):
     contents = [bytes([number]) * 200_000 for number in range(3)]
     store.put("key", contents[0])
     done = threading.Event()
-    seen: set[bytes] = set()
+    seen: list[bytes] = []
 
     def read() -> None:
         while not done.is_set():
-            seen.add(store.get("key"))
+            seen.append(store.get("key"))
 
     reader = threading.Thread(target=read)
     reader.start()
-    for number in range(50):
-        store.put("key", contents[number % 3])
-    done.set()
-    reader.join()
-    assert seen
-    assert seen <= set(contents)
+    try:
+        for number in range(50):  # each is followed by a read, and others happen meanwhile
+            before = len(seen)
+            store.put("key", contents[number % 3])
+            wait_until(lambda least=before: len(seen) > least)
+    finally:
+        done.set()
+        reader.join()
+    assert set(seen) <= set(contents)
 
 
 def test_many_threads_share_a_store(store):

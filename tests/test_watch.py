@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from elasticsearch import Elasticsearch
 from http_fronts import proxy
 from picture_files import save_picture
+from waiting import PATIENCE_S, wait_until
 
 from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
@@ -45,13 +47,6 @@ def draw(path: Path, seed: int) -> Path:
     save_picture(path, seed, size=(40, 30))
     os.utime(path, (LONG_AGO, LONG_AGO))
     return path
-
-
-def until(condition: Callable[[], object], *, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 def paths(index: ImageIndex) -> list[str]:
@@ -143,7 +138,7 @@ def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: 
                 yield told
             finally:
                 ended.set()
-                thread.join(60)
+                thread.join(PATIENCE_S)
         assert not errors
 
     return watch
@@ -172,7 +167,7 @@ def test_the_command_follows_what_happens_in_a_folder(environ, client, pictures,
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=err)
     try:
-        until(lambda: "Watching" in (tmp_path / "err").read_text())
+        wait_until(lambda: "Watching" in (tmp_path / "err").read_text(), running=process)
         for number in range(40, 44):
             draw(tmp_path / "come" / "deep" / f"{number}.png", number)
         (tmp_path / "come").rename(pictures / "come")
@@ -186,12 +181,12 @@ def test_the_command_follows_what_happens_in_a_folder(environ, client, pictures,
                 time.sleep(0.5)
         come = [f"come/deep/{number}.png" for number in range(40, 44)]
         wanted = sorted([*come, "moved.png", "slow.png", *(f"{number}.png" for number in range(2, 8))])
-        until(lambda: paths(index) == wanted)
+        wait_until(lambda: paths(index) == wanted)
         captioned = {"query": {"exists": {"field": "caption"}}, "size": 0}
-        until(lambda: index.search(captioned).total == len(wanted))
-        until(lambda: sum(each["captions"]["written"] for each in lines()) >= len(wanted))
+        wait_until(lambda: index.search(captioned).total == len(wanted))
+        wait_until(lambda: sum(each["captions"]["written"] for each in lines()) >= len(wanted))
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
     told = lines()
@@ -200,7 +195,7 @@ def test_the_command_follows_what_happens_in_a_folder(environ, client, pictures,
     assert sum(each["paths_added"] for each in told) == 1
     gone = [path for each in told for path in each["pruned"]["gone"]]
     assert gone == [str(pictures / "1.png")]
-    assert "Watched for 0:00:" in (tmp_path / "err").read_text()
+    assert re.search(r"Watched for \d:\d\d:\d\d", (tmp_path / "err").read_text())
 
 
 def test_a_file_that_stays_damaged_is_named_once_and_taken_when_its_rest_comes(
@@ -210,10 +205,10 @@ def test_a_file_that_stays_damaged_is_named_once_and_taken_when_its_rest_comes(
     with watching(pictures) as told:
         (pictures / "new.png").write_bytes(whole[:90])
         os.utime(pictures / "new.png", (LONG_AGO, LONG_AGO))
-        until(lambda: told.failures)
+        wait_until(lambda: told.failures)
         with (pictures / "new.png").open("ab") as file:
             file.write(whole[90:])
-        until(lambda: "new.png" in paths(index))
+        wait_until(lambda: "new.png" in paths(index))
     assert told.failures == [str(pictures / "new.png")]
     assert (tmp_path / "failed.jsonl").read_text() == ""
 
@@ -226,16 +221,17 @@ def test_without_prune_the_documents_of_deleted_files_stay_and_moved_ones_move(w
         for name in (".hidden", "left out"):
             draw(pictures / name / "8.png", 8)
         (pictures / "folder").rename(pictures / "album")
-        until(lambda: "album/1.png" in paths(index))
+        wait_until(lambda: "album/1.png" in paths(index))
     assert paths(index) == [f"{number}.png" for number in (0, *range(2, 8))] + ["album/1.png"]
     assert sum(each.embedded for each in told.rounds) == 0
 
 
-def test_many_deletions_at_once_are_refused(watching, pictures, index):
+def test_many_deletions_at_once_are_refused(watching, pictures, index, monkeypatch):
+    monkeypatch.setattr(waiting, "LAST_GONE_S", 5.0)  # a pause of this machine does not part the three
     with watching(pictures, prune=PruneOptions(prune=True)) as told:
         for number in range(3):
             (pictures / f"{number}.png").unlink()
-        until(lambda: told.rounds)
+        wait_until(lambda: told.rounds)
     assert "3 of 8 files are gone" in told.rounds[0].pruned.refused
     assert len(paths(index)) == 8
 
@@ -248,9 +244,9 @@ def test_what_happens_while_elasticsearch_is_away_is_not_lost(watching, node, pi
         with watching(pictures, client=client) as told:
             away.set()
             draw(pictures / "new.png", 9)
-            until(lambda: told.sentences)
+            wait_until(lambda: told.sentences)
             away.clear()
-            until(lambda: "new.png" in paths(index))
+            wait_until(lambda: "new.png" in paths(index))
         client.close()
     assert [sentence.split()[0] for sentence in told.sentences] == ["Error:", "It"]
     assert "Nothing is lost" in told.sentences[0]
@@ -259,12 +255,12 @@ def test_what_happens_while_elasticsearch_is_away_is_not_lost(watching, node, pi
 def test_a_disk_that_was_unplugged_is_looked_through_when_it_is_back(watching, pictures, index, tmp_path):
     with watching(pictures, prune=PruneOptions(prune=True)) as told:
         pictures.rename(tmp_path / "away")
-        until(lambda: told.sentences)
+        wait_until(lambda: told.sentences)
         draw(tmp_path / "away" / "new.png", 9)
         (tmp_path / "away").rename(pictures)
-        until(lambda: "new.png" in paths(index))
+        wait_until(lambda: "new.png" in paths(index))
         draw(pictures / "newer.png", 10)
-        until(lambda: "newer.png" in paths(index))
+        wait_until(lambda: "newer.png" in paths(index))
     assert len(paths(index)) == 10
     assert "is not there any more" in told.sentences[0]
     assert "is there again" in told.sentences[1]
@@ -274,9 +270,9 @@ def test_a_new_link_leads_to_a_folder_that_is_watched_too(watching, pictures, in
     draw(tmp_path / "linked" / "9.png", 9)
     with watching(pictures):
         (pictures / "link").symlink_to(tmp_path / "linked")
-        until(lambda: "link/9.png" in paths(index))
+        wait_until(lambda: "link/9.png" in paths(index))
         draw(tmp_path / "linked" / "10.png", 10)
-        until(lambda: "link/10.png" in paths(index))
+        wait_until(lambda: "link/10.png" in paths(index))
 
 
 def test_folders_are_polled_and_the_user_told_why_where_the_system_watches_no_more(tmp_path):
@@ -297,7 +293,7 @@ def test_folders_are_polled_and_the_user_told_why_where_the_system_watches_no_mo
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         (tmp_path / "new.png").touch()
-        until(lambda: len(listener.pending))
+        wait_until(lambda: len(listener.pending))
     finally:
         close(observer)
     assert (polling, said) == (True, [POLLING])
@@ -317,7 +313,7 @@ def test_lost_events_are_noticed(tmp_path):
             for _ in range(events):
                 for each in files:
                     os.utime(each)
-        until(lambda: listener.lost)
+        wait_until(lambda: listener.lost)
     finally:
         close(observer)
 
@@ -389,7 +385,9 @@ def test_files_are_taken_together_when_they_are_still_and_a_stream_of_them_starv
     come("open.png", is_open=False)
     assert after(waiting.STILL_S) == ["open.png"]
     line.touch(str(tmp_path / "fresh.png"))
+    later = time.time() + 60  # no pause of this machine makes that long ago
     (tmp_path / "fresh.png").touch()
+    os.utime(tmp_path / "fresh.png", (later, later))
     assert after(waiting.STILL_S) == []  # its time would not tell whether it changes again
     line.put_back(["gone.png"])
     assert after(waiting.FRESH_S) == ["fresh.png", "gone.png"]
