@@ -117,6 +117,16 @@ def bucket(s3_server: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> s
     return name
 
 
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Give torch its number of threads back, which trainings and deployments change for the whole process."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a pair of towers of random weights, 16 dims, as `--model-dir` takes it."""

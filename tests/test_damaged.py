@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
@@ -110,7 +111,8 @@ def test_strange_names_places_and_kinds_are_counted_once_each():
         save_picture(folder / "shut" / "x.png", 102)
         (folder / "shut").chmod(0)
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(os.path.relpath(folder / "s.png"))
+            with contextlib.chdir(folder):  # the whole path may be longer than the 107 bytes of an address
+                listener.bind("s.png")
             summary = read_all(folder)
     bad = {"pipe.png", "device.png", "nowhere.png", "empty.png", "bomb.png", "closed.png", "s.png"}
     broken = {"shut", "loop.png"}  # a folder, and what may have been one: no files

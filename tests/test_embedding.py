@@ -12,7 +12,8 @@ from models.profiles import get_profile
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [Image.effect_noise((300, 200), 90).convert("RGB"), Image.new("RGB", (40, 90), "red")]
+    noise = np.random.default_rng(1).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    return [Image.fromarray(noise), Image.new("RGB", (40, 90), "red")]
 
 
 @pytest.fixture(scope="module")

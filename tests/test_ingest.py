@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import count
@@ -20,6 +21,7 @@ from elasticsearch import Elasticsearch
 from model_folders import save_pair
 from picture_files import draw_picture, png_header, save_picture, truncate, unprivileged
 from PIL import Image
+from waiting import PATIENCE_S, wait_until
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
@@ -509,8 +511,7 @@ def test_when_elasticsearch_goes_away_the_run_stops_and_the_next_one_goes_on(
 
     def embed_pixels(pixels):
         if next(batches) == 4:
-            while watcher.done < 10:
-                time.sleep(0.01)
+            wait_until(lambda: watcher.done >= 10)
             cable.cut()
         return image_encoder.embed_pixels(pixels)
 
@@ -576,20 +577,21 @@ def test_no_thread_outlives_a_run(run, pictures):
 
 
 def test_an_encoder_is_loaded_once_and_only_when_it_is_used():
-    loads = []
+    loads, asking = [], threading.Semaphore(0)
 
     def load():
         loads.append(1)
-        time.sleep(0.05)
+        assert all(asking.acquire(timeout=PATIENCE_S) for _ in range(4))
         return SimpleNamespace(dims=16)
+
+    def use() -> None:
+        asking.release()
+        assert lazy.dims == 16
 
     lazy = OnFirstUse(load)
     assert loads == []
-    threads = [threading.Thread(target=lambda: lazy.dims) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: use(), range(4)))
     assert (lazy.dims, len(loads)) == (16, 1)
 
 
@@ -604,8 +606,6 @@ def test_a_model_that_cannot_be_loaded_stops_the_run(run, pictures):
 
 
 def test_reading_ahead_keeps_the_order_and_the_bounds():
-    from concurrent.futures import ThreadPoolExecutor
-
     made = []
 
     def numbers():

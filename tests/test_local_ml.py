@@ -413,6 +413,7 @@ def test_many_clients_at_once_each_get_their_own_answer(client, started):
     assert wrong == []
 
 
+@pytest.mark.usefixtures("torch_threads")
 def test_models_and_deployments_outlive_the_node(tmp_path, definition):
     store = ModelStore(tmp_path / "models")
     store.create(trained_model("kept", json.dumps(config()).encode()))
@@ -437,6 +438,7 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
         models.stop("kept")
 
 
+@pytest.mark.usefixtures("torch_threads")
 def test_a_deployment_that_cannot_be_loaded_again_says_why(tmp_path):
     store = ModelStore(tmp_path)
     store.create(trained_model("broken", json.dumps(config()).encode()))

@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import PATIENCE_S, wait_until
 
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome
@@ -60,7 +60,7 @@ def test_two_ups_at_once_start_one_node_that_outlives_them(local):
         glimpse(local.glimpse_home, "up", "--json", "--heap", f"{HEAP_MB}m", "--timeout", "300")
         for _ in range(2)
     ]
-    answers = [process.communicate(timeout=400) for process in both]
+    answers = [process.communicate(timeout=2 * PATIENCE_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     first, second = (json.loads(out) for out, _ in answers)
     assert {first["started"], second["started"]} == {True, False}
@@ -112,9 +112,7 @@ def test_pictures_survive_a_node_that_is_killed(local):
     node = local.up(timeout_s=300).node
     ask(f"{node.url}/kept/_doc/1", "PUT", {"caption": "a boat"})
     psutil.Process(node.pid).kill()
-    deadline = time.monotonic() + 30
-    while local.running() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: local.running() is None)
     started = local.up(heap_mb=HEAP_MB, timeout_s=300)
     assert started.new
     assert ask(f"{started.node.url}/kept/_doc/1")["_source"] == {"caption": "a boat"}
@@ -134,11 +132,11 @@ def test_a_process_has_ended_though_the_one_that_started_it_does_not_look():
     # The name `child` matters: without it, Popen.__del__ may reap a child that ended early.
     careless = (
         "import subprocess, time; child = subprocess.Popen(['true'])\n"
-        "print(child.pid, flush=True); time.sleep(60)"
+        "print(child.pid, flush=True); time.sleep(3600)"
     )
     with subprocess.Popen([sys.executable, "-c", careless], stdout=subprocess.PIPE, text=True) as parent:
         child = psutil.Process(int(parent.stdout.readline()))
-        assert ended(child, timeout_s=20)
+        assert ended(child, timeout_s=PATIENCE_S)
         assert child.status() == psutil.STATUS_ZOMBIE
         assert not ended(psutil.Process(parent.pid), timeout_s=0.1)
         parent.kill()
@@ -160,11 +158,10 @@ def test_a_node_that_cannot_start_names_the_error_and_the_log(tmp_path):
 def test_an_interrupted_up_leaves_no_process_behind(tmp_path):
     process = glimpse(tmp_path, "up", "--heap", f"{HEAP_MB}m")
     local = LocalNode(tmp_path, environ={})
-    deadline = time.monotonic() + 60
-    while (starting := local.running()) is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(local.running, running=process)
+    starting = local.running()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert not psutil.pid_exists(starting.pid)
     assert local.running() is None
@@ -192,11 +189,10 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
 def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path, program):
     home = NodeHome(tmp_path)
     home.root.mkdir()
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", program])
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", program])
     try:
         process = psutil.Process(sleeper.pid)
-        while program not in process.cmdline():  # empty for a moment after the process began
-            time.sleep(0.01)
+        wait_until(lambda: program in process.cmdline())  # empty for a moment after the process began
         state = {"pid": process.pid, "created": process.create_time(), "url": "", "state": "starting"}
         home.process_file.write_text(json.dumps(state))
         local = LocalNode(tmp_path, environ={})

@@ -79,6 +79,7 @@ def test_batches_label_every_token_and_contain_silence(lines, tokenizer):
     assert empty > 0
 
 
+@pytest.mark.usefixtures("torch_threads")
 def test_the_voice_training_speaks_trains_and_converts(tmp_path):
     options = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "voice"), "--utterances", "12"]
     train_voice.main([*options, "--minutes", "0.02", "--batch", "4"])
@@ -101,6 +102,7 @@ def test_words_of_a_caption_know_which_group_they_are_about():
     assert words[marks.index(2) - 1] == "of"
 
 
+@pytest.mark.usefixtures("torch_threads")
 def test_the_caption_training_begins_with_the_towers_vision_layers_and_saves_a_captioner(tmp_path):
     import torch
     from transformers import CLIPVisionModelWithProjection
