@@ -69,6 +69,12 @@ EXPECTED_ERRORS = (
 USAGE_ERRORS = (QueryError, LabelError)
 
 
+class UsageSentence(click.ClickException):
+    """An error of the person who typed: one sentence, exit code 2, without the usage lines of click."""
+
+    exit_code = 2
+
+
 class LazyGroup(click.Group):
     """A click group that imports a command's module only when that command is used."""
 
@@ -81,7 +87,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name][0].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, without importing any of them."""
@@ -95,9 +102,10 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
-            failure = click.ClickException(one_line(" ".join([str(error), *_notes(error)])))
-            failure.exit_code = 2 if isinstance(error, USAGE_ERRORS) else 1
-            raise failure from error
+            sentence = one_line(" ".join([str(error), *_notes(error)]))
+            if isinstance(error, USAGE_ERRORS):
+                raise UsageSentence(sentence) from error
+            raise click.ClickException(sentence) from error
 
 
 def _notes(error: BaseException | None) -> list[str]:

@@ -112,14 +112,14 @@ class Alias:
                 if name in self._replaced:
                     undo.pop_all()
 
-    def _move(self, then: str, now: str) -> list[dict]:
+    def _move(self, then: str, now: str) -> list[dict[str, Any]]:
         added = ((now, self.name), (then, self.former))
         return [
             _remove(then, self.name),
             *({"add": {"index": index, "alias": each, "is_write_index": True}} for index, each in added),
         ]
 
-    def _flip(self, now: str, then: str, actions: list[dict]) -> None:
+    def _flip(self, now: str, then: str, actions: list[dict[str, Any]]) -> None:
         """Change the aliases in one request; neither index takes what writers meant for the other."""
         with ExitStack() as undo:
             self._block(then, undo)
@@ -158,7 +158,7 @@ class Alias:
             error.add_note(sentence)
 
 
-def _remove(index: str, alias: str) -> dict:
+def _remove(index: str, alias: str) -> dict[str, Any]:
     return {"remove": {"index": index, "alias": alias, "must_exist": True}}
 
 

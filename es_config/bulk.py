@@ -181,7 +181,8 @@ def send_bulk(
 
 def _batches(items: Iterable[BulkItem]) -> Iterator[list[BulkItem]]:
     """Cut into requests of about 8 MB, far below what a server accepts, so that one retry repeats little."""
-    batch, size = [], 0
+    batch: list[BulkItem] = []
+    size = 0
     for item in items:
         body = item.body or {}
         fields = body.get("doc", body)
@@ -279,7 +280,8 @@ def _is_worth_retrying(alias: str, result: dict[str, Any]) -> bool:
         raise EngineError(
             f"There is no index '{alias}': run `glimpse index create`, then the same command again."
         )
-    return result["status"] == 429 or result["status"] >= 500  # a shard or a master is being chosen
+    status: int = result["status"]
+    return status == 429 or status >= 500  # a shard or a master is being chosen
 
 
 MANY = 1000

@@ -116,7 +116,8 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
 
 
 def read_hits(answer: Mapping[str, Any], *, similarity: str | None) -> SearchResult:

@@ -75,7 +75,7 @@ class IndexIdentity:
         with engine_errors():
             answer = self._client.indices.get_settings(index=self.name(), name="index.uuid")
         (settings,) = answer.body.values()
-        return settings["settings"]["index"]["uuid"]
+        return str(settings["settings"]["index"]["uuid"])
 
     def uuids(self) -> frozenset[str]:
         """Return the uuids of all indexes of this Elasticsearch that may be seen."""
@@ -99,7 +99,7 @@ class IndexIdentity:
             raise EngineError(
                 f"The alias '{self.alias}' points at {', '.join(sorted(answer.body))}: leave it on one."
             )
-        return answer.body
+        return dict(answer.body)
 
     def check_profile(self, profile_name: str, dims: int, *, text_revision: str | None = None) -> None:
         """Raise EngineError unless the index holds vectors of this profile and of this many dims.
@@ -228,7 +228,9 @@ def _change(
     change: Any,
     held: str | None,
 ) -> PathsChanged:
-    removed, absent, failed = [], set(), {}
+    removed: list[Removed] = []
+    absent: set[str] = set()
+    failed: dict[str, str | Meanwhile] = {}
     ids = list(paths)
     for start in range(0, len(ids), PATHS_TOGETHER):
         waiting = ids[start : start + PATHS_TOGETHER]
@@ -263,7 +265,7 @@ def read_documents(
 
     Raises EngineError.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(ids), PATHS_TOGETHER):
         some = list(ids[start : start + PATHS_TOGETHER])
         with engine_errors():
@@ -382,7 +384,7 @@ class ImageIndex(IndexIdentity):
                     size=len(some),
                     source=False,
                     stored_fields="_none_",
-                    docvalue_fields=["image_id", "relative_path"],
+                    docvalue_fields=[{"field": "image_id"}, {"field": "relative_path"}],
                     track_total_hits=False,
                 )
             for hit in answer["hits"]["hits"]:

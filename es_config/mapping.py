@@ -73,7 +73,7 @@ def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:
 
 def index_body(meta: IndexMeta, options: IndexOptions) -> dict[str, Any]:
     """Return the body of `PUT <index>`: the template with everything of one profile filled in."""
-    body = json.loads(TEMPLATE.read_text(encoding="utf-8"))
+    body: dict[str, Any] = json.loads(TEMPLATE.read_text(encoding="utf-8"))
     later = options.replicas_later and options.replicas > 0
     body["settings"] |= {
         "number_of_shards": options.shards,

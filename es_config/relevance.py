@@ -53,7 +53,7 @@ class Calibration:
 
 def read_calibration(relevance: Mapping[str, Any], mode: str) -> Calibration | None:
     """Return the calibration of a mode from `IndexMeta.relevance`; None when there is none that is whole."""
-    found = relevance.get(mode)
+    found = relevance.get(mode, {})
     try:
         return Calibration(**{each.name: found[each.name] for each in fields(Calibration)})
     except (KeyError, TypeError):
@@ -74,8 +74,10 @@ def scores_of(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.n
 
     if similarity == "l2_norm":
         squares = (queries**2).sum(axis=1)[:, None] + (vectors**2).sum(axis=1)[None, :]
-        return -np.sqrt(np.maximum(squares - 2 * queries @ vectors.T, 0))
-    return comparable(queries, similarity) @ vectors.T
+        distances: np.ndarray = np.sqrt(np.maximum(squares - 2 * queries @ vectors.T, 0))
+        return -distances
+    similarities: np.ndarray = comparable(queries, similarity) @ vectors.T
+    return similarities
 
 
 def oriented(similarity: str, value: float) -> float:

@@ -316,7 +316,7 @@ def other_numbers(word: str) -> tuple[str, ...]:
 
 
 def _clause(word: str) -> dict[str, Any]:
-    queries = [{"match": {"caption": {"query": word, "operator": "and"}}}]
+    queries: list[dict[str, Any]] = [{"match": {"caption": {"query": word, "operator": "and"}}}]
     queries += [
         {"match": {"caption": {"query": other, "boost": OTHER_NUMBER_BOOST}}} for other in other_numbers(word)
     ]

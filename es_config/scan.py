@@ -34,7 +34,7 @@ class PointInTime:
     def search(self, body: dict[str, Any]) -> dict[str, Any]:
         """Send one search. Raises EngineError."""
         with engine_errors():
-            answer = self._client.search(body=self._viewed(body)).body
+            answer: dict[str, Any] = self._client.search(body=self._viewed(body)).body
         self._id = answer.get("pit_id", self._id)
         return answer
 
@@ -44,12 +44,15 @@ class PointInTime:
             yield hits
             body = {**body, "search_after": hits[-1]["sort"]}
 
-    def msearch(self, bodies: Sequence[dict[str, Any]], *, filter_path: Sequence[str]) -> list[dict]:
+    def msearch(
+        self, bodies: Sequence[dict[str, Any]], *, filter_path: Sequence[str]
+    ) -> list[dict[str, Any]]:
         """Send searches together; return of each answer what `filter_path` names. Raises EngineError."""
         lines = [line for body in bodies for line in ({}, self._viewed(body))]
         paths = [f"responses.{path}" for path in (*filter_path, "error", "status")]
         with engine_errors():
-            answers = self._client.msearch(searches=lines, filter_path=paths).body["responses"]
+            answered = self._client.msearch(searches=lines, filter_path=paths)
+        answers: list[dict[str, Any]] = answered.body["responses"]
         for body, answer in zip(bodies, answers, strict=True):
             if "error" in answer:
                 self.search(body)  # alone, its error becomes a sentence

@@ -305,9 +305,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EngineError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+    return settings
 
 
 DOCS_A_REQUEST = 64

@@ -85,8 +85,7 @@ def read_vector_field(client: Elasticsearch, index: str, field: str) -> VectorFi
     ((name, found),) = answer.body.items()
     mappings = found["mappings"]
     properties = mappings.get("properties", {})
-    mapping = _at(properties, field)
-    _check(name, field, mapping, properties)
+    mapping = _checked(name, field, properties)
     options = mapping.get("index_options", {})
     return VectorField(
         index=name,
@@ -126,7 +125,7 @@ def _at(properties: Mapping[str, Any], field: str) -> dict[str, Any] | None:
     found: Any = {"properties": properties}
     for part in field.split("."):
         found = (found.get("properties") or {}).get(part) if isinstance(found, dict) else None
-    return found
+    return found if isinstance(found, dict) else None
 
 
 def _vector_fields(properties: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -138,8 +137,9 @@ def _vector_fields(properties: Mapping[str, Any], prefix: str = "") -> list[str]
     return names
 
 
-def _check(index: str, field: str, mapping: Any, properties: Mapping[str, Any]) -> None:
-    """Raise EngineError unless the field holds numbers that kNN searches."""
+def _checked(index: str, field: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the field's mapping. Raises EngineError unless the field holds numbers that kNN searches."""
+    mapping = _at(properties, field)
     others = _vector_fields(properties)
     way_out = (
         f"name one with --field: {', '.join(others)}" if others else "the index has no dense_vector at all"
@@ -157,6 +157,7 @@ def _check(index: str, field: str, mapping: Any, properties: Mapping[str, Any]) 
         raise EngineError(
             f"The field '{field}' of {index} holds {mapping['element_type']} vectors: only float is measured."
         )
+    return mapping
 
 
 MGET_SIZE = 1000
@@ -232,7 +233,7 @@ class TemporaryIndex:
         )
         with engine_errors():
             _, refused = bulk(self._client, documents, raise_on_error=False)
-            if refused:
+            if isinstance(refused, list) and refused:
                 reason = refused[0]["index"]["error"]["reason"]
                 raise EngineError(f"The index {self.name} refused vectors: {reason}")
             self._client.indices.refresh(index=self.name)

@@ -70,7 +70,8 @@ class S3Storage:
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
         with self._failures("read", key):
-            return self._client.get_object(**self._object(key))["Body"].read()
+            data: bytes = self._client.get_object(**self._object(key))["Body"].read()
+            return data
 
     def exists(self, key: str) -> bool:
         """Say whether `key` holds bytes."""

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from http_fronts import proxy
 from waiting import PATIENCE_S, Hold, wait_until
 
-from es_config.vector_field import PREFIX, temporary_index
+from es_config.vector_field import TEMPORARY_PREFIX, temporary_index
 from glimpse import main
 from models.profiles import POCKET_WEIGHTS
 
@@ -52,7 +52,7 @@ def queries(gallery, tmp_path):
 
 def left_behind(client) -> list[str]:
     """Return the temporary indices that are there."""
-    return list(client.indices.get(index=f"{PREFIX}-*", expand_wildcards="all").body)
+    return list(client.indices.get(index=f"{TEMPORARY_PREFIX}-*", expand_wildcards="all").body)
 
 
 def test_labelled_queries_are_scored_by_mode_and_language(run, queries):

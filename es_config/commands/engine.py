@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.commands.options import AS_JSON, INDEX, MODELS, open_client, say
+from es_config.commands.options import AS_JSON, INDEX, MODELS, Decorator, open_client, say
 from es_config.documents import SIMILARITIES
 from es_config.mapping import INDEX_TYPES
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from es_config.local_node.node import LocalNode
 
 
-def _option(name: str, kind: Any, text: str, **settings: Any) -> Callable:
+def _option(name: str, kind: Any, text: str, **settings: Any) -> Decorator:
     settings.setdefault("show_default", settings.get("default") is not None)
     return click.option(name, type=kind, help=text, **settings)
 

@@ -13,16 +13,18 @@ import click
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+Decorator = Callable[[Any], Any]
+"""what click makes of an option: it takes a function or a command, and returns it with the option"""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def together(*options: Callable) -> Callable:
+def together(*options: Decorator) -> Decorator:
     """Return one decorator that adds all of `options`, in their order."""
     return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
 
 
-def setting(names: str, variable: str, **more: Any) -> Callable:
+def setting(names: str, variable: str, **more: Any) -> Decorator:
     """Return an option that has a short environment variable of its own, and says so in its help.
 
     Every other option has click's automatic one, see docs/settings.md.
@@ -31,7 +33,7 @@ def setting(names: str, variable: str, **more: Any) -> Callable:
     return click.option(*names.split(), envvar=variable, show_envvar=True, **shown)
 
 
-def store_option(what: str) -> Callable:
+def store_option(what: str) -> Decorator:
     """Return `--store`, whose help says `what` the command does with the store."""
     return setting("--store", "GLIMPSE_STORE", help=f"{what}  [default: a folder of GLIMPSE_HOME]")
 
