@@ -21,7 +21,7 @@ from ingest.history.ingested_files import Memory, Notes
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts, create_index
-from models.embedding import load_caption_text_encoder, load_image_encoder
+from models.encoders import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.store import open_storage
 

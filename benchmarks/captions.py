@@ -22,7 +22,7 @@ from ingest.options import CaptionOptions
 from ingest.pipeline.captions import caption_pictures
 from ingest.wiring import Parts, create_index
 from models.captioning import bf16_gains, load_captioner
-from models.embedding import load_caption_text_encoder
+from models.encoders import load_caption_text_encoder
 from models.profiles import get_profile
 from storage.keys import thumbnail_key
 from storage.store import open_storage

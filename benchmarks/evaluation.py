@@ -26,7 +26,7 @@ from evaluation.calibrate import (
     shares,
 )
 from evaluation.judge import query_metrics
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from training.pocket.evaluation import pictures_of
 from training.pocket.sentences.facts import usual_caption

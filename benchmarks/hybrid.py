@@ -20,7 +20,7 @@ from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import words_body
 from models.captioning import load_captioner
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher

@@ -150,8 +150,7 @@ def _agreement(client: Any, profile: Any, definition: Path) -> list[Figure]:
     from hard_texts import hard_texts
     from sentence_transformers import SentenceTransformer
 
-    from models.embedding import load_image_encoder
-    from models.plain_text import plain_text
+    from models.encoders import load_image_encoder, plain_text
     from search_app.core.text_lanes import text_lanes
 
     infer, local = (text_lanes(profile, client, choice=choice) for choice in ("infer", "local"))

@@ -17,7 +17,7 @@ from es_config.mapping import IndexMeta, IndexOptions
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from storage.store import open_storage
 

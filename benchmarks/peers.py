@@ -25,9 +25,9 @@ from es_config.mapping import IndexMeta, IndexOptions
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
+from models.fast.choose import run_in
 from models.fast.execution import probe
-from models.fast_embedding import run_in
 from storage.store import open_storage
 
 PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "512"))

@@ -13,7 +13,7 @@ from demo.world.scene import sample
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import knn_body
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import POCKET_WEIGHTS, get_profile
 from training.pocket.evaluation import composition, pictures_of
 from training.pocket.sentences.grammar import caption

@@ -17,7 +17,7 @@ from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import SOURCE, Searcher
 from search_app.settings import AppSettings

@@ -24,9 +24,9 @@ from demo.world.draw import draw
 from demo.world.scene import sample, scene
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from models.whisper import load_transcriber
+from models.voice import load_transcriber
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings

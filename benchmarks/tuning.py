@@ -230,7 +230,7 @@ def drawn(count: int = 6_000, queries: int = 3_000) -> Data:
     """Return drawn scenes and sentences about other ones, embedded by the pocket towers."""
     from demo.world.draw import draw
     from demo.world.scene import sample
-    from models.embedding import load_image_encoder, load_text_encoder
+    from models.encoders import load_image_encoder, load_text_encoder
     from models.profiles import get_profile
     from training.pocket.sentences.grammar import caption
 

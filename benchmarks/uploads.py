@@ -18,7 +18,7 @@ from demo.world.draw import draw
 from demo.world.scene import sample
 from ingest.uploads import Library
 from models.captioning import load_captioner
-from models.embedding import load_caption_text_encoder, load_image_encoder, load_text_encoder
+from models.encoders import load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.report import Figure, percentile, show
 from models.profiles import get_profile
-from models.whisper import load_transcriber
+from models.voice import load_transcriber
 from training.pocket.voice.model import build_tokenizer, convert
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
 from training.pocket.voice.speech import RATE, Line, Synthesiser, line, word_errors

@@ -9,13 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from es_config.documents import paths_of
 from evaluation.errors import EvaluationError, LabelError
+
+if TYPE_CHECKING:
+    from es_config.index import ImageIndex
 
 KNOWN = {"query", "vector", "relevant", "language", "id"}
 SHAPE = '{"query": "a red boat", "relevant": ["image id or path"], "language": "en"}'
 MAX_QUERY = 1000
+NAMES_AT_ONCE = 500
+MOST_PICTURES = 10_000
+"""pictures that one look-up of names may give: Elasticsearch's own limit"""
 
 
 @dataclass(frozen=True)
@@ -282,3 +289,12 @@ def _parts(path: str) -> tuple[str, ...]:
 def _same_end(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     shared = min(len(one), len(other))
     return one[-shared:] == other[-shared:]
+
+
+def pictures_named(index: ImageIndex, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Give id and relative paths of the pictures whose file has one of these names. Raises `EngineError`."""
+    for start in range(0, len(names), NAMES_AT_ONCE):
+        wanted = {"terms": {"image_name": list(names[start : start + NAMES_AT_ONCE])}}
+        body = {"query": wanted, "size": MOST_PICTURES, "_source": ["relative_path"]}
+        for hit in index.search(body).hits:
+            yield hit.image_id, paths_of(hit.source)

@@ -10,8 +10,8 @@ from es_config.errors import EngineError
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import MAX_PIXELS, read_image
 from ingest.files.walk import Candidate, walk
+from models.encoders import OnFirstUse
 from models.fast.execution import Wish
-from models.on_first_use import OnFirstUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cach
 
     Raises `ModelError` when the wished precision does not fit, `IngestError` when the weights do not.
     """
-    from models.fast_embedding import load_fast_image_encoder
+    from models.fast.choose import load_fast_image_encoder
 
     while True:
         written = index.meta().execution if index.exists() else {}
@@ -200,7 +200,7 @@ def encoders(
     profile: Profile, index: ImageIndex, *, tower: TowerChoice, cache: Path
 ) -> tuple[OnFirstUse, OnFirstUse]:
     """Return the profile's encoders of pictures and captions, checked against the index when they load."""
-    from models import embedding
+    from models.encoders import load_caption_text_encoder
 
     def load_images() -> object:
         encoder = load_tower(profile, index, tower, cache=cache)
@@ -208,7 +208,7 @@ def encoders(
         return encoder
 
     def load_captions() -> object:
-        encoder = embedding.load_caption_text_encoder(profile)
+        encoder = load_caption_text_encoder(profile)
         check_weights(index, "caption_text", encoder.revision)
         return encoder
 

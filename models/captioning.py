@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.errors import ModelError, first_line
-from models.folders import ModelSource, fingerprint, local_folder, read_config, unusable
+from models.profiles import ModelSource, fingerprint, local_folder, read_config, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,21 +1,60 @@
-"""Encoders: pictures and texts become unit vectors."""
+"""Encoders that turn pictures and texts into unit vectors, loaded on first use.
+
+Elasticsearch's tokenisers and the reference ones disagree about characters that no model was trained on:
+emoji are dropped or unknown, a no-break space separates words or does not, the names of special tokens are
+special or not. Texts are therefore made plain before they are embedded, wherever the model runs.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+import unicodedata
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from models.errors import ModelError
 from models.fast.execution import EXACT
-from models.plain_text import plain_text
+from models.profiles import fingerprint, local_folder, read_config, towers_folder, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
     import torch
     from PIL.Image import Image
 
     from models.fast.execution import Execution
+    from models.profiles import Profile
+
+LONGEST_WORD = 512
+SPECIAL = re.compile(r"\[(PAD|UNK|CLS|SEP|MASK)\]")
+REPLACEMENT = "\ufffd"
+VARIATION_SELECTORS = range(0xFE00, 0xFE10)
+
+
+def plain_text(text: str) -> str:
+    """Return `text` composed (NFC), with single spaces, without emoji, control characters and the like."""
+    composed = unicodedata.normalize("NFC", text)
+    words = "".join(_plain(letter) for letter in composed).split()
+    return SPECIAL.sub(r"[ \1 ]", " ".join(word[:LONGEST_WORD] for word in words))
+
+
+def _plain(letter: str) -> str:
+    """Return the letter, a space, or nothing."""
+    category = unicodedata.category(letter)
+    if category.startswith("Z") or letter in "\t\n\r":
+        return " "
+    is_dropped = (
+        category.startswith("C")
+        or ord(letter) > 0xFFFF
+        or ord(letter) in VARIATION_SELECTORS
+        or letter == REPLACEMENT
+    )
+    return "" if is_dropped else letter
+
 
 BATCH_SIZE = 32
 WIDEST_RATIO = 8
@@ -181,3 +220,137 @@ def _not_too_long(image: Image) -> Image:
     longest = WIDEST_RATIO * min(width, height)
     left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
     return image if left == top == 0 else image.crop((left, top, width - left, height - top))
+
+
+def load_image_encoder(profile: Profile) -> ImageEncoder:
+    """Load the profile's vision tower. Raises `ModelError` when it is absent or of another width."""
+    folder = towers_folder(local_folder(profile.image_model))
+    from transformers import AutoImageProcessor
+
+    encoder = ImageEncoder(
+        tower=TorchTower(_load_tower(folder)),
+        processor=AutoImageProcessor.from_pretrained(folder, use_fast=False),
+        dims=profile.dims,
+        revision=fingerprint(folder),
+    )
+    return _checked(encoder, encoder.embed_images([_grey()]).shape[1], folder)
+
+
+def load_text_encoder(profile: Profile) -> TextEncoder:
+    """Load the profile's text tower in this process. Raises `ModelError` as `load_image_encoder` does."""
+    return _load_texts(local_folder(profile.text_model), profile.dims)
+
+
+def load_caption_text_encoder(profile: Profile) -> TextEncoder:
+    """Load the model that embeds captions. Raises `ModelError` as `load_image_encoder` does."""
+    return _load_texts(local_folder(profile.caption_text_model), profile.caption_dims)
+
+
+def _load_texts(folder: Path, dims: int) -> TextEncoder:
+    paired = not (folder / "modules.json").is_file() or (folder / "0_CLIPModel").is_dir()
+    encoder = (_load_paired if paired else _load_sentences)(folder, dims)
+    return _checked(encoder, encoder.embed_texts(["a picture"]).shape[1], folder)
+
+
+def _load_sentences(folder: Path, dims: int) -> SentenceEncoder:
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(str(folder), local_files_only=True)
+    except Exception as error:  # transformers, safetensors and torch each raise their own
+        raise unusable("The model", folder, error) from error
+    return SentenceEncoder(model=model, dims=dims, revision=fingerprint(folder))
+
+
+def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
+    from transformers import AutoTokenizer
+
+    folder = towers_folder(folder)
+    model = _load_tower(folder, whole=True)
+    # SigLIP was trained on padded texts; CLIP gives the same vector with and without padding.
+    padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
+    return PairedTextEncoder(
+        model=model,
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+        padding=padding,
+        max_length=model.config.text_config.max_position_embeddings,
+        dims=dims,
+        revision=fingerprint(folder),
+    )
+
+
+def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
+    import torch
+    from transformers import AutoModel, CLIPVisionModelWithProjection
+
+    is_clip = read_config(folder).get("model_type") in ("clip", "clip_vision_model")
+    model_class = CLIPVisionModelWithProjection if is_clip and not whole else AutoModel
+    try:
+        model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except Exception as error:  # transformers, safetensors and torch each raise their own
+        raise unusable("The model", folder, error) from error
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _grey() -> Image:
+    from PIL import Image
+
+    return Image.new("RGB", (64, 64), "grey")
+
+
+def _checked(encoder, width: int, folder: Path):
+    if width != encoder.dims:
+        raise ModelError(
+            f"The model in {folder} gives vectors of {width} dims, but its profile says {encoder.dims};"
+            " choose the profile that it belongs to."
+        )
+    return encoder
+
+
+class TorchTower:
+    """A CLIP or SigLIP vision tower, called with pixels; `model` is what it runs."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        first = next(model.parameters())
+        self.model = model
+        self._to = {"device": first.device, "dtype": first.dtype}
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 `[n, dims]`, of any length, for float32 `[n, 3, height, width]`."""
+        import torch
+
+        with torch.inference_mode():
+            return self._features(torch.from_numpy(pixels).to(**self._to)).float().cpu().numpy()
+
+    def _features(self, values: torch.Tensor) -> torch.Tensor:
+        if hasattr(self.model, "get_image_features"):
+            return self.model.get_image_features(pixel_values=values)
+        features = self.model(values)
+        return getattr(features, "image_embeds", features)
+
+
+def bf16_tower(model: torch.nn.Module) -> TorchTower:
+    """Return a copy of a vision tower that computes in bfloat16, where the model is."""
+    import copy
+
+    import torch
+
+    from models.fast.onnx import LeanTower
+
+    return TorchTower(copy.deepcopy(LeanTower(model)).eval().to(torch.bfloat16))
+
+
+class OnFirstUse:
+    """An encoder that is loaded when it is first asked for anything: a run without news loads none."""
+
+    def __init__(self, load: Callable[[], object]) -> None:
+        self._load = load
+        self._encoder: object | None = None
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> object:
+        """Load the encoder once and pass everything on to it. Raises what loading raises: `ModelError`."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load()
+        return getattr(self._encoder, name)

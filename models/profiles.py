@@ -1,16 +1,208 @@
-"""The table of profiles. Adding a model is adding a row.
+"""The table of profiles: adding a model is adding a row.
 
 Revisions are commits of the named repositories on Hugging Face, so that the same row means the same weights.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.errors import ModelError
-from models.folders import ModelSource, image_dims, text_dims
-from models.profile import Profile
+from models.errors import ModelError, first_line
+
+DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
+NOT_DOWNLOADED = ["onnx/*", "openvino/*", "open_clip*"]
+OLD_WEIGHTS = "pytorch_model.bin"
+"""what a repository without safetensors has; transformers reads numbers from it and nothing else"""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: a hub name with a pinned revision, or a local folder."""
+
+    name: str
+    revision: str | None = None
+
+
+def local_folder(
+    source: ModelSource, *, files: Sequence[str] = DOWNLOADED, option: str = "--model-dir"
+) -> Path:
+    """Return the folder that holds the model, downloading `files` (patterns) on first use.
+
+    Honours `HF_HOME` and `HF_HUB_OFFLINE`. Raises `ModelError`, which names `option` as the way out, when it
+    is neither here nor to be had.
+    """
+    if Path(source.name).is_absolute():
+        return _existing(Path(source.name))
+    try:
+        folder = _downloaded(source, files)
+        if "*.safetensors" in files and not any(folder.rglob("*.safetensors")):
+            folder = _downloaded(source, [OLD_WEIGHTS])
+        return folder
+    # The hub's client raises its own errors, httpx's, requests' and OSError: each means the same here.
+    except Exception as error:
+        raise ModelError(
+            f"The model {source.name} is not on this machine and cannot be downloaded from Hugging Face"
+            f" ({type(error).__name__}); connect once, or copy it and name its folder with {option}."
+        ) from error
+
+
+def _downloaded(source: ModelSource, files: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            source.name,
+            revision=source.revision,
+            allow_patterns=list(files),
+            ignore_patterns=NOT_DOWNLOADED,
+        )
+    )
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder {folder}; check --model-dir.")
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Return `sha256:` and 16 hex digits over the folder's weights: equal weights, equal fingerprint."""
+    digest = hashlib.sha256()
+    weights = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")])
+    for path in weights:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def read_config(folder: Path) -> dict:
+    """Return `config.json` of a model folder. Raises `ModelError` when it is absent or not JSON."""
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder} is not a model folder: it has no config.json; it needs a model saved by"
+            " sentence-transformers or transformers."
+        ) from None
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+
+
+def towers_folder(folder: Path) -> Path:
+    """Return the folder that holds a pair's weights: sentence-transformers keeps CLIP in `0_CLIPModel`."""
+    nested = folder / "0_CLIPModel"
+    return nested if nested.is_dir() else folder
+
+
+def image_dims(folder: Path) -> int:
+    """Return the width of the vectors that an image tower gives, from its config alone."""
+    config = read_config(towers_folder(_existing(folder)))
+    width = config.get("projection_dim") or config.get("vision_config", {}).get("hidden_size")
+    return _known(
+        width, folder, config, "which cannot embed pictures; it needs a CLIP or SigLIP vision tower"
+    )
+
+
+def text_dims(folder: Path) -> int:
+    """Return the width of the vectors that a text tower gives, from its configs alone."""
+    if not (folder / "modules.json").is_file() or (folder / "0_CLIPModel").is_dir():
+        return image_dims(folder)
+    for dense in sorted(folder.glob("*_Dense"), reverse=True):
+        return int(read_config(dense)["out_features"])
+    config = read_config(folder)
+    width = config.get("dim") or config.get("hidden_size")
+    return _known(width, folder, config, "whose width its config.json does not say; copy the model again")
+
+
+def _known(width: int | None, folder: Path, config: dict, what: str) -> int:
+    if not width:
+        raise ModelError(f"{folder} holds a '{config.get('model_type')}' model, {what}.")
+    return int(width)
+
+
+def unusable(what: str, folder: Path, error: Exception, *, get: str = "copy") -> ModelError:
+    """Say that a library could not load `what` from a folder; `get` is how people got it."""
+    return ModelError(
+        f"{what} in {folder} cannot be loaded ({first_line(error)}); {get} or download it again."
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Models that belong together: vectors of different profiles are never compared."""
+
+    name: str
+    description: str
+    image_model: ModelSource
+    text_model: ModelSource
+    dims: int
+    similarity: str
+    licence: str
+    size_mb: int
+    """megabytes that are downloaded on first use"""
+    text_lanes: tuple[str, ...]
+    """`infer`: the text model can be deployed in Elasticsearch; `local`: it runs in this process"""
+    caption_text_model: ModelSource
+    caption_dims: int
+    caption_model: ModelSource
+    """writes captions"""
+    voice_model: str
+    """what `models.voice.load_transcriber` takes: a size or a folder"""
+    languages: str
+
+    @property
+    def caption_shares_space(self) -> bool:
+        """Whether a picture's vector can be compared with the vector of a caption."""
+        return self.caption_text_model == self.text_model
+
+    @property
+    def es_model_id(self) -> str:
+        """The text model's id in Elasticsearch: eland's rule, or `glimpse__<name>-text` for a folder."""
+        if _is_local(self.text_model):  # a path says nothing to other machines
+            return f"glimpse__{self.name}-text"
+        return es_model_id(self.text_model.name)
+
+    def text_revision(self) -> str:
+        """Return what tells other text weights from these: the hub's commit, or the folder's fingerprint.
+
+        Raises `ModelError` when the folder does not exist.
+        """
+        return self.text_model.revision or fingerprint(local_folder(self.text_model))
+
+    def image_revision(self) -> str:
+        """Return the fingerprint of the image weights, as their encoder has it. Raises `ModelError`."""
+        return fingerprint(towers_folder(local_folder(self.image_model)))
+
+    def revisions(self, *, download: bool = True) -> dict[str, str]:
+        """Return what tells other weights from these, by tower, as far as a new index notes it.
+
+        Captions may never be written, so their model counts only when it is the text model. Without
+        `download`, weights that are not in a local folder are left out. Raises `ModelError`.
+        """
+        found = {}
+        if download or _is_local(self.image_model):
+            found["image"] = self.image_revision()
+        if download or self.text_model.revision or _is_local(self.text_model):
+            found["text"] = self.text_revision()
+        if self.caption_shares_space and (download or _is_local(self.text_model)):
+            found["caption_text"] = fingerprint(towers_folder(local_folder(self.text_model)))
+        return found
+
+
+def _is_local(source: ModelSource) -> bool:
+    return Path(source.name).is_absolute()
+
+
+def es_model_id(hub_name: str) -> str:
+    """Return the id that eland gives in Elasticsearch to a model of the hub."""
+    return re.sub(r"[\s\\/]", "__", hub_name).lower()[-64:].removeprefix("__")
+
 
 WEIGHTS = Path(__file__).parent / "weights"
 POCKET_WEIGHTS = WEIGHTS / "pocket"
@@ -178,3 +370,49 @@ def _own_parts(folder: Path) -> dict[str, ModelSource | str]:
     if voice.is_dir():
         parts["voice_model"] = str(voice.resolve())
     return parts
+
+
+@dataclass(frozen=True)
+class UploadSource:
+    """A text model on this machine, and what Elasticsearch is to call it."""
+
+    folder: Path
+    name: str
+    revision: str
+    es_model_id: str
+    dims: int | None
+    """the width that its vectors must have; None: any"""
+
+
+def upload_source(profile_name: str, *, model_dir: Path | None, hub_model_id: str | None) -> UploadSource:
+    """Return the text model to upload, downloaded where it comes from the hub.
+
+    The hub name of a profile's text model means that profile, with its pinned revision. Raises `ModelError`.
+    """
+    named = [row for row in PROFILES.values() if hub_model_id == row.text_model.name]
+    if hub_model_id and not named:
+        return _of_name(hub_model_id)
+    profile = named[0] if named else get_profile(profile_name, model_dir=model_dir)
+    if "infer" not in profile.text_lanes:
+        raise ModelError(
+            f"The text model of profile {profile.name} runs in Glimpse's own process only: there is nothing"
+            " to upload; search with it as it is."
+        )
+    return _of_profile(profile)
+
+
+def _of_profile(profile: Profile) -> UploadSource:
+    is_folder = Path(profile.text_model.name).is_absolute()
+    return UploadSource(
+        folder=local_folder(profile.text_model),
+        name=f"the text model of profile {profile.name}" if is_folder else profile.text_model.name,
+        revision=profile.text_revision(),
+        es_model_id=profile.es_model_id,
+        dims=profile.dims,
+    )
+
+
+def _of_name(name: str) -> UploadSource:
+    is_folder = Path(name).is_dir()
+    folder = local_folder(ModelSource(str(Path(name).resolve()) if is_folder else name))
+    return UploadSource(folder, name, fingerprint(folder), es_model_id(name), dims=None)

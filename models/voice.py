@@ -1,19 +1,125 @@
-"""Voice: a recording becomes the sentence that was spoken, or nothing where nobody spoke."""
+"""Transcribe a recording with faster-whisper; clips without speech give no text."""
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from models.recordings import LONGEST, RATE, decode_recording
+from models.errors import ModelError
+from models.profiles import ModelSource, local_folder, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import av
     import numpy as np
 
-    from models.whisper import WhisperInWindows
+RATE = 16_000
+"""samples per second, as Whisper hears"""
+LONGEST = 30.0
+"""seconds that a recording may last"""
+SHORTEST = 0.1
+CONTAINERS = "wav,w64,mp3,ogg,flac,mov,mp4,m4a,3gp,matroska,webm,aac,aiff,caf,amr"
+"""Only these are looked for: playlists and the like could name other files and addresses to read."""
+
+
+class RecordingError(ModelError):
+    """A recording cannot be used; the message says why and what to do."""
+
+
+def decode_recording(data: bytes, *, longest: float = LONGEST) -> np.ndarray:
+    """Return float32 `[n]` mono samples at 16 kHz, -1 to 1, of the first sound track; no file is written.
+
+    Raises `RecordingError` for what is empty, no recording, without sound, broken off, or longer than
+    `longest` seconds. A long one is refused from its header, or else as soon as `longest` is decoded.
+    """
+    import av
+
+    _check_bytes(data)
+    try:
+        with av.open(
+            io.BytesIO(data), metadata_errors="ignore", options={"format_whitelist": CONTAINERS}
+        ) as container:
+            return _decode(container, longest)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise RecordingError(
+            "This is not a recording that can be read; send WAV, MP3, Ogg, FLAC, MP4 or WebM."
+        ) from error
+
+
+def _decode(container: av.container.InputContainer, longest: float) -> np.ndarray:
+    import numpy as np
+
+    if not container.streams.audio:
+        raise RecordingError("The file has no sound track; send a recording of a voice.")
+    stream = container.streams.audio[0]
+    declared = _declared(container, stream)
+    if declared > 2 * longest:  # headers of some MP3 files only estimate: those near the limit are decoded
+        raise _too_long(declared, longest)
+    pieces, count = [], 0
+    for piece in _pieces(container, stream, longest):
+        pieces.append(piece)
+        count += len(piece)
+        if count > longest * RATE:
+            raise _too_long(max(declared, count / RATE), longest)
+    _check_complete(count / RATE, declared)
+    return np.concatenate(pieces)
+
+
+def _check_bytes(data: bytes) -> None:
+    """Refuse an empty file, and a WAV file much shorter than it says: FFmpeg takes it for a short one."""
+    if not data:
+        raise RecordingError("The recording is empty (0 bytes); record it again.")
+    size = int.from_bytes(data[4:8], "little")
+    # Programs that write while they record leave 0 or the largest number there.
+    if data[:4] == b"RIFF" and len(data) < 0.9 * size < 0x7000_0000:
+        raise RecordingError(f"Only {len(data)} of the recording's {size} bytes have come; send it again.")
+
+
+def _declared(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+    """Return the seconds that the header promises; 0 when it does not say."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1_000_000
+
+
+def _pieces(
+    container: av.container.InputContainer, stream: av.AudioStream, longest: float
+) -> Iterator[np.ndarray]:
+    """Decode and resample; a damaged packet is left out, the rest goes on."""
+    import av
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        for frame in frames:
+            if frame.samples > longest * frame.sample_rate:  # few samples a second would become very many
+                raise _too_long(frame.samples / frame.sample_rate, longest)
+            frame.pts = None  # what matters is the sound, whatever the clock in the file says
+            yield from (one.to_ndarray()[0] for one in resampler.resample(frame))
+    yield from (one.to_ndarray()[0] for one in resampler.resample(None))
+
+
+def _check_complete(seconds: float, declared: float) -> None:
+    if seconds < SHORTEST:
+        raise RecordingError("The recording holds no sound that can be decoded; record it again.")
+    if seconds < 0.9 * declared - 0.5:
+        raise RecordingError(
+            f"Only {seconds:.1f} of the recording's {declared:.1f} seconds can be decoded; send it again."
+        )
+
+
+def _too_long(seconds: float, longest: float) -> RecordingError:
+    lasts = f"{seconds / 60:.0f} minutes" if seconds > 120 else f"more than {longest:.0f} seconds"
+    return RecordingError(f"The recording lasts {lasts}; speak for at most {longest:.0f} seconds.")
+
 
 WORDS_PER_SECOND = 10
 """Tokens allowed for a second of speech: nobody speaks faster, and an invented text would go on for ever."""
@@ -57,10 +163,21 @@ class Gates:
         return segment.no_speech_prob <= self.no_speech or segment.avg_logprob >= self.sure_log_probability
 
 
+class WindowedWhisper(Protocol):
+    """faster-whisper's `WhisperModel` that says how many seconds it hears at once."""
+
+    @property
+    def window_seconds(self) -> float:
+        """Seconds that the model hears at once."""
+
+    def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[Iterable[Any], Any]:
+        """Return the segments, made one by one, and what is known of the whole."""
+
+
 class Transcriber:
     """Whisper with a voice detector before it and gates behind it. Safe in any thread."""
 
-    def __init__(self, *, model: WhisperInWindows, name: str, gates: Gates | None = None) -> None:
+    def __init__(self, *, model: WindowedWhisper, name: str, gates: Gates | None = None) -> None:
         self.model = model
         self._gates = gates or Gates()
         self.name = name
@@ -143,3 +260,85 @@ def windows_of(spoken: Sequence[tuple[float, float]], *, longest: float) -> list
         else:
             joined.append((begin, end))
     return joined
+
+
+NEEDED = ("model.bin", "config.json", "tokenizer.json")
+DOWNLOADED = (*NEEDED, "preprocessor_config.json", "vocabulary.*")
+FULL_WINDOW = 3000
+"""frames of the 30 seconds that every model of OpenAI's hears"""
+STEP = 100
+"""frames: windows are cut to whole seconds"""
+
+SIZES: dict[str, ModelSource] = {
+    name: ModelSource(f"Systran/faster-whisper-{name}", revision)
+    for name, revision in (
+        ("tiny", "d90ca5fe260221311c53c58e660288d3deb8d356"),
+        ("base", "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66"),
+        ("small", "536b0662742c02347bc0e980a01041f333bce120"),
+    )
+}
+
+
+def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
+    """Load a voice model: `tiny`, `base` or `small` (downloaded on first use), or a folder.
+
+    The folder holds a Whisper converted for CTranslate2; `threads` 0 leaves the number to that. Without a
+    graphics card it computes in int8. Raises `ModelError` when it cannot be had or loaded.
+    """
+    import ctranslate2
+
+    folder = voice_folder(voice_model)
+    model_class, on_gpu = whisper_class(), ctranslate2.get_cuda_device_count() > 0
+    try:
+        model = model_class(
+            str(folder),
+            device="cuda" if on_gpu else "cpu",
+            compute_type="float16" if on_gpu else "int8",
+            cpu_threads=threads,
+        )
+    except Exception as error:  # CTranslate2, tokenizers and json each raise their own
+        raise unusable("The voice model", folder, error, get="convert") from error
+    return Transcriber(model=model, name=Path(voice_model).name)
+
+
+def voice_folder(voice_model: str) -> Path:
+    """Return the folder of a voice model, downloading it on first use. Raises `ModelError`."""
+    folder = Path(voice_model)
+    if voice_model in SIZES and not folder.is_dir():
+        return local_folder(SIZES[voice_model], files=DOWNLOADED, option="--voice-model")
+    if not folder.is_dir():
+        raise ModelError(
+            f"There is no voice model '{voice_model}'; choose one of: {', '.join(SIZES)}, or name a folder."
+        )
+    missing = next((name for name in NEEDED if not (folder / name).is_file()), None)
+    if missing:
+        raise ModelError(
+            f"{folder} is not a voice model: it has no {missing}; it needs a Whisper converted with"
+            " ct2-transformers-converter --copy_files tokenizer.json preprocessor_config.json."
+        )
+    return folder
+
+
+def whisper_class() -> type:
+    """Return `WhisperInWindows`; a function, because faster-whisper is imported late."""
+    import numpy as np
+    from faster_whisper import WhisperModel
+
+    class WhisperInWindows(WhisperModel):
+        """faster-whisper pads everything to 30 seconds; a model with a shorter window hears what there is."""
+
+        @property
+        def window_seconds(self) -> float:
+            """Seconds that the model hears at once."""
+            return self.feature_extractor.nb_max_frames * self.feature_extractor.time_per_frame
+
+        def encode(self, features: np.ndarray) -> object:
+            """Encode `[80, frames]`; for a short window only as many whole seconds as hold something."""
+            window = self.feature_extractor.nb_max_frames
+            if window < FULL_WINDOW:
+                used = np.flatnonzero(np.any(features != 0, axis=-2))
+                last = int(used[-1]) + 1 if len(used) else STEP
+                features = features[..., : min(window, -(-last // STEP) * STEP)]
+            return super().encode(features)
+
+    return WhisperInWindows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from es_config.errors import EngineError
 from es_config.index import META_SECONDS
-from models.on_first_use import OnFirstUse
+from models.encoders import OnFirstUse
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher
 from search_app.core.voice import build_transcriber, warm
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from es_config.index import ImageIndex
-    from models.profile import Profile
+    from models.profiles import Profile
     from search_app.core.marks import Marks
     from search_app.core.query import Query
     from search_app.settings import AppSettings, SearchSettings
@@ -64,7 +64,7 @@ def searcher_of(
     warm: bool = False,
 ) -> Searcher:
     """Return a searcher of one index with the models of a profile. Raises as `build_searcher` does."""
-    from models.embedding import load_image_encoder
+    from models.encoders import load_image_encoder
     from search_app.core.text_lanes import text_lanes
 
     images = OnFirstUse(lambda: load_image_encoder(profile))
@@ -108,7 +108,7 @@ def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
 
 def _caption_texts(profile: Profile) -> OnFirstUse | None:
     """Return the encoder of captions where it is another one than that of queries for pictures."""
-    from models.embedding import load_caption_text_encoder
+    from models.encoders import load_caption_text_encoder
 
     return None if profile.caption_shares_space else OnFirstUse(lambda: load_caption_text_encoder(profile))
 

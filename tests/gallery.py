@@ -16,7 +16,7 @@ from demo.world.scene import Group, Scene, sample
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher
 from storage.keys import thumbnail_key

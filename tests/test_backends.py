@@ -12,13 +12,11 @@ from waiting import PATIENCE_S
 
 from demo.world.draw import draw
 from demo.world.scene import sample
-from models.agreement import Agreement, agreement
-from models.embedding import load_image_encoder
+from models.encoders import load_image_encoder
 from models.errors import ModelError
-from models.fast.choose import Chooser
+from models.fast.choose import Agreement, Chooser, agreement, load_fast_image_encoder, run_in
 from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Wish, probe
 from models.fast.onnx import made_once
-from models.fast_embedding import load_fast_image_encoder, run_in
 from models.profiles import get_profile
 
 ONNX, BF16, INT8 = Execution("onnx", "fp32"), Execution("torch", "bf16"), Execution("onnx", "int8")
@@ -163,8 +161,8 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tiny, tmp_path):
 def test_a_tower_that_makes_fewer_operations_makes_the_same_vectors(tiny, siglip, pictures):
     import torch
 
-    from models.lean_tower import LeanTower
-    from models.torch_tower import TorchTower
+    from models.encoders import TorchTower
+    from models.fast.onnx import LeanTower
 
     for exact in (tiny, siglip):
         lean = exact.running(TorchTower(LeanTower(exact.tower.model).eval()), EXACT)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from test_browser import FLAGS, chromium_path, first_name
 
 from models.profiles import get_profile
-from models.whisper import load_transcriber
+from models.voice import load_transcriber
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server

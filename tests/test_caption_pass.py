@@ -30,8 +30,8 @@ from ingest.pipeline.captions import caption_pictures
 from ingest.watch.watch import IdleCaptions
 from ingest.wiring import Parts, create_index
 from models.captioning import load_captioner
+from models.encoders import OnFirstUse
 from models.errors import ModelError
-from models.on_first_use import OnFirstUse
 from storage.errors import StorageError
 from storage.folder import FolderStorage
 from storage.keys import thumbnail_key

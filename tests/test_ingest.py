@@ -32,8 +32,7 @@ from ingest.pipeline.embed import embed_each
 from ingest.pipeline.parallel import ahead, ordered_map
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts, create_index
-from models.embedding import load_caption_text_encoder, load_image_encoder
-from models.on_first_use import OnFirstUse
+from models.encoders import OnFirstUse, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.folder import FolderStorage
 from storage.keys import original_key, thumbnail_key

@@ -15,7 +15,7 @@ from es_config.meta import change_meta
 from glimpse import main
 from ingest.errors import IngestError
 from ingest.wiring import TowerChoice, check_weights, create_index, load_tower, sample_pictures
-from models.embedding import load_caption_text_encoder
+from models.encoders import load_caption_text_encoder
 from models.errors import ModelError
 from models.fast.execution import Wish
 from models.profiles import get_profile

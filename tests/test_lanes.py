@@ -10,7 +10,7 @@ from tiny_torchscript import fresh_model
 
 from es_config.errors import EngineError
 from es_config.text_model import InferTextEncoder, TrainedModel
-from models.embedding import load_text_encoder
+from models.encoders import load_text_encoder
 from models.profiles import get_profile
 from search_app.core.text_lanes import RETRY_AFTER_S, RETRY_SOON_S, TextLanes, text_lanes
 from search_app.errors import QueryError

@@ -9,7 +9,7 @@ from tiny_torchscript import fresh_model
 from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.text_model import InferTextEncoder, TextModelSource, TrainedModel, upload
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.text_lanes import TextLanes
 from training.pocket.sentences.grammar import caption

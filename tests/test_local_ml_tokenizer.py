@@ -6,7 +6,7 @@ from model_folders import vocabulary
 
 from es_config.local_node.ml.tokenizer import KINDS, WordPieceTokenizer
 from es_config.local_node.rest import RestError
-from models.plain_text import plain_text
+from models.encoders import plain_text
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [*SPECIALS, "boat", "##s", "red", "sea", "cafe", "café", "!", ".", "[", "sep", "]", "海", "the"]

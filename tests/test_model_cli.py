@@ -9,9 +9,7 @@ from click.testing import CliRunner
 from eland.ml.pytorch.transformers import elasticsearch_model_id
 
 from glimpse import main
-from models.profile import es_model_id
-from models.profiles import PROFILES
-from models.upload_source import upload_source
+from models.profiles import PROFILES, es_model_id, upload_source
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from hard_texts import hard_texts
 
-from models.plain_text import plain_text
+from models.encoders import plain_text
 
 
 @pytest.mark.parametrize(

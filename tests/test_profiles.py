@@ -6,10 +6,9 @@ import model_folders
 import pytest
 from PIL import Image
 
-from models.embedding import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder
 from models.errors import ModelError
-from models.folders import ModelSource, fingerprint, local_folder, text_dims
-from models.profiles import PROFILES, get_profile
+from models.profiles import PROFILES, ModelSource, fingerprint, get_profile, local_folder, text_dims
 
 
 def test_every_row_pins_a_revision_or_lies_in_the_repository():

@@ -10,7 +10,7 @@ import pytest
 import recordings
 from cost import processor_s
 
-from models.recordings import RATE, RecordingError, decode_recording
+from models.voice import RATE, RecordingError, decode_recording
 
 
 @pytest.fixture(scope="module")

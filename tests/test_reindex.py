@@ -38,8 +38,7 @@ from ingest.options import Progress
 from ingest.reindex.reindex import WholePictures
 from ingest.reindex.wiring import open_reindex
 from ingest.wiring import IngestSettings
-from models.embedding import load_text_encoder
-from models.encoders import TextEncoder
+from models.encoders import TextEncoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.settings import AppSettings, SearchSettings
 from search_app.web.app import create_app

@@ -13,9 +13,7 @@ import voice_folders
 
 from models.errors import ModelError
 from models.profiles import get_profile
-from models.recordings import RecordingError
-from models.voice import Gates, windows_of
-from models.whisper import SIZES, load_transcriber
+from models.voice import SIZES, Gates, RecordingError, load_transcriber, windows_of
 from training.pocket.voice.model import build_tokenizer, vocabulary
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
 from training.pocket.voice.speech import TEST_VARIANTS, TRAIN_VARIANTS, line, word_errors

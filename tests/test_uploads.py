@@ -35,8 +35,8 @@ from ingest.pipeline.run import ingest_paths
 from ingest.uploads import Library
 from ingest.wiring import Parts
 from models.captioning import load_captioner
-from models.folders import ModelSource
-from models.on_first_use import OnFirstUse
+from models.encoders import OnFirstUse
+from models.profiles import ModelSource
 from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app

@@ -20,7 +20,7 @@ from cost import processor_s
 from flask import Flask
 
 from models.profiles import get_profile
-from models.whisper import load_transcriber
+from models.voice import load_transcriber
 from search_app.core.voice import MAX_RECORDING
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
@@ -246,7 +246,7 @@ def test_without_a_voice_model_the_route_says_so_and_the_page_has_no_microphone(
 
 
 def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path):
-    from models.on_first_use import OnFirstUse
+    from models.encoders import OnFirstUse
 
     broken = OnFirstUse(lambda: load_transcriber(str(tmp_path)))
     app = create_app(

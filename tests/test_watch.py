@@ -34,7 +34,7 @@ from ingest.watch import events as waiting
 from ingest.watch.events import POLLING, Gone, InotifyObserver, Listener, Pending, close, listen
 from ingest.watch.watch import Places, Watch
 from ingest.wiring import Parts, create_index
-from models.embedding import load_caption_text_encoder, load_image_encoder
+from models.encoders import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.folder import FolderStorage
 

@@ -27,7 +27,7 @@ NEARLY = 0.0005
 def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
     """Return what `glimpse tune --json` prints; `pick` is null when no setting meets the target."""
     field, goal = tuning.subject.field, tuning.goal
-    pick = tuning.points.to_json() if tuning.points else None
+    pick = tuning.pick.to_json() if tuning.pick else None
     held_out = vars(tuning.held_out) if tuning.held_out else None
     return {
         "index": field.index,
@@ -51,7 +51,7 @@ def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
 
 def operating_point(tuning: Tuning) -> dict[str, Any]:
     """Return what is written into `_meta.operating_points` for a picked point."""
-    pick, held_out, goal = tuning.points, tuning.held_out, tuning.goal
+    pick, held_out, goal = tuning.pick, tuning.held_out, tuning.goal
     default = tuning.default
     return {
         "num_candidates": pick.setting.num_candidates,
@@ -88,7 +88,7 @@ def table(tuning: Tuning) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("", no_wrap=True)
     for point in in_order(tuning.points):
-        is_pick = tuning.points is not None and point.setting == tuning.points.setting
+        is_pick = tuning.pick is not None and point.setting == tuning.pick.setting
         style = "bold" if is_pick else None if point.meets(tuning.goal.target) else "dim"
         p95 = f"{point.latency.p95_ms:.2f}" if point.latency else ""
         shown.add_row(*cells(point), p95, f"{point.operations:.0f}", _mark(tuning, point), style=style)
@@ -112,7 +112,7 @@ def cells(point: Point) -> tuple[str, ...]:
 
 
 def _mark(tuning: Tuning, point: Point) -> str:
-    marks = ["pick"] if tuning.points and point.setting == tuning.points.setting else []
+    marks = ["pick"] if tuning.pick and point.setting == tuning.pick.setting else []
     marks += ["default"] if point.setting == tuning.goal.default else []
     return ", ".join(marks)
 
@@ -126,7 +126,7 @@ def lines(tuning: Tuning) -> list[str]:
         f"{tuning.documents} documents{narrowed}, k = {tuning.subject.k}, {tuning.queries} queries: "
         f"{SOURCES[tuning.source]}."
     ]
-    pick, held_out = tuning.points, tuning.held_out
+    pick, held_out = tuning.pick, tuning.held_out
     if pick and pick.latency and held_out:
         found.append(
             f"Pick: {pick.setting}. Recall {pick.recall:.4f} (at least {pick.recall_low:.4f} with 95 % "
@@ -259,7 +259,7 @@ def _curve(axes: Any, label: str, points: list[Point], colour: str) -> None:
 
 def _marks(axes: Any, tuning: Tuning) -> None:
     axes.axhline(tuning.goal.target, color="#777777", linestyle="--", linewidth=1, label="target")
-    for point, name, marker in ((tuning.default, "default", "s"), (tuning.points, "pick", "*")):
+    for point, name, marker in ((tuning.default, "default", "s"), (tuning.pick, "pick", "*")):
         if point and point.latency:
             size = 18 if marker == "*" else 10
             axes.plot(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from es_config.relevance import Calibration
     from es_config.scan import Sample
     from evaluation.calibrate import Phrase
-    from models.profile import Profile
+    from models.profiles import Profile
 
 CALIBRATED = ("image", "caption")
 
@@ -115,7 +115,7 @@ def _calibrations(
     from es_config.relevance import SAMPLE_SIZE
     from evaluation.calibrate import Side
     from evaluation.calibrate import calibrate as fit_bars
-    from models.embedding import load_caption_text_encoder, load_text_encoder
+    from models.encoders import load_caption_text_encoder, load_text_encoder
 
     texts = load_text_encoder(profile)
     captions = texts if profile.caption_shares_space else load_caption_text_encoder(profile)

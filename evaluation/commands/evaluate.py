@@ -25,8 +25,8 @@ from es_config.commands.options import (
     together,
     warn,
 )
-from es_config.documents import paths_of
 from evaluation.errors import EvaluationError
+from evaluation.labels import pictures_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,11 +129,6 @@ def _print(lines: Iterable[str], data: dict[str, Any], *, as_json: bool) -> None
     click.echo(json.dumps(data, ensure_ascii=False, indent=2) if as_json else "\n".join(lines))
 
 
-NAMES_AT_ONCE = 500
-MOST_PICTURES = 10_000
-"""pictures that one look-up of names may give: Elasticsearch's own limit"""
-
-
 @dataclass(frozen=True)
 class Way:
     """One way of searching that is measured."""
@@ -225,15 +220,6 @@ def _modes(wanted: str | None, index: ImageIndex) -> list[str]:
         return _listed(wanted)
     captioned = {"query": {"exists": {"field": MODE_FIELDS["caption"]}}, "size": 0}
     return list(MODES) if index.search(captioned).total else ["image"]
-
-
-def pictures_named(index: ImageIndex, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Give id and relative paths of the pictures whose file has one of these names. Raises `EngineError`."""
-    for start in range(0, len(names), NAMES_AT_ONCE):
-        wanted = {"terms": {"image_name": list(names[start : start + NAMES_AT_ONCE])}}
-        body = {"query": wanted, "size": MOST_PICTURES, "_source": ["relative_path"]}
-        for hit in index.search(body).hits:
-            yield hit.image_id, paths_of(hit.source)
 
 
 def _plain(options: Mapping[str, Any], queries: Sequence[LabelledQuery]) -> tuple[Callable, list[Way]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from es_config.index import ImageIndex
     from ingest.files.walk import Candidate
-    from models.profile import Profile
+    from models.profiles import Profile
     from storage.store import Storage
 
 Material = tuple[list[Picture], list[Question], str, tuple[str, ...]]
@@ -75,7 +75,7 @@ def _named_profiles(text: str) -> dict[str, Profile]:
 
 
 def _load(name: str, profile: Profile) -> Contestant:
-    from models.embedding import load_image_encoder, load_text_encoder
+    from models.encoders import load_image_encoder, load_text_encoder
 
     images, texts = load_image_encoder(profile), load_text_encoder(profile)
     return Contestant(name, profile.dims, profile.similarity, images.embed_images, texts.embed_texts)
@@ -165,7 +165,7 @@ def from_index(options: Mapping[str, Any], client: Elasticsearch) -> Source:
     """Return the pictures of an index, as their thumbnails show them. Raises as connecting does."""
     from es_config.client import glimpse_home
     from es_config.index import ImageIndex
-    from evaluation.commands.evaluate import pictures_named
+    from evaluation.labels import pictures_named
     from search_app.settings import store_uri
     from storage.store import open_storage
 

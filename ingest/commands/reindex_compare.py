@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from ingest.reindex.reindex import Compared, Comparison
     from ingest.reindex.wiring import ReindexParts
-    from models.profile import Profile
+    from models.profiles import Profile
     from search_app.core.searcher import Searcher
 
 K = 10

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from ingest.options import Progress
     from ingest.wiring import IngestSettings
-    from models.profile import Profile
+    from models.profiles import Profile
 
 
 @dataclass(frozen=True)

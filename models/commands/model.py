@@ -111,7 +111,7 @@ def upload(
     """
     from es_config.text_model import TextModelSource, TrainedModel
     from es_config.text_model import upload as upload_model
-    from models.upload_source import upload_source
+    from models.profiles import upload_source
 
     found = upload_source(profile, model_dir=model_dir, hub_model_id=hub_model_id)
     source = TextModelSource(

@@ -1,4 +1,4 @@
-"""Choosing how a vision tower runs: the fastest way whose vectors agree with the exact ones."""
+"""Choose the fastest backend and precision whose vectors agree with fp32."""
 
 from __future__ import annotations
 
@@ -7,17 +7,87 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from models.agreement import FEWEST_TO_RANK, Agreement, agreement, from_note
 from models.errors import ModelError
-from models.fast.execution import EXACT, Execution, Processor, Wish
+from models.fast.execution import EXACT, Execution, Processor, Wish, probe
+from models.profiles import CALIBRATION_PICTURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from PIL.Image import Image
 
     from models.encoders import ImageEncoder
+    from models.profiles import Profile
+
+COSINE = 0.999
+OVERLAP = 0.98
+NEIGHBOURS = 10
+FEWEST_TO_RANK = 32
+"""pictures; among fewer, ten neighbours are no choice and their overlap says nothing"""
+EVEN = 1e-6
+"""similarities that differ by less are a draw"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near vectors are to the exact ones of the same pictures."""
+
+    pictures: int
+    cosine: float
+    """the smallest of all pictures: a mean would hide the one whose vector is ruined"""
+    overlap: float | None
+    """mean share of the ten nearest that stay among the ten; None for too few pictures"""
+
+    @property
+    def passed(self) -> bool:
+        """Whether both limits are kept; without any picture nothing is known and nothing has passed."""
+        enough = self.overlap is None or self.overlap >= OVERLAP
+        return self.pictures > 0 and self.cosine >= COSINE and enough
+
+    def __str__(self) -> str:
+        if self.pictures == 0:
+            return "there is no picture to compare"
+        overlap = "" if self.overlap is None else f" and top-{NEIGHBOURS} overlap {self.overlap:.3f}"
+        return f"smallest cosine {self.cosine:.5f}{overlap} on {self.pictures} of your pictures"
+
+    def as_note(self) -> dict[str, float | int | None]:
+        """Return the figures as an index notes them."""
+        return {"cosine": self.cosine, "overlap": self.overlap, "pictures": self.pictures}
+
+
+def agreement(exact: np.ndarray, other: np.ndarray) -> Agreement:
+    """Compare unit vectors `[n, dims]` of the same pictures, row by row.
+
+    Neighbours are asked for with the exact vector, as a search does, and looked for among the other ones.
+    """
+    import numpy as np
+
+    count = len(exact)
+    if count == 0:
+        return Agreement(0, 0.0, None)
+    if not np.isfinite(other).all():
+        return Agreement(count, -1.0, None)
+    cosine = float((exact * other).sum(axis=1).min())
+    return Agreement(count, min(cosine, 1.0), _overlap(exact, other) if count >= FEWEST_TO_RANK else None)
+
+
+def from_note(note: Mapping[str, float | int | None]) -> Agreement:
+    """Return what an index noted. The exact vectors themselves carry no figures."""
+    return Agreement(int(note.get("pictures") or 0), float(note.get("cosine") or 0.0), note.get("overlap"))
+
+
+def _overlap(exact: np.ndarray, other: np.ndarray) -> float:
+    import numpy as np
+
+    truth, found = exact @ exact.T, exact @ other.T
+    np.fill_diagonal(truth, -np.inf)
+    np.fill_diagonal(found, -np.inf)
+    tenth = np.partition(truth, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS]
+    ten = np.argpartition(-found, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    return float((np.take_along_axis(truth, ten, axis=1) >= tenth[:, None] - EVEN).mean())
+
 
 Noted = dict[str, dict]
 """What an index says of its vectors: for each precision its backend and how it agreed with fp32"""
@@ -199,3 +269,63 @@ class _Yardstick:
         for start in range(0, len(self.pixels), BATCH):
             rows.append(encoder.embed_pixels(np.stack(self.pixels[start : start + BATCH])))
         return np.concatenate(rows), self._clock() - begun
+
+
+def load_fast_image_encoder(
+    profile: Profile,
+    *,
+    wish: Wish,
+    noted: Mapping[str, dict],
+    cache: Path,
+    sample: Callable[[], Sequence[Image]],
+    processor: Processor | None = None,
+) -> Chosen:
+    """Load the profile's vision tower for the wish, the index's notes and this machine.
+
+    `cache` is a folder for exported models; for the rest see `Chooser`. Raises `ModelError`.
+    """
+    from models.encoders import load_image_encoder
+
+    exact = load_image_encoder(profile)
+    parameters = sum(one.numel() for one in exact.tower.model.parameters())
+    return Chooser(
+        exact,
+        build=lambda way: run_in(way, exact, cache=cache),
+        sample=sample,
+        processor=processor or probe(),
+        noted=noted,
+        is_small=parameters < SMALL,
+    ).choose(wish)
+
+
+def run_in(way: Execution, exact: ImageEncoder, *, cache: Path) -> ImageEncoder:
+    """Return the encoder running in another way, from the one in torch and float32. Raises `ModelError`."""
+    from models.encoders import bf16_tower
+    from models.fast.onnx import onnx_tower
+
+    if way == EXACT:
+        return exact
+    if way.backend == "torch":
+        return exact.running(bf16_tower(exact.tower.model), way)
+    tower = onnx_tower(
+        exact.tower.model,
+        precision=way.precision,
+        revision=exact.revision,
+        cache=cache,
+        calibration=lambda: _calibration(exact),
+    )
+    return exact.running(tower, way)
+
+
+def _calibration(encoder: ImageEncoder) -> np.ndarray:
+    """Return the calibration pictures, preprocessed: float32 `[n, 3, height, width]`.
+
+    They never change, so the same weights give the same eight-bit model everywhere.
+    """
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(CALIBRATION_PICTURES) as strip:
+        side = strip.height
+        pictures = [strip.crop((left, 0, left + side, side)) for left in range(0, strip.width, side)]
+    return np.stack([encoder.preprocess(picture) for picture in pictures])

@@ -1,4 +1,9 @@
-"""A vision tower in ONNX Runtime: exported on first use, kept in a cache."""
+"""Image towers as ONNX files, in fp32 and in int8, run without torch.
+
+Weights have a scale for each output, states a scale for each token: one picture's vector never depends on
+its neighbours in a batch. Channels that are much larger than others would take the eight bits for
+themselves, so their size is first moved into the weights, where nothing is lost (SmoothQuant).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,9 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from models.errors import ModelError, first_line
 
 if TYPE_CHECKING:
@@ -16,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    import torch
 
 RECIPE = 2
 """counts the ways in which towers were exported: another one, another file"""
@@ -90,9 +97,6 @@ def _prepared(
     model: torch.nn.Module, precision: str, calibration: Callable[[], np.ndarray]
 ) -> torch.nn.Module:
     import torch
-
-    from models.int8 import to_int8
-    from models.lean_tower import LeanTower
 
     lean = LeanTower(model).eval()
     return to_int8(lean, torch.from_numpy(calibration())) if precision == "int8" else lean
@@ -178,3 +182,179 @@ def _digest(path: Path) -> str:
 
 def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+class LeanTower(nn.Module):
+    """The vision tower of a CLIP or SigLIP model, for inference alone: pixels in, vectors out.
+
+    CLIP reads one token of its last layer, so that layer is computed for that token alone. The given model
+    is copied where it is changed and stays as it was.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        vision = model.vision_model
+        self.embeddings = vision.embeddings
+        self.norm_in = getattr(vision, "pre_layrnorm", nn.Identity())  # transformers spells it so
+        self.head = vision.head if getattr(vision, "use_head", False) else None
+        *first, last = vision.encoder.layers
+        self.layers = nn.ModuleList([LeanLayer(layer) for layer in first])
+        self.layers.append(LeanLayer(last, first_token_only=self.head is None))
+        self.norm_out = vision.post_layernorm
+        self.projection = getattr(model, "visual_projection", nn.Identity())
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return `[n, dims]`, of any length, for preprocessed pictures `[n, 3, height, width]`."""
+        states = self.norm_in(self.embeddings(pixels))
+        for layer in self.layers:
+            states = layer(states)
+        states = self.norm_out(states)
+        return self.projection(states[:, 0] if self.head is None else self.head(states))
+
+
+class LeanLayer(nn.Module):
+    """One layer of the encoder, with keys and values in one product and the scale inside the queries."""
+
+    def __init__(self, layer: nn.Module, *, first_token_only: bool = False) -> None:
+        super().__init__()
+        attention = layer.self_attn
+        self.heads = attention.num_heads
+        self.first_token_only = first_token_only
+        self.norm1, self.norm2 = _copy_norm(layer.layer_norm1), _copy_norm(layer.layer_norm2)
+        self.queries = _joined(attention.q_proj, factor=attention.scale)
+        self.keys_values = _joined(attention.k_proj, attention.v_proj)
+        self.out = _joined(attention.out_proj)
+        self.widen, self.act, self.narrow = _joined(layer.mlp.fc1), layer.mlp.activation_fn, layer.mlp.fc2
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return states `[n, tokens, width]`; of the first token alone where only that is read."""
+        normal = self.norm1(states)
+        if self.first_token_only:
+            states, asking = states[:, :1], normal[:, :1]
+        else:
+            asking = normal
+        states = states + self.out(self._attend(self.queries(asking), self.keys_values(normal)))
+        return states + self.narrow(self.act(self.widen(self.norm2(states))))
+
+    def _attend(self, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+        keys, values = (self._by_head(part) for part in keys_values.chunk(2, dim=-1))
+        weights = torch.softmax(self._by_head(queries) @ keys.transpose(-1, -2), dim=-1)
+        return (weights @ values).transpose(1, 2).flatten(2)
+
+    def _by_head(self, states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _joined(*linears: nn.Linear, factor: float = 1.0) -> nn.Linear:
+    """Return a copy of one linear layer, or of several that read the same states as one."""
+    weight = torch.cat([each.weight.detach() for each in linears]) * factor
+    bias = torch.cat([each.bias.detach() for each in linears]) * factor
+    joined = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    joined.weight, joined.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return joined
+
+
+def _copy_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
+    copy = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, device="meta")
+    copy.weight, copy.bias = (
+        nn.Parameter(norm.weight.detach().clone()),
+        nn.Parameter(norm.bias.detach().clone()),
+    )
+    return copy
+
+
+LARGEST = 127
+SMALLEST = 1e-5
+"""channels that are silent on the calibration pictures count as this large"""
+
+
+def to_int8(tower: LeanTower, pixels: torch.Tensor) -> LeanTower:
+    """Change a tower in place to eight-bit layers, balanced on calibration pictures; return it.
+
+    `pixels` is float32 `[n, 3, height, width]`. Patches, pooling and projection stay in float32.
+    """
+    for layer, largest in zip(tower.layers, _largest_inputs(tower, pixels), strict=True):
+        _balance(layer, largest)
+        for name in ("queries", "keys_values", "out", "widen", "narrow"):
+            setattr(layer, name, Int8Linear(getattr(layer, name)))
+    return tower
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with int8 weights `[inputs, outputs]` and states rounded to int8 token by token."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        scale = (weight.abs().amax(dim=1) / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
+        self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8).t().contiguous())
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", linear.bias.detach().clone())
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return float32 `[..., outputs]`."""
+        return _Product.apply(states, self.weight, self.scale, self.bias)
+
+
+class _Product(torch.autograd.Function):
+    """Computed here by torch, and written as ONNX Runtime's own operators when it is exported."""
+
+    @staticmethod
+    def forward(_ctx, states, weight, scale, bias):
+        step = states.abs().amax(dim=-1, keepdim=True).clamp(min=SMALLEST) / LARGEST
+        return ((states / step).round() @ weight.float()) * scale * step + bias
+
+    @staticmethod
+    def symbolic(g, states, weight, scale, bias):
+        def constant(value, dtype=torch.float32):
+            return g.op("Constant", value_t=torch.tensor(value, dtype=dtype))
+
+        largest = g.op("ReduceMax", g.op("Abs", states), axes_i=[-1], keepdims_i=1)
+        step = g.op("Mul", g.op("Max", largest, constant(SMALLEST)), constant(1 / LARGEST))
+        zero = constant(LARGEST + 1, torch.uint8)  # processors multiply uint8 by int8
+        rounded = g.op("QuantizeLinear", g.op("Div", states, step), constant(1.0), zero)
+        product = g.op("com.microsoft::MatMulIntegerToFloat", rounded, weight, constant(1.0), scale, zero)
+        return g.op("Add", g.op("Mul", product, step), bias)
+
+
+def _largest_inputs(tower: LeanTower, pixels: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    """Return for each layer the largest absolute value of each channel that enters its products."""
+    found: list[dict[str, torch.Tensor]] = [{} for _ in tower.layers]
+    hooks = []
+    for seen, layer in zip(found, tower.layers, strict=True):
+        for name in ("keys_values", "out", "widen"):
+
+            def note(_module, inputs, seen=seen, name=name):
+                seen[name] = inputs[0].abs().flatten(0, -2).amax(dim=0)
+
+            hooks.append(getattr(layer, name).register_forward_pre_hook(note))
+    with torch.inference_mode():
+        tower(pixels)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _balance(layer: LeanLayer, largest: dict[str, torch.Tensor]) -> None:
+    """Divide channels and multiply the weights that read them by the same numbers: the layer stays equal."""
+    with torch.inference_mode():
+        for norm, name, readers in (
+            (layer.norm1, "keys_values", (layer.queries, layer.keys_values)),
+            (layer.norm2, "widen", (layer.widen,)),
+        ):
+            factor = _factor(largest[name], readers)
+            norm.weight /= factor
+            norm.bias /= factor
+        factor = _factor(largest["out"], (layer.out,))
+        width = len(factor)
+        layer.keys_values.weight[width:] /= factor[:, None]
+        layer.keys_values.bias[width:] /= factor
+
+
+def _factor(largest: torch.Tensor, readers: tuple[nn.Linear, ...]) -> torch.Tensor:
+    """Return the geometric middle between states and weights, and multiply the readers' weights by it."""
+    weights = torch.cat([each.weight for each in readers]).abs().amax(dim=0)
+    factor = (largest.clamp(min=SMALLEST) / weights.clamp(min=SMALLEST)).sqrt()
+    for each in readers:
+        each.weight *= factor
+    return factor

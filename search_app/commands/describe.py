@@ -30,7 +30,7 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     """
     from es_config.documents import one_line
     from models.captioning import load_captioner
-    from models.on_first_use import OnFirstUse
+    from models.encoders import OnFirstUse
     from models.profiles import get_profile
     from search_app.core.describe import describe as described
     from search_app.wiring import build_searcher

@@ -95,8 +95,7 @@ def _open_library(searcher: Searcher, storage: Storage) -> Library:
     """Return what adds pictures to the searcher's index; its other models load with the first one."""
     from ingest.uploads import Library
     from models.captioning import load_captioner
-    from models.embedding import load_caption_text_encoder
-    from models.on_first_use import OnFirstUse
+    from models.encoders import OnFirstUse, load_caption_text_encoder
 
     profile = searcher.profile
     return Library(

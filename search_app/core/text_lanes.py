@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
 from es_config.text_model import InferTextEncoder, InferUnavailableError
-from models.embedding import load_text_encoder
-from models.on_first_use import OnFirstUse
-from models.plain_text import plain_text
+from models.encoders import OnFirstUse, load_text_encoder, plain_text
 from search_app.errors import QueryError
 
 if TYPE_CHECKING:
     import numpy as np
     from elasticsearch import Elasticsearch
 
-    from models.embedding import TextEncoder
+    from models.encoders import TextEncoder
     from models.profiles import Profile
 
 CHOICES = ("auto", "infer", "local")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from models.encoders import OnFirstUse
 from models.errors import ModelError
-from models.on_first_use import OnFirstUse
 from models.profiles import get_profile
-from models.recordings import RecordingError
-from models.whisper import SIZES, load_transcriber, voice_folder
+from models.voice import SIZES, RecordingError, load_transcriber, voice_folder
 from search_app.errors import QueryError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
-from models.recordings import LONGEST, RecordingError
+from models.voice import LONGEST, RecordingError
 from search_app.core.pictures import FORM_ROOM
 from search_app.core.response import API_PREFIX
 from search_app.core.voice import MAX_RECORDING

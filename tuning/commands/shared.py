@@ -143,8 +143,7 @@ def embedder(
 
     def embed(texts: Sequence[str]) -> np.ndarray:
         from es_config.index import ImageIndex
-        from models.embedding import load_caption_text_encoder, load_text_encoder
-        from models.plain_text import plain_text
+        from models.encoders import load_caption_text_encoder, load_text_encoder, plain_text
         from models.profiles import get_profile
 
         row = get_profile(profile, model_dir=model_dir)

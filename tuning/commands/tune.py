@@ -98,7 +98,7 @@ def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
     from tuning.report import operating_point
 
     field = tuning.subject.field
-    if tuning.points is None:
+    if tuning.pick is None:
         return False
     if tuning.subject.filters:
         warn("a setting for filtered searches is shown, but not written: searches without them need another.")
@@ -125,9 +125,9 @@ def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -
         console.print("\n".join(lines(tuning)), highlight=False, soft_wrap=True)
         if trial:
             trial.print(console)
-        if tuning.points:
+        if tuning.pick:
             console.print("Written into the index." if written else "Nothing was written.", style="dim")
-    if tuning.points is None:
+    if tuning.pick is None:
         raise TuneError(unreachable(tuning.points, tuning.subject.field, tuning.goal.target))
 
 
