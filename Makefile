@@ -6,7 +6,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo test bench lint types docs lock
+.PHONY: help install demo test bench lint types docs lock wheel
 
 help:
 	@echo "make demo     install, start Elasticsearch, draw 300 pictures, make them searchable, serve the page"
@@ -16,7 +16,8 @@ help:
 	@echo "make types    check the types of the whole product"
 	@echo "make docs     write docs/commands.md from the commands' help"
 	@echo "make install  create .venv with the locked libraries"
-	@echo "make lock     resolve the libraries of pyproject.toml anew into requirements.lock"
+	@echo "make lock     pin what pyproject.toml asks for in requirements.lock; UPGRADE=--upgrade for new versions"
+	@echo "make wheel    build dist/glimpse_search-*.whl"
 
 install: $(VENV)/.installed
 
@@ -48,6 +49,13 @@ types: install
 docs: install
 	$(BIN)/python scripts/command_docs.py > docs/commands.md
 
+# Pins that are in the file and fit stay.
+UPGRADE ?=
 lock: install
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --generate-hashes --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --fork-strategy fewest --python-version 3.11 --extra dev --generate-hashes --no-header pyproject.toml -o requirements.lock
+
+# setuptools takes in whatever an earlier build left in build/.
+wheel: install
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

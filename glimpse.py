@@ -119,7 +119,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "GLIMPSE
 
 
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
-@click.version_option(package_name="glimpse")
+@click.version_option(package_name="glimpse-search")
 def main() -> None:
     """Search a folder of pictures by typing, by speaking and by showing a picture.
 

@@ -1,28 +1,49 @@
-"""What is installed is what is imported, and the same on every Python."""
+"""What is imported is declared, and what is declared is pinned within its range, the same on every Python."""
 
 import ast
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from setuptools import find_packages
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("demo", "es_config", "evaluation", "ingest", "models", "search_app", "storage", "tuning")
-OPTIONAL = {"rawpy"}
+AIDS = ("benchmarks", "scripts", "tests", "training")
 
 
-def normal(name: str) -> str:
-    """Return a library's name as package registries spell it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    """Return requirements by the name of their library."""
+    return {canonicalize_name(each.name): each for each in map(Requirement, lines)}
 
 
-def pinned(lines: list[str]) -> dict[str, str]:
-    """Return the version of each library of `name==version` lines."""
-    return {normal(name): version for name, version in (line.split("==") for line in lines)}
+def python_files(folders: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the Python files below folders; one that does not exist has none."""
+    for folder in folders:
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def libraries(files: list[Path]) -> set[str]:
+    """Return the top-level names of other projects that files import."""
+    imported = set()
+    for node in (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.split(".")[0])
+    ours = {"glimpse", *PACKAGES, *AIDS, *(path.stem for path in python_files(("tests",)))}
+    return imported - {*sys.stdlib_module_names, *ours}
+
+
+def undeclared(imported: set[str], declared: set[str]) -> set[str]:
+    """Return the imported names that come from no declared library."""
+    distributions = packages_distributions()
+    return {name for name in imported if not set(map(canonicalize_name, distributions[name])) & declared}
 
 
 @pytest.fixture(scope="module")
@@ -31,38 +52,34 @@ def project() -> dict:
         return tomllib.load(file)["project"]
 
 
-def test_every_library_that_is_imported_is_a_pinned_dependency(project):
-    declared = pinned(project["dependencies"])
-    files = [ROOT / "glimpse.py", *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))]
-    imported = set()
-    for node in (node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.split(".")[0])
-    imported -= {*sys.stdlib_module_names, *PACKAGES, *OPTIONAL}
-    distributions = packages_distributions()
-    missing = {name for name in imported if not set(map(normal, distributions[name])) & set(declared)}
-    assert {"numpy", "torch"} <= imported
-    assert not missing
-
-
-def test_only_the_product_is_installed_and_with_its_weights():
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        settings = tomllib.load(file)["tool"]["setuptools"]
-    found = set(find_packages(str(ROOT), **settings["packages"]["find"]))
-    assert {name.split(".")[0] for name in found} == set(PACKAGES)
-    folders = {path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
-    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == found
-    (pattern,) = settings["package-data"]["models"]
-    weights = {path.name for path in (ROOT / "models").glob(pattern)}
-    assert {"calibration.png", "model.safetensors", "model.bin", "MODEL_CARD.md"} <= weights
-
-
-def test_the_lock_gives_every_python_the_same_versions(project):
+@pytest.fixture(scope="module")
+def locked() -> dict[str, str]:
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     lines = re.findall(r"(?m)^([\w.-]+)(?:\[[^]]*\])?==([^ \\;]+)", text)
-    locked = {normal(name): version for name, version in lines}
-    assert len(locked) == len(lines), "run `make lock`: a library is there in several versions"
-    wanted = pinned([re.sub(r"\[.*?\]", "", each) for each in project["dependencies"]])
-    assert wanted.items() <= locked.items(), "run `make lock`"
+    versions = {canonicalize_name(name): version for name, version in lines}
+    assert len(versions) == len(lines), "run `make lock`: a library is there in several versions"
+    return versions
+
+
+def test_every_library_that_the_product_imports_is_a_dependency(project):
+    extras = project["optional-dependencies"]
+    declared = requirements(project["dependencies"]) | requirements(extras["raw"])
+    imported = libraries([ROOT / "glimpse.py", *python_files(PACKAGES)])
+    assert {"numpy", "torch"} <= imported
+    assert not undeclared(imported, set(declared))
+
+
+def test_every_library_that_tests_and_benchmarks_import_is_a_dependency_of_developers(project):
+    declared = requirements([*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    imported = libraries(list(python_files(AIDS)))
+    assert {"hypothesis", "pytest"} <= imported
+    assert not undeclared(imported, set(declared))
+
+
+def test_every_dependency_has_a_lower_bound_and_is_pinned_within_its_range(project, locked):
+    extras = project["optional-dependencies"]
+    for name, wanted in requirements([*project["dependencies"], *extras["raw"], *extras["dev"]]).items():
+        operators = [each.operator for each in wanted.specifier]
+        assert ">=" in operators, f"{name} has no lower bound"
+        assert "==" not in operators, f"{name} is pinned, which is the lock's work"
+        assert wanted.specifier.contains(locked[name]), f"run `make lock`: {name} is at {locked[name]}"

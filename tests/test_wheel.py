@@ -1,0 +1,102 @@
+"""The built wheel holds all that the product reads, and runs away from the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("demo", "es_config", "evaluation", "ingest", "models", "search_app", "storage", "tuning")
+NOT_SHIPPED = ("benchmarks", "scripts", "tests", "training")
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "docs")
+
+
+def run(command: list[str | Path], **options) -> str:
+    """Run a command, which must succeed without a word on stderr that names an error; return its stdout."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: setuptools leaves a folder `build` behind, which the next wheel takes in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = shutil.copytree(ROOT, folder / "source", ignore=LEFT_OUT)
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
+    run([*build, "--wheel-dir", folder / "dist", source])
+    (built,) = (folder / "dist").iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of a fresh environment with the wheel, which borrows the libraries of this one."""
+    folder = tmp_path_factory.mktemp("fresh environment")
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    # A folder named in a .pth file lends its libraries, but not the editable install of this repository.
+    borrowed = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
+    (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
+    run([*pip, wheel])
+    return folder / "bin"
+
+
+@pytest.fixture
+def glimpse(installed: Path, tmp_path: Path):
+    """A function that runs the installed command in an empty folder, for a user whose home is empty."""
+    empty, home = tmp_path / "empty", tmp_path / "home"
+    empty.mkdir()
+    home.mkdir()
+    environ = {"HOME": str(home), "PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
+    # Nothing answers on the discard port.
+    environ["ELASTICSEARCH_URL"] = "http://127.0.0.1:9"
+    return lambda *arguments: run([installed / "glimpse", *arguments], cwd=empty, env=environ)
+
+
+def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = (path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file())
+    wanted = {"glimpse.py", *(path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc")}
+    assert {Path(name).suffix for name in wanted} >= {".css", ".html", ".js", ".json", ".safetensors"}
+    assert {name for name in held if not name.endswith(".md")} == {
+        name for name in wanted if not name.endswith(".md")
+    }
+    assert not {name.split("/")[0] for name in held} & set(NOT_SHIPPED)
+
+
+def test_the_installed_command_knows_its_version_and_its_commands(glimpse):
+    assert glimpse("--version") == "glimpse, version 0.1.0\n"
+    assert "Usage: glimpse" in glimpse("--help")
+    for command in ("ingest", "search", "serve", "tune", "evaluate", "demo"):
+        assert f"Usage: glimpse {command}" in glimpse(command, "--help")
+
+
+def test_the_installed_command_lists_its_models_and_describes_a_picture_with_those_in_the_wheel(
+    glimpse, tmp_path
+):
+    profiles = json.loads(glimpse("model", "list", "--json"))
+    assert "pocket" in [each["name"] for each in profiles]
+    picture = tmp_path / "sea.png"
+    Image.new("RGB", (96, 96), "navy").save(picture)
+    assert glimpse("describe", str(picture), "--profile", "pocket").strip()
