@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("demo", "es_config", "evaluation", "ingest", "models", "search_app", "storage", "tuning")
+TYPES_ONLY = {"_typeshed"}  # exists for type checkers alone
 AIDS = ("benchmarks", "scripts", "tests", "training")
 
 
@@ -37,7 +38,7 @@ def libraries(files: list[Path]) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imported.add(node.module.split(".")[0])
     ours = {"glimpse", *PACKAGES, *AIDS, *(path.stem for path in python_files(("tests",)))}
-    return imported - {*sys.stdlib_module_names, *ours}
+    return imported - {*sys.stdlib_module_names, *ours, *TYPES_ONLY}
 
 
 def undeclared(imported: set[str], declared: set[str]) -> set[str]:

@@ -28,7 +28,7 @@ def run(command: list[str | Path], **options) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools leaves a folder `build` behind, which the next wheel takes in."""
+    """The wheel, built from a copy: setuptools leaves a folder `build`, which the next wheel takes in."""
     folder = tmp_path_factory.mktemp("wheel")
     source = shutil.copytree(ROOT, folder / "source", ignore=LEFT_OUT)
     build = [
