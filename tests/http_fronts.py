@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from waiting import PATIENCE_S
+from waitress import wasyncore
+from waitress.server import BaseWSGIServer
+
 GOOD_KEY = "Z29vZDprZXk="
 NGINX = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
@@ -168,3 +172,24 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def serving(server: BaseWSGIServer) -> Iterator[str]:
+    """Run the product's server in a thread and give its address.
+
+    Its sockets are closed in that thread: closed by another one, they would end the loop that waits for them
+    with an error.
+    """
+
+    def end() -> None:
+        server.task_dispatcher.shutdown()
+        wasyncore.close_all(server._map, ignore_all=True)
+
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.trigger.pull_trigger(end)
+        thread.join(PATIENCE_S)

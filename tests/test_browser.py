@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from browsers import PATIENCE_MS, launched
 from gallery import jpeg
+from http_fronts import serving
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import create_server
 
@@ -19,10 +17,6 @@ from demo.world.scene import Group, Scene
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-)
 MAX_UPLOAD = 60_000
 UNSEEN = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 DROP_OR_PASTE = """([kind, encoded, name, type]) => {
@@ -40,24 +34,12 @@ DROP_OR_PASTE = """([kind, encoded, name, type]) => {
 }"""
 
 
-def chromium_path() -> str | None:
-    """Return CHROMIUM, or a Chromium on the PATH; None leaves it to Playwright's own."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        path = chromium_path() or playwright.chromium.executable_path
-        if not Path(path).exists():
-            pytest.fail(
-                "No Chromium was found: install it with `apt install chromium` or"
-                " `playwright install chromium`, or name one in CHROMIUM."
-            )
-        launched = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield launched
-        launched.close()
+        started = launched(playwright)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +48,8 @@ def address(gallery) -> Iterator[str]:
     settings = AppSettings(max_upload=MAX_UPLOAD)
     app = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=settings)
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(timeout=5)
+    with serving(server) as url:
+        yield url
 
 
 @pytest.fixture
@@ -78,7 +57,7 @@ def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iter
     """A fresh visitor; whatever the browser complains about fails the test at its end."""
     options = getattr(request, "param", {})
     context = browser.new_context(base_url=address, **options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from browsers import PATIENCE_MS, launched
 from gallery import build_gallery
+from http_fronts import serving
 from playwright.sync_api import expect, sync_playwright
-from test_browser import FLAGS, chromium_path
 from waitress import create_server
 
 from search_app.core.query import Query
@@ -31,19 +30,14 @@ def page(own) -> Iterator:
     """A visitor's page; what the browser complains about fails the test at its end."""
     app = create_app(searcher=own.searcher, storage=own.storage, settings=AppSettings())
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    with sync_playwright() as playwright:
-        path = chromium_path() or playwright.chromium.executable_path
-        assert Path(path).exists(), "install Chromium, or name one in CHROMIUM"
-        launched = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        visitor = launched.new_page(base_url=f"http://127.0.0.1:{server.effective_port}")
+    with serving(server) as url, sync_playwright() as playwright:
+        browser = launched(playwright)
+        visitor = browser.new_page(base_url=url)
+        visitor.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []
         visitor.on("pageerror", lambda error: complaints.append(str(error)))
         yield visitor
-        launched.close()
-    server.close()
-    thread.join(timeout=5)
+        browser.close()
     assert complaints == []
 
 

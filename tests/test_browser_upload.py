@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import threading
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from browsers import PATIENCE_MS, launched
 from gallery import jpeg, pocket
+from http_fronts import serving
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_browser import FLAGS, chromium_path
 
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
@@ -43,11 +42,9 @@ def scene(kind: str, colour: str, place: str, seed: int) -> bytes:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        path = chromium_path() or playwright.chromium.executable_path
-        assert Path(path).exists(), "install Chromium, or name one in CHROMIUM"
-        launched = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield launched
-        launched.close()
+        started = launched(playwright)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +67,8 @@ def server(client, tmp_path_factory) -> Iterator[str]:
     settings = AppSettings(max_upload=MAX_UPLOAD)
     app = create_app(searcher=searcher, storage=storage, settings=settings, library=library)
     listening = build_server(app, host="127.0.0.1", port=0, threads=8)
-    thread = threading.Thread(target=listening.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listening.effective_port}"
-    listening.close()
-    thread.join(timeout=5)
+    with serving(listening) as url:
+        yield url
     index.delete()
 
 
@@ -82,15 +76,13 @@ def server(client, tmp_path_factory) -> Iterator[str]:
 def page(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A fresh visitor; whatever the browser complains about fails the test, but for answers that are due."""
     context = browser.new_context(base_url=server, **getattr(request, "param", {}))
-    context.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
+    context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     yield opened
     context.close()
-    expect.set_options(timeout=5_000)
     assert [text for text in complaints if "Failed to load resource" not in text] == []
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from elasticsearch import Elasticsearch
-from http_fronts import proxy
+from http_fronts import proxy, serving
 from model_folders import save_clip
 from picture_files import save_picture
 from waiting import PATIENCE_S, wait_until
@@ -403,12 +403,8 @@ def served(place: Place, folder: Path) -> Iterator[str]:
     )
     app = create_app(searcher=following.searcher, storage=open_storage(str(folder)), settings=AppSettings())
     server = build_server(app, host="127.0.0.1", port=0, threads=4)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    with following:
-        yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(10)
+    with serving(server) as url, following:
+        yield url
 
 
 def get(url: str) -> tuple[int, dict]:

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from elasticsearch import Elasticsearch
 from flask import Flask
 from gallery import jpeg, pocket
-from http_fronts import proxy
+from http_fronts import proxy, serving
 from picture_files import draw_picture, png_header
 from PIL import Image
 
@@ -123,11 +123,8 @@ def web(place):
 def address(place) -> Iterator[tuple[str, int]]:
     """The application under the production server, with two threads for the page."""
     server = build_server(place.app(), host="127.0.0.1", port=0, threads=2)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield "127.0.0.1", server.effective_port
-    server.close()
-    thread.join(timeout=5)
+    with serving(server):
+        yield "127.0.0.1", server.effective_port
 
 
 def send(web, *files: tuple[bytes, str], url: str = URL, **options):

@@ -18,6 +18,7 @@ import pytest
 import recordings
 from cost import processor_s
 from flask import Flask
+from http_fronts import serving
 
 from models.profiles import get_profile
 from models.voice import load_transcriber
@@ -60,11 +61,8 @@ def web(app):
 def address(app):
     """The application under the production server."""
     server = build_server(app, host="127.0.0.1", port=0, threads=4)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(timeout=5)
+    with serving(server) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
