@@ -26,9 +26,7 @@ def main(arguments: list[str]) -> int:
         name = frame.f_code.co_filename
         if event != "call" or not name.startswith(f"{ROOT}/") or "/.venv/" in name:
             return
-        if (
-            frame.f_code.co_flags & inspect.CO_OPTIMIZED
-        ):  # a function, not a class body
+        if frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # a function, not a class body
             place = str(Path(name).relative_to(ROOT))
             calls[place] = calls.get(place, 0) + 1
 
