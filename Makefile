@@ -12,7 +12,7 @@ help:
 	@echo "make demo     install, start Elasticsearch, draw 300 pictures, make them searchable, serve the page"
 	@echo "make test     install, run every test against a real Elasticsearch node"
 	@echo "make bench    measure every figure that the documentation names"
-	@echo "make lint     check style and formatting"
+	@echo "make lint     check style, formatting and spelling"
 	@echo "make types    check the types of the whole product"
 	@echo "make docs     write docs/commands.md from the commands' help"
 	@echo "make install  create .venv with the locked libraries"
@@ -42,6 +42,7 @@ bench: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: install
 	$(BIN)/python -m mypy
