@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -67,7 +68,7 @@ def client(node: RunningNode) -> Iterator[Elasticsearch]:
     """A client of the shared node."""
     from elasticsearch import Elasticsearch
 
-    with Elasticsearch(node.url, request_timeout=60) as connected:
+    with Elasticsearch(node.url, request_timeout=PATIENCE_S) as connected:
         # Whenever it looks at the disk, Elasticsearch lifts the block of a full one, which tests set.
         connected.cluster.put_settings(persistent={"cluster.info.update.interval": "1d"})
         yield connected

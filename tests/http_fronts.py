@@ -97,11 +97,13 @@ def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
         assert process.poll() is None, (folder / "error.log").read_text()
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 def _openssl(folder: Path, arguments: str) -> None:
-    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        ["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True, timeout=PATIENCE_S
+    )
 
 
 @contextmanager
@@ -156,7 +158,7 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
                 node_url + self.path, data=body or None, method=self.command, headers=headers
             )
             try:
-                with urllib.request.urlopen(request, timeout=60) as response:
+                with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                     return response.status, response.read()
             except urllib.error.HTTPError as refused:
                 return refused.code, refused.read()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE_S
+
 ROOT = Path(__file__).parent.parent
 FOUNDATIONS = {"es_config", "models", "storage"}
 DOORS = {"ingest", "search_app", "demo", "tuning", "evaluation"}
@@ -180,6 +182,6 @@ def test_importing_every_command_loads_no_heavy_library():
     heavy = (PLACES.keys() - {"elastic_transport"}) | {"numpy", "PIL"}
     code = f"import {', '.join(['sys', 'glimpse', *commands])}; print(*({heavy!r} & sys.modules.keys()))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert done.stdout.split() == []

@@ -14,13 +14,13 @@ import pytest
 from fuzz_reader import check, damaged, seeds
 from hypothesis import given, settings
 from picture_files import png_header, save_picture, unprivileged
+from waiting import PATIENCE_S
 
 from ingest.options import IngestOptions, IngestSummary
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Parts
 from storage.folder import FolderStorage
 
-PATIENCE_S = 240
 NO_MODEL = SimpleNamespace()
 
 

@@ -6,6 +6,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
@@ -151,5 +152,7 @@ def test_the_printed_command_gives_the_same_answer(client, node, index_name):
     expected = client.search(index=index_name, body=body)["hits"]["hits"]
     assert len(expected) == 5
     command = as_curl(body, url=node.url, index=index_name)
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     assert json.loads(done.stdout)["hits"]["hits"] == expected

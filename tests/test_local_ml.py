@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from tiny_torchscript import VOCABULARY, Gate, config, fresh_model, parts, put_parts, torchscript, upload
+from waiting import PATIENCE_S
 
 from es_config.local_node.ml.config import trained_model
 from es_config.local_node.ml.models import LocalModels
@@ -67,7 +68,7 @@ def put(client, path: str, body: bytes | str) -> int:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, data, headers, method="POST" if "_infer" in path else "PUT")
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -400,7 +401,7 @@ def test_many_clients_at_once_each_get_their_own_answer(client, started):
     gate = threading.Barrier(16)
 
     def ask(number: int) -> None:
-        gate.wait(timeout=120)
+        gate.wait(timeout=PATIENCE_S)
         for turn in range(12):
             text = texts[(number + turn) % len(texts)]
             if infer(client, started, text)[0]["predicted_value"] != pytest.approx(
@@ -423,7 +424,7 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
     store.put_vocabulary("kept", {"vocabulary": VOCABULARY})
     before = LocalModels(store)
     running = before.start("kept", DeploymentParameters(number_of_allocations=2))
-    vector = running.infer(["a red boat"], truncate="first", timeout_s=120)[0].vector
+    vector = running.infer(["a red boat"], truncate="first", timeout_s=PATIENCE_S)[0].vector
 
     (tmp_path / "models" / ".half-written").mkdir()
     after = LocalModels(ModelStore(tmp_path / "models"))
@@ -432,7 +433,7 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
     after.load_deployments()
     again = after.running("kept")
     assert again.parameters.number_of_allocations == 2
-    found = again.infer(["a red boat"], truncate="first", timeout_s=120)[0].vector
+    found = again.infer(["a red boat"], truncate="first", timeout_s=PATIENCE_S)[0].vector
     np.testing.assert_allclose(found, vector, rtol=0, atol=LAST_DIGITS)
     for models in (before, after):
         models.stop("kept")

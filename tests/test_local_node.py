@@ -51,7 +51,7 @@ def ask(url: str, method: str = "GET", body: dict | None = None) -> dict:
     request = urllib.request.Request(
         url, data=data, method=method, headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
         return json.loads(response.read() or "{}")
 
 
@@ -103,7 +103,7 @@ def test_the_root_answers_as_elasticsearch_does(node):
     assert answer["version"]["number"] == "9.5.3"
     for method in ("GET", "HEAD"):
         request = urllib.request.Request(node.url, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             assert response.headers["X-Elastic-Product"] == "Elasticsearch"
             assert (len(response.read()) > 0) == (method == "GET")
 

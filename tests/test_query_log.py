@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 from search_app.core.query import Query
 from search_app.core.query_log import (
@@ -118,7 +119,12 @@ def shell(command: str, home: Path) -> str:
     """Run a command of the manual and return what it prints."""
     environment = os.environ | {"GLIMPSE_HOME": str(home)}
     done = subprocess.run(
-        ["bash", "-euc", command], env=environment, capture_output=True, text=True, timeout=30, check=False
+        ["bash", "-euc", command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), "scripts/test-requirements installs jq"
     return done.stdout

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent
 TOUR = re.search(r"<!-- tour.*?-->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
@@ -36,7 +37,7 @@ def shell(node, tmp_path_factory):
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=4 * PATIENCE_S,
         )
 
     made = run("glimpse demo --no-serve")

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from http_fronts import kept_port, proxy
 from picture_files import save_picture
+from waiting import PATIENCE_S
 
 import glimpse
 from es_config.requests import as_curl
@@ -179,7 +180,7 @@ def test_show_request_prints_a_command_that_gives_the_same_hits(run, gallery):
     assert shown.exit_code == 0
     assert shown.stdout.startswith("curl ")
     answer = subprocess.run(
-        ["bash", "-c", shown.stdout], capture_output=True, text=True, check=True, timeout=120
+        ["bash", "-c", shown.stdout], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     found = [hit["_source"]["relative_path"][0] for hit in json.loads(answer.stdout)["hits"]["hits"]]
     assert found == paths(run("knn", "--k", 4, "--path", "named/", input=vector))
@@ -348,10 +349,10 @@ def check_served(server: subprocess.Popen, port: int, gallery) -> None:
     try:
         line = server.stderr.readline()
         assert line == f"Glimpse is at http://127.0.0.1:{port} (Ctrl+C stops it)\n"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=120) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S) as answer:
             assert json.load(answer)["images"] == len(gallery.ids)
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=120) == 0
+        assert server.wait(timeout=PATIENCE_S) == 0
     finally:
         server.kill()
         server.communicate()

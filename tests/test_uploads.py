@@ -24,6 +24,7 @@ from gallery import jpeg, pocket
 from http_fronts import proxy, serving
 from picture_files import draw_picture, png_header
 from PIL import Image
+from waiting import PATIENCE_S
 
 import glimpse
 from demo.world.scene import Group, Scene
@@ -47,7 +48,6 @@ from storage.keys import thumbnail_key
 from storage.store import open_storage
 
 MAX_UPLOAD = 200_000
-PATIENCE_S = 120
 BOAT = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 CARS = Scene("city", "rain", (Group("car", "yellow", 1),), None, 98)
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -19,6 +19,7 @@ import recordings
 from cost import processor_s
 from flask import Flask
 from http_fronts import serving
+from waiting import PATIENCE_S
 
 from models.profiles import get_profile
 from models.voice import load_transcriber
@@ -31,7 +32,6 @@ from search_app.web.voice import voice_blueprint
 
 ADDRESS = "/api/v1/transcribe"
 SENTENCE = "two black cats in the desert at night"
-PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
