@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.report import Figure, show
-from es_config.local_node.jars import fetch_jars
+from es_config.local_node.install import fetch_jars
 from es_config.local_node.node import LocalNode
 
 RUNS = 3

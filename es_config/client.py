@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from es_config.errors import EngineError
+from es_config.local_node.process_file import find_running
 
 if TYPE_CHECKING:
     import ssl
@@ -57,7 +58,7 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
     """
     url = remote_url(environ)
     if url is None:
-        return EngineSettings(_local_url(environ, home), local=True)
+        return EngineSettings(_local_url(home), local=True)
     ca_certs = environ.get("ELASTICSEARCH_CA_CERTS") or None
     return EngineSettings(
         ",".join(_checked_url(each.strip()) for each in url.split(",")),
@@ -75,10 +76,8 @@ def _either(environ: Mapping[str, str], *names: str) -> str | None:
     return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
 
 
-def _local_url(environ: Mapping[str, str], home: Path) -> str:
-    from es_config.local_node.node import LocalNode
-
-    node = LocalNode(home, environ=environ).running()
+def _local_url(home: Path) -> str:
+    node = find_running(home)
     if node is None:
         raise EngineError("No Elasticsearch is running here: run `glimpse up` or set ELASTICSEARCH_URL.")
     if not node.ready:

@@ -11,7 +11,7 @@ from es_config.bulk import is_loading, put_back
 from es_config.client import EngineSettings, connect, engine_errors, engine_settings, remote_url
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.local_node.java import find_java
+from es_config.local_node.install import find_java
 from es_config.mapping import differences
 
 if TYPE_CHECKING:

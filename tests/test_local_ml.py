@@ -1,19 +1,20 @@
 """`_ml/trained_models` on the local node: what is kept, what is refused, what is answered."""
 
 import base64
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hard_texts import hard_texts
+from model_folders import vocabulary as pocket_words
 from tiny_torchscript import VOCABULARY, Gate, config, fresh_model, parts, put_parts, torchscript, upload
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
-from es_config.local_node.ml.config import trained_model
-from es_config.local_node.ml.models import LocalModels
-from es_config.local_node.ml.requests import DeploymentParameters
-from es_config.local_node.ml.store import ModelStore
+from es_config.local_node.ml.deployment import KINDS, DeploymentParameters, WordPieceTokenizer
+from es_config.local_node.ml.models import LocalModels, ModelStore, trained_model
+from es_config.local_node.rest import RestError
+from models.encoders import plain_text
 
 LAST_DIGITS = 1e-6
 """How far sums of the same numbers may differ: threads and TorchScript's compiler add in another order."""
@@ -394,6 +395,24 @@ def test_a_slow_model_runs_out_of_time_and_a_full_queue_refuses(client, model_id
         assert reason == "inference process queue is full. Unable to execute command"
 
 
+def test_a_stop_refuses_the_texts_that_wait(client, model_id, tmp_path):
+    gate = Gate(tmp_path / "gate")
+    upload(client, model_id, torchscript(tmp_path / "slow.pt", gate=gate.path))
+    client.ml.start_trained_model_deployment(model_id=model_id)
+    with ThreadPoolExecutor(1) as pool:
+        with gate.closed():
+            asked = pool.submit(refused, infer, client, model_id, "boat", "sea", timeout="300s")
+            wait_until(lambda: _pending(client, model_id) == 1)
+            client.ml.stop_trained_model_deployment(model_id=model_id)
+        status, _, reason = asked.result(timeout=PATIENCE_S)
+    assert (status, reason) == (500, "Error in inference process: [the deployment was stopped]")
+
+
+def _pending(client, model_id: str) -> int:
+    [stats] = client.ml.get_trained_models_stats(model_id=model_id)["trained_model_stats"]
+    return stats["deployment_stats"]["nodes"][0]["number_of_pending_requests"]
+
+
 def test_many_clients_at_once_each_get_their_own_answer(client, started):
     texts = ["a", "red", "boat", "sea", "!", "boats", "a red boat", "red sea"]
     expected = {text: infer(client, started, text)[0]["predicted_value"] for text in texts}
@@ -417,7 +436,7 @@ def test_many_clients_at_once_each_get_their_own_answer(client, started):
 @pytest.mark.usefixtures("torch_threads")
 def test_models_and_deployments_outlive_the_node(tmp_path, definition):
     store = ModelStore(tmp_path / "models")
-    store.create(trained_model("kept", json.dumps(config()).encode()))
+    store.create(trained_model("kept", config()))
     for number, body in enumerate(parts(definition, 2)):
         data = base64.b64decode(body["definition"])
         store.put_part("kept", number, data, total_length=len(definition), total_parts=2)
@@ -442,11 +461,116 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
 @pytest.mark.usefixtures("torch_threads")
 def test_a_deployment_that_cannot_be_loaded_again_says_why(tmp_path):
     store = ModelStore(tmp_path)
-    store.create(trained_model("broken", json.dumps(config()).encode()))
+    store.create(trained_model("broken", config()))
     store.put_part("broken", 0, b"no model", total_length=8, total_parts=1)
     store.put_vocabulary("broken", {"vocabulary": VOCABULARY})
-    store.set_deployment("broken", DeploymentParameters().as_dict())
+    store.set_deployment("broken", DeploymentParameters())
     models = LocalModels(store)
     models.load_deployments()
     assert "Could not start trained model deployment" in models.failure("broken")
     assert models.running("broken") is None
+
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIALS, "boat", "##s", "red", "sea", "cafe", "café", "!", ".", "[", "sep", "]", "海", "the"]
+UNKNOWN, START, END = 1, 2, 3
+
+
+def tokenizer(**options: object) -> WordPieceTokenizer:
+    """Return a BERT tokenizer with the vocabulary above."""
+    return WordPieceTokenizer(WORDS, kind=KINDS["bert"], **options)
+
+
+def words(text: str, **options: object) -> list[str]:
+    """Return the tokens between the special ones."""
+    ids = tokenizer(**options).encode(text).ids
+    assert (ids[0], ids[-1]) == (START, END)
+    return [WORDS[number] for number in ids[1:-1]]
+
+
+def test_words_are_cut_into_the_longest_known_pieces():
+    assert words("boats red") == ["boat", "##s", "red"]
+
+
+def test_a_word_with_any_unknown_part_is_unknown_as_a_whole():
+    assert words("boatx red") == ["[UNK]", "red"]
+
+
+def test_punctuation_and_ideographs_stand_alone():
+    assert words("red!boat.海sea") == ["red", "!", "boat", ".", "海", "sea"]
+
+
+def test_lower_casing_strips_accents_and_is_off_by_default():
+    assert words("RED CAFÉ", do_lower_case=True) == ["red", "cafe"]
+    assert words("RED café") == ["[UNK]", "café"]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", "🚤", "\u200d\ufeff"])
+def test_a_text_without_words_is_only_the_special_tokens(text):
+    assert tokenizer().encode(text).ids == (START, END)
+
+
+def test_emoji_and_control_characters_are_dropped():
+    assert words("re\x00d 🚤bo\u200bat🚤") == ["red", "boat"]
+
+
+def test_a_no_break_space_does_not_separate_words():
+    assert words("red\u00a0boat red\u3000boat") == ["[UNK]", "red", "boat"]
+
+
+def test_only_the_mask_is_special_within_a_text():
+    assert words("[MASK]! [sep]", do_lower_case=True) == ["[MASK]", "!", "[", "sep", "]"]
+
+
+def test_words_of_more_than_100_letters_are_unknown():
+    assert words("s" * 101) == ["[UNK]"]
+
+
+def test_a_chunk_is_cut_after_512_letters():
+    assert words("x" * 512 + "boat") == ["[UNK]", "boat"]
+
+
+def test_long_texts_are_cut_and_marked():
+    tokens = tokenizer(max_sequence_length=5).encode("red boat sea red boat")
+    assert tokens.ids == (START, *(WORDS.index(word) for word in ("red", "boat", "sea")), END)
+    assert tokens.is_truncated
+    assert not tokenizer(max_sequence_length=5).encode("red boat sea").is_truncated
+
+
+def test_a_long_text_is_refused_where_truncation_is_off():
+    with pytest.raises(
+        RestError, match=r"tokenized input length \[7\] exceeds the maximum sequence length \[5\]"
+    ):
+        tokenizer(max_sequence_length=5).encode("red boat sea red boat", truncate="none")
+
+
+def test_special_tokens_can_be_left_out():
+    assert tokenizer(with_special_tokens=False).encode("red boat").ids == (7, 5)
+
+
+@pytest.mark.parametrize("missing", ["[UNK]", "[PAD]", "[CLS]", "[SEP]"])
+def test_a_vocabulary_without_a_special_token_is_refused(missing):
+    short = [word for word in WORDS if word != missing]
+    with pytest.raises(RestError, match="stored vocabulary is missing required") as refused:
+        WordPieceTokenizer(short, kind=KINDS["bert"])
+    assert refused.value.status == 409
+
+
+def test_mpnet_has_special_tokens_of_its_own():
+    kind = KINDS["mpnet"]
+    spelled = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>", "red"]
+    assert WordPieceTokenizer(spelled, kind=kind).encode("red <mask> [SEP]").ids == (0, 5, 4, 3, 3, 3, 2)
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+def test_it_agrees_with_the_reference_implementation_on_plain_texts(tmp_path, do_lower_case):
+    from transformers import BertTokenizerFast
+
+    spelled = [*WORDS, *pocket_words()[len(SPECIALS) :], *"éèñßאק赤"]
+    known = list(dict.fromkeys(spelled))
+    (tmp_path / "vocab.txt").write_text("\n".join(known) + "\n")
+    reference = BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=do_lower_case)
+    mine = WordPieceTokenizer(known, kind=KINDS["bert"], do_lower_case=do_lower_case, max_sequence_length=64)
+    for text in map(plain_text, hard_texts(1000)):
+        expected = reference(text, truncation=True, max_length=64)["input_ids"]
+        assert list(mine.encode(text).ids) == expected, text

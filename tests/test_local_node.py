@@ -16,9 +16,8 @@ from waiting import PATIENCE_S, wait_until
 
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome
-from es_config.local_node.limits import check_port, heap_megabytes
-from es_config.local_node.node import LocalNode
-from es_config.local_node.state import PROGRAM, ended
+from es_config.local_node.node import LocalNode, check_port, has_ended, heap_megabytes
+from es_config.local_node.process_file import PROGRAM
 
 HEAP_MB = 512
 
@@ -122,7 +121,7 @@ def test_pictures_survive_a_node_that_is_killed(local):
 def test_down_closes_the_node_and_a_second_down_does_no_harm(local):
     process = psutil.Process(local.up(timeout_s=300).node.pid)
     assert local.down() is True
-    assert ended(process, timeout_s=0.1)
+    assert has_ended(process, timeout_s=0.1)
     assert local.running() is None
     assert local.down() is False
     assert "closed" in local.home.elasticsearch_log.read_text().splitlines()[-1]
@@ -136,9 +135,9 @@ def test_a_process_has_ended_though_the_one_that_started_it_does_not_look():
     )
     with subprocess.Popen([sys.executable, "-c", careless], stdout=subprocess.PIPE, text=True) as parent:
         child = psutil.Process(int(parent.stdout.readline()))
-        assert ended(child, timeout_s=PATIENCE_S)
+        assert has_ended(child, timeout_s=PATIENCE_S)
         assert child.status() == psutil.STATUS_ZOMBIE
-        assert not ended(psutil.Process(parent.pid), timeout_s=0.1)
+        assert not has_ended(psutil.Process(parent.pid), timeout_s=0.1)
         parent.kill()
 
 

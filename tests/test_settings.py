@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -104,6 +106,20 @@ def test_a_stale_or_damaged_process_file_means_that_nothing_runs(content, tmp_pa
     assert local.running() is None
     assert local.down() is False
     assert not home.process_file.exists()
+
+
+def test_the_address_is_read_without_the_code_that_installs_a_node(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from es_config.local_node.process_file import find_running\n"
+        f"find_running(Path({str(tmp_path)!r}))\n"
+        "import es_config.client\n"
+        "print(*(name for name in sys.modules if name.startswith('es_config.local_node.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["es_config.local_node.process_file"]
 
 
 def test_the_homes_folder_is_not_made_by_looking_at_it(tmp_path: Path):

@@ -1,41 +1,52 @@
-"""The local node: one Elasticsearch of this user's own, in a background process."""
+"""The local node: Elasticsearch in a background process, started, found and stopped by its GLIMPSE_HOME."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
-from es_config.local_node.install import NodeHome
-from es_config.local_node.jars import fetch_jars
-from es_config.local_node.java import find_java
-from es_config.local_node.limits import check_port, heap_megabytes
-from es_config.local_node.state import PROGRAM, RunningNode, ended, find_running, last_error, wait_for_shards
+from es_config.local_node.install import NodeHome, fetch_jars, find_java
+from es_config.local_node.process_file import PROGRAM, RunningNode, find_running
+
+if TYPE_CHECKING:
+    from psutil import Process
 
 FREE_PORTS = "9200-9300"
 START_TIMEOUT_S = 120.0
 SHARDS_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
+MIN_HEAP_MB = 256
+DEFAULT_HEAP_MB = (512, 4096)
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CODE = Path(__file__).resolve().parents[2]
+"""the folder that holds the package `es_config`"""
 
 
 @dataclass(frozen=True)
-class Started:
-    """What `up` did."""
+class NodeStart:
+    """The outcome of `up`."""
 
     node: RunningNode
     new: bool
-    """False when the node was up before"""
+    """False if the node was up before"""
     seconds: float
 
 
 class LocalNode:
-    """Starts, finds and stops the node of one GLIMPSE_HOME. `say` is told about the steps that take long."""
+    """Starts, finds and stops the node of one GLIMPSE_HOME; `say` announces the steps that take long."""
 
     def __init__(
         self, glimpse_home: Path, *, environ: Mapping[str, str], say: Callable[[str], None] = lambda _: None
@@ -47,14 +58,14 @@ class LocalNode:
 
     def running(self) -> RunningNode | None:
         """Return the node of this home, or None."""
-        return find_running(self.home)
+        return find_running(self.glimpse_home)
 
     def up(
         self, *, port: int | None = None, heap_mb: int | None = None, timeout_s: float = START_TIMEOUT_S
-    ) -> Started:
-        """Start the node unless it runs, and return when its indices can be searched.
+    ) -> NodeStart:
+        """Start the node unless it is running, and return when its indices can be searched.
 
-        Without `port`, it is the first free one from 9200 on. Raises EngineError when Java or the jars are
+        Without `port`, the first free one from 9200 on is used. Raises EngineError if Java or the jars are
         missing, the port is taken, or the node is not ready within `timeout_s` seconds.
         """
         from filelock import FileLock, Timeout
@@ -81,10 +92,10 @@ class LocalNode:
         ready = self.running()
         if ready is None:
             raise self._failure("stopped as soon as it was ready")
-        return Started(ready, node is None, time.monotonic() - begin)
+        return NodeStart(ready, node is None, time.monotonic() - begin)
 
     def down(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """Stop the node, gracefully while `timeout_s` lasts; return False when there was none."""
+        """Stop the node, and kill it if it has not closed after `timeout_s`; return False without a node."""
         import psutil
 
         node = self.running()
@@ -94,15 +105,15 @@ class LocalNode:
         try:
             process = psutil.Process(node.pid)
             process.send_signal(signal.SIGTERM)
-            if not ended(process, timeout_s=timeout_s):
+            if not has_ended(process, timeout_s=timeout_s):
                 process.kill()  # every acknowledged write is in the translog: nothing is lost
-                ended(process, timeout_s=timeout_s)
+                has_ended(process, timeout_s=timeout_s)
         except psutil.NoSuchProcess:
             pass
         self.home.process_file.unlink(missing_ok=True)
         return True
 
-    def _spawn(self, port: int | None, heap_mb: int | None) -> subprocess.Popen:
+    def _spawn(self, port: int | None, heap_mb: int | None) -> subprocess.Popen[bytes]:
         """Start the process, detached from the terminal and from this process's group."""
         if port is not None:
             check_port(port)
@@ -113,37 +124,24 @@ class LocalNode:
         self.home.prepare(jars, http_port=FREE_PORTS if port is None else str(port))
         self.home.process_file.unlink(missing_ok=True)
         self.home.elasticsearch_log.unlink(missing_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            PROGRAM,
-            "--home",
-            str(self.glimpse_home),
-            "--libjvm",
-            str(java.libjvm),
-        ]
-        command += ["--heap-mb", str(heap_megabytes(heap_mb)), *(["--vectors"] if java.has_vectors else [])]
+        command = [sys.executable, "-m", PROGRAM, "--home", str(self.glimpse_home)]
+        command += ["--libjvm", str(java.libjvm), "--heap-mb", str(heap_megabytes(heap_mb))]
+        command += ["--vectors"] if java.has_vectors else []
+        # The process must find this very code, however it is installed and wherever the process starts.
+        path = os.pathsep.join(filter(None, (str(CODE), self._environ.get("PYTHONPATH"))))
         with self.home.process_log.open("wb") as log:
             return subprocess.Popen(
                 command,
                 cwd=self.home.root,
-                env=self._child_environ(),
+                env={**self._environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
-    def _child_environ(self) -> dict[str, str]:
-        """Let the process find this very code, whichever way it is installed and wherever it starts."""
-        here = str(Path(__file__).resolve().parents[2])
-        return {
-            **self._environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (here, self._environ.get("PYTHONPATH")))),
-        }
-
-    def _wait(self, process: subprocess.Popen | None, deadline: float) -> None:
-        """Wait until the node is ready; whatever else happens, no half-started process stays behind."""
+    def _wait(self, process: subprocess.Popen[bytes] | None, deadline: float) -> None:
+        """Wait until the node is ready; on any failure, leave no half-started process behind."""
         try:
             while not ((node := self.running()) and node.ready):
                 if (process is not None and process.poll() is not None) or (process is None and node is None):
@@ -151,7 +149,7 @@ class LocalNode:
                 if time.monotonic() > deadline:
                     raise self._failure("was not ready in time")
                 time.sleep(0.1)
-            wait_for_shards(node.url, min(deadline, time.monotonic() + SHARDS_TIMEOUT_S))
+            _wait_for_shards(node.url, min(deadline, time.monotonic() + SHARDS_TIMEOUT_S))
         except BaseException:
             if process is not None:
                 process.kill()
@@ -160,6 +158,85 @@ class LocalNode:
             raise
 
     def _failure(self, what: str) -> EngineError:
-        log, line = last_error(self.home)
+        log, line = self._last_error()
         reason = f": {line}" if line else ""
         return EngineError(f"The local node {what}{reason.rstrip('.')}. The whole story is in {log}.")
+
+    def _last_error(self) -> tuple[Path, str]:
+        """Return the log that explains a failed start and its last error, shortened, or an empty text."""
+        for log in (self.home.process_log, self.home.elasticsearch_log):
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+            errors = [line.strip() for line in lines if re.search(r"Exception|Error\b|ERROR|FATAL", line)]
+            if errors:
+                innermost = re.sub(r"^(?:[\w.$]+: )+(?=[\w.$]+: )", "", errors[-1])
+                return log, innermost[:300]
+        return self.home.process_log, ""
+
+
+def has_ended(process: Process, *, timeout_s: float) -> bool:
+    """Wait for a process to end and return True if it has, even if its parent has not noticed yet."""
+    import psutil
+
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            if not process.is_running():
+                return True
+            if process.status() == psutil.STATUS_ZOMBIE:
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(0)  # reaps a child of this process
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _wait_for_shards(url: str, deadline: float) -> None:
+    """Wait until every index can be searched; a damaged index must not block the others for ever."""
+    request = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        try:
+            with opener.open(request, timeout=5) as response:
+                if not json.load(response)["timed_out"]:
+                    return
+        except OSError:  # the status is 408 while shards are being opened
+            time.sleep(0.1)
+
+
+def heap_megabytes(asked: int | None, *, memory_mb: int | None = None) -> int:
+    """Return the Java heap in MB: `asked` if it fits, else a quarter of the memory, from 512 MB to 4 GB."""
+    memory_mb = memory_mb or memory_megabytes()
+    if asked is None:
+        least, most = DEFAULT_HEAP_MB
+        return max(least, min(most, memory_mb // 4))
+    if not MIN_HEAP_MB <= asked <= memory_mb * 3 // 4:
+        raise EngineError(
+            f"A heap of {asked} MB is not possible here: choose from {MIN_HEAP_MB} MB to "
+            f"{memory_mb * 3 // 4} MB, which is three quarters of the memory."
+        )
+    return asked
+
+
+def memory_megabytes() -> int:
+    """Return the memory of this machine, or of the container that runs this process."""
+    import psutil
+
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        total = min(total, int(CGROUP_LIMIT.read_text(encoding="ascii")))
+    return total >> 20
+
+
+def check_port(port: int) -> None:
+    """Raise EngineError if another program listens on `port` of the loopback interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise EngineError(
+                f"Port {port} cannot be used ({error.strerror}): choose another with --port, or leave "
+                "--port out and a free one is taken."
+            ) from error

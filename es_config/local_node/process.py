@@ -7,19 +7,18 @@ has closed.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-from es_config.local_node import info
-from es_config.local_node.install import NODE_NAME, NodeHome
-from es_config.local_node.ml import routes
+from es_config.local_node.install import NODE_NAME, VECTOR_MODULE, NodeHome
+from es_config.local_node.ml.routes import TrainedModelRoutes
+from es_config.local_node.process_file import PROGRAM, write_process_file
+from es_config.local_node.rest import Answer, RestRequest, RestRoutes
 
 JVM_OPTIONS = (
     "-Xrs",
@@ -38,9 +37,9 @@ JVM_OPTIONS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a node until a signal asks for its end; the process file tells its state to other processes."""
-    parser = argparse.ArgumentParser(prog="es_config.local_node.process")
+def main(arguments: list[str] | None = None) -> None:
+    """Run a node until a signal asks for its end, and keep its process file up to date."""
+    parser = argparse.ArgumentParser(prog=PROGRAM)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--libjvm", type=Path, required=True)
     parser.add_argument("--heap-mb", type=int, required=True)
@@ -49,22 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="[%(asctime)s][%(levelname)-5s] %(message)s"
     )
-    return run(options)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Start the node, say where it listens, wait for a signal, close the node."""
     stop = threading.Event()
     home = NodeHome(options.home)
-    write_process_file(home, url="", state="starting")
+    write_process_file(options.home, url="", state="starting")
     start_jvm(home, options)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     node = start_node(home)
-    # Routes that the published jars lack.
-    info.register(node)
-    routes.register(node, home=options.home)
-    write_process_file(home, url=node_url(node), state="ready")
+    add_missing_routes(node, home)
+    write_process_file(options.home, url=node_url(node), state="ready")
     while not stop.wait(1):  # with a time-out, so that Python comes round to run its signal handlers
         pass
     logging.info("Closing the node")
@@ -84,7 +76,7 @@ def start_jvm(home: NodeHome, options: argparse.Namespace) -> None:
         f"-Xmx{options.heap_mb}m",
         f"-XX:MaxDirectMemorySize={options.heap_mb // 2}m",
         f"-XX:ErrorFile={home.logs / 'jvm-crash.log'}",
-        *(["--add-modules=jdk.incubator.vector"] if options.vectors else []),
+        *([f"--add-modules={VECTOR_MODULE}"] if options.vectors else []),
         f"-Des.path.home={home.root}",
         classpath=[str(jar) for jar in sorted(home.lib.glob("*.jar"))],
         convertStrings=False,
@@ -119,12 +111,49 @@ def start_node(home: NodeHome) -> Any:
 
 
 def node_url(node: Any) -> str:
-    """Return where the node listens, which may not be the first port of its range."""
+    """Return the address of the node; its port may not be the first of its range."""
     import jpype
 
     transport = jpype.JClass("org.elasticsearch.http.HttpServerTransport")
     address = node.injector().getInstance(transport).boundAddress().publishAddress()
     return f"http://{address.getAddress()}:{address.getPort()}"
+
+
+def add_missing_routes(node: Any, home: NodeHome) -> None:
+    """Add the routes that Elastic's published jars lack: `/` and `_ml/trained_models`."""
+
+    def info(_: RestRequest) -> Answer:
+        return 200, node_info(node)
+
+    root = RestRoutes(node, workers=1)
+    for method in ("GET", "HEAD"):
+        root.add(method, "/", info)
+    TrainedModelRoutes(home.trained_models, node_id=str(node.getNodeEnvironment().nodeId())).add_to(node)
+
+
+def node_info(node: Any) -> dict[str, Any]:
+    """Return the name, cluster and versions of a running node, in the shape of Elasticsearch's `GET /`."""
+    from jpype import JClass
+
+    state = node.injector().getInstance(JClass("org.elasticsearch.cluster.service.ClusterService")).state()
+    build = JClass("org.elasticsearch.Build").current()
+    return {
+        "name": str(node.settings().get("node.name")),
+        "cluster_name": str(state.getClusterName().value()),
+        "cluster_uuid": str(state.metadata().clusterUUID()),
+        "version": {
+            "number": str(build.qualifiedVersion()),
+            "build_flavor": str(build.flavor()),
+            "build_type": str(build.type().displayName()),
+            "build_hash": str(build.hash()),
+            "build_date": str(build.date()),
+            "build_snapshot": bool(build.isSnapshot()),
+            "lucene_version": str(JClass("org.elasticsearch.index.IndexVersion").current().luceneVersion()),
+            "minimum_wire_compatibility_version": str(build.minWireCompatVersion()),
+            "minimum_index_compatibility_version": str(build.minIndexCompatVersion()),
+        },
+        "tagline": "You Know, for Search",
+    }
 
 
 def close_node(node: Any) -> None:
@@ -136,21 +165,5 @@ def close_node(node: Any) -> None:
     node.awaitClose(20, jpype.JClass("java.util.concurrent.TimeUnit").SECONDS)
 
 
-def write_process_file(home: NodeHome, *, url: str, state: str) -> None:
-    """Replace the process file at once, so that no reader sees half of it."""
-    import psutil
-
-    process = {
-        "pid": os.getpid(),
-        "created": psutil.Process().create_time(),
-        "url": url,
-        "state": state,
-        "since": time.time(),
-    }
-    partial = home.process_file.with_suffix(".tmp")
-    partial.write_text(json.dumps(process), encoding="utf-8")
-    partial.replace(home.process_file)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

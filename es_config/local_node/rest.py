@@ -1,8 +1,4 @@
-"""REST routes of the local node that are written in Python.
-
-A route is a function `(path_params, query_params, body) -> (status, answer)`; the answer is anything that
-`json` can write. It runs in a pool of threads, so that the node's transport threads never wait for it.
-"""
+"""REST routes of the local node that are written in Python."""
 
 from __future__ import annotations
 
@@ -11,15 +7,28 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
-
-RestFunction = Callable[[Mapping[str, str], Mapping[str, str], bytes], tuple[int, Any]]
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RestRequest:
+    """A request, copied out of Java."""
+
+    path: Mapping[str, str]
+    """the values of the names in the route's path"""
+    query: Mapping[str, str]
+    body: bytes
+
+
+Answer = tuple[int, Any]
+"""a status, and a body that `json` can write"""
+
+
 class RestError(Exception):
-    """A route refuses a request: `status`, a reason and Elasticsearch's error `kind` become the answer."""
+    """A request that is refused: `status`, a reason, and `kind`, Elasticsearch's name for the error."""
 
     def __init__(self, status: int, reason: str, kind: str | None = None) -> None:
         super().__init__(reason)
@@ -35,81 +44,85 @@ class RestError(Exception):
 class RestRoutes:
     """Registers Python functions as REST routes of a running `org.elasticsearch.node.Node`.
 
-    The JVM must have been started. `workers` bounds the requests that are answered at the same time.
+    The functions run in a pool of `workers` threads, so that the node's transport threads never wait.
     """
 
-    def __init__(self, node: Any, *, workers: int = 4) -> None:
+    def __init__(self, node: Any, *, workers: int) -> None:
         from jpype import JClass
 
         self._controller = node.injector().getInstance(JClass("org.elasticsearch.rest.RestController"))
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="glimpse-rest")
 
-    def add(self, method: str, path: str, function: RestFunction) -> None:
+    def add(self, method: str, path: str, function: Callable[[RestRequest], Answer]) -> None:
         """Answer `method path` with `function`; `path` may hold names, as in `/_ml/trained_models/{id}`."""
         from jpype import JClass
 
         verb = JClass("org.elasticsearch.rest.RestRequest$Method").valueOf(method)
         route = JClass("org.elasticsearch.rest.RestHandler$Route")(verb, path)
-        self._controller.registerHandler(route, _handler(path, function, self._pool))
+        self._controller.registerHandler(route, self._handler(path, function))
+
+    def _handler(self, path: str, function: Callable[[RestRequest], Answer]) -> Any:
+        """Return a Java `RestHandler` that hands each request to `function` in the pool."""
+        import jpype
+
+        names = re.findall(r"{(\w+)}", path)
+
+        def handle(_self: Any, request: Any, channel: Any, client: Any) -> None:
+            call = _read(request, names)
+            context = client.threadPool().getThreadContext().newRestorableContext(True)
+            self._pool.submit(_answer, function, call, request, channel, context)
+
+        # JPype does not forward default methods that take arguments: every method of the interface is here.
+        fixed = {
+            "routes": jpype.java.util.List.of(),
+            "mediaTypesValid": True,
+            "canTripCircuitBreaker": True,
+            "supportsContentStream": False,
+            "supportsReadOnlyFormEncodedPostBody": False,
+            "getServerlessScope": None,
+            "allSupportedParameters": None,
+            "supportedQueryParameters": None,
+            "supportedCapabilities": jpype.java.util.Set.of(),
+            "allowSystemIndexAccessByDefault": False,
+            "getName": f"glimpse {path}",
+        }
+        methods: dict[str, Callable[..., Any]] = {
+            "handleRequest": handle,
+            "getConcreteRestHandler": lambda handler: handler,
+        }
+        for name, value in fixed.items():
+            methods[name] = lambda *_, value=value: value
+        overriding = {name: jpype.JOverride(method) for name, method in methods.items()}
+        implement = jpype.JImplements("org.elasticsearch.rest.RestHandler", deferred=True)
+        return implement(type("PythonHandler", (), overriding))()
 
 
-def _handler(path: str, function: RestFunction, pool: ThreadPoolExecutor) -> Any:
-    """Return a Java `RestHandler` that hands each request to `function` in `pool`."""
-    import jpype
-
-    names = re.findall(r"{(\w+)}", path)
-
-    def handle(_self: Any, request: Any, channel: Any, client: Any) -> None:
-        call = _read(request, names)
-        context = client.threadPool().getThreadContext().newRestorableContext(True)
-        pool.submit(_answer, function, call, request, channel, context)
-
-    # JPype does not forward default methods that take arguments, so every method of the interface is here.
-    fixed = {
-        "routes": jpype.java.util.List.of(),
-        "mediaTypesValid": True,
-        "canTripCircuitBreaker": True,
-        "supportsContentStream": False,
-        "supportsReadOnlyFormEncodedPostBody": False,
-        "getServerlessScope": None,
-        "allSupportedParameters": None,
-        "supportedQueryParameters": None,
-        "supportedCapabilities": jpype.java.util.Set.of(),
-        "allowSystemIndexAccessByDefault": False,
-        "getName": f"glimpse {path}",
-    }
-    methods = {name: lambda *_, answer=answer: answer for name, answer in fixed.items()}
-    methods |= {"handleRequest": handle, "getConcreteRestHandler": lambda self: self}
-    overriding = {name: jpype.JOverride(method) for name, method in methods.items()}
-    implement = jpype.JImplements("org.elasticsearch.rest.RestHandler", deferred=True)
-    return implement(type("PythonHandler", (), overriding))()
-
-
-def _read(request: Any, names: list[str]) -> tuple[dict[str, str], dict[str, str], bytes]:
+def _read(request: Any, names: list[str]) -> RestRequest:
     """Copy a request out of Java: its content is released as soon as `handleRequest` returns."""
     from jpype import JClass
 
     params = {str(entry.getKey()): str(entry.getValue() or "") for entry in request.params().entrySet()}
-    path_params = {name: params.pop(name) for name in names if name in params}
-    body = (
-        bytes(memoryview(JClass("org.elasticsearch.common.bytes.BytesReference").toBytes(request.content())))
-        if request.hasContent()
-        else b""
-    )
-    return path_params, params, body
+    path = {name: params.pop(name) for name in names if name in params}
+    if not request.hasContent():
+        return RestRequest(path, params, b"")
+    content = JClass("org.elasticsearch.common.bytes.BytesReference").toBytes(request.content())
+    return RestRequest(path, params, bytes(memoryview(content)))
 
 
-def _answer(function: RestFunction, call: tuple, request: Any, channel: Any, context: Any) -> None:
-    """Run `function` and send what it returns; an unexpected failure is logged and answered with 500."""
+def _answer(
+    function: Callable[[RestRequest], Answer], call: RestRequest, request: Any, channel: Any, context: Any
+) -> None:
+    """Send the answer of `function`; an unexpected failure is logged and answered with 500."""
     try:
-        status, answer = function(*call)
+        status, answer = function(call)
     except RestError as error:
         status, answer = error.status, error.answer()
     except Exception as error:
         _log.exception("%s %s failed", request.method(), request.path())
         status, answer = 500, RestError(500, f"{type(error).__name__}: {error}", "glimpse_exception").answer()
     try:
-        _send(channel, context, status, json.dumps(answer, indent=2 if "pretty" in call[1] else None) + "\n")
+        text = json.dumps(answer, indent=2 if "pretty" in call.query else None) + "\n"
+        _send(channel, context, status, text)
     except Exception:
         _log.exception("The answer to %s %s could not be sent", request.method(), request.path())
 

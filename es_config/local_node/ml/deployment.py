@@ -1,59 +1,203 @@
-"""A started deployment on the local node: a TorchScript behind a bounded queue, run by its own threads."""
+"""A started model of the local node: its tokenizer, its TorchScript, and the texts that wait for it."""
 
 from __future__ import annotations
 
-import queue
+import re
 import threading
 import time
+import unicodedata
 from collections.abc import Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from es_config.local_node.ml.requests import DeploymentParameters
-from es_config.local_node.ml.tokenizer import Tokens, WordPieceTokenizer
 from es_config.local_node.rest import RestError
 
 WARM_UP_RUNS = 3
 """TorchScript compiles itself during its first runs"""
 
+LONGEST_CHUNK = 512
+LONGEST_WORD = 100
+DROPPED = ("Cc", "Cf", "Co", "Cs")
+NO_BREAK_SPACES = "\u00a0\u2007\u202f"
+IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
+
 
 @dataclass(frozen=True)
-class Embedding:
-    """What the model gave for one text."""
+class TokenizationKind:
+    """The special tokens of a tokenisation, and how many tensors its models take."""
+
+    start: str
+    end: str
+    pad: str
+    mask: str
+    inputs: int
+    unknown: str = "[UNK]"
+
+
+KINDS = {
+    "bert": TokenizationKind(start="[CLS]", end="[SEP]", pad="[PAD]", mask="[MASK]", inputs=4),
+    "mpnet": TokenizationKind(start="<s>", end="</s>", pad="<pad>", mask="<mask>", inputs=2),
+}
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """The token ids of one text, special tokens included."""
+
+    ids: tuple[int, ...]
+    is_truncated: bool
+
+
+class WordPieceTokenizer:
+    """Turns texts into token ids with an uploaded vocabulary.
+
+    Raises `RestError` 409 when the vocabulary lacks a special token.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        *,
+        kind: TokenizationKind,
+        do_lower_case: bool = False,
+        with_special_tokens: bool = True,
+        max_sequence_length: int = 512,
+    ) -> None:
+        self.kind = kind
+        self.max_sequence_length = max_sequence_length
+        self._lower = do_lower_case
+        self._ids = {self._fold(word): number for number, word in enumerate(vocabulary)}
+        _check_special_tokens(set(vocabulary), kind, with_special_tokens=with_special_tokens)
+        self._unknown = self._ids[self._fold(kind.unknown)]
+        special = (kind.start, kind.end) if with_special_tokens else ()
+        self._special = tuple(self._ids[self._fold(token)] for token in special)
+        self._masks = re.compile(f"({re.escape(kind.mask)})")
+        self._pieces = lru_cache(maxsize=8192)(self._word_pieces)
+
+    def encode(self, text: str, *, truncate: str = "first") -> TokenIds:
+        """Return the ids of `text`, cut to `max_sequence_length`; with `truncate="none"` `RestError` 400."""
+        ids = [piece for word in self._words(text) for piece in self._pieces(word)]
+        length, room = len(ids) + len(self._special), self.max_sequence_length - len(self._special)
+        if length > self.max_sequence_length and truncate == "none":
+            raise RestError(
+                400,
+                f"Input too large. The tokenized input length [{length}] exceeds the maximum sequence length"
+                f" [{self.max_sequence_length}]",
+            )
+        start, end = self._special[:1], self._special[1:]
+        return TokenIds((*start, *ids[:room], *end), is_truncated=length > self.max_sequence_length)
+
+    def _words(self, text: str) -> list[str]:
+        chunks = (part for chunk in _chunks(_without_control(text)) for part in self._masks.split(chunk))
+        words = (word for chunk in chunks for word in ([chunk] if chunk == self.kind.mask else _split(chunk)))
+        stripped = (_strip_accents(word) if self._lower else word for word in words)
+        return [word for word in stripped if word]
+
+    def _word_pieces(self, word: str) -> tuple[int, ...]:
+        """Greedy longest match from the left; one unknown token when any part of the word is unknown."""
+        if word == self.kind.mask:
+            return (self._ids.get(self._fold(word), self._unknown),)
+        if len(word) > LONGEST_WORD:
+            return (self._unknown,)
+        folded, start, found = self._fold(word), 0, []
+        while start < len(folded):
+            prefix = "##" if start else ""
+            ends = range(len(folded), start, -1)
+            end = next((end for end in ends if prefix + folded[start:end] in self._ids), None)
+            if end is None:
+                return (self._unknown,)
+            found.append(self._ids[prefix + folded[start:end]])
+            start = end
+        return tuple(found)
+
+    def _fold(self, word: str) -> str:
+        """Lower-case letter by letter, as Java does: every letter stays one letter."""
+        return "".join(letter.lower()[0] for letter in word) if self._lower else word
+
+
+def _check_special_tokens(vocabulary: set[str], kind: TokenizationKind, *, with_special_tokens: bool) -> None:
+    needed = [kind.unknown, kind.pad, *([kind.start, kind.end] if with_special_tokens else [])]
+    missing = next((token for token in needed if token not in vocabulary), None)
+    if missing is not None:
+        raise RestError(409, f"stored vocabulary is missing required [{missing}] token")
+
+
+def _without_control(text: str) -> str:
+    return "".join(
+        letter
+        for letter in text
+        if letter in "\n\r\t" or (ord(letter) <= 0xFFFF and unicodedata.category(letter) not in DROPPED)
+    )
+
+
+def _chunks(text: str) -> list[str]:
+    """Split at Java's white space, and every 512 letters."""
+    words = "".join("\n" if _is_space(letter) else letter for letter in text).split("\n")
+    return [word[i : i + LONGEST_CHUNK] for word in words for i in range(0, len(word), LONGEST_CHUNK)]
+
+
+def _is_space(letter: str) -> bool:
+    if letter in NO_BREAK_SPACES:
+        return False
+    return letter in "\n\r\t" or unicodedata.category(letter) in ("Zs", "Zl", "Zp")
+
+
+def _split(chunk: str) -> list[str]:
+    """Every punctuation mark and every ideograph becomes a word of its own."""
+    return "".join(f"\n{letter}\n" if _stands_alone(letter) else letter for letter in chunk).split("\n")
+
+
+@lru_cache(maxsize=4096)
+def _stands_alone(letter: str) -> bool:
+    code = ord(letter)
+    if letter in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" or unicodedata.category(letter).startswith("P"):
+        return True
+    return any(first <= code <= last for first, last in IDEOGRAPHS)
+
+
+def _strip_accents(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", word) if unicodedata.category(c) != "Mn")
+
+
+@dataclass(frozen=True)
+class DeploymentParameters:
+    """The size of a deployment: worker threads, torch threads for each of them, places in the queue."""
+
+    number_of_allocations: int = 1
+    threads_per_allocation: int = 1
+    queue_capacity: int = 1024
+    priority: str = "normal"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the parameters as they are kept on disk."""
+        return asdict(self)
+
+
+@dataclass
+class InferenceCounts:
+    """The events of a deployment that `_stats` shows."""
+
+    inference_count: int = 0
+    error_count: int = 0
+    rejected_execution_count: int = 0
+    timeout_count: int = 0
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """The model's answer to one text."""
 
     vector: list[float]
     is_truncated: bool
 
 
-@dataclass
-class Counters:
-    """What `_stats` tells of a deployment."""
-
-    inference_count: int = 0
-    inference_ms: float = 0.0
-    error_count: int = 0
-    rejected_execution_count: int = 0
-    timeout_count: int = 0
-    last_access: int = 0
-    """milliseconds since 1970, 0 before the first inference"""
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, *, milliseconds: float = 0.0, **counts: int) -> None:
-        """Count what happened, from any thread."""
-        with self.lock:
-            for name, count in counts.items():
-                setattr(self, name, getattr(self, name) + count)
-            self.inference_ms += milliseconds
-            self.last_access = int(time.time() * 1000)
-
-
 class Deployment:
-    """Runs the model of `definition`, every text on its own: no vector depends on its neighbours.
+    """Runs a TorchScript, one text at a time in each worker: no vector depends on its neighbours.
 
-    Raises `RuntimeError` when the definition is not a TorchScript that takes such tokens.
+    Raises `RuntimeError` if the definition is not a TorchScript that takes such tokens.
     """
 
     def __init__(
@@ -64,139 +208,108 @@ class Deployment:
         tokenizer: WordPieceTokenizer,
         parameters: DeploymentParameters,
     ) -> None:
+        import torch
+
         self.config = config
         self.parameters = parameters
-        self.counters = Counters()
+        self.counts = InferenceCounts()
+        self.inference_ms = 0.0
+        """milliseconds that all inferences took together"""
+        self.last_access = 0
+        """milliseconds since 1970, 0 before the first inference"""
         self.start_time = int(time.time() * 1000)
         self._tokenizer = tokenizer
-        self._model = _load(definition)
+        self._model = torch.jit.load(str(definition), map_location="cpu").eval()
         for _ in range(WARM_UP_RUNS):
             self._run(tokenizer.encode("a picture"))
-        self._queue: queue.Queue[tuple[Future, Tokens] | None] = queue.Queue(parameters.queue_capacity)
-        self._free = threading.Semaphore(parameters.number_of_allocations)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"glimpse-inference-{number}", daemon=True)
-            for number in range(parameters.number_of_allocations)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._lock = threading.Lock()
+        self._unfinished: set[Future[list[float]]] = set()
+        # A thread bounds torch's threads for itself alone.
+        self._workers = ThreadPoolExecutor(
+            parameters.number_of_allocations,
+            thread_name_prefix="glimpse-inference",
+            initializer=torch.set_num_threads,
+            initargs=(parameters.threads_per_allocation,),
+        )
 
     @property
     def pending(self) -> int:
         """Texts that wait in the queue."""
-        return self._queue.qsize()
+        return max(0, len(self._unfinished) - self.parameters.number_of_allocations)
 
-    def infer(self, texts: Sequence[str], *, truncate: str, timeout_s: float) -> list[Embedding]:
-        """Return one embedding for each text; any failure fails all of them, as in Elasticsearch.
+    def infer(self, texts: Sequence[str], *, truncate: str, timeout_s: float) -> list[TextEmbedding]:
+        """Return an embedding for each text; one failure fails the whole request, as in Elasticsearch.
 
-        Raises `RestError`: 400 too long, 408 out of time, 429 queue full, 500 the model failed.
+        Raises `RestError`: 400 text too long, 408 out of time, 429 queue full, 500 the model failed.
         """
         deadline = time.monotonic() + timeout_s
         encoded = [self._tokenizer.encode(text, truncate=truncate) for text in texts]
-        futures = self._run_at_once(encoded) or self._submit(encoded)
+        futures: list[Future[list[float]]] = []
         try:
+            futures = self._submit(encoded)
             vectors = [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
-            if time.monotonic() > deadline:
-                raise FutureTimeoutError
-        except FutureTimeoutError as error:
-            self._give_up(futures, timeout_count=1)
-            reason = f"timeout [{timeout_s:g}s] waiting for inference result"
-            raise RestError(408, reason) from error
-        except RuntimeError as error:
-            self._give_up(futures, error_count=1)
-            reason = f"Error in inference process: [{_first_line(error)}]"
-            raise RestError(500, reason) from error
+        except TimeoutError as error:
+            self._count(timeout_count=1)
+            raise RestError(408, f"timeout [{timeout_s:g}s] waiting for inference result") from error
+        except (RuntimeError, CancelledError) as error:
+            self._count(error_count=1)
+            reason = str(error) or "the deployment was stopped"
+            raise RestError(500, f"Error in inference process: [{reason}]") from error
+        finally:
+            for future in futures:
+                future.cancel()
         return [
-            Embedding(vector, tokens.is_truncated) for vector, tokens in zip(vectors, encoded, strict=True)
+            TextEmbedding(vector, tokens.is_truncated)
+            for vector, tokens in zip(vectors, encoded, strict=True)
         ]
 
     def close(self) -> None:
-        """Let the running texts end, and refuse those that wait."""
-        while True:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if waiting is not None and waiting[0].set_running_or_notify_cancel():
-                waiting[0].set_exception(RuntimeError("the deployment was stopped"))
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join(timeout=10)
+        """Refuse the texts that wait, and let those that run end by themselves."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def _run_at_once(self, encoded: list[Tokens]) -> list[Future] | None:
-        """Run a single text in the caller's own thread where an allocation is free: two hand-overs less."""
-        if len(encoded) != 1 or not self._queue.empty() or not self._free.acquire(blocking=False):
-            return None
-        try:
-            future: Future = Future()
-            self._use_threads()
-            self._finish(future, encoded[0])
-            return [future]
-        finally:
-            self._free.release()
+    def _submit(self, encoded: list[TokenIds]) -> list[Future[list[float]]]:
+        """Queue all texts of a request, or none."""
+        room = self.parameters.number_of_allocations + self.parameters.queue_capacity
+        with self._lock:
+            if len(self._unfinished) + len(encoded) <= room:
+                futures = [self._workers.submit(self._timed_run, tokens) for tokens in encoded]
+                self._unfinished.update(futures)
+                for future in futures:
+                    future.add_done_callback(self._unfinished.discard)
+                return futures
+        self._count(rejected_execution_count=1)
+        reason = "inference process queue is full. Unable to execute command"
+        raise RestError(429, reason, "es_rejected_execution_exception")
 
-    def _submit(self, encoded: list[Tokens]) -> list[Future]:
-        futures: list[Future] = []
-        for tokens in encoded:
-            future: Future = Future()
-            try:
-                self._queue.put_nowait((future, tokens))
-            except queue.Full as error:
-                self._give_up(futures, rejected_execution_count=1)
-                reason = "inference process queue is full. Unable to execute command"
-                raise RestError(429, reason, "es_rejected_execution_exception") from error
-            futures.append(future)
-        return futures
+    def _count(self, *, milliseconds: float = 0.0, **counts: int) -> None:
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self.counts, name, getattr(self.counts, name) + count)
+            self.inference_ms += milliseconds
+            self.last_access = int(time.time() * 1000)
 
-    def _give_up(self, futures: list[Future], **counts: int) -> None:
-        self.counters.add(**counts)
-        for future in futures:
-            future.cancel()
-
-    def _work(self) -> None:
-        self._use_threads()
-        while (job := self._queue.get()) is not None:
-            future, tokens = job
-            with self._free:
-                if future.set_running_or_notify_cancel():
-                    self._finish(future, tokens)
-
-    def _use_threads(self) -> None:
-        """Bound torch's own threads; it holds for the thread that says it."""
-        import torch
-
-        if torch.get_num_threads() != self.parameters.threads_per_allocation:
-            torch.set_num_threads(self.parameters.threads_per_allocation)
-
-    def _finish(self, future: Future, tokens: Tokens) -> None:
+    def _timed_run(self, tokens: TokenIds) -> list[float]:
         started = time.perf_counter()
         try:
-            future.set_result(self._run(tokens))
-            self.counters.add(inference_count=1, milliseconds=(time.perf_counter() - started) * 1000)
-        except Exception as error:  # whatever an uploaded model raises must not end this thread
-            future.set_exception(RuntimeError(_first_line(error)))
+            vector = self._run(tokens)
+        except Exception as error:  # an uploaded model may raise anything
+            raise RuntimeError(last_line(error)) from error
+        self._count(inference_count=1, milliseconds=(time.perf_counter() - started) * 1000)
+        return vector
 
-    def _run(self, tokens: Tokens) -> list[float]:
+    def _run(self, tokens: TokenIds) -> list[float]:
         import torch
 
-        length = len(tokens.ids)
         ids = torch.tensor([tokens.ids], dtype=torch.long)
-        ones = torch.ones_like(ids)
-        extra = (torch.zeros_like(ids), torch.arange(length).unsqueeze(0))
+        inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids), torch.arange(len(tokens.ids))[None])
         with torch.inference_mode():
-            output = self._model(*(ids, ones, *extra)[: self._tokenizer.kind.inputs])
+            output = self._model(*inputs[: self._tokenizer.kind.inputs])
         tensor = output[0] if isinstance(output, tuple) else output
-        return tensor.float().reshape(-1, tensor.shape[-1])[0].tolist()
+        vector: list[float] = tensor.float().reshape(-1, tensor.shape[-1])[0].tolist()
+        return vector
 
 
-def _load(definition: Path) -> Any:
-    import torch
-
-    return torch.jit.load(str(definition), map_location="cpu").eval()
-
-
-def _first_line(error: Exception) -> str:
-    """Return the last line that says something: TorchScript puts the Python error below its own stack."""
+def last_line(error: Exception) -> str:
+    """Return the last line of an error: TorchScript puts the Python error below its own stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
