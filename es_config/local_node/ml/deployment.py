@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,19 @@ from es_config.local_node.rest import RestError
 WARM_UP_RUNS = 3
 """TorchScript compiles itself during its first runs"""
 
-LONGEST_CHUNK = 512
-LONGEST_WORD = 100
+MAX_CHUNK = 512
+"""letters between two white spaces, after which Elasticsearch's tokenizers cut"""
+MAX_WORD = 100
 DROPPED = ("Cc", "Cf", "Co", "Cs")
+SPACES = ("Zs", "Zl", "Zp")
 NO_BREAK_SPACES = "\u00a0\u2007\u202f"
-IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
+SINGLE_LETTER_WORDS = "[!-/:-@\\[-`{-~\\p{P}\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+"""punctuation and ideographs"""
 
 
 @dataclass(frozen=True)
 class TokenizationKind:
-    """The special tokens of a tokenisation, and how many tensors its models take."""
+    """The special tokens of a tokenization, and the number of tensors that its models take."""
 
     start: str
     end: str
@@ -45,16 +46,18 @@ KINDS = {
 
 @dataclass(frozen=True)
 class TokenIds:
-    """The token ids of one text, special tokens included."""
+    """The tokens of one text, special ones included."""
 
     ids: tuple[int, ...]
     is_truncated: bool
 
 
 class WordPieceTokenizer:
-    """Turns texts into token ids with an uploaded vocabulary.
+    """Tokenizes as Elasticsearch does with an uploaded vocabulary of kind `bert` or `mpnet`.
 
-    Raises `RestError` 409 when the vocabulary lacks a special token.
+    Elasticsearch differs from the reference implementation in a few characters: it drops those beyond the
+    Basic Multilingual Plane (emoji) and control characters, does not split at no-break spaces, and recognises
+    only the mask token in a text. Raises `RestError` 409 if the vocabulary lacks a special token.
     """
 
     def __init__(
@@ -68,18 +71,22 @@ class WordPieceTokenizer:
     ) -> None:
         self.kind = kind
         self.max_sequence_length = max_sequence_length
-        self._lower = do_lower_case
-        self._ids = {self._fold(word): number for number, word in enumerate(vocabulary)}
-        _check_special_tokens(set(vocabulary), kind, with_special_tokens=with_special_tokens)
-        self._unknown = self._ids[self._fold(kind.unknown)]
         special = (kind.start, kind.end) if with_special_tokens else ()
-        self._special = tuple(self._ids[self._fold(token)] for token in special)
-        self._masks = re.compile(f"({re.escape(kind.mask)})")
-        self._pieces = lru_cache(maxsize=8192)(self._word_pieces)
+        known = set(vocabulary)
+        for token in (kind.unknown, kind.pad, *special):
+            if token not in known:
+                raise RestError(409, f"stored vocabulary is missing required [{token}] token")
+        kept = {kind.unknown, kind.mask, *special}
+        ids = {
+            word.lower() if do_lower_case and word not in kept else word: number
+            for number, word in enumerate(vocabulary)
+        }
+        self._special = [ids[token] for token in special]
+        self._tokenizer = _tokenizer(ids, kind, do_lower_case=do_lower_case)
 
     def encode(self, text: str, *, truncate: str = "first") -> TokenIds:
-        """Return the ids of `text`, cut to `max_sequence_length`; with `truncate="none"` `RestError` 400."""
-        ids = [piece for word in self._words(text) for piece in self._pieces(word)]
+        """Return the ids of `text`, cut to `max_sequence_length`; with `truncate="none"` raise 400."""
+        ids = self._tokenizer.encode(_chunks(text), is_pretokenized=True, add_special_tokens=False).ids
         length, room = len(ids) + len(self._special), self.max_sequence_length - len(self._special)
         if length > self.max_sequence_length and truncate == "none":
             raise RestError(
@@ -90,76 +97,33 @@ class WordPieceTokenizer:
         start, end = self._special[:1], self._special[1:]
         return TokenIds((*start, *ids[:room], *end), is_truncated=length > self.max_sequence_length)
 
-    def _words(self, text: str) -> list[str]:
-        chunks = (part for chunk in _chunks(_without_control(text)) for part in self._masks.split(chunk))
-        words = (word for chunk in chunks for word in ([chunk] if chunk == self.kind.mask else _split(chunk)))
-        stripped = (_strip_accents(word) if self._lower else word for word in words)
-        return [word for word in stripped if word]
 
-    def _word_pieces(self, word: str) -> tuple[int, ...]:
-        """Greedy longest match from the left; one unknown token when any part of the word is unknown."""
-        if word == self.kind.mask:
-            return (self._ids.get(self._fold(word), self._unknown),)
-        if len(word) > LONGEST_WORD:
-            return (self._unknown,)
-        folded, start, found = self._fold(word), 0, []
-        while start < len(folded):
-            prefix = "##" if start else ""
-            ends = range(len(folded), start, -1)
-            end = next((end for end in ends if prefix + folded[start:end] in self._ids), None)
-            if end is None:
-                return (self._unknown,)
-            found.append(self._ids[prefix + folded[start:end]])
-            start = end
-        return tuple(found)
+def _tokenizer(ids: dict[str, int], kind: TokenizationKind, *, do_lower_case: bool) -> Any:
+    from tokenizers import AddedToken, Regex, Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import Split
 
-    def _fold(self, word: str) -> str:
-        """Lower-case letter by letter, as Java does: every letter stays one letter."""
-        return "".join(letter.lower()[0] for letter in word) if self._lower else word
-
-
-def _check_special_tokens(vocabulary: set[str], kind: TokenizationKind, *, with_special_tokens: bool) -> None:
-    needed = [kind.unknown, kind.pad, *([kind.start, kind.end] if with_special_tokens else [])]
-    missing = next((token for token in needed if token not in vocabulary), None)
-    if missing is not None:
-        raise RestError(409, f"stored vocabulary is missing required [{missing}] token")
-
-
-def _without_control(text: str) -> str:
-    return "".join(
-        letter
-        for letter in text
-        if letter in "\n\r\t" or (ord(letter) <= 0xFFFF and unicodedata.category(letter) not in DROPPED)
-    )
+    made = Tokenizer(WordPiece(vocab=ids, unk_token=kind.unknown, max_input_chars_per_word=MAX_WORD))
+    if do_lower_case:
+        made.normalizer = BertNormalizer(clean_text=False, handle_chinese_chars=False)
+    made.pre_tokenizer = Split(Regex(SINGLE_LETTER_WORDS), "isolated")
+    if kind.mask in ids:
+        made.add_special_tokens([AddedToken(kind.mask, normalized=False)])
+    return made
 
 
 def _chunks(text: str) -> list[str]:
-    """Split at Java's white space, and every 512 letters."""
-    words = "".join("\n" if _is_space(letter) else letter for letter in text).split("\n")
-    return [word[i : i + LONGEST_CHUNK] for word in words for i in range(0, len(word), LONGEST_CHUNK)]
-
-
-def _is_space(letter: str) -> bool:
-    if letter in NO_BREAK_SPACES:
-        return False
-    return letter in "\n\r\t" or unicodedata.category(letter) in ("Zs", "Zl", "Zp")
-
-
-def _split(chunk: str) -> list[str]:
-    """Every punctuation mark and every ideograph becomes a word of its own."""
-    return "".join(f"\n{letter}\n" if _stands_alone(letter) else letter for letter in chunk).split("\n")
-
-
-@lru_cache(maxsize=4096)
-def _stands_alone(letter: str) -> bool:
-    code = ord(letter)
-    if letter in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" or unicodedata.category(letter).startswith("P"):
-        return True
-    return any(first <= code <= last for first, last in IDEOGRAPHS)
-
-
-def _strip_accents(word: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFD", word) if unicodedata.category(c) != "Mn")
+    """Drop characters that Elasticsearch drops, and cut at Java's white space and after 512 letters."""
+    letters = []
+    for letter in text:
+        category = unicodedata.category(letter)
+        if letter in "\n\r\t" or (category in SPACES and letter not in NO_BREAK_SPACES):
+            letters.append(" ")
+        elif ord(letter) <= 0xFFFF and category not in DROPPED:
+            letters.append(letter)
+    words = "".join(letters).split(" ")
+    return [word[i : i + MAX_CHUNK] for word in words for i in range(0, len(word), MAX_CHUNK)]
 
 
 @dataclass(frozen=True)
