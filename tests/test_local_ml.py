@@ -1,4 +1,4 @@
-"""`_ml/trained_models` on the local node: what is kept, what is refused, what is answered."""
+"""`_ml/trained_models` on the local node: storage, refusals, answers and tokens."""
 
 import base64
 import threading

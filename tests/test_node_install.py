@@ -1,4 +1,4 @@
-"""What the local node needs before it starts: the best Java, and exactly the published jars."""
+"""The installation of the local node: the best Java, and exactly the published jars."""
 
 import shutil
 import threading

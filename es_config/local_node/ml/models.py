@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from es_config.local_node.install import NODE_NAME
 from es_config.local_node.ml.deployment import (
     KINDS,
     Deployment,
@@ -413,5 +414,5 @@ def _cannot_start(reason: str) -> RestError:
     return RestError(
         500,
         "Could not start trained model deployment, the following nodes failed with errors"
-        f" [{{glimpse-local={reason}}}]",
+        f" [{{{NODE_NAME}={reason}}}]",
     )
