@@ -344,7 +344,7 @@ def put_back(client: Elasticsearch, index: str, *, now: Callable[[], float] = ti
     if any(_is_alive(holder, now()) for holder in state.holders):
         return False
     changes: dict[str, Any] = {}
-    if is_bulk(state.interval):
+    if state.interval is not None and is_bulk(state.interval):
         changes["refresh_interval"] = former_interval(state.interval)
     if state.replicas is not None:
         changes["number_of_replicas"] = state.replicas
@@ -377,7 +377,7 @@ def bulk_interval(interval: str | None) -> str | None:
 def is_bulk(interval: str | None) -> bool:
     """Whether an interval is one that `bulk_interval` returns."""
     match = re.fullmatch(r"(\d{7})ms", interval or "")
-    return bool(match) and HOUR_MS <= int(match[1]) < 2 * HOUR_MS
+    return match is not None and HOUR_MS <= int(match[1]) < 2 * HOUR_MS
 
 
 def former_interval(interval: str) -> str | None:
@@ -398,7 +398,8 @@ class _State:
     @property
     def replicas(self) -> int | None:
         """Copies that are to be made once loading is over."""
-        return self.meta.get("bulk_load", {}).get("number_of_replicas")
+        replicas: int | None = self.meta.get("bulk_load", {}).get("number_of_replicas")
+        return replicas
 
 
 def _read(client: Elasticsearch, index: str) -> _State:

@@ -79,8 +79,11 @@ def _start_node(home: Path) -> None:
 
 def _run(ctx: click.Context, name: str, *arguments: str) -> None:
     """Run another command of the umbrella, as if it had been typed."""
-    group = ctx.find_root().command
-    command = group.get_command(ctx.find_root(), name)
+    root = ctx.find_root()
+    group = root.command
+    command = group.get_command(root, name) if isinstance(group, click.Group) else None
+    if command is None:
+        raise click.UsageError(f"`glimpse demo` runs `glimpse {name}`: call it as a command of glimpse.")
     with command.make_context(name, list(arguments), parent=ctx.find_root()) as child:
         command.invoke(child)
 
