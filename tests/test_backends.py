@@ -7,6 +7,7 @@ from pathlib import Path
 import model_folders
 import numpy as np
 import pytest
+from eight_bits import INT8, by_definition, in_eight_bits
 from PIL import Image
 from waiting import PATIENCE_S
 
@@ -19,7 +20,7 @@ from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Wi
 from models.fast.onnx import made_once
 from models.profiles import get_profile
 
-ONNX, BF16, INT8 = Execution("onnx", "fp32"), Execution("torch", "bf16"), Execution("onnx", "int8")
+ONNX, BF16 = Execution("onnx", "fp32"), Execution("torch", "bf16")
 EVERYTHING = Processor(bf16=True, int8=True)
 ROOT = Path(__file__).parent.parent
 LAST_DIGITS = 1e-6
@@ -62,7 +63,14 @@ def test_onnx_gives_the_vectors_of_torch(name, request, pictures, cache):
 
 @pytest.mark.parametrize("way", [BF16, INT8], ids=str)
 def test_low_precision_agrees_with_fp32_on_trained_weights(way, pocket, pictures, cache):
-    found = agreement(pocket.embed_images(pictures), run_in(way, pocket, cache=cache).embed_images(pictures))
+    running = in_eight_bits(pocket, cache=cache) if way == INT8 else run_in(way, pocket, cache=cache)
+    found = agreement(pocket.embed_images(pictures), running.embed_images(pictures))
+    assert found.passed, str(found)
+
+
+def test_eight_bits_agree_with_fp32_where_nothing_overflows(tiny, pictures, cache):
+    run_in(INT8, tiny, cache=cache)
+    found = agreement(tiny.embed_images(pictures), by_definition(tiny, cache=cache).embed_images(pictures))
     assert found.passed, str(found)
 
 
@@ -94,7 +102,7 @@ def test_large_channels_cost_eight_bits_little(tiny_pair, pictures, tmp_path):
             layer.layer_norm2.weight[:2] *= 60
             layer.layer_norm2.bias[:2] *= 60
             layer.mlp.fc1.weight[:, :2] /= 60
-    vectors = run_in(INT8, exact, cache=tmp_path).embed_images(pictures)
+    vectors = in_eight_bits(exact, cache=tmp_path).embed_images(pictures)
     assert agreement(exact.embed_images(pictures), vectors).cosine >= 0.999
 
 

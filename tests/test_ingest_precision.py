@@ -17,7 +17,7 @@ from ingest.errors import IngestError
 from ingest.wiring import TowerChoice, check_weights, create_index, load_tower, sample_pictures
 from models.encoders import load_caption_text_encoder
 from models.errors import ModelError
-from models.fast.execution import Wish
+from models.fast.execution import Wish, probe
 from models.profiles import get_profile
 
 
@@ -55,12 +55,19 @@ def test_the_index_notes_backend_precision_and_agreement_and_fp32_may_join(envir
     done = ingest(environ, pictures, "--precision", "int8", "--limit", 4, "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["embedded"] == 4
-    assert "Pictures are embedded in onnx int8: smallest cosine 0.999" in done.stderr
     noted = execution(client, environ)
-    assert noted["int8"].pop("cosine") >= 0.999
+    agrees = noted["int8"].pop("cosine") >= 0.999
     assert noted == {"int8": {"backend": "onnx", "overlap": None, "pictures": 6}}
-    assert ingest(environ, pictures, "--precision", "fp32").exit_code == 0
-    assert set(execution(client, environ)) == {"int8", "fp32"}
+    joined = ingest(environ, pictures, "--precision", "fp32")
+    if agrees:
+        assert "Pictures are embedded in onnx int8: smallest cosine " in done.stderr
+        assert joined.exit_code == 0
+        assert set(execution(client, environ)) == {"int8", "fp32"}
+    else:
+        assert not probe().int8, "eight bits overflow on other processors only"
+        assert "Warning: onnx int8 does not agree with fp32: smallest cosine 0.9" in done.stderr
+        assert joined.exit_code == 1
+        assert "The index holds vectors in int8, which do not agree with fp32" in joined.stderr
 
 
 def test_without_options_a_small_tower_runs_exactly(environ, pictures, client):
@@ -71,10 +78,10 @@ def test_without_options_a_small_tower_runs_exactly(environ, pictures, client):
 def test_a_precision_that_does_not_fit_the_index_is_refused(environ, pictures, client):
     ingest(environ, pictures, "--limit", 1)
     index = ImageIndex(client, alias=environ["GLIMPSE_INDEX"])
-    index.note("execution", {"bf16": {"backend": "torch", "cosine": 0.9, "overlap": 0.5, "pictures": 64}})
-    done = ingest(environ, pictures, "--precision", "int8")
+    index.note("execution", {"int8": {"backend": "onnx", "cosine": 0.9, "overlap": 0.5, "pictures": 64}})
+    done = ingest(environ, pictures, "--precision", "bf16")
     assert done.exit_code == 1
-    assert done.stderr.startswith("Error: The index holds vectors in bf16, which do not agree with fp32")
+    assert done.stderr.startswith("Error: The index holds vectors in int8, which do not agree with fp32")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -128,23 +135,23 @@ def test_a_run_that_chose_a_precision_while_another_did_goes_by_what_that_one_no
 
     def sample():
         """Asked while a precision is chosen: meanwhile another run notes one that does not agree."""
-        note = {"bf16": {"backend": "torch", "cosine": 0.9, "overlap": 0.5, "pictures": 64}}
+        note = {"int8": {"backend": "onnx", "cosine": 0.9, "overlap": 0.5, "pictures": 64}}
         ImageIndex(client, alias=index_name).note("execution", note)
         return [drawn(number) for number in range(6)]
 
-    choice = TowerChoice(wish=Wish("auto", "int8"), sample=sample)
+    choice = TowerChoice(wish=Wish("auto", "bf16"), sample=sample)
     index = ImageIndex(client, alias=index_name)
-    with pytest.raises(ModelError, match="holds vectors in bf16, which do not agree with fp32"):
+    with pytest.raises(ModelError, match="holds vectors in int8, which do not agree with fp32"):
         load_tower(profile, index, choice, cache=tmp_path)
-    assert set(ImageIndex(client, alias=index_name).meta().execution) == {"bf16"}
+    assert set(ImageIndex(client, alias=index_name).meta().execution) == {"int8"}
 
 
 def test_an_index_of_before_precision_was_noted_holds_fp32(environ, pictures, client):
     assert ingest(environ, pictures, "--limit", 1).exit_code == 0
     index = ImageIndex(client, alias=environ["GLIMPSE_INDEX"])
     change_meta(client, index.name(), lambda meta: meta | {"execution": {}})
-    assert ingest(environ, pictures, "--precision", "int8").exit_code == 0
-    assert set(execution(client, environ)) == {"fp32", "int8"}
+    assert ingest(environ, pictures, "--precision", "bf16").exit_code == 0
+    assert set(execution(client, environ)) == {"fp32", "bf16"}
 
 
 def test_impossible_pairs_of_options_are_refused_before_anything_is_read(environ, pictures):
