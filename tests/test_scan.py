@@ -8,7 +8,7 @@ from vector_index import clustered, plain_index
 
 from es_config.documents import SIMILARITIES
 from es_config.errors import EngineError
-from es_config.requests import exact_by_sequence, has_painless, script_body
+from es_config.requests import exact_by_sequence
 from es_config.scan import point_in_time, scan_vectors, vectors_of
 from es_config.vector_field import read_extent, read_vector_field
 
@@ -90,28 +90,6 @@ def test_the_exact_search_without_scripts_gives_what_numpy_gives(client, index_n
     )
     wanted = allowed[np.argsort(-closeness)[:10]]
     assert [hit["_id"] for hit in hits] == [str(n) for n in wanted]
-
-
-def test_the_local_node_is_known_to_have_no_painless(client):
-    assert not has_painless(client)
-
-
-def test_the_script_gives_the_scores_of_a_knn_search():
-    query = np.array([0.5, -1.0], np.float32)
-    body = script_body(field="v", similarity="cosine", query_vector=query, k=3, filters=[EVEN])
-    assert body == {
-        "query": {
-            "script_score": {
-                "query": {"bool": {"filter": [{"exists": {"field": "v"}}, EVEN]}},
-                "script": {
-                    "source": "(1.0 + cosineSimilarity(params.query, 'v')) / 2",
-                    "params": {"query": [0.5, -1.0]},
-                },
-            }
-        },
-        "size": 3,
-        "_source": False,
-    }
 
 
 def test_a_field_is_read_with_what_a_search_must_know(client, index_name):

@@ -76,7 +76,7 @@ def test_recall_is_what_numpy_says(client, subject, vectors):
 def test_a_filter_changes_the_truth_and_the_search_alike(subject):
     even = Subject(subject.view, subject.field, 10, ({"term": {"even": True}},))
     drawn = Queries(clustered(20, DIMS, seed=6), "labelled")
-    sample = with_truth(even, drawn, goal=QUICK, say=quiet)
+    sample = with_truth(even, drawn, say=quiet)
     assert sample.truth.documents == 750
     assert all(int(each) % 2 == 0 for right in sample.truth.right for each in right)
     assert measure(even, sample, Setting(300, 3.0)).recall == 1.0

@@ -10,12 +10,10 @@ import pytest
 from tuning.run import interleaved, summary
 from tuning.truth import (
     MARGIN,
-    answered_truth,
     as_truth,
     best_bound,
     closeness,
     design_effect,
-    from_scores,
     lower_bound,
     needed_queries,
     scanned_truth,
@@ -77,20 +75,6 @@ def test_distances_of_far_away_vectors_do_not_cancel_out():
     assert closeness(far, near, "l2_norm")[0, 0] == pytest.approx(-1, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("similarity", "score", "close"),
-    [
-        ("cosine", 0.98, 0.96),
-        ("dot_product", 0.75, 0.5),
-        ("l2_norm", 0.2, -4),
-        ("max_inner_product", 25, 24),
-        ("max_inner_product", 0.5, -1),
-    ],
-)
-def test_scores_become_closeness_again(similarity, score, close):
-    assert from_scores(np.array([score]), similarity)[0] == pytest.approx(close)
-
-
 def vectors(*angles: float) -> np.ndarray:
     """Return unit vectors of two dims at angles in degrees."""
     radians = np.radians(angles)
@@ -143,21 +127,6 @@ def test_ties_beyond_what_is_kept_are_left_open():
     truth = scanned_truth([(ids, vectors(*[30] * 100))], vectors(0), k=10, similarity="cosine")
     assert truth.open_ties.all()
     assert len(truth.right[0]) == 10 + MARGIN
-
-
-def test_the_servers_exact_answers_give_the_same_truth():
-    random = np.random.default_rng(2)
-    everything, queries = random.normal(size=(200, 8)), random.normal(size=(3, 8))
-    ids = [str(n) for n in range(200)]
-    scanned = scanned_truth([(ids, everything)], queries, k=10, similarity="cosine")
-    answers = []
-    for close in closeness(queries, everything, "cosine"):
-        best = np.argsort(-close)[: 10 + MARGIN]
-        hits = [{"_id": str(n), "_score": float(np.float32((1 + close[n]) / 2))} for n in best]
-        answers.append({"hits": {"hits": hits}})
-    answered = answered_truth(answers, similarity="cosine", k=10, documents=200)
-    assert answered.right == scanned.right
-    assert answered.limits == pytest.approx(scanned.limits, abs=1e-6)
 
 
 def test_queries_without_any_hit_have_nothing_right():

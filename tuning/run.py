@@ -10,14 +10,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from es_config.client import engine_errors
-from es_config.requests import exact_by_sequence, has_painless, script_body
+from es_config.requests import exact_by_sequence
 from es_config.scan import scan_view
 from es_config.vector_field import read_extent
 from tuning.errors import TuneError
 from tuning.points import SERVED, HeldOut, Latency, Point, Setting, confirmed, finalists
 from tuning.queries import Queries
 from tuning.sweep import Sample, Subject, measure, measure_again, sweep
-from tuning.truth import Truth, best_bound, scanned_truth, scripted_truth
+from tuning.truth import best_bound, scanned_truth
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,11 +97,10 @@ def exact_latency(
 
     Raises EngineError.
     """
-    scripts = not subject.field.is_exact and has_painless(client)
     taken: list[float] = []
     started = time.perf_counter()
     for query in queries[: EXACT_SAMPLES + 1]:
-        body = _exact_body(subject, query, last_sequence=last_sequence, scripts=scripts)
+        body = _exact_body(subject, query, last_sequence=last_sequence)
         begin = time.perf_counter()
         send(client, subject.field.index, body)
         taken.append(1000 * (time.perf_counter() - begin))
@@ -110,14 +109,17 @@ def exact_latency(
     return summary(taken[1:] or taken)  # the first one warms up
 
 
-def _exact_body(subject: Subject, query: np.ndarray, *, last_sequence: int, scripts: bool) -> dict[str, Any]:
+def _exact_body(subject: Subject, query: np.ndarray, *, last_sequence: int) -> dict[str, Any]:
     field = subject.field
     if field.is_exact:
         return subject.body(query, Setting(subject.k))
-    common = {"field": field.name, "query_vector": query, "k": subject.k, "filters": subject.filters}
-    if scripts:
-        return script_body(similarity=field.similarity, **common)
-    return exact_by_sequence(last_sequence=last_sequence, **common)
+    return exact_by_sequence(
+        field=field.name,
+        query_vector=query,
+        k=subject.k,
+        last_sequence=last_sequence,
+        filters=subject.filters,
+    )
 
 
 ROUNDS = 60
@@ -137,8 +139,6 @@ class Goal:
     target: float = 0.99
     default: Setting | None = None
     """what a search says when nothing was tuned; measured in any case"""
-    truth: str = "scan"
-    """`scan`: numpy over all vectors; `script`: the server's `script_score`"""
     rounds: int = ROUNDS
     seed: int = 0
 
@@ -172,7 +172,7 @@ def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goa
     Raises TuneError when there is nothing to measure or the queries cannot show the target, EngineError.
     """
     before = read_extent(client, subject.field.index)
-    sample = with_truth(subject, queries, goal=goal, say=say)
+    sample = with_truth(subject, queries, say=say)
     chosen, held_out = halves(sample, goal.target)
     say(f"Recall of each setting, {len(chosen.queries)} queries …")
     points = swept(subject, chosen, goal=goal, say=say)
@@ -214,12 +214,13 @@ def swept(subject: Subject, sample: Sample, *, goal: Goal, say: Say) -> list[Poi
     return sweep(look, field=subject.field, k=subject.k, target=goal.target, least=least, known=known)
 
 
-def with_truth(subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> Sample:
+def with_truth(subject: Subject, queries: Queries, *, say: Say) -> Sample:
     """Return the queries with their exact neighbours. Raises TuneError when there are no documents."""
     if not len(queries.vectors):
         raise TuneError("There are no queries to measure with.")
     say(f"Exact neighbours of {len(queries.vectors)} queries …")
-    truth = _truth(subject, queries, goal=goal)
+    blocks = scan_view(subject.view, field=subject.field.name, filters=subject.filters)
+    truth = scanned_truth(blocks, queries.vectors, k=subject.k, similarity=subject.field.similarity)
     if truth.documents == 0:
         raise TuneError(
             f"The index {subject.field.index} holds no vectors in '{subject.field.name}'"
@@ -228,23 +229,6 @@ def with_truth(subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> S
     if truth.documents < subject.k:
         say(f"Only {truth.documents} documents can be found, fewer than k = {subject.k}: all are neighbours.")
     return Sample(queries.vectors, truth)
-
-
-def _truth(subject: Subject, queries: Queries, *, goal: Goal) -> Truth:
-    field, filters = subject.field, subject.filters
-    if goal.truth == "script":
-        documents = _matching(subject)
-        return scripted_truth(
-            subject.view, field, queries.vectors, k=subject.k, documents=documents, filters=filters
-        )
-    blocks = scan_view(subject.view, field=field.name, filters=filters)
-    return scanned_truth(blocks, queries.vectors, k=subject.k, similarity=field.similarity)
-
-
-def _matching(subject: Subject) -> int:
-    wanted = [{"exists": {"field": subject.field.name}}, *subject.filters]
-    body = {"query": {"bool": {"filter": wanted}}, "size": 0, "track_total_hits": True}
-    return int(subject.view.search(body)["hits"]["total"]["value"])
 
 
 def halves(sample: Sample, target: float) -> tuple[Sample, Sample]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from es_config.requests import script_body
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from es_config.scan import PointInTime
-    from es_config.vector_field import VectorField
 
 TOLERANCE = 1e-6
 """closeness that differs by less is a tie, for float32 says no more"""
@@ -56,23 +51,10 @@ def tie_width(nearest: np.ndarray, similarity: str) -> np.ndarray:
     return TOLERANCE * (np.maximum(largest, 1) if similarity in ("cosine", "dot_product") else largest)
 
 
-def from_scores(scores: np.ndarray, similarity: str) -> np.ndarray:
-    """Return closeness for the `_score` of an exact search."""
-    import numpy as np
-
-    if similarity == "l2_norm":
-        return 1 - 1 / scores
-    if similarity == "max_inner_product":
-        return np.where(scores >= 1, scores - 1, 1 - 1 / np.minimum(scores, 1))
-    return 2 * scores - 1
-
-
 MARGIN = 20
 """neighbours kept beyond `k`, to see where a tie ends"""
 BLOCK = 4_000
 """vectors compared at a time"""
-FEW = 50
-"""queries sent at a time"""
 
 
 @dataclass(frozen=True)
@@ -157,7 +139,7 @@ def scanned_truth(
     k: int,
     similarity: str,
 ) -> Truth:
-    """Return the truth from blocks of ids and vectors, as `scan_vectors` gives them.
+    """Return the truth from blocks of ids and vectors, as `scan_view` gives them.
 
     One block of 4 000 vectors is in memory at a time.
     """
@@ -183,40 +165,6 @@ def _larger(
             ids, parts = [], []
     if ids:
         yield ids, np.concatenate(parts)
-
-
-def scripted_truth(
-    view: PointInTime,
-    field: VectorField,
-    queries: np.ndarray,
-    *,
-    k: int,
-    documents: int,
-    filters: Sequence[dict[str, Any]] = (),
-) -> Truth:
-    """Return the truth that the server's own `script_score` gives, where it runs painless."""
-    common = {"field": field.name, "similarity": field.similarity, "k": k + MARGIN, "filters": filters}
-    bodies = [script_body(query_vector=query, **common) for query in queries]
-    answers = []
-    for start in range(0, len(bodies), FEW):
-        answers += view.msearch(
-            bodies[start : start + FEW], filter_path=["hits.hits._id", "hits.hits._score"]
-        )
-    return answered_truth(answers, similarity=field.similarity, k=k, documents=documents)
-
-
-def answered_truth(answers: Sequence[dict[str, Any]], *, similarity: str, k: int, documents: int) -> Truth:
-    """Return the truth from the answers of exact searches for `k + 20` neighbours."""
-    import numpy as np
-
-    ids = np.full((len(answers), k + MARGIN), None, dtype=object)
-    close = np.full(ids.shape, -np.inf)
-    for row, answer in enumerate(answers):
-        hits = answer.get("hits", {}).get("hits", [])
-        ids[row, : len(hits)] = [hit["_id"] for hit in hits]
-        scores = np.array([hit["_score"] for hit in hits], dtype=np.float64)
-        close[row, : len(hits)] = from_scores(scores, similarity)
-    return as_truth(ids, close, k=k, documents=documents, similarity=similarity)
 
 
 CONFIDENCE = 0.95

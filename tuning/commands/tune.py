@@ -24,9 +24,7 @@ HOW = together(
     click.option(
         "--index-types", callback=index_types, metavar="TYPE,…", help="Try these on a copy of a sample, too."
     ),
-    click.option("--truth", type=click.Choice(["scan", "script"]), default="scan", show_default=True,
-                 help="Exact neighbours: all vectors compared here, or by the server's painless scripts."),
-)  # fmt: skip
+)
 OUTPUT = together(
     click.option("--plot", type=FILE, help="Draw recall against latency: a .png, .svg or .html file."),
     click.option("--dry-run", is_flag=True, help="Write nothing into the index."),
@@ -70,7 +68,7 @@ def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) 
 
 
 def run_tune(
-    *, alias: str, field: str, k: int | None, target: float, truth: str, seed: int, rounds: int,
+    *, alias: str, field: str, k: int | None, target: float, seed: int, rounds: int,
     raw_filter: str | None, index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
 ) -> tuple[Tuning, bool, Trial | None]:  # fmt: skip
     """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
@@ -80,7 +78,7 @@ def run_tune(
 
     filters = parts.clauses(raw_filter, {name: options.pop(name) for name in NAMED_FILTERS})
     k = k or DEFAULT_K
-    goal = Goal(target=target, default=parts.default_setting(k), truth=truth, seed=seed, rounds=rounds)
+    goal = Goal(target=target, default=parts.default_setting(k), seed=seed, rounds=rounds)
     with parts.stoppable(), parts.opened(alias, field) as (client, corpus):
         drawn = parts.queries(corpus, alias=alias, seed=seed, target=target, k=k, **options)
         subject = Subject(corpus.view, corpus.field, k, filters)
@@ -143,11 +141,11 @@ def run_check(options: dict[str, Any], *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def measured(*, alias: str, field: str, k: int | None, seed: int, truth: str, **options: Any) -> list:
+def measured(*, alias: str, field: str, k: int | None, seed: int, **options: Any) -> list:
     """Return a check of each stored point. Raises TuneError when none is stored."""
     from search_app.core.searcher import tuned_points
     from tuning.errors import TuneError
-    from tuning.run import Goal, check, with_truth
+    from tuning.run import check, with_truth
     from tuning.sweep import Subject
 
     found = []
@@ -163,7 +161,7 @@ def measured(*, alias: str, field: str, k: int | None, seed: int, truth: str, **
             # Other queries than those that chose the point, and the same ones in every run.
             drawn = parts.queries(corpus, alias=alias, seed=seed + 1, k=each, **more)
             subject = Subject(corpus.view, corpus.field, each)
-            sample = with_truth(subject, drawn, goal=Goal(truth=truth), say=parts.say)
+            sample = with_truth(subject, drawn, say=parts.say)
             found.append(check(subject, sample, entry))
     if not found:
         raise TuneError("No operating point is stored: run `glimpse tune` first.")
