@@ -10,21 +10,15 @@ import click
 
 from es_config.commands.options import AS_JSON, together, warn
 from tuning.commands import shared as parts
-from tuning.commands.shared import FILE, QUERIES, RESTRICTED, SUBJECT, K, index_types
+from tuning.commands.shared import FILE, QUERIES, RESTRICTED, SUBJECT, K
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from tuning.commands.advise import Trial
     from tuning.run import Tuning
 
 DEFAULT_K = 10
 NAMED_FILTERS = ("path", "camera", "tag", "date_from", "date_to", "place")
-HOW = together(
-    click.option(
-        "--index-types", callback=index_types, metavar="TYPE,…", help="Try these on a copy of a sample, too."
-    ),
-)
 OUTPUT = together(
     click.option("--plot", type=FILE, help="Draw recall against latency: a .png, .svg or .html file."),
     click.option("--dry-run", is_flag=True, help="Write nothing into the index."),
@@ -39,7 +33,6 @@ OUTPUT = together(
 @K
 @QUERIES
 @RESTRICTED
-@HOW
 @OUTPUT
 def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) -> None:
     """Find the cheapest num_candidates and oversample that meet a target recall.
@@ -61,18 +54,17 @@ def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) 
         return
     if plot:
         check_plot_name(plot)
-    tuning, written, trial = run_tune(**options)
+    tuning, written = run_tune(**options)
     if plot:
         write_plot(tuning, plot)
-    show(tuning, written=written, trial=trial, as_json=as_json)
+    show(tuning, written=written, as_json=as_json)
 
 
 def run_tune(
     *, alias: str, field: str, k: int | None, target: float, seed: int, rounds: int,
-    raw_filter: str | None, index_types: tuple[str, ...], dry_run: bool, write: bool, **options: Any,
-) -> tuple[Tuning, bool, Trial | None]:  # fmt: skip
-    """Measure, write what was found, and try other types of index if asked. Raises as `tuning.run.tune`."""
-    from tuning.commands.advise import run_trial
+    raw_filter: str | None, dry_run: bool, write: bool, **options: Any,
+) -> tuple[Tuning, bool]:  # fmt: skip
+    """Measure, and write what was found; return whether it was written. Raises as `tuning.run.tune`."""
     from tuning.run import Goal, tune
     from tuning.sweep import Subject
 
@@ -84,9 +76,7 @@ def run_tune(
         subject = Subject(corpus.view, corpus.field, k, filters)
         tuning = tune(client, subject, drawn, goal=goal, say=parts.say)
         written = not dry_run and store(client, tuning, write=write)
-        types = tuple(dict.fromkeys((corpus.field.index_type, *index_types))) if index_types else ()
-        trial = run_trial(client, corpus, drawn, types, k=k, goal=goal) if types else None
-    return tuning, written, trial
+    return tuning, written
 
 
 def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
@@ -107,7 +97,7 @@ def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
     return field.is_ours or write
 
 
-def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -> None:
+def show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
     """Print a run. Raises TuneError when no setting meets the target, after what was measured is printed."""
     from tuning.errors import TuneError
     from tuning.report import lines, table, to_json, unreachable
@@ -115,14 +105,11 @@ def show(tuning: Tuning, *, written: bool, trial: Trial | None, as_json: bool) -
     if tuning.changed:
         warn(tuning.changed)
     if as_json:
-        more = {"index_types": trial.to_json()} if trial else {}
-        click.echo(json.dumps(to_json(tuning, written=written) | more, indent=2))
+        click.echo(json.dumps(to_json(tuning, written=written), indent=2))
     else:
         console = parts.table_console()
         console.print(table(tuning))
         console.print("\n".join(lines(tuning)), highlight=False, soft_wrap=True)
-        if trial:
-            trial.print(console)
         if tuning.pick:
             console.print("Written into the index." if written else "Nothing was written.", style="dim")
     if tuning.pick is None:
