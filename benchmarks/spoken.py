@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import threading
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ import numpy as np
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
+from benchmarks.sound import as_wav
 from demo.world.draw import draw
 from demo.world.scene import sample, scene
 from es_config.documents import ImageDocument
@@ -119,7 +119,7 @@ def _same_hits(
 ) -> list[Figure]:
     typed = [_first(searcher, one.text) for one in lines]
     plain = [_first(searcher, one.transcript) for one in lines]
-    heard = [transcriber.transcribe_samples(clip).text for clip in clips]
+    heard = [transcriber.transcribe(as_wav(clip, RATE)).text for clip in clips]
     found = [_first(searcher, text) if text else None for text in heard]
     words = [text == one.transcript for text, one in zip(heard, lines, strict=True)]
     return [
@@ -213,10 +213,7 @@ def _put(clip: Path, samples: np.ndarray) -> None:
     """Write what the microphone will play: a moment of silence and the sentence, at its own 48 kHz."""
     begin, times = int(0.4 * RATE), np.arange(0, len(samples), RATE / 48_000)
     sound = np.interp(times, np.arange(len(samples)), samples).astype(np.float32)
-    whole = np.concatenate([np.zeros(3 * begin, np.float32), sound])
-    with wave.open(str(clip), "wb") as file:
-        file.setparams((1, 2, 48_000, 0, "NONE", ""))
-        file.writeframes((whole.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    clip.write_bytes(as_wav(np.concatenate([np.zeros(3 * begin, np.float32), sound]), 48_000))
 
 
 def _two(name: str, waits: list[float | None]) -> list[Figure]:

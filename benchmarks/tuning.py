@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.engine import node
 from benchmarks.report import Figure, clock, percentile, show
-from es_config.scan import point_in_time, scan_vectors
+from es_config.scan import point_in_time, scan_view
 from es_config.vector_field import Candidate, trials
 from search_app.core.query import default_candidates
 from tuning.points import HeldOut, Latency, Point, Setting, confirmed
@@ -187,8 +187,8 @@ def _large(client, field: VectorField, data: Data, pick: Point, exact_ms: float)
             lambda asked: send(client, asked[0].index, search_body(*asked, k=K)), bodies, rounds=60
         )
     ours_ms, flat_ms = percentile(taken["pick"], 50), percentile(taken["flat"], 50)
-    with peak() as memory, clock() as spent:
-        blocks = scan_vectors(client, field.index, field=field.name)
+    with peak() as memory, clock() as spent, point_in_time(client, field.index) as view:
+        blocks = scan_view(view, field=field.name)
         scanned_truth(blocks, data.queries[:500], k=K, similarity="cosine")
     return [
         Figure("pick's p50 ÷ that of exact search", ours_ms / exact_ms, "", "≤ 0.2"),

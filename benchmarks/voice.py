@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.report import Figure, percentile, show
+from benchmarks.sound import as_wav
 from models.profiles import get_profile
 from models.voice import load_transcriber
 from training.pocket.voice.model import build_tokenizer, convert
@@ -58,7 +59,7 @@ def _heard(transcriber: Transcriber, lines: list[Line], samples: list[np.ndarray
     }
     figures, took = [], []
     for name, (change, target) in conditions.items():
-        heard = [transcriber.transcribe_samples(change(clip, i)) for i, clip in enumerate(samples)]
+        heard = [transcriber.transcribe(as_wav(change(clip, i), RATE)) for i, clip in enumerate(samples)]
         counted = [word_errors(one.text, spoken.transcript) for one, spoken in zip(heard, lines, strict=True)]
         rate = sum(wrong for wrong, _ in counted) / sum(words for _, words in counted)
         figures.append(Figure(f"word error rate, {name}", rate, "", target))
@@ -72,7 +73,7 @@ def _heard(transcriber: Transcriber, lines: list[Line], samples: list[np.ndarray
 def _nothing(transcriber: Transcriber) -> list[Figure]:
     rng = np.random.default_rng(5)
     clips = [not_speech(KINDS[i % len(KINDS)], rng.uniform(0.5, 8), rng) for i in range(CLIPS)]
-    silent = [not transcriber.transcribe_samples(clip).text for clip in clips]
+    silent = [not transcriber.transcribe(as_wav(clip, RATE)).text for clip in clips]
     return [Figure(f"clips of {CLIPS} in which nothing is heard", sum(silent), "", f"≥ {CLIPS}")]
 
 

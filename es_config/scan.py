@@ -94,17 +94,6 @@ def point_in_time(client: Elasticsearch, index: str) -> Iterator[PointInTime]:
         yield view
 
 
-def scan_vectors(
-    client: Elasticsearch, index: str, *, field: str, filters: Sequence[dict[str, Any]] = (), size: int = 1000
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Give ids and vectors, float32 `[n, dims]`, of every document that has the field and passes `filters`.
-
-    At most `size` come at a time, so the memory is that of one block. Raises EngineError.
-    """
-    with point_in_time(client, index) as view:
-        yield from scan_view(view, field=field, filters=filters, size=size)
-
-
 def scan_view(
     view: PointInTime,
     *,
@@ -113,9 +102,10 @@ def scan_view(
     size: int = 1000,
     drawn: tuple[int, float] | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Give the blocks of `scan_vectors` from a view that is open.
+    """Yield ids and vectors, float32 `[n, dims]`, of documents that have the field and pass `filters`.
 
-    With `drawn`, a seed and a number from 0 to 1, only the documents whose throw is at least that number.
+    At most `size` come at a time, so the memory is that of one block. With `drawn`, a seed and a number from
+    0 to 1, only the documents whose throw is at least that number. Raises EngineError.
     """
     body = vectors_body(field=field, filters=filters, size=size)
     if drawn:

@@ -188,21 +188,7 @@ class Transcriber:
         Raises `RecordingError` as `decode_recording` does.
         """
         begun = time.perf_counter()
-        return self._heard(decode_recording(recording, longest=LONGEST), begun)
-
-    def transcribe_samples(self, samples: np.ndarray) -> Transcript:
-        """Do the same with float32 mono samples at 16 kHz."""
-        return self._heard(samples, time.perf_counter())
-
-    def warm(self) -> None:
-        """Run every part once, so that the first sentence takes no longer than the next."""
-        import numpy as np
-
-        second = np.zeros(RATE, np.float32)
-        self._windows(second)
-        self._listen(second, [(0.0, 1.0)])
-
-    def _heard(self, samples: np.ndarray, begun: float) -> Transcript:
+        samples = decode_recording(recording, longest=LONGEST)
         windows = self._windows(samples)
         segments, language, probability = self._listen(samples, windows) if windows else ([], None, 0.0)
         passed = [segment for segment in segments if self._gates.passes(segment)]
@@ -217,6 +203,14 @@ class Transcriber:
             seconds=round(len(samples) / RATE, 3),
             took_ms=round((time.perf_counter() - begun) * 1000),
         )
+
+    def warm(self) -> None:
+        """Run every part once, so that the first sentence takes no longer than the next."""
+        import numpy as np
+
+        second = np.zeros(RATE, np.float32)
+        self._windows(second)
+        self._listen(second, [(0.0, 1.0)])
 
     def _windows(self, samples: np.ndarray) -> list[tuple[float, float]]:
         """Return where somebody speaks, in seconds, in pieces that the model can hear at once."""

@@ -9,10 +9,16 @@ from vector_index import clustered, plain_index
 from es_config.documents import SIMILARITIES
 from es_config.errors import EngineError
 from es_config.requests import exact_by_sequence
-from es_config.scan import point_in_time, scan_vectors, vectors_of
+from es_config.scan import point_in_time, scan_view, vectors_of
 from es_config.vector_field import read_extent, read_vector_field
 
 EVEN = {"term": {"even": True}}
+
+
+def scanned(client, index: str, **options):
+    """Yield the blocks of the field `v` from a view of an index."""
+    with point_in_time(client, index) as view:
+        yield from scan_view(view, field="v", **options)
 
 
 def collect(blocks) -> dict[str, np.ndarray]:
@@ -29,7 +35,7 @@ def test_a_scan_gives_every_vector_as_it_was_sent(client, index_name, similarity
     if similarity != "dot_product":  # which takes unit vectors only
         vectors *= np.linspace(0.5, 3, len(vectors), dtype=np.float32)[:, None]
     plain_index(client, index_name, vectors, similarity=similarity)
-    found = collect(scan_vectors(client, index_name, field="v", size=100))
+    found = collect(scanned(client, index_name, size=100))
     assert found.keys() == {str(n) for n in range(230)}
     for n, vector in enumerate(vectors):
         np.testing.assert_allclose(found[str(n)], vector, rtol=2e-7 if similarity == "cosine" else 0)
@@ -37,7 +43,7 @@ def test_a_scan_gives_every_vector_as_it_was_sent(client, index_name, similarity
 
 def test_blocks_are_no_larger_than_asked_and_of_float32(client, index_name):
     plain_index(client, index_name, clustered(120, 16))
-    blocks = list(scan_vectors(client, index_name, field="v", size=50))
+    blocks = list(scanned(client, index_name, size=50))
     assert [len(ids) for ids, _ in blocks] == [50, 50, 20]
     assert all(vectors.dtype == np.float32 and vectors.shape[1] == 16 for _, vectors in blocks)
 
@@ -45,13 +51,13 @@ def test_blocks_are_no_larger_than_asked_and_of_float32(client, index_name):
 def test_filters_and_missing_vectors_leave_documents_out(client, index_name):
     plain_index(client, index_name, clustered(60, 16))
     client.index(index=index_name, id="without", document={"even": True}, refresh=True)
-    found = collect(scan_vectors(client, index_name, field="v", filters=[EVEN]))
+    found = collect(scanned(client, index_name, filters=[EVEN]))
     assert found.keys() == {str(n) for n in range(0, 60, 2)}
 
 
 def test_a_scan_of_an_empty_index_gives_nothing(client, index_name):
     plain_index(client, index_name, clustered(0, 16), dims=16)
-    assert list(scan_vectors(client, index_name, field="v")) == []
+    assert list(scanned(client, index_name)) == []
 
 
 def test_a_view_does_not_see_what_is_written_later(client, index_name):
@@ -66,7 +72,7 @@ def test_a_view_does_not_see_what_is_written_later(client, index_name):
 
 def test_a_scan_of_no_index_is_one_sentence(client):
     with pytest.raises(EngineError, match="There is no such index"):
-        next(scan_vectors(client, "test-that-is-not-there", field="v"))
+        next(scanned(client, "test-that-is-not-there"))
 
 
 @pytest.mark.parametrize("filters", [(), (EVEN,)], ids=["all", "filtered"])

@@ -27,7 +27,7 @@ def transcriber():
 def wer(transcriber, samples_and_lines):
     """Return wrong words over all words."""
     counted = [
-        word_errors(transcriber.transcribe_samples(samples).text, spoken.transcript)
+        word_errors(transcriber.transcribe(recordings.packed(samples)).text, spoken.transcript)
         for samples, spoken in samples_and_lines
     ]
     return sum(wrong for wrong, _ in counted) / sum(words for _, words in counted)
@@ -86,7 +86,7 @@ def test_nothing_is_heard_where_nobody_speaks(transcriber):
     rng = np.random.default_rng(5)
     for number in range(60):
         kind = KINDS[number % len(KINDS)]
-        transcript = transcriber.transcribe_samples(not_speech(kind, rng.uniform(0.5, 8), rng))
+        transcript = transcriber.transcribe(recordings.packed(not_speech(kind, rng.uniform(0.5, 8), rng)))
         assert (transcript.text, transcript.language) == ("", None), kind
         assert transcript.language_probability == 0
 
@@ -105,7 +105,7 @@ def test_sentences_with_a_long_pause_between_them_are_both_heard(transcriber, li
     wrong = words = 0
     for first, second in zip(english[::2], english[1::2], strict=True):
         parts = [recordings.utter(first), recordings.silence(9), recordings.utter(second)]
-        heard = transcriber.transcribe_samples(np.concatenate(parts)).text
+        heard = transcriber.transcribe(recordings.packed(np.concatenate(parts))).text
         found = word_errors(heard, f"{first.transcript} {second.transcript}")
         wrong, words = wrong + found[0], words + found[1]
     assert wrong / words <= 0.1
@@ -162,7 +162,7 @@ def test_the_tokenizer_spells_every_text_and_bans_no_word():
 @pytest.mark.parametrize("window", [10, 30])
 def test_models_of_any_window_are_loaded_and_run(tmp_path, window):
     transcriber = load_transcriber(str(voice_folders.save_whisper(tmp_path / "voice", window=window)))
-    transcript = transcriber.transcribe_samples(recordings.spoken("two cats"))
+    transcript = transcriber.transcribe(recordings.packed(recordings.spoken("two cats")))
     assert transcript.text == ""  # random weights believe nothing
     assert transcript.seconds > 0.5
 
