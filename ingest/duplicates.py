@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,28 +12,32 @@ if TYPE_CHECKING:
 
     from es_config.scan import HashedImage
 
-BANDS, BAND_BITS = 4, 16
-FARTHEST = 11
-"""bits; farther apart, pictures are rarely alike, and the candidates become too many"""
-STRIDE = 1 << 19
-"""pairs that are compared together: what is needed beside the hashes is a few times as many bytes"""
+BANDS = 4
+FARTHEST = 3
+"""bits; of the four bands of two hashes that differ in so few, one is the same"""
+MANY_PAIRS = 1 << 20
+"""pairs that are joined at once: this bounds the memory"""
 
 
-def group_alike(hashes: np.ndarray, *, distance: int) -> list[np.ndarray]:
-    """Return the groups, of two or more, of places in uint64 `[n]` that chains of small distances join.
+def group_near_duplicates(hashes: np.ndarray, *, distance: int) -> list[np.ndarray]:
+    """Return groups, of two or more, of places in uint64 `[n]` that chains of small distances join.
 
-    Neighbours in a chain differ in at most `distance` bits, 0 to 11. Groups come by their first place, places
-    rising. A million random hashes take about a minute at the most and 100 MB.
+    Neighbours in a chain differ in at most `distance` bits, 0 to 3. Groups come by their first place, places
+    rising.
     """
     import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     if not 0 <= distance <= FARTHEST:
         raise ValueError(f"distance is {distance}; it must be between 0 and {FARTHEST}")
     values, inverse = np.unique(hashes, return_inverse=True)
-    parent = np.arange(len(values))
+    labels: np.ndarray = np.arange(len(values))
     for left, right in near_pairs(values, distance=distance):
-        _join(parent, left, right)
-    labels = parent[inverse]
+        joins = (np.ones(len(left), bool), (labels[left], labels[right]))
+        graph = coo_array(joins, shape=(len(values), len(values)))
+        labels = connected_components(graph, directed=False)[1][labels]
+    labels = labels[inverse]
     order = np.argsort(labels, kind="stable")
     cuts = np.flatnonzero(np.diff(labels[order])) + 1
     groups = [group for group in np.split(order, cuts) if len(group) > 1]
@@ -42,74 +45,39 @@ def group_alike(hashes: np.ndarray, *, distance: int) -> list[np.ndarray]:
 
 
 def near_pairs(values: np.ndarray, *, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (places, places) of different uint64 `[n]` that differ in at most `distance` bits; some twice.
+    """Yield (places, places) of different uint64 `[n]` that differ in at most `distance` bits, 0 to 3.
 
-    By the pigeonhole principle, of the four 16-bit bands of such a pair at least one differs in at most a
-    fourth of the bits: only hashes whose bands are so near are compared.
+    By the pigeonhole principle, one of the four 16-bit bands of such a pair is the same: only hashes that
+    share a band are compared. Pairs come in blocks of about a million; some come twice.
     """
     import numpy as np
 
-    masks = [
-        sum(1 << bit for bit in bits)
-        for count in range(distance // BANDS + 1)
-        for bits in combinations(range(BAND_BITS), count)
-    ]
-    for keys in _bands(values):
-        order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], np.arange((1 << BAND_BITS) + 1))
-        for mask in masks:
-            for left, right in _candidates(keys[order], starts, mask):
-                one, other = order[left], order[right]
-                near = np.bitwise_count(values[one] ^ values[other]) <= distance
-                if near.any():
-                    yield one[near], other[near]
-
-
-def _bands(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield for each band its bits as numbers; every fourth bit, so that no band has the dull ones alone."""
-    import numpy as np
-
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    count = 0
     for band in range(BANDS):
-        keys = np.zeros(len(values), np.int32)
-        for bit in range(BAND_BITS):
-            keys |= ((values >> np.uint64(BANDS * bit + band)) & np.uint64(1)).astype(np.int32) << bit
-        yield keys
+        # Every fourth bit, so that no band has the low frequencies alone, which many pictures share.
+        keys = values & np.uint64(0x1111_1111_1111_1111 << band)
+        order = np.argsort(keys, kind="stable")
+        keys, ordered = keys[order], values[order]
+        places, step = np.arange(len(order)), 1
+        while len(places := places[: np.searchsorted(places, len(order) - step)]):
+            places = places[keys[places] == keys[places + step]]
+            near = places[np.bitwise_count(ordered[places] ^ ordered[places + step]) <= distance]
+            if len(near):
+                found.append((order[near], order[near + step]))
+                count += len(near)
+            if count >= MANY_PAIRS:
+                yield _joined(found)
+                found, count = [], 0
+            step += 1
+    if found:
+        yield _joined(found)
 
 
-def _candidates(keys: np.ndarray, starts: np.ndarray, mask: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield places of the sorted `keys` whose keys differ by exactly `mask`, each pair once."""
+def _joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
-    others = keys ^ mask
-    left = np.flatnonzero(others >= keys)
-    begin = left + 1 if mask == 0 else starts[others[left]]
-    sizes = starts[others[left] + 1] - begin
-    left, begin, sizes = left[sizes > 0], begin[sizes > 0], sizes[sizes > 0]
-    ends = np.cumsum(sizes)
-    done = 0
-    while done < len(left):
-        base = ends[done - 1] if done else 0
-        upto = max(done + 1, int(np.searchsorted(ends, base + STRIDE, side="right")))
-        counts = sizes[done:upto]
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        yield (
-            np.repeat(left[done:upto], counts),
-            np.repeat(begin[done:upto], counts) + np.arange(counts.sum()) - first,
-        )
-        done = upto
-
-
-def _join(parent: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
-    """Make the trees of each pair one; afterwards every entry of `parent` is a root."""
-    import numpy as np
-
-    while len(left):
-        one, other = parent[left], parent[right]
-        apart = one != other
-        left, right, one, other = left[apart], right[apart], one[apart], other[apart]
-        np.minimum.at(parent, np.maximum(one, other), np.minimum(one, other))
-        while len(left) and (parent[parent] != parent).any():
-            parent[:] = parent[parent]
+    return np.concatenate([left for left, _ in pairs]), np.concatenate([right for _, right in pairs])
 
 
 DEFAULT_DISTANCE = 2
@@ -170,7 +138,7 @@ def find_duplicates(
     pictures, exact, ids, hashes = _read(blocks)
     groups = [
         list(zip(ids[places], hashes[places], strict=True))
-        for places in group_alike(hashes, distance=distance)
+        for places in group_near_duplicates(hashes, distance=distance)
     ]
     known = paths_of([name.decode() for group in groups for name, _ in group])
     near = (_alike([(name.decode(), int(phash)) for name, phash in group], known) for group in groups)

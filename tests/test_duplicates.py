@@ -23,7 +23,13 @@ from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.scan import HashedImage, hashes_body, scan_hashes
 from glimpse import main
-from ingest.duplicates import DEFAULT_DISTANCE, find_duplicates, group_alike, near_pairs
+from ingest.duplicates import (
+    DEFAULT_DISTANCE,
+    MANY_PAIRS,
+    find_duplicates,
+    group_near_duplicates,
+    near_pairs,
+)
 from ingest.files.picture import FileContent, decode
 
 
@@ -31,7 +37,7 @@ def groups_by_hand(hashes: list[int], distance: int) -> list[list[int]]:
     """Compare all with all and join what is near."""
     group = list(range(len(hashes)))
     for one, other in combinations(range(len(hashes)), 2):
-        if (hashes[one] ^ hashes[other]).bit_count() <= distance:
+        if group[one] != group[other] and (hashes[one] ^ hashes[other]).bit_count() <= distance:
             low, high = sorted((group[one], group[other]))
             group = [low if each == high else each for each in group]
     found = [[place for place, label in enumerate(group) if label == wanted] for wanted in sorted(set(group))]
@@ -48,32 +54,55 @@ def phash(image: Image.Image, kind: str, **options: object) -> int:
 @settings(max_examples=60, deadline=None)
 @given(
     near=st.lists(st.tuples(st.integers(0, 4), st.lists(st.integers(0, 63), max_size=12)), max_size=25),
-    distance=st.integers(0, 11),
+    distance=st.integers(0, 3),
 )
 def test_groups_are_those_of_comparing_all_with_all(near, distance):
     seeds = [int(value) for value in np.random.default_rng(3).integers(0, 2**64, 5, dtype=np.uint64)]
     hashes = [seeds[seed] ^ sum(1 << bit for bit in set(bits)) for seed, bits in near]
-    found = group_alike(np.array(hashes, np.uint64), distance=distance)
+    found = group_near_duplicates(np.array(hashes, np.uint64), distance=distance)
     assert [group.tolist() for group in found] == groups_by_hand(hashes, distance)
+
+
+@pytest.mark.parametrize("distance", range(4))
+@pytest.mark.parametrize("seeds", [8, 200, 700], ids=["tight", "loose", "random"])
+def test_clusters_and_chance_give_the_groups_of_brute_force(seeds, distance):
+    dice = np.random.default_rng(seeds)
+    hashes = dice.integers(0, 2**64, seeds, dtype=np.uint64)[dice.integers(0, seeds, 700)]
+    for _ in range(4):
+        flips = np.uint64(1) << dice.integers(0, 64, len(hashes), dtype=np.uint64)
+        hashes ^= np.where(dice.random(len(hashes)) < 0.6, flips, np.uint64(0))
+    found = group_near_duplicates(hashes, distance=distance)
+    assert [group.tolist() for group in found] == groups_by_hand(hashes.tolist(), distance)
+
+
+def test_pairs_come_in_blocks_that_are_joined_to_the_same_groups():
+    flips = [sum(1 << bit for bit in bits) for bits in combinations(range(64), 3)]
+    flips = np.random.default_rng(6).choice(np.array(flips, np.uint64), 20_000, replace=False)
+    hashes = np.uint64(0x9F20DB249F28D764) ^ flips
+    blocks = [len(left) for left, _ in near_pairs(hashes, distance=3)]
+    assert len(blocks) > 1
+    assert max(blocks) < MANY_PAIRS + len(hashes)
+    (group,) = group_near_duplicates(hashes, distance=3)
+    assert len(group) == len(hashes)
 
 
 def test_no_near_pair_is_missed_wherever_its_bits_are():
     dice = np.random.default_rng(4)
     one = dice.integers(0, 2**64, 2000, dtype=np.uint64)
-    flips = [sum(1 << int(bit) for bit in dice.choice(64, 11, replace=False)) for _ in range(2000)]
+    flips = [sum(1 << int(bit) for bit in dice.choice(64, 3, replace=False)) for _ in range(2000)]
     values = np.unique(np.concatenate([one, one ^ np.array(flips, np.uint64)]))
     pairs = {
         tuple(sorted(pair))
-        for left, right in near_pairs(values, distance=11)
+        for left, right in near_pairs(values, distance=3)
         for pair in zip(left.tolist(), right.tolist(), strict=True)
     }
     assert len(pairs) >= 2000
     for left, right in pairs:
-        assert (int(values[left]) ^ int(values[right])).bit_count() <= 11
+        assert (int(values[left]) ^ int(values[right])).bit_count() <= 3
 
 
 def test_hashes_that_are_all_the_same_are_one_group_at_once():
-    (group,) = group_alike(np.full(200_000, 0x9F20DB249F28D764, np.uint64), distance=11)
+    (group,) = group_near_duplicates(np.full(200_000, 0x9F20DB249F28D764, np.uint64), distance=3)
     assert len(group) == 200_000
 
 
@@ -81,14 +110,14 @@ def test_a_hundred_thousand_hashes_take_seconds():
     dice = np.random.default_rng(5)
     hashes = dice.integers(0, 2**64, 100_000, dtype=np.uint64)
     hashes[-500:] = hashes[:500] ^ np.uint64(0b10110)
-    found = group_alike(hashes, distance=6)
+    found = group_near_duplicates(hashes, distance=3)
     assert [group.tolist() for group in found] == [[place, 99_500 + place] for place in range(500)]
 
 
-@pytest.mark.parametrize("distance", [-1, 12])
+@pytest.mark.parametrize("distance", [-1, 4])
 def test_a_distance_that_makes_no_sense_is_refused(distance):
-    with pytest.raises(ValueError, match="between 0 and 11"):
-        group_alike(np.zeros(2, np.uint64), distance=distance)
+    with pytest.raises(ValueError, match="between 0 and 3"):
+        group_near_duplicates(np.zeros(2, np.uint64), distance=distance)
 
 
 def test_copies_are_near_and_different_scenes_are_not():
@@ -102,13 +131,13 @@ def test_copies_are_near_and_different_scenes_are_not():
             phash(image.resize((800, 800)), "PNG"),
         ]
         assert max((original ^ copy).bit_count() for copy in copies) <= DEFAULT_DISTANCE
-    assert group_alike(np.array(originals, np.uint64), distance=DEFAULT_DISTANCE) == []
+    assert group_near_duplicates(np.array(originals, np.uint64), distance=DEFAULT_DISTANCE) == []
 
 
 def test_pictures_of_one_colour_are_in_no_group():
     flat = [phash(Image.new("RGB", (64, 64), colour), "PNG") for colour in ("white", "black", "red")]
     images = [HashedImage(f"{place:064x}", value, (f"{place}.png",)) for place, value in enumerate(flat)]
-    assert find_duplicates([images], paths_of=dict.fromkeys, distance=11).near == ()
+    assert find_duplicates([images], paths_of=dict.fromkeys, distance=3).near == ()
 
 
 def test_a_picture_that_is_gone_meanwhile_is_in_no_group():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--distance",
-    type=click.IntRange(0, 11),
+    type=click.IntRange(0, 3),
     default=2,
     show_default=True,
     help="Bits of 64 in which the hashes of near duplicates may differ.",
@@ -32,7 +32,7 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
     \b
     Example:
       glimpse duplicates
-      glimpse duplicates --distance 8 --json
+      glimpse duplicates --distance 1 --json
     """
     from es_config.index import ImageIndex
     from es_config.scan import scan_hashes
