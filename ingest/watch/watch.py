@@ -276,8 +276,8 @@ class Watch:
                 self._pending.touch(path)
 
 
-SLICE_S = 1.0
-MOST = 16
+SLICE = 4
+"""pictures that are captioned between two looks at the folders"""
 AGAIN_S = 30.0
 MOST_FAILED = 64
 """pictures without a caption that a slice looks past; behind more of them, the others wait"""
@@ -291,7 +291,7 @@ class IdleCaptions(Progress):
         self._parts = parts
         self._say = say
         self._written = written
-        self._count, self._slice, self._failed, self._at = 0, 1, 0, 0.0
+        self._count, self._failed, self._at = 0, 0, 0.0
         self._said: set[object] = set()
 
     def wake(self) -> None:
@@ -307,8 +307,8 @@ class IdleCaptions(Progress):
         if time.monotonic() < self._at:
             return False
         try:
-            limit = self._slice + self._failed  # those that failed are looked at again: they come first
-            options = CaptionOptions(limit=limit, batch_size=self._slice)
+            limit = SLICE + self._failed  # those that failed are looked at again: they come first
+            options = CaptionOptions(limit=limit, batch_size=SLICE)
             summary = caption_pictures(self._parts, options=options, progress=self)
         except (EngineError, IngestError, ModelError) as error:
             return self._rest(AGAIN_S, str(error))
@@ -319,8 +319,6 @@ class IdleCaptions(Progress):
         is_last = summary.pictures < limit or self._failed > MOST_FAILED
         if summary.error or (is_last and not summary.written):
             return self._rest(AGAIN_S if summary.error else float("inf"), summary.error)
-        self._slice = min(MOST, 2 * self._slice) if summary.seconds < SLICE_S / 2 else self._slice
-        self._slice = max(1, self._slice // 2) if summary.seconds > SLICE_S else self._slice
         return True
 
     def _rest(self, seconds: float, error: str | None) -> bool:
