@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def write_caption(place: Place, image_id: str, text: str, source: str) -> None:
 
 def test_the_new_index_keeps_everything_but_the_vectors_and_ingest_finds_nothing_to_do(place):
     before, former = place.documents(), place.index.name()
-    done = place.reindex("--query", "a red boat")
+    done = place.reindex()
     assert (done["exit_code"], done["embedded"], done["missing"]) == (0, PICTURES, []), done
     assert done["switched"] == {"now": place.index.name(), "former": former, "left": None}
     assert place.documents() == before
@@ -172,15 +173,25 @@ def test_the_new_index_keeps_everything_but_the_vectors_and_ingest_finds_nothing
     assert place.index.vector(image_id).shape == (24,)
     (wanted,) = texts_of(place.models["new"]).embed_texts([before[image_id]["caption"]])
     assert np.allclose(place.index.vector(image_id, "caption_embedding"), wanted, atol=1e-5)
-    (compared,) = done["comparison"]["queries"]
-    assert set(compared["former"]) <= set(before)
-    assert compared["overlap"] == len(compared["former"].keys() & compared["new"].keys()) / 10
     place.environ["GLIMPSE_MODEL_DIR"] = str(place.models["new"])
     again = place.run("ingest", place.files)
     assert (again["embedded"], again["skipped"]) == (0, PICTURES)
     (place.files / "03.png").unlink()
     assert place.run("ingest", place.files, "--prune")["pruned"]["documents"] == 1
     assert len(place.documents()) == PICTURES - 1
+
+
+@pytest.mark.parametrize("more", [("--no-switch",), ()], ids=["built", "switched"])
+def test_the_command_that_compares_the_models_is_printed_and_works(place, more):
+    command = ["reindex", "--profile", "pocket", "--model-dir", str(place.models["new"]), *more]
+    done = CliRunner().invoke(main, command, env=place.environ)
+    assert done.exit_code == 0, done.output
+    (printed,) = (line.strip() for line in done.stdout.splitlines() if "glimpse evaluate" in line)
+    glimpse, *compare = shlex.split(printed)
+    assert glimpse == "glimpse"
+    compared = place.run(*compare)
+    assert compared["exit_code"] == 0, compared["said"]
+    assert [(row["name"], row["dims"]) for row in compared["profiles"]] == [("pocket", 16), ("new", 24)]
 
 
 def test_a_killed_run_goes_on_and_embeds_nothing_twice(place):

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from es_config.commands.options import AS_JSON, BACKEND, FILE, FOLDER, INDEX, open_client, say, store_option
-from ingest.commands.reindex_compare import compare, former_profile, in_words
+from es_config.commands.options import AS_JSON, BACKEND, FOLDER, INDEX, open_client, say, store_option
 
 if TYPE_CHECKING:
     from ingest.reindex.reindex import Filled, Outcome
     from ingest.reindex.wiring import ReindexParts
+    from models.profiles import Profile
 
 GO_ON = "Interrupted. Searches go on in the former index; the same command goes on from there."
 
 
-def say_outcome(parts: ReindexParts, outcome: Outcome) -> list[str]:
+def say_outcome(parts: ReindexParts, outcome: Outcome, *, store: str | None) -> list[str]:
     """Return paragraphs."""
     said = [_filled(outcome.filled)]
-    if outcome.comparison:
-        said.append(in_words(outcome.comparison))
     if outcome.switched:
         said.append(_switched(parts, outcome))
     elif not (outcome.filled.missing or outcome.filled.interrupted):
@@ -31,7 +31,37 @@ def say_outcome(parts: ReindexParts, outcome: Outcome) -> list[str]:
             f"'{parts.alias.name}' is {parts.old.name()} as before. The same command without --no-switch puts"
             f" {outcome.filled.index} in its place; `glimpse search --index {parts.alias.next}` tries it."
         )
+    if not outcome.filled.interrupted and (command := comparing(parts, store=store)):
+        said.append(f"To compare the former models with the new ones on your pictures:\n  {command}")
     return said
+
+
+def comparing(parts: ReindexParts, *, store: str | None) -> str | None:
+    """Return the command that compares the two models, or None if the former ones are not here."""
+    from models.profiles import PROFILES
+
+    former, new = former_profile(parts), parts.profile
+    if former is None:
+        return None
+    folder = None if former == PROFILES[former.name] else os.environ["GLIMPSE_MODEL_DIR"]
+    name = "new" if new.name == former.name else new.name
+    pair = (_named(former.name, folder), _named(name, parts.model_dir))
+    words = ["glimpse", "evaluate", "--profiles", ",".join(pair)]
+    words += ["--index", parts.alias.name] if parts.alias.name != "images" else []
+    return shlex.join(words + (["--store", store] if store else []))
+
+
+def _named(name: str, folder: Path | str | None) -> str:
+    return f"{name}={folder}" if folder else name
+
+
+def former_profile(parts: ReindexParts) -> Profile | None:
+    """Return the models of the index that answered before: of the table, or of GLIMPSE_MODEL_DIR."""
+    from search_app.settings import SearchSettings
+    from search_app.wiring import profile_of
+
+    folder = os.environ.get("GLIMPSE_MODEL_DIR")
+    return profile_of(parts.old, SearchSettings(parts.old.meta().profile, Path(folder) if folder else None))
 
 
 def _filled(filled: Filled) -> str:
@@ -103,14 +133,7 @@ INTERRUPTED = 130
     help="Look for pictures below this folder, which was ingested elsewhere; may be repeated.",
 )
 @BACKEND
-@click.option("--query", "asked", multiple=True, help="Compare the top ten of this; may be repeated.")
-@click.option(
-    "--queries",
-    "labelled",
-    type=FILE,
-    help='Compare those of this file: {"query": "words"} a line.  [default: the log, or captions]',
-)
-@click.option("--no-switch", is_flag=True, help="Only build and compare; the same command then switches.")
+@click.option("--no-switch", is_flag=True, help="Only build; the same command then switches.")
 @click.option("--allow-missing", is_flag=True, help="Switch even if pictures could not be found.")
 @click.option(
     "--back", is_flag=True, help="Put the former index behind the alias again, and do nothing else."
@@ -148,7 +171,8 @@ def reindex(
     try:
         with open_reindex(settings, os.environ, folders=folders, progress=progress) as parts:
             outcome = _outcome(parts, **options)
-            _finish(parts, outcome, as_json=as_json, allow_missing=options["allow_missing"])
+            allow_missing = options["allow_missing"]
+            _finish(parts, outcome, store=store, as_json=as_json, allow_missing=allow_missing)
     except SameModelsError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
@@ -156,27 +180,25 @@ def reindex(
         raise SystemExit(INTERRUPTED) from None
 
 
-def _outcome(parts: ReindexParts, *, asked, labelled, no_switch: bool, allow_missing: bool) -> Outcome:
-    """Fill the next index, compare, and switch where nothing speaks against it."""
+def _outcome(parts: ReindexParts, *, no_switch: bool, allow_missing: bool) -> Outcome:
+    """Fill the next index, and switch unless that was not wanted or would lose pictures."""
     from ingest.reindex.reindex import Outcome
 
     with parts.progress:
         filled = parts.work.fill()
-    if filled.interrupted:
+    if filled.interrupted or no_switch or (filled.missing and not allow_missing):
         return Outcome(filled)
-    comparison = compare(parts, asked=asked, labelled=labelled)
-    if no_switch or (filled.missing and not allow_missing):
-        return Outcome(filled, comparison)
-    filled, switched = parts.work.switch(allow_missing=allow_missing)
-    return Outcome(filled, comparison, switched)
+    return Outcome(*parts.work.switch(allow_missing=allow_missing))
 
 
-def _finish(parts: ReindexParts, outcome: Outcome, *, as_json: bool, allow_missing: bool) -> None:
+def _finish(
+    parts: ReindexParts, outcome: Outcome, *, store: str | None, as_json: bool, allow_missing: bool
+) -> None:
     """Print what was done and end with the exit code."""
     if as_json:
         click.echo(json.dumps(outcome.as_dict(), indent=2))
     else:
-        click.echo("\n\n".join(say_outcome(parts, outcome)))
+        click.echo("\n\n".join(say_outcome(parts, outcome, store=store)))
     if outcome.filled.interrupted:
         say(GO_ON)
         raise SystemExit(INTERRUPTED)
