@@ -45,10 +45,10 @@ class SearchSettings:
 def parse_size(text: str) -> int:
     """Return bytes for `5MB`, `512KiB` or a bare number of bytes. Raises `QueryError`."""
     match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text.strip())
-    unit = match and UNITS.get(match.group(2).upper())
-    if not unit or int(match.group(1)) == 0:
+    unit = UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None or int(match[1]) == 0:
         raise QueryError(f"'{text}' is not a size: write a number of bytes, or a number with KB or MB.")
-    return int(match.group(1)) * unit
+    return int(match[1]) * unit
 
 
 def store_uri(environ: Mapping[str, str], home: Path) -> str:

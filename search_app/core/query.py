@@ -6,6 +6,7 @@ import base64
 import binascii
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,8 +179,11 @@ def parse_vector(value: object) -> tuple[float, ...]:
     """Return the numbers of a JSON array or of `encode_vector`'s text. Raises `QueryError`."""
     if isinstance(value, str):
         return decode_vector(value)
-    numbers = isinstance(value, list) and all(type(item) in (int, float) for item in value)
-    if not numbers or not 1 <= len(value) <= MAX_DIMS:
+    if (
+        not isinstance(value, list)
+        or not 1 <= len(value) <= MAX_DIMS
+        or not all(type(item) in (int, float) for item in value)
+    ):
         raise QueryError(f"vector must be an array of 1 to {MAX_DIMS} numbers.")
     try:
         return tuple(float(item) for item in value)
@@ -190,15 +194,15 @@ def parse_vector(value: object) -> tuple[float, ...]:
 def parse_place(text: str) -> tuple[float, float, str]:
     """Return (latitude, longitude, distance) of `48.85,2.35,10km`. Raises `QueryError`."""
     match = PLACE.fullmatch(text)
-    try:
-        latitude, longitude = float(match.group(1)), float(match.group(2))
-    except (AttributeError, ValueError):
-        latitude = longitude = float("nan")
-    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+    latitude = longitude = math.nan
+    with suppress(ValueError):  # the pattern lets 1.2.3 through
+        if match:
+            latitude, longitude = float(match[1]), float(match[2])
+    if match is None or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise QueryError(
             f"place must be latitude,longitude,distance like 48.85,2.35,10km, not '{text[:60]}'."
         )
-    return latitude, longitude, match.group(3) + match.group(4)
+    return latitude, longitude, match[3] + match[4]
 
 
 READERS = {"vector": parse_vector, "place": parse_place}

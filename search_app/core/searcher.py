@@ -68,7 +68,8 @@ class Subjects:
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
         """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
         image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
-        return self.image_encoder.embed_images([image])[0]
+        vector: np.ndarray = self.image_encoder.embed_images([image])[0]
+        return vector
 
     def _raw_vector(self, vector: tuple[float, ...], mode: str) -> np.ndarray:
         import numpy as np
@@ -279,7 +280,7 @@ class Searcher:
 
     def sample(self, size: int) -> tuple[SearchHit, ...]:
         """Return up to `size` pictures of the index by chance, to start from. Raises `EngineError`."""
-        anything = {"function_score": {"random_score": {}}}
+        anything: dict[str, Any] = {"function_score": {"random_score": {}}}
         result = self.index.search({"query": anything, "size": size, "_source": SOURCE})
         return tuple(search_hit(hit) for hit in result.hits)
 

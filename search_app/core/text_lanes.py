@@ -70,7 +70,7 @@ class TextLanes:
     def embed(self, texts: Sequence[str]) -> tuple[np.ndarray, str]:
         """Return the vectors as `embed_texts` does, with the lane that made them."""
         plain = [plain_text(text) for text in texts]
-        vectors = self._try_infer(plain) if self._may_try() else None
+        vectors = self._try_infer(self._infer, plain) if self._infer and self._may_try() else None
         lane = "local" if vectors is None else "infer"
         if vectors is None:
             vectors = self._local.embed_texts(plain)
@@ -79,8 +79,8 @@ class TextLanes:
 
     def _may_try(self) -> bool:
         """Whether to ask `_infer`; after a failure one thread at a time does."""
-        if self._infer is None or self._only_infer:
-            return self._infer is not None
+        if self._only_infer:
+            return True
         with self._lock:
             if self._clock() < self._retry_at:
                 return False
@@ -88,9 +88,9 @@ class TextLanes:
                 self._retry_at = self._clock() + RETRY_SOON_S
             return True
 
-    def _try_infer(self, texts: list[str]) -> np.ndarray | None:
+    def _try_infer(self, infer: InferTextEncoder, texts: list[str]) -> np.ndarray | None:
         try:
-            vectors = self._infer.embed_texts(texts)
+            vectors = infer.embed_texts(texts)
         except InferUnavailableError as error:
             if self._only_infer:
                 raise EngineError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, request
+from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
@@ -45,13 +45,13 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
 
     def answer(query: Query) -> Response:
-        return current_app.json.response(searcher.search(query).to_json())
+        return jsonify(searcher.search(query).to_json())
 
     @api.get("/search")
     @api.arguments(SearchArguments(), location="query", unknown=RAISE, error_status_code=400)
     @api.response(200, SearchResponseSchema, content_type=JSON)
     @may_fail(api, 404, 503)
-    def search(arguments: dict) -> Response:
+    def search(arguments: dict[str, Any]) -> Response:
         """Search by words, by a picture of the index or by a vector."""
         return answer(query_of(arguments, k=DEFAULT_K))
 
@@ -85,7 +85,7 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
     return api
 
 
-def _json_object() -> dict:
+def _json_object() -> dict[str, Any]:
     body = request.get_json()
     if not isinstance(body, dict):
         raise QueryError("The JSON body must be an object with q, like or vector.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, abort, g, make_response, request
+from flask.json.provider import DefaultJSONProvider
 from flask_smorest import Api
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from werkzeug.exceptions import HTTPException
@@ -24,6 +25,8 @@ from search_app.web.uploads import Uploads, add_page_blueprint, upload_blueprint
 from search_app.web.voice import voice_blueprint
 
 if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
     from models.voice import Transcriber
     from search_app.core.searcher import Searcher
     from search_app.settings import AppSettings
@@ -105,9 +108,10 @@ class ProblemApi(Api):
     ERROR_SCHEMA = ProblemSchema
     DEFAULT_RESPONSE_CONTENT_TYPE = PROBLEM_TYPE
 
-    def handle_http_exception(self, error: HTTPException) -> tuple | Response:
+    def handle_http_exception(self, error: HTTPException) -> ResponseReturnValue:
         """Answer an error that Flask, werkzeug or webargs raised."""
-        return answer_error(error.code, sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"]))
+        status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+        return answer_error(status, sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"]))
 
 
 def create_app(
@@ -134,6 +138,7 @@ def create_app(
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
     )
+    app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
     api = ProblemApi(app)
     api.register_blueprint(rest_blueprint(searcher=searcher, storage=storage, settings=settings))
@@ -168,7 +173,7 @@ def answer_expected(app: Flask) -> None:
         app.register_error_handler(expected, answer)
 
 
-def answer_error(status: int, sentence: str) -> tuple | Response:
+def answer_error(status: int, sentence: str) -> ResponseReturnValue:
     """Answer with a problem document to programs and with a page to people."""
     if request.path.startswith(MACHINE_PATHS):
         return problem(status, sentence)

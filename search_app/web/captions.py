@@ -6,16 +6,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint as PageBlueprint
-from flask import Response, current_app, redirect, request
+from flask import current_app, redirect, request
 from flask_smorest import Blueprint
 
 from search_app.core.response import API_PREFIX
 from search_app.errors import QueryError, WrongTypeError
-from search_app.web.http import JSON, PictureSchema, may_fail, picture_document, writing
+from search_app.web.http import JSON, PictureSchema, may_fail, picture_document, requires_write_access
 from search_app.web.page import address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from werkzeug.wrappers import Response
 
     from search_app.core.searcher import Searcher
 
@@ -76,7 +78,7 @@ def caption_blueprint(*, searcher: Searcher) -> Blueprint:
     @api.doc(requestBody=PUT_BODY)
     @api.response(200, PictureSchema, content_type=JSON)
     @may_fail(api, 400, 403, 404, 415, 503)
-    @writing
+    @requires_write_access
     def write_caption(image_id: str) -> Response:
         """Write what a person says of a picture; searches find it at once, and no captioner overwrites it."""
         return picture_document(image_id, correct_caption(searcher, image_id, _caption_of_json()))
@@ -89,7 +91,7 @@ def caption_page_blueprint(*, searcher: Searcher) -> PageBlueprint:
     page = PageBlueprint("caption_page", __name__)
 
     @page.post("/images/<image_id>/caption")
-    @writing
+    @requires_write_access
     def write_caption(image_id: str) -> Response:
         """Write the form's caption and show the picture's page again."""
         correct_caption(searcher, image_id, request.form.get("caption", ""))
@@ -110,7 +112,7 @@ def written_by(source: Mapping[str, Any]) -> str:
     """Return a few words on whose caption a picture has, from its `_source`."""
     if not source.get("caption"):
         return "No caption yet; this is the file's name."
-    return WRITTEN_BY.get(source.get("caption_source"), "From the file's own description")
+    return WRITTEN_BY.get(source.get("caption_source", ""), "From the file's own description")
 
 
 def _caption_of_json() -> object:

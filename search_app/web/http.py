@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, request
+from flask import Response, current_app, jsonify, request
 from marshmallow import Schema, fields
 
 from es_config.errors import EngineError
@@ -22,8 +22,10 @@ from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from flask_smorest import Blueprint
+    from werkzeug.datastructures import Headers
     from werkzeug.exceptions import HTTPException
 
+View = Callable[..., Any]
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -163,9 +165,9 @@ def sentence_of(error: HTTPException, *, max_upload: int) -> str:
     """Return what to tell a person about an error that Flask or an argument parser raised."""
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return f"The upload is over the limit of {max_upload / 1_000_000:g} MB; use a smaller picture."
-    messages = getattr(error, "data", None) and error.data.get("messages")
-    if messages:
-        return first_mistake(messages)
+    data = getattr(error, "data", None)  # webargs sets it
+    if data and data.get("messages"):
+        return first_mistake(data["messages"])
     if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
         return "Something went wrong on the server; its log says what."
     return error.description or error.name
@@ -177,10 +179,10 @@ def problem(status: int, detail: str) -> tuple[dict[str, object], int, dict[str,
     return body, status, {"Content-Type": PROBLEM_TYPE}
 
 
-def may_fail(api: Blueprint, *statuses: int) -> Callable:
+def may_fail(api: Blueprint, *statuses: int) -> Callable[[View], View]:
     """Return a decorator that writes a route's errors into the OpenAPI document."""
 
-    def mark(view: Callable) -> Callable:
+    def mark(view: View) -> View:
         for status in reversed(statuses):
             view = api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)(view)
         return view
@@ -191,7 +193,7 @@ def may_fail(api: Blueprint, *statuses: int) -> Callable:
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
     """Return what the index knows about a picture, its `_source`, as JSON."""
     shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
-    return current_app.json.response(shown)
+    return jsonify(shown)
 
 
 def unchanging(data: bytes, *, mimetype: str, etag: str) -> Response:
@@ -201,7 +203,8 @@ def unchanging(data: bytes, *, mimetype: str, etag: str) -> Response:
     response.cache_control.private = True
     response.cache_control.max_age = YEAR
     response.cache_control.immutable = True
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 OUR_OWN = ("same-origin", "none")
@@ -214,7 +217,7 @@ class ForbiddenError(QueryError):
     status = 403
 
 
-def writing(view: Callable) -> Callable:
+def requires_write_access(view: View) -> View:
     """Mark a view that changes something; it has to be the innermost decorator.
 
     The view then raises `ForbiddenError` when the server is read-only, and when a browser sends the request
@@ -222,12 +225,11 @@ def writing(view: Callable) -> Callable:
     """
 
     @wraps(view)
-    def guarded(*args: object, **kwargs: object) -> object:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         check_writable()
         check_origin(request.headers, host=request.host)
         return view(*args, **kwargs)
 
-    guarded.writes = True
     return guarded
 
 
@@ -237,7 +239,7 @@ def check_writable() -> None:
         raise ForbiddenError("This server only searches: it was started with --read-only.")
 
 
-def check_origin(headers: Mapping[str, str], *, host: str) -> None:
+def check_origin(headers: Headers | Mapping[str, str], *, host: str) -> None:
     """Raise `ForbiddenError` for a request that a browser makes for a page of another site than `host`.
 
     Programs other than browsers send neither header, and pass.

@@ -144,7 +144,8 @@ def _given() -> dict[str, str]:
 
 
 def _start(searcher: Searcher, *, empty: bool) -> tuple[str, int]:
-    sample, count, trouble, status = (), None, None, 200
+    sample: tuple[SearchHit, ...] = ()
+    count, trouble, status = None, None, 200
     try:
         count = searcher.index.count()
         sample = searcher.sample(SAMPLE_SIZE)
@@ -180,7 +181,7 @@ def _place(location: object) -> str | None:
         return f"{location['lat']:.4f}, {location['lon']:.4f}"
     if isinstance(location, list):
         return f"{location[1]:.4f}, {location[0]:.4f}"
-    return location
+    return location if isinstance(location, str) else None
 
 
 def _neighbours(searcher: Searcher, image_id: str) -> tuple[SearchHit, ...]:

@@ -11,10 +11,9 @@ import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from waitress import create_server
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.server import BaseWSGIServer
+from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 from waitress.utilities import RequestEntityTooLarge
 
 from search_app.errors import ServeError
@@ -69,7 +68,7 @@ def _port_in_use(host: str, port: int, error: OSError) -> ServeError:
     return ServeError(f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port.")
 
 
-def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIServer:
+def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIServer | MultiSocketServer:
     """Return waitress around the app, listening. Raises `ServeError` when the port is taken.
 
     Recordings and uploads that wait for their turn have threads of their own beside the page's `threads`.

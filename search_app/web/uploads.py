@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint as PageBlueprint
-from flask import Response, current_app, make_response, render_template, request, url_for
+from flask import Response, current_app, jsonify, make_response, render_template, request, url_for
 from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -28,15 +28,15 @@ from search_app.web.http import (
     check_writable,
     may_fail,
     problem,
+    requires_write_access,
     unchanging,
-    writing,
 )
 from storage.errors import NoSuchKeyError, StorageError
 from storage.keys import UPLOADS, media_type
 from storage.store import find_original
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from werkzeug.datastructures import FileStorage
 
@@ -115,7 +115,7 @@ def add_files(library: Library, files: Sequence[FileStorage], *, max_upload: int
 
 
 def _add(library: Library, file: FileStorage, *, max_upload: int) -> AddedFile:
-    name = file.filename.replace("\\", "/").rpartition("/")[2][:LONGEST_NAME]
+    name = (file.filename or "").replace("\\", "/").rpartition("/")[2][:LONGEST_NAME]
     try:
         addition = library.add(name, read_upload(file, max_upload=max_upload))
     except TooLargeError as error:
@@ -204,7 +204,7 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     @api.response(201, AddedSchema, content_type=JSON)
     @api.alt_response(200, schema=AddedSchema, content_type=JSON)
     @may_fail(api, 400, 403, 413, 503)
-    @writing
+    @requires_write_access
     def add() -> Response:
         """Add one or several pictures (multipart `image`); with the answer, searches find them."""
         return _answer(uploads.add_request())
@@ -223,7 +223,7 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     return api
 
 
-def names_of(source: dict) -> tuple[str, ...]:
+def names_of(source: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the relative paths of a document, the uploaded one first: it is named by its content."""
     return tuple(sorted(paths_of(source), key=lambda path: not path.startswith(UPLOADS)))
 
@@ -246,11 +246,12 @@ def _answer(added: Sequence[AddedFile]) -> Response:
     shown = [each.to_json() for each in added]
     if all(each.is_refused for each in added):
         status = max(each.status for each in added)
-        detail = added[0].detail if len(added) == 1 else f"None of {len(added)} files: {added[0].detail}"
+        first = added[0].detail or ""
+        detail = first if len(added) == 1 else f"None of {len(added)} files: {first}"
         body, *rest = problem(status, detail)
         return make_response(({**body, "images": shown}, *rest))
     is_new = any(each.status == HTTPStatus.CREATED for each in added)
-    response = current_app.json.response({"images": shown})
+    response = jsonify({"images": shown})
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     return response
 
@@ -265,7 +266,7 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
         return render_template("add.html", added=())
 
     @page.post("/add")
-    @writing
+    @requires_write_access
     def add_chosen() -> str:
         """Add the chosen pictures and show what became of each: for browsers without JavaScript."""
         return render_template("add.html", added=uploads.add_request())
@@ -280,7 +281,7 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
     return page
 
 
-def _original_url(storage: Storage, image_id: str, source: dict) -> str | None:
+def _original_url(storage: Storage, image_id: str, source: Mapping[str, Any]) -> str | None:
     """Return where the original of a picture is; None where none is kept, or where nobody can say."""
     try:
         kept = find_original(storage, image_id, names=names_of(source))

@@ -6,7 +6,7 @@ import io
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flask import Request, Response, abort, current_app, request
+from flask import Request, Response, abort, jsonify, request
 from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
@@ -56,7 +56,7 @@ def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = No
                 transcript = transcriber.transcribe(recording)
         except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
             raise QueryError(str(error)) from error
-        return current_app.json.response(asdict(transcript))
+        return jsonify(asdict(transcript))
 
     @api.app_context_processor
     def microphone() -> dict[str, object]:
@@ -92,7 +92,7 @@ def read_recording(asked: Request) -> bytes:
 def _form_file(asked: Request) -> bytes:
     # Not `asked.files`: it would write large files to the disk.
     parser = FormDataParser(
-        stream_factory=lambda **_: io.BytesIO(),
+        stream_factory=lambda *_, **__: io.BytesIO(),
         max_form_memory_size=FORM_ROOM,
         max_form_parts=20,
         silent=False,
@@ -103,7 +103,7 @@ def _form_file(asked: Request) -> bytes:
         raise QueryError("The form is damaged; send the recording again.") from error
     if "audio" not in files:
         raise QueryError("No recording arrived: the form has no file called `audio`.")
-    return files["audio"].read()
+    return files["audio"].stream.read()
 
 
 def _too_large() -> TooLargeError:
