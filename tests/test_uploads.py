@@ -41,7 +41,7 @@ from models.profiles import ModelSource
 from search_app.core.searcher import Searcher
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
-from search_app.web.http import AT_ONCE, Turns
+from search_app.web.http import AT_ONCE, RequestQueue
 from search_app.web.server import build_server
 from search_app.web.uploads import Uploads, upload_blueprint
 from storage.keys import thumbnail_key
@@ -505,8 +505,8 @@ def test_the_form_works_without_javascript(web):
 
 
 def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
-    turns = Turns(busy="Come back later.", retry_after_s=3, at_once=1, waiting=0)
-    uploads = Uploads(library=place.library, max_upload=MAX_UPLOAD, turns=turns)
+    queue = RequestQueue(busy="Come back later.", retry_after_s=3, at_once=1, waiting=0)
+    uploads = Uploads(library=place.library, max_upload=MAX_UPLOAD, queue=queue)
     app = Flask("search_app")
     app.config.update(READ_ONLY=False, API_TITLE="", API_VERSION="", OPENAPI_VERSION="3.0.3")
     routes = upload_blueprint(
@@ -514,7 +514,7 @@ def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
     )
     ProblemApi(app).register_blueprint(routes)
     answer_expected(app)
-    with turns.turn():
+    with queue.turn():
         response = send(app.test_client(), (jpeg(BOAT), "a.jpg"))
     assert refused(response, 503) == "Come back later."
     assert response.headers["Retry-After"] == "3"

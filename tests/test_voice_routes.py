@@ -26,7 +26,7 @@ from models.voice import load_transcriber
 from search_app.core.voice import MAX_RECORDING
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
-from search_app.web.http import AT_ONCE, Turns
+from search_app.web.http import AT_ONCE, RequestQueue
 from search_app.web.server import build_server
 from search_app.web.voice import voice_blueprint
 
@@ -257,10 +257,10 @@ def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path)
 def test_when_the_line_is_full_the_next_is_told_when_to_come_again(transcriber, sentence):
     app = Flask(__name__)
     app.config.update(API_TITLE="x", API_VERSION="1", OPENAPI_VERSION="3.0.3")
-    turns = Turns(busy="Come again.", retry_after_s=1, at_once=1, waiting=0)
-    ProblemApi(app).register_blueprint(voice_blueprint(transcriber=transcriber, turns=turns))
+    queue = RequestQueue(busy="Come again.", retry_after_s=1, at_once=1, waiting=0)
+    ProblemApi(app).register_blueprint(voice_blueprint(transcriber=transcriber, queue=queue))
     answer_expected(app)
-    with turns.turn():
+    with queue.turn():
         refused = send(app.test_client(), WAV)
     assert problem(refused, 503) == "Come again."
     assert refused.headers["Retry-After"] == "1"

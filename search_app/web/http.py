@@ -259,8 +259,8 @@ WAITING = 14
 """requests that wait for their turn; the server has threads for them beside those of the page"""
 
 
-class Turns:
-    """Lets `at_once` threads in and `waiting` more stand in line; whoever comes then is told `busy`."""
+class RequestQueue:
+    """Let `at_once` threads run and `waiting` more wait; refuse any further one with the sentence `busy`."""
 
     def __init__(
         self, *, busy: str, retry_after_s: int, at_once: int = AT_ONCE, waiting: int = WAITING

@@ -24,7 +24,7 @@ from search_app.web.http import (
     JSON,
     AddedSchema,
     ForbiddenError,
-    Turns,
+    RequestQueue,
     check_writable,
     may_fail,
     problem,
@@ -156,10 +156,10 @@ SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 class Uploads:
     """Adds what requests carry, a few requests at a time; `library` is None where that is switched off."""
 
-    def __init__(self, *, library: Library | None, max_upload: int, turns: Turns | None = None) -> None:
+    def __init__(self, *, library: Library | None, max_upload: int, queue: RequestQueue | None = None) -> None:
         self._library = library
         self._max_upload = max_upload
-        self._turns = turns or Turns(
+        self._queue = queue or RequestQueue(
             busy="Too many pictures are being added at the moment; send this one again in a few seconds.",
             retry_after_s=3,
         )
@@ -175,7 +175,7 @@ class Uploads:
         if self._library is None:
             raise ForbiddenError("Adding pictures is switched off on this server.")
         files = self._files()
-        with self._turns.turn():
+        with self._queue.turn():
             return add_files(self._library, files, max_upload=self._max_upload)
 
     def _files(self) -> list[FileStorage]:

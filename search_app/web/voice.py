@@ -16,7 +16,7 @@ from search_app.core.pictures import FORM_ROOM
 from search_app.core.response import API_PREFIX
 from search_app.core.voice import MAX_RECORDING
 from search_app.errors import QueryError, TooLargeError
-from search_app.web.http import BINARY, JSON, TranscriptSchema, Turns, check_origin, may_fail
+from search_app.web.http import BINARY, JSON, TranscriptSchema, RequestQueue, check_origin, may_fail
 
 if TYPE_CHECKING:
     from models.voice import Transcriber
@@ -34,10 +34,10 @@ POST_BODY = {
 }
 
 
-def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = None) -> Blueprint:
+def voice_blueprint(*, transcriber: Transcriber | None, queue: RequestQueue | None = None) -> Blueprint:
     """Return the route of voice; without a transcriber it says that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
-    line = turns or Turns(
+    queue = queue or RequestQueue(
         busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
     )
 
@@ -52,7 +52,7 @@ def voice_blueprint(*, transcriber: Transcriber | None, turns: Turns | None = No
         check_origin(request.headers, host=request.host)  # nothing is changed, but it costs time
         recording = read_recording(request)
         try:
-            with line.turn():
+            with queue.turn():
                 transcript = transcriber.transcribe(recording)
         except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
             raise QueryError(str(error)) from error
