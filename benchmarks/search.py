@@ -19,7 +19,7 @@ from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.core.searcher import SOURCE, Searcher
+from search_app.core.searcher import SOURCE, Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from storage.store import open_storage
@@ -85,7 +85,9 @@ def _app(index, store: Path):
         text_encoder=load_text_encoder(profile),
         image_encoder=load_image_encoder(profile),
     )
-    return create_app(searcher=searcher, storage=open_storage(f"file:{store}"), settings=AppSettings())
+    return create_app(
+        service=SearchService(searcher), storage=open_storage(f"file:{store}"), settings=AppSettings()
+    )
 
 
 def _in_turn(web, url: str, name: str) -> tuple[list[float], list[float]]:

@@ -28,7 +28,7 @@ from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from models.voice import load_transcriber
 from search_app.core.query import Query
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server
@@ -105,7 +105,9 @@ def main() -> bool:
             f"Spoken queries: {SENTENCES} unseen sentences, new voices, {SENTENCES + OTHERS} pictures",
             _same_hits(searcher, transcriber, lines, clips),
         )
-        app = create_app(searcher=searcher, storage=storage, settings=AppSettings(), transcriber=transcriber)
+        app = create_app(
+            service=SearchService(searcher), storage=storage, settings=AppSettings(), transcriber=transcriber
+        )
         with _page(app, Path(folder) / "clip.wav") as page:
             waits = _waits(page, Path(folder) / "clip.wav", clips[:SPOKEN])
     return (

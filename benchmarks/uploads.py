@@ -20,7 +20,7 @@ from ingest.uploads import Library
 from models.captioning import load_captioner
 from models.encoders import load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server
@@ -63,7 +63,9 @@ def _serving(index: object) -> Iterator[int]:
             storage=open_storage(folder),
         )
         storage = open_storage(folder)
-        app = create_app(searcher=searcher, storage=storage, settings=AppSettings(), library=library)
+        app = create_app(
+            service=SearchService(searcher), storage=storage, settings=AppSettings(), library=lambda: library
+        )
         server = build_server(app, host="127.0.0.1", port=0, threads=8)
         threading.Thread(target=server.run, daemon=True).start()
         yield server.effective_port

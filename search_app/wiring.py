@@ -1,20 +1,17 @@
-"""Build the parts of a search from settings: here connections are opened and models are loaded.
-
-Until then the former index answers, by its name: no search fails because the alias was switched.
-"""
+"""Build the parts of a search from settings: here connections are opened and models are loaded."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from es_config.errors import EngineError
 from es_config.index import META_SECONDS
 from models.encoders import OnFirstUse
 from models.profiles import get_profile
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.core.voice import build_transcriber, warm
 
 if TYPE_CHECKING:
@@ -160,7 +157,7 @@ def serve_pictures(
     Raises `ServeError` when the port is taken, and as `build_searcher` does.
     """
     from es_config.client import connect, engine_settings, glimpse_home
-    from search_app.core.query_log import LoggedSearcher, QueryLog, log_path
+    from search_app.core.query_log import QueryLog, log_path
     from search_app.settings import store_uri
     from search_app.web.app import create_app
     from search_app.web.server import address_of, check_port, run_server
@@ -170,60 +167,49 @@ def serve_pictures(
     transcriber = build_transcriber(settings)
     store = open_storage(store_uri(environ, glimpse_home(environ)))
     client = connect(engine_settings(environ, glimpse_home(environ)))
-    following = Following(
-        build_searcher(settings, environ, warn=warn, warm=True, client=client),
+    log = QueryLog(log_path(glimpse_home(environ)), warn=warn) if app_settings.query_log else None
+    service = SearchService(build_searcher(settings, environ, warn=warn, warm=True, client=client), log=log)
+    follower = AliasFollower(
+        service,
         renew=lambda former: renewed(former, settings, client, warn=warn),
-        open_library=lambda each: open_library(each, store) if open_library else None,
+        open_library=(lambda each: open_library(each, store)) if open_library else None,
         warn=warn,
     )
-    searcher = following.searcher
     warm(transcriber, warn=warn)
-    if app_settings.query_log:
-        searcher = LoggedSearcher(searcher, QueryLog(log_path(glimpse_home(environ)), warn=warn))
     app = create_app(
-        searcher=searcher,
+        service=service,
         storage=store,
         settings=app_settings,
         transcriber=transcriber,
-        library=following.library if open_library else None,
+        library=lambda: follower.library,
     )
-    with following:
+    with follower:
         run_server(app, host=host, port=port, threads=threads, ready=lambda: ready(address_of(host, port)))
 
 
-class _Now:
-    """Whatever there is at the moment: every attribute is asked of that."""
+class AliasFollower:
+    """Replaces a service's searcher, and the library beside it, when `renew` returns another; a context.
 
-    def __init__(self, get: Callable[[], object]) -> None:
-        self._get = get
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._get(), name)
-
-
-class Following:
-    """A searcher and a library that are replaced when `renew` returns another searcher; a context.
-
-    `searcher` and `library` may be handed on once: they are always those of the moment. Inside the context
-    a thread asks `renew` every few seconds. What it raises is told once, and all stays as it is.
+    Inside the context a thread asks `renew` every few seconds. Until it returns one, the former index answers
+    by its name: no search fails because the alias was switched. An error is shown once, and the former
+    searcher and library stay. `library` is None when `open_library` is.
     """
 
     def __init__(
         self,
-        first: Searcher,
+        service: SearchService,
         *,
         renew: Callable[[Searcher], Searcher | None],
-        open_library: Callable[[Searcher], Library | None],
+        open_library: Callable[[Searcher], Library] | None,
         warn: Callable[[str], None],
         every_s: float = META_SECONDS,
     ) -> None:
+        self.service = service
         self._renew, self._open_library, self._warn, self._every_s = renew, open_library, warn, every_s
-        self._pair = (first, open_library(first))
+        self.library = open_library(service.searcher) if open_library else None
         self._warned: set[str] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
-        self.searcher: Searcher = _Now(lambda: self._pair[0])
-        self.library: Library = _Now(lambda: self._pair[1])
 
     def __enter__(self) -> Self:
         """Begin to follow."""
@@ -231,14 +217,16 @@ class Following:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Follow no longer."""
+        """Stop following."""
         self._end.set()
 
     def _follow(self) -> None:
         while True:
             try:
-                if newer := self._renew(self._pair[0]):
-                    self._pair = (newer, self._open_library(newer))
+                if newer := self._renew(self.service.searcher):
+                    if self._open_library:
+                        self.library = self._open_library(newer)
+                    self.service.searcher = newer
             except Exception as error:  # whatever loading a model raises: the former one goes on
                 if str(error) not in self._warned:
                     self._warned.add(str(error))

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waitress import create_server
 
 from demo.world.scene import Group, Scene
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
@@ -46,7 +47,7 @@ def browser() -> Iterator[Browser]:
 def address(gallery) -> Iterator[str]:
     """The page under the production server."""
     settings = AppSettings(max_upload=MAX_UPLOAD)
-    app = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=settings)
+    app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=settings)
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
     with serving(server) as url:
         yield url

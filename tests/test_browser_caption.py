@@ -13,6 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 from waitress import create_server
 
 from search_app.core.query import Query
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
@@ -28,7 +29,7 @@ def own(client, tmp_path_factory):
 @pytest.fixture
 def page(own) -> Iterator:
     """A visitor's page; what the browser complains about fails the test at its end."""
-    app = create_app(searcher=own.searcher, storage=own.storage, settings=AppSettings())
+    app = create_app(service=SearchService(own.searcher), storage=own.storage, settings=AppSettings())
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
     with serving(server) as url, sync_playwright() as playwright:
         browser = launched(playwright)

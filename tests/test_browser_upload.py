@@ -16,7 +16,7 @@ from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from ingest.uploads import Library
 from models.captioning import load_captioner
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server
@@ -65,7 +65,9 @@ def server(client, tmp_path_factory) -> Iterator[str]:
     library.publish()
     searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
     settings = AppSettings(max_upload=MAX_UPLOAD)
-    app = create_app(searcher=searcher, storage=storage, settings=settings, library=library)
+    app = create_app(
+        service=SearchService(searcher), storage=storage, settings=settings, library=lambda: library
+    )
     listening = build_server(app, host="127.0.0.1", port=0, threads=8)
     with serving(listening) as url:
         yield url

@@ -17,6 +17,7 @@ from test_browser import first_name
 
 from models.profiles import get_profile
 from models.voice import load_transcriber
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server
@@ -78,7 +79,10 @@ def address(gallery) -> Iterator[str]:
     transcriber = load_transcriber(get_profile("pocket").voice_model)
     transcriber.warm()
     app = create_app(
-        searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings(), transcriber=transcriber
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(),
+        transcriber=transcriber,
     )
     server = build_server(app, host="127.0.0.1", port=0, threads=4)
     with serving(server) as url:

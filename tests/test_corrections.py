@@ -8,6 +8,7 @@ import pytest
 from gallery import build_gallery
 
 from search_app.core.query import Query
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
@@ -25,7 +26,7 @@ def own(client, tmp_path_factory):
 def application(own, **settings):
     """Return a test client."""
     return create_app(
-        searcher=own.searcher, storage=own.storage, settings=AppSettings(**settings)
+        service=SearchService(own.searcher), storage=own.storage, settings=AppSettings(**settings)
     ).test_client()
 
 

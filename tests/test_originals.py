@@ -14,6 +14,7 @@ from PIL import Image
 from ingest.errors import UnreadableImageError
 from ingest.files.picture import FORMS, extension_of, keep_original, read_content, webp
 from models.pixels import register_formats
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from storage.errors import StorageError
@@ -109,7 +110,9 @@ def test_the_forms_are_those_of_the_command():
 def test_the_page_sends_thumbnails_and_originals_from_any_store(store, gallery: Gallery):
     image_id, data = gallery.ids["boat"], gallery.files["boat"]
     store.put(thumbnail_key(image_id), b"RIFF....WEBP")
-    web = create_app(searcher=gallery.searcher, storage=store, settings=AppSettings()).test_client()
+    web = create_app(
+        service=SearchService(gallery.searcher), storage=store, settings=AppSettings()
+    ).test_client()
     address = f"/api/v1/images/{image_id}"
     assert web.get(f"{address}/original").status_code == 404
     assert "/original" not in web.get(f"/images/{image_id}").text
@@ -129,7 +132,9 @@ def test_the_page_sends_thumbnails_and_originals_from_any_store(store, gallery: 
 
 def test_a_store_that_cannot_be_read_is_not_a_picture_that_is_not_there(bucket, gallery: Gallery):
     store = open_storage(f"s3://{bucket}-absent")
-    web = create_app(searcher=gallery.searcher, storage=store, settings=AppSettings()).test_client()
+    web = create_app(
+        service=SearchService(gallery.searcher), storage=store, settings=AppSettings()
+    ).test_client()
     answer = web.get(f"/api/v1/images/{gallery.ids['boat']}/thumbnail")
     assert answer.status_code == 503
     assert "there is no such bucket" in answer.json["detail"]

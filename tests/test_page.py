@@ -15,7 +15,7 @@ from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from search_app.core.response import SearchHit, SearchResponse
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
@@ -24,7 +24,9 @@ UNSEEN = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 
 def application(searcher, storage):
     """Return a test client."""
-    app = create_app(searcher=searcher, storage=storage, settings=AppSettings(max_upload=200_000))
+    app = create_app(
+        service=SearchService(searcher), storage=storage, settings=AppSettings(max_upload=200_000)
+    )
     return app.test_client()
 
 

@@ -12,13 +12,13 @@ from waiting import PATIENCE_S
 
 from search_app.core.query import Query
 from search_app.core.query_log import (
-    LoggedSearcher,
     QueryLog,
     log_path,
     older,
     read_entries,
     read_query_log,
 )
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
@@ -26,7 +26,7 @@ from search_app.web.app import create_app
 @pytest.fixture
 def logged(gallery, tmp_path):
     """The gallery's searcher with a log in a fresh folder."""
-    return LoggedSearcher(gallery.searcher, QueryLog(tmp_path / "home" / "queries.jsonl"))
+    return SearchService(gallery.searcher, log=QueryLog(tmp_path / "home" / "queries.jsonl"))
 
 
 def test_queries_in_words_are_kept_and_nothing_else(logged, gallery, tmp_path):
@@ -36,7 +36,7 @@ def test_queries_in_words_are_kept_and_nothing_else(logged, gallery, tmp_path):
     row = json.loads(kept)
     assert sorted(row) == ["hits", "k", "mode", "text", "time", "took_ms"]
     assert (row["text"], row["mode"], row["k"], row["hits"]) == ("ein rotes Boot", "hybrid", 3, 3)
-    assert logged.profile is gallery.searcher.profile
+    assert logged.searcher is gallery.searcher
 
 
 def test_only_the_owner_can_read_the_log(logged, tmp_path):
@@ -47,7 +47,9 @@ def test_only_the_owner_can_read_the_log(logged, tmp_path):
 def test_a_log_that_cannot_be_written_stops_no_search(gallery, tmp_path):
     (tmp_path / "home").write_text("a file where a folder should be")
     said = []
-    logged = LoggedSearcher(gallery.searcher, QueryLog(tmp_path / "home" / "queries.jsonl", warn=said.append))
+    logged = SearchService(
+        gallery.searcher, log=QueryLog(tmp_path / "home" / "queries.jsonl", warn=said.append)
+    )
     assert logged.search(Query(text="a boat")).hits
     assert logged.search(Query(text="a cat")).hits
     assert len(said) == 1
@@ -79,7 +81,9 @@ def test_a_torn_last_line_harms_neither_reading_nor_writing(logged, tmp_path):
 def test_the_page_says_that_queries_are_kept_only_when_they_are(gallery):
     for kept in (True, False):
         app = create_app(
-            searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings(query_log=kept)
+            service=SearchService(gallery.searcher),
+            storage=gallery.storage,
+            settings=AppSettings(query_log=kept),
         )
         page = app.test_client().get("/?q=a+boat").text
         assert ("is kept on the machine that runs this page" in page) is kept

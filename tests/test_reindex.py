@@ -41,10 +41,11 @@ from ingest.reindex.wiring import open_reindex
 from ingest.wiring import IngestSettings
 from models.encoders import TextEncoder, load_text_encoder
 from models.profiles import get_profile
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings, SearchSettings
 from search_app.web.app import create_app
 from search_app.web.server import build_server
-from search_app.wiring import Following, build_searcher, renewed
+from search_app.wiring import AliasFollower, build_searcher, renewed
 from storage.keys import original_key, thumbnail_key
 from storage.store import open_storage
 
@@ -405,16 +406,17 @@ def served(place: Place, folder: Path) -> Iterator[str]:
         str
     ] = []  # not printed: a command that runs meanwhile in this process would print it as its own
     settings = SearchSettings("pocket", place.models["new"], place.alias, "local")
-    following = Following(
-        build_searcher(settings, place.environ, warn=told.append, warm=True),
+    service = SearchService(build_searcher(settings, place.environ, warn=told.append, warm=True))
+    follower = AliasFollower(
+        service,
         renew=lambda former: renewed(former, settings, place.client, warn=told.append),
-        open_library=lambda _: None,
+        open_library=None,
         warn=told.append,
         every_s=0.2,
     )
-    app = create_app(searcher=following.searcher, storage=open_storage(str(folder)), settings=AppSettings())
+    app = create_app(service=service, storage=open_storage(str(folder)), settings=AppSettings())
     server = build_server(app, host="127.0.0.1", port=0, threads=4)
-    with serving(server) as url, following:
+    with serving(server) as url, follower:
         yield url
 
 

@@ -35,7 +35,7 @@ from evaluation.errors import EvaluationError
 from glimpse import main
 from search_app.core.marks import Evidence, Marks
 from search_app.core.query import Query
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
@@ -240,7 +240,9 @@ def test_an_index_that_was_not_calibrated_marks_nothing(gallery):
 
 def test_the_page_says_that_nothing_good_was_found_and_offers_the_nearest(searcher, gallery, unanswered):
     text = next(text for text, response in unanswered.items() if response.nothing_good)
-    web = create_app(searcher=searcher, storage=gallery.storage, settings=AppSettings()).test_client()
+    web = create_app(
+        service=SearchService(searcher), storage=gallery.storage, settings=AppSettings()
+    ).test_client()
     page = web.get("/", query_string={"q": text}).text
     assert "Nothing good found" in page
     assert "nearest anyway" in page

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Request
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from search_app.core.query import Query, encode_vector
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
@@ -26,7 +26,7 @@ UNSEEN = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 @pytest.fixture(scope="module")
 def app(gallery):
     settings = AppSettings(max_upload=200_000)
-    return create_app(searcher=gallery.searcher, storage=gallery.storage, settings=settings)
+    return create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=settings)
 
 
 @pytest.fixture
@@ -242,7 +242,9 @@ def application_on(index: ImageIndex, gallery):
     """Return a test client of an application on another index."""
     profile, texts, images = pocket()
     searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
-    return create_app(searcher=searcher, storage=gallery.storage, settings=AppSettings()).test_client()
+    return create_app(
+        service=SearchService(searcher), storage=gallery.storage, settings=AppSettings()
+    ).test_client()
 
 
 def test_no_elasticsearch_is_a_503_problem_that_says_what_to_do(unreachable, gallery):
@@ -266,13 +268,17 @@ def test_an_index_of_another_profile_is_not_ready(gallery):
         text_encoder=None,
         image_encoder=None,
     )
-    web = create_app(searcher=other, storage=gallery.storage, settings=AppSettings()).test_client()
+    web = create_app(
+        service=SearchService(other), storage=gallery.storage, settings=AppSettings()
+    ).test_client()
     assert "use --profile pocket" in problem(web.get("/readyz"), 503)
 
 
 def test_only_trusted_names_are_answered(gallery):
     settings = AppSettings(trusted_hosts=("localhost", "127.0.0.1", "::1"))
-    web = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=settings).test_client()
+    web = create_app(
+        service=SearchService(gallery.searcher), storage=gallery.storage, settings=settings
+    ).test_client()
     for host in ("localhost:5000", "127.0.0.1:5000", "[::1]:5000"):
         assert web.get("/healthz", headers={"Host": host}).status_code == 200
     assert problem(web.get("/healthz", headers={"Host": "evil.example"}), 400)
@@ -285,7 +291,9 @@ def test_an_unexpected_failure_is_a_500_problem_without_its_insides(gallery, cap
         def __getattr__(self, name):
             raise RuntimeError("a secret")
 
-    web = create_app(searcher=Broken(), storage=gallery.storage, settings=AppSettings()).test_client()
+    web = create_app(
+        service=SearchService(Broken()), storage=gallery.storage, settings=AppSettings()
+    ).test_client()
     sentence = problem(web.get("/api/v1/search?q=a"), 500)
     assert "secret" not in sentence
     assert "a secret" in caplog.text

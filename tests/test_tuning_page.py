@@ -7,6 +7,7 @@ from html import unescape
 
 import pytest
 
+from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from search_app.web.tuning import chart, nice, slider_steps
@@ -34,7 +35,7 @@ def web(gallery, monkeypatch, points: dict):
     monkeypatch.setattr(
         gallery.searcher.index, "meta", lambda: type(meta)(**{**vars(meta), "operating_points": points})
     )
-    app = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings())
+    app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings())
     return app.test_client()
 
 

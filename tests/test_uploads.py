@@ -38,7 +38,7 @@ from ingest.wiring import Parts
 from models.captioning import load_captioner
 from models.encoders import OnFirstUse
 from models.profiles import ModelSource
-from search_app.core.searcher import Searcher
+from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
 from search_app.web.http import AT_ONCE, RequestQueue
@@ -66,10 +66,10 @@ class Place:
     def app(self, **settings):
         """Return the application around it."""
         return create_app(
-            searcher=self.searcher,
+            service=SearchService(self.searcher),
             storage=open_storage(str(self.folder)),
             settings=AppSettings(max_upload=MAX_UPLOAD, **settings),
-            library=self.library,
+            library=lambda: self.library,
         )
 
     def files(self) -> list[str]:
@@ -351,7 +351,7 @@ def test_the_page_of_a_picture_leads_to_its_original_where_there_is_one(web, gal
     url = f"{URL}/{one['image_id']}/original"
     assert f'href="{url}"' in web.get(f"/images/{one['image_id']}").text
     theirs = create_app(
-        searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings()
+        service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings()
     ).test_client()
     assert "/original" not in theirs.get(f"/images/{gallery.ids['boat']}").text
     assert "is not kept here" in refused(theirs.get(f"{URL}/{gallery.ids['boat']}/original"), 404)
@@ -493,7 +493,9 @@ def test_a_server_for_others_warns_of_what_they_can_do(node, options, warning):
 
 
 def test_without_a_library_adding_is_switched_off(place):
-    app = create_app(searcher=place.searcher, storage=open_storage(str(place.folder)), settings=AppSettings())
+    app = create_app(
+        service=SearchService(place.searcher), storage=open_storage(str(place.folder)), settings=AppSettings()
+    )
     assert "switched off" in refused(send(app.test_client(), (jpeg(BOAT), "a.jpg")), 403)
 
 
@@ -506,11 +508,11 @@ def test_the_form_works_without_javascript(web):
 
 def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
     queue = RequestQueue(busy="Come back later.", retry_after_s=3, at_once=1, waiting=0)
-    uploads = Uploads(library=place.library, max_upload=MAX_UPLOAD, queue=queue)
+    uploads = Uploads(library=lambda: place.library, max_upload=MAX_UPLOAD, queue=queue)
     app = Flask("search_app")
     app.config.update(READ_ONLY=False, API_TITLE="", API_VERSION="", OPENAPI_VERSION="3.0.3")
     routes = upload_blueprint(
-        searcher=place.searcher, storage=open_storage(str(place.folder)), uploads=uploads
+        service=SearchService(place.searcher), storage=open_storage(str(place.folder)), uploads=uploads
     )
     ProblemApi(app).register_blueprint(routes)
     answer_expected(app)

@@ -23,6 +23,7 @@ from waiting import PATIENCE_S
 
 from models.profiles import get_profile
 from models.voice import load_transcriber
+from search_app.core.searcher import SearchService
 from search_app.core.voice import MAX_RECORDING
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
@@ -45,7 +46,7 @@ def transcriber():
 def app(gallery, transcriber):
     """An application whose pictures may be 100 kB only: recordings have a limit of their own."""
     return create_app(
-        searcher=gallery.searcher,
+        service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(max_upload=100_000),
         transcriber=transcriber,
@@ -223,7 +224,10 @@ def test_pictures_keep_their_limit(web):
 def test_other_sites_pages_are_not_heard_and_a_read_only_server_listens(gallery, transcriber, sentence):
     settings = AppSettings(read_only=True)
     app = create_app(
-        searcher=gallery.searcher, storage=gallery.storage, settings=settings, transcriber=transcriber
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=settings,
+        transcriber=transcriber,
     )
     web, wav = app.test_client(), recordings.packed(sentence)
     assert send(web, wav).json["text"] == SENTENCE
@@ -235,7 +239,9 @@ def test_other_sites_pages_are_not_heard_and_a_read_only_server_listens(gallery,
 
 
 def test_without_a_voice_model_the_route_says_so_and_the_page_has_no_microphone(gallery, web):
-    silent = create_app(searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings())
+    silent = create_app(
+        service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings()
+    )
     assert "Voice is off" in problem(send(silent.test_client(), WAV), 503)
     assert 'class="mic"' not in silent.test_client().get("/").text
     page = web.get("/")
@@ -248,7 +254,10 @@ def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path)
 
     broken = OnFirstUse(lambda: load_transcriber(str(tmp_path)))
     app = create_app(
-        searcher=gallery.searcher, storage=gallery.storage, settings=AppSettings(), transcriber=broken
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(),
+        transcriber=broken,
     )
     assert "not a voice model" in problem(send(app.test_client(), WAV), 503)
     assert app.test_client().get("/?q=a+cat").status_code == 200

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search_app.core.query import Query
     from search_app.core.response import SearchResponse
-    from search_app.core.searcher import Searcher
 
 NAME = "queries.jsonl"
 MAX_BYTES = 5_000_000
@@ -76,24 +75,6 @@ class QueryLog:
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else b"\n" + line  # the last line may be torn
             file.write(line)
-
-
-class LoggedSearcher:
-    """A searcher that keeps the queries that it answers; everything else is the searcher's own."""
-
-    def __init__(self, searcher: Searcher, log: QueryLog) -> None:
-        self._searcher = searcher
-        self._log = log
-
-    def search(self, query: Query) -> SearchResponse:
-        """Answer one query as `Searcher.search` does, and keep it."""
-        response = self._searcher.search(query)
-        self._log.write(query, response)
-        return response
-
-    def __getattr__(self, name: str) -> Any:
-        """Pass everything else on."""
-        return getattr(self._searcher, name)
 
 
 def log_path(home: Path) -> Path:

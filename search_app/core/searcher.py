@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from models.encoders import ImageEncoder, TextEncoder
     from models.profiles import Profile
     from search_app.core.query import Query
+    from search_app.core.query_log import QueryLog
 
 
 @dataclass(frozen=True)
@@ -227,11 +228,6 @@ class Searcher:
         self._subjects = Subjects(index, profile, self.texts, self.caption_texts, image_encoder)
         self._marks = marks
 
-    @property
-    def itself(self) -> Searcher:
-        """The searcher, for what asks several things of one: behind a name, another may take its place."""
-        return self
-
     def search(self, query: Query) -> SearchResponse:
         """Answer one query.
 
@@ -343,6 +339,25 @@ class Searcher:
         tuned = {} if query.exact else self.index.meta().operating_points
         body, candidates = _body(query, {**subject, **common}, tuned=tuned, count=self.index.count)
         return Request(body, lane, candidates)
+
+
+class SearchService:
+    """The searcher that answers now, and the log of its queries.
+
+    `searcher` is replaced as a whole when another index takes over: a request that asks several things of one
+    index reads it once.
+    """
+
+    def __init__(self, searcher: Searcher, *, log: QueryLog | None = None) -> None:
+        self.searcher = searcher
+        self._log = log
+
+    def search(self, query: Query) -> SearchResponse:
+        """Answer one query as `Searcher.search` does, and log it."""
+        response = self.searcher.search(query)
+        if self._log is not None:
+            self._log.write(query, response)
+        return response
 
 
 def vector_request(query: Query, *, count: Callable[[], int]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from storage.keys import thumbnail_key
 
 if TYPE_CHECKING:
     from search_app.core.query import Query
-    from search_app.core.searcher import Searcher
+    from search_app.core.searcher import SearchService
     from search_app.settings import AppSettings
     from storage.store import Storage
 
@@ -40,12 +40,12 @@ POST_BODY = {
 }
 
 
-def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSettings) -> Blueprint:
-    """Return the API's routes around one searcher and one store."""
+def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSettings) -> Blueprint:
+    """Return the API's routes around a search service and a store."""
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
 
     def answer(query: Query) -> Response:
-        return jsonify(searcher.search(query).to_json())
+        return jsonify(service.search(query).to_json())
 
     @api.get("/search")
     @api.arguments(SearchArguments(), location="query", unknown=RAISE, error_status_code=400)
@@ -73,7 +73,7 @@ def rest_blueprint(*, searcher: Searcher, storage: Storage, settings: AppSetting
     @may_fail(api, 404, 503)
     def picture(image_id: str) -> Response:
         """Show what the index knows about one picture."""
-        return picture_document(image_id, searcher.picture(image_id))
+        return picture_document(image_id, service.searcher.picture(image_id))
 
     @api.get("/images/<image_id>/thumbnail")
     @api.response(200, BINARY, content_type="image/webp")

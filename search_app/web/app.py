@@ -25,10 +25,12 @@ from search_app.web.uploads import Uploads, add_page_blueprint, upload_blueprint
 from search_app.web.voice import voice_blueprint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask.typing import ResponseReturnValue
 
     from models.voice import Transcriber
-    from search_app.core.searcher import Searcher
+    from search_app.core.searcher import SearchService
     from search_app.settings import AppSettings
     from search_app.web.uploads import Library
     from storage.store import Storage
@@ -37,7 +39,7 @@ BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """seconds"""
 
 
-def health_blueprint(*, searcher: Searcher) -> Blueprint:
+def health_blueprint(*, service: SearchService) -> Blueprint:
     """Return /healthz and /readyz."""
     health = Blueprint("health", __name__)
 
@@ -49,6 +51,7 @@ def health_blueprint(*, searcher: Searcher) -> Blueprint:
     @health.get("/readyz")
     def readyz() -> dict[str, object]:
         """Answer 200 when a search would work; otherwise a 503 problem document says why."""
+        searcher = service.searcher
         images = searcher.index.count()
         searcher.check_profile()
         return {
@@ -116,15 +119,15 @@ class ProblemApi(Api):
 
 def create_app(
     *,
-    searcher: Searcher,
+    service: SearchService,
     storage: Storage,
     settings: AppSettings,
     transcriber: Transcriber | None = None,
-    library: Library | None = None,
+    library: Callable[[], Library | None] = lambda: None,
 ) -> Flask:
-    """Build the page and the REST API around a searcher and a store.
+    """Build the page and the REST API around a search service and a store.
 
-    Without a transcriber, voice is off; without a library, no pictures can be added.
+    Without a transcriber, voice is off. `library` returns the current one, None when none can be added to.
     """
     app = Flask("search_app")
     app.config.update(
@@ -141,16 +144,16 @@ def create_app(
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
     api = ProblemApi(app)
-    api.register_blueprint(rest_blueprint(searcher=searcher, storage=storage, settings=settings))
+    api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings))
     api.register_blueprint(voice_blueprint(transcriber=transcriber))
-    app.register_blueprint(page_blueprint(searcher=searcher, settings=settings))
+    app.register_blueprint(page_blueprint(service=service, settings=settings))
     uploads = Uploads(library=library, max_upload=settings.max_upload)
-    api.register_blueprint(upload_blueprint(searcher=searcher, storage=storage, uploads=uploads))
+    api.register_blueprint(upload_blueprint(service=service, storage=storage, uploads=uploads))
     app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
-    api.register_blueprint(caption_blueprint(searcher=searcher))
-    app.register_blueprint(caption_page_blueprint(searcher=searcher))
-    app.register_blueprint(tuning_blueprint(searcher=searcher))
-    app.register_blueprint(health_blueprint(searcher=searcher))
+    api.register_blueprint(caption_blueprint(service=service))
+    app.register_blueprint(caption_page_blueprint(service=service))
+    app.register_blueprint(tuning_blueprint(service=service))
+    app.register_blueprint(health_blueprint(service=service))
     add_metrics(app)
     if settings.trusted_hosts:
         app.before_request(lambda: _check_host(settings.trusted_hosts))

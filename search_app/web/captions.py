@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response
 
-    from search_app.core.searcher import Searcher
+    from search_app.core.searcher import Searcher, SearchService
 
 MAX_CAPTION = 1_000
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -31,7 +31,7 @@ def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[
     Searches find it as soon as this returns, and no captioner overwrites it. Raises `QueryError` for what is
     no caption, `NotFoundError` for an unknown id, `EngineError` when it cannot be written.
     """
-    text, searcher = checked_caption(caption), searcher.itself
+    text = checked_caption(caption)
     searcher.picture(image_id)
     searcher.check_profile()
     vector, _ = searcher.caption_texts.embed(text)
@@ -70,8 +70,8 @@ PUT_BODY = {
 }
 
 
-def caption_blueprint(*, searcher: Searcher) -> Blueprint:
-    """Return the API's route around one searcher."""
+def caption_blueprint(*, service: SearchService) -> Blueprint:
+    """Return the API's route around a search service."""
     api = Blueprint("captions", __name__, url_prefix=API_PREFIX, description="Captions")
 
     @api.put("/images/<image_id>/caption")
@@ -81,12 +81,12 @@ def caption_blueprint(*, searcher: Searcher) -> Blueprint:
     @requires_write_access
     def write_caption(image_id: str) -> Response:
         """Write what a person says of a picture; searches find it at once, and no captioner overwrites it."""
-        return picture_document(image_id, correct_caption(searcher, image_id, _caption_of_json()))
+        return picture_document(image_id, correct_caption(service.searcher, image_id, _caption_of_json()))
 
     return api
 
 
-def caption_page_blueprint(*, searcher: Searcher) -> PageBlueprint:
+def caption_page_blueprint(*, service: SearchService) -> PageBlueprint:
     """Return the form's route for browsers without JavaScript, and tell templates whether it may be used."""
     page = PageBlueprint("caption_page", __name__)
 
@@ -94,7 +94,7 @@ def caption_page_blueprint(*, searcher: Searcher) -> PageBlueprint:
     @requires_write_access
     def write_caption(image_id: str) -> Response:
         """Write the form's caption and show the picture's page again."""
-        correct_caption(searcher, image_id, request.form.get("caption", ""))
+        correct_caption(service.searcher, image_id, request.form.get("caption", ""))
         return redirect(address(request.args.to_dict(), image_id), code=303)
 
     @page.app_context_processor

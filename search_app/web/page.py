@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from search_app.core.response import SearchHit
-    from search_app.core.searcher import Searcher
+    from search_app.core.searcher import Searcher, SearchService
     from search_app.settings import AppSettings
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -56,8 +56,8 @@ NEIGHBOURS = 6
 KEPT_WITH_A_PICTURE = ("mode", "exact", "k", "num_candidates", *FILTERS)
 
 
-def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
-    """Return the page's routes around one searcher."""
+def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprint:
+    """Return the page's routes around a search service."""
     page = Blueprint("page", __name__)
 
     @page.get("/")
@@ -67,9 +67,9 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
         if given != request.args.to_dict() and given:
             return redirect(address(given))  # empty form fields do not belong in an address
         if not given:
-            return _start(searcher, empty="q" in request.args)
+            return _start(service.searcher, empty="q" in request.args)
         query = load_query(given, k=settings.page_size)
-        return _results(searcher, query, default_k=settings.page_size)
+        return _results(service, query, default_k=settings.page_size)
 
     @page.post("/picture")
     def search_by_picture() -> Response:
@@ -78,6 +78,7 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
         A picture of the index becomes its id; any other becomes its vector, written into the address itself:
         nothing is kept here, and back, reload and sharing work after a restart and on another server, too.
         """
+        searcher = service.searcher
         data = read_upload(request.files.get("image"), max_upload=settings.max_upload)
         kept = {name: request.args[name] for name in KEPT_WITH_A_PICTURE if request.args.get(name)}
         if not searcher.profile.caption_shares_space:
@@ -94,6 +95,7 @@ def page_blueprint(*, searcher: Searcher, settings: AppSettings) -> Blueprint:
     @page.get("/images/<image_id>")
     def picture(image_id: str) -> str:
         """Show one picture: its metadata and its neighbours."""
+        searcher = service.searcher
         source = searcher.picture(image_id)
         return render_template(
             "picture.html",
@@ -159,8 +161,8 @@ def _start(searcher: Searcher, *, empty: bool) -> tuple[str, int]:
     ), status
 
 
-def _results(searcher: Searcher, query: Query, *, default_k: int) -> str:
-    response = searcher.search(query)
+def _results(service: SearchService, query: Query, *, default_k: int) -> str:
+    response = service.search(query)
     state = query_arguments(query, k=default_k)
     more = response.total >= query.depth and query.depth + query.k <= MAX_CANDIDATES
     return render_template(

@@ -16,7 +16,7 @@ from search_app.core.response import SearchHit, search_hit
 from search_app.core.searcher import operating_point, tuned_points
 
 if TYPE_CHECKING:
-    from search_app.core.searcher import Searcher
+    from search_app.core.searcher import Searcher, SearchService
 
 WIDTH, HEIGHT = 720, 380
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 20, 50
@@ -168,15 +168,15 @@ class Comparison:
         return right / max(1, right + len(self.missed))
 
 
-def tuning_blueprint(*, searcher: Searcher) -> Blueprint:
-    """Return the page around one searcher. It reads what `glimpse tune` wrote, and searches."""
+def tuning_blueprint(*, service: SearchService) -> Blueprint:
+    """Return the page around a search service. It reads what `glimpse tune` wrote, and searches."""
     page = Blueprint("tuning", __name__)
 
     @page.get("/tuning")
     def tuning() -> str:
         """Show the measured points, and a query beside its exact answer."""
-        one = searcher.itself
-        points = one.index.meta().operating_points
+        searcher = service.searcher
+        points = searcher.index.meta().operating_points
         tuned = tuned_points(points, FIELD)
         given = {name: value for name, value in request.args.items() if value.strip()}
         k = _number(given.pop("k", None), least=1, most=MOST_K, default=next(iter(tuned), DEFAULT_K))
@@ -195,7 +195,7 @@ def tuning_blueprint(*, searcher: Searcher) -> Blueprint:
             step=step,
             usual=usual,
             asked=asked,
-            compared=compare(one, load_query(asked, k=k), steps[step]) if asked else None,
+            compared=compare(searcher, load_query(asked, k=k), steps[step]) if asked else None,
         )
 
     return page

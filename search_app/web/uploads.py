@@ -36,11 +36,11 @@ from storage.keys import UPLOADS, media_type
 from storage.store import find_original
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from werkzeug.datastructures import FileStorage
 
-    from search_app.core.searcher import Searcher
+    from search_app.core.searcher import SearchService
     from storage.store import Storage
 
 MAX_FILES = 10
@@ -154,9 +154,11 @@ SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 class Uploads:
-    """Adds what requests carry, a few requests at a time; `library` is None where that is switched off."""
+    """Adds the files of a few requests at a time. `library` returns the current one, or None if off."""
 
-    def __init__(self, *, library: Library | None, max_upload: int, queue: RequestQueue | None = None) -> None:
+    def __init__(
+        self, *, library: Callable[[], Library | None], max_upload: int, queue: RequestQueue | None = None
+    ) -> None:
         self._library = library
         self._max_upload = max_upload
         self._queue = queue or RequestQueue(
@@ -167,16 +169,17 @@ class Uploads:
     @property
     def is_open(self) -> bool:
         """Whether this server adds pictures at all."""
-        return self._library is not None and not current_app.config["READ_ONLY"]
+        return self._library() is not None and not current_app.config["READ_ONLY"]
 
     def add_request(self) -> list[AddedFile]:
         """Add the files of this request. Raises `QueryError`, `BusyError` or `ForbiddenError`."""
         check_writable()
-        if self._library is None:
+        library = self._library()
+        if library is None:
             raise ForbiddenError("Adding pictures is switched off on this server.")
         files = self._files()
         with self._queue.turn():
-            return add_files(self._library, files, max_upload=self._max_upload)
+            return add_files(library, files, max_upload=self._max_upload)
 
     def _files(self) -> list[FileStorage]:
         """Read the form, which may be larger than one of a search; what is too large is not read at all."""
@@ -195,7 +198,7 @@ def largest_request(max_upload: int) -> int:
     return MAX_FILES * max_upload + FORM_ROOM
 
 
-def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) -> Blueprint:
+def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploads) -> Blueprint:
     """Return the routes that add pictures and that send the originals of those that were added."""
     api = Blueprint("uploads", __name__, url_prefix=API_PREFIX, description="Adding pictures")
 
@@ -214,7 +217,7 @@ def upload_blueprint(*, searcher: Searcher, storage: Storage, uploads: Uploads) 
     @may_fail(api, 404, 503)
     def original(image_id: str) -> Response:
         """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
-        names = names_of(searcher.picture(image_id))
+        names = names_of(service.searcher.picture(image_id))
         key = find_original(storage, image_id, names=names)
         if key is None:
             raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.")

@@ -16,7 +16,7 @@ from search_app.core.pictures import FORM_ROOM
 from search_app.core.response import API_PREFIX
 from search_app.core.voice import MAX_RECORDING
 from search_app.errors import QueryError, TooLargeError
-from search_app.web.http import BINARY, JSON, TranscriptSchema, RequestQueue, check_origin, may_fail
+from search_app.web.http import BINARY, JSON, RequestQueue, TranscriptSchema, check_origin, may_fail
 
 if TYPE_CHECKING:
     from models.voice import Transcriber
