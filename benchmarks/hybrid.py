@@ -20,7 +20,7 @@ from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import words_body
 from models.captioning import load_captioner
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher
@@ -115,7 +115,9 @@ def _drawn(index: ImageIndex) -> tuple[Searcher, list[Labelled]]:
             for kind, claim in (("full", full(scene)), ("short", partial(scene, rng))):
                 true = frozenset(_id(n) for n, each in enumerate(scenes) if claim.holds(each))
                 queries.append(Labelled(say(claim, language, rng), true, (kind, f"{kind} {language}")))
-    searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    searcher = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     return searcher, queries
 
 
@@ -142,7 +144,7 @@ def _photographs(index: ImageIndex, folder: Path) -> tuple[Searcher, list[Labell
         for at, row in enumerate(rows.tolist())
         if at not in set(first) and number[row] % 2
     ]
-    searcher = Searcher(index=index, profile=profile, text_encoder=encoder, image_encoder=None)
+    searcher = Searcher(index=index, profile=profile, text_encoder=Lazy(lambda: encoder), image_encoder=None)
     return searcher, queries
 
 

@@ -17,7 +17,7 @@ from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import SOURCE, Searcher, SearchService
 from search_app.settings import AppSettings
@@ -79,11 +79,13 @@ def _document(number: int, vector: np.ndarray) -> ImageDocument:
 
 def _app(index, store: Path):
     profile = get_profile("pocket")
+    texts = load_text_encoder(profile)
+    images = load_image_encoder(profile)
     searcher = Searcher(
         index=index,
         profile=profile,
-        text_encoder=load_text_encoder(profile),
-        image_encoder=load_image_encoder(profile),
+        text_encoder=Lazy(lambda: texts),
+        image_encoder=Lazy(lambda: images),
     )
     return create_app(
         service=SearchService(searcher), storage=open_storage(f"file:{store}"), settings=AppSettings()

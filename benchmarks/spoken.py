@@ -24,7 +24,7 @@ from demo.world.draw import draw
 from demo.world.scene import sample, scene
 from es_config.documents import ImageDocument
 from es_config.mapping import IndexMeta, IndexOptions
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from models.voice import load_transcriber
 from search_app.core.query import Query
@@ -106,7 +106,10 @@ def main() -> bool:
             _same_hits(searcher, transcriber, lines, clips),
         )
         app = create_app(
-            service=SearchService(searcher), storage=storage, settings=AppSettings(), transcriber=transcriber
+            service=SearchService(searcher),
+            storage=storage,
+            settings=AppSettings(),
+            transcriber=Lazy(lambda: transcriber),
         )
         with _page(app, Path(folder) / "clip.wav") as page:
             waits = _waits(page, Path(folder) / "clip.wav", clips[:SPOKEN])
@@ -163,8 +166,12 @@ def _searcher(index: object, storage: Storage) -> Searcher:
         data = io.BytesIO()
         picture.save(data, "WEBP", quality=80)
         storage.put(thumbnail_key(document.image_id), data.getvalue())
+    texts = load_text_encoder(profile)
     return Searcher(
-        index=index, profile=profile, text_encoder=load_text_encoder(profile), image_encoder=images
+        index=index,
+        profile=profile,
+        text_encoder=Lazy(lambda: texts),
+        image_encoder=Lazy(lambda: images),
     )
 
 

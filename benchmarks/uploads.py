@@ -18,7 +18,7 @@ from demo.world.draw import draw
 from demo.world.scene import sample
 from ingest.uploads import Library
 from models.captioning import load_captioner
-from models.encoders import load_caption_text_encoder, load_image_encoder, load_text_encoder
+from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -50,8 +50,12 @@ def main() -> bool:
 def _serving(index: object) -> Iterator[int]:
     profile = get_profile("pocket")
     images = load_image_encoder(profile)
+    texts = load_text_encoder(profile)
     searcher = Searcher(
-        index=index, profile=profile, text_encoder=load_text_encoder(profile), image_encoder=images
+        index=index,
+        profile=profile,
+        text_encoder=Lazy(lambda: texts),
+        image_encoder=Lazy(lambda: images),
     )
     with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder:
         library = Library(

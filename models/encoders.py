@@ -12,7 +12,7 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from models.errors import ModelError
 from models.fast.execution import EXACT
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from models.fast.execution import Execution
     from models.profiles import Profile
 
+T_co = TypeVar("T_co", covariant=True)
 LONGEST_WORD = 512
 SPECIAL = re.compile(r"\[(PAD|UNK|CLS|SEP|MASK)\]")
 REPLACEMENT = "\ufffd"
@@ -338,6 +339,22 @@ def bf16_tower(model: torch.nn.Module) -> TorchTower:
     from models.fast.onnx import LeanTower
 
     return TorchTower(copy.deepcopy(LeanTower(model)).eval().to(torch.bfloat16))
+
+
+class Lazy(Generic[T_co]):
+    """A value that is loaded by the first `get`, once. Thread-safe; a load that fails is tried again."""
+
+    def __init__(self, load: Callable[[], T_co]) -> None:
+        self._load = load
+        self._loaded: list[T_co] = []
+        self._lock = threading.Lock()
+
+    def get(self) -> T_co:
+        """Return the value. Raises what loading raises: `ModelError`."""
+        with self._lock:
+            if not self._loaded:
+                self._loaded.append(self._load())
+            return self._loaded[0]
 
 
 class OnFirstUse:

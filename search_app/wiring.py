@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from es_config.errors import EngineError
 from es_config.index import META_SECONDS
-from models.encoders import OnFirstUse
+from models.encoders import Lazy
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher, SearchService
 from search_app.core.voice import build_transcriber, warm
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from es_config.index import ImageIndex
+    from models.encoders import TextEncoder
     from models.profiles import Profile
     from search_app.core.marks import Marks
     from search_app.core.query import Query
@@ -64,17 +65,17 @@ def searcher_of(
     from models.encoders import load_image_encoder
     from search_app.core.text_lanes import text_lanes
 
-    images = OnFirstUse(lambda: load_image_encoder(profile))
+    images = Lazy(lambda: load_image_encoder(profile))
     searcher = Searcher(
         index=index,
         profile=profile,
-        text_encoder=OnFirstUse(lambda: text_lanes(profile, client, choice=lane, warn=warn)),
+        text_encoder=Lazy(lambda: text_lanes(profile, client, choice=lane, warn=warn)),
         image_encoder=images,
         caption_text_encoder=_caption_texts(profile),
         marks=build_marks(index, client),
     )
     if warm:
-        images.dims  # noqa: B018  any attribute loads it
+        images.get()
         searcher.texts.embed("a picture")
     return searcher
 
@@ -103,11 +104,11 @@ def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
     return Marks(index=index, read_vectors=read_vectors)
 
 
-def _caption_texts(profile: Profile) -> OnFirstUse | None:
+def _caption_texts(profile: Profile) -> Lazy[TextEncoder] | None:
     """Return the encoder of captions where it is another one than that of queries for pictures."""
     from models.encoders import load_caption_text_encoder
 
-    return None if profile.caption_shares_space else OnFirstUse(lambda: load_caption_text_encoder(profile))
+    return None if profile.caption_shares_space else Lazy(lambda: load_caption_text_encoder(profile))
 
 
 def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> str:

@@ -16,7 +16,7 @@ from demo.world.scene import Group, Scene, sample
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher
 from storage.keys import thumbnail_key
@@ -100,7 +100,9 @@ def build_gallery(client: Elasticsearch, alias: str, folder: Path) -> Gallery:
     for name, document in documents.items():
         storage.put(thumbnail_key(document.image_id), _webp(pictures()[name][0]))
     return Gallery(
-        searcher=Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images),
+        searcher=Searcher(
+            index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+        ),
         storage=storage,
         ids={name: document.image_id for name, document in documents.items()},
         files={name: data for name, (_, data) in pictures().items()},

@@ -16,6 +16,7 @@ from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from ingest.uploads import Library
 from models.captioning import load_captioner
+from models.encoders import Lazy
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
@@ -63,7 +64,9 @@ def server(client, tmp_path_factory) -> Iterator[str]:
     )
     library.add("first.jpg", scene("boat", "red", "sea", 1))
     library.publish()
-    searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    searcher = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     settings = AppSettings(max_upload=MAX_UPLOAD)
     app = create_app(
         service=SearchService(searcher), storage=storage, settings=settings, library=lambda: library

@@ -15,6 +15,7 @@ from http_fronts import serving
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from test_browser import first_name
 
+from models.encoders import Lazy
 from models.profiles import get_profile
 from models.voice import load_transcriber
 from search_app.core.searcher import SearchService
@@ -82,7 +83,7 @@ def address(gallery) -> Iterator[str]:
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(),
-        transcriber=transcriber,
+        transcriber=Lazy(lambda: transcriber),
     )
     server = build_server(app, host="127.0.0.1", port=0, threads=4)
     with serving(server) as url:

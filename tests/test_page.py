@@ -14,6 +14,7 @@ from gallery import jpeg, pocket
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
+from models.encoders import Lazy
 from search_app.core.response import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -247,7 +248,9 @@ def test_an_empty_index_says_how_to_fill_it(client, index_name, gallery):
     index = ImageIndex(client, alias=index_name)
     meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
     index.create(meta, IndexOptions())
-    empty = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    empty = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     web = application(empty, gallery.storage)
     assert "glimpse ingest" in show(web.get("/"))
     assert "glimpse ingest" in show(web.get("/?q=a"))
@@ -261,7 +264,13 @@ def test_without_elasticsearch_the_page_says_so_and_stays_usable(gallery):
     profile, texts, images = pocket()
     nobody = ImageIndex(Elasticsearch("http://127.0.0.1:9", max_retries=0, request_timeout=2))
     web = application(
-        Searcher(index=nobody, profile=profile, text_encoder=texts, image_encoder=images), gallery.storage
+        Searcher(
+            index=nobody,
+            profile=profile,
+            text_encoder=Lazy(lambda: texts),
+            image_encoder=Lazy(lambda: images),
+        ),
+        gallery.storage,
     )
     for address in ("/", "/?q=a+cat", f"/images/{'0' * 64}"):
         html = show(web.get(address), 503)

@@ -33,6 +33,7 @@ from evaluation.calibrate import (
 )
 from evaluation.errors import EvaluationError
 from glimpse import main
+from models.encoders import Lazy
 from search_app.core.marks import Evidence, Marks
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher, SearchService
@@ -84,8 +85,8 @@ def searcher(captioned, client, calibrated):
     return Searcher(
         index=index,
         profile=profile,
-        text_encoder=texts,
-        image_encoder=images,
+        text_encoder=Lazy(lambda: texts),
+        image_encoder=Lazy(lambda: images),
         marks=build_marks(index, client),
     )
 

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Request
 
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
+from models.encoders import Lazy
 from search_app.core.query import Query, encode_vector
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -241,7 +242,9 @@ def unreachable(gallery):
 def application_on(index: ImageIndex, gallery):
     """Return a test client of an application on another index."""
     profile, texts, images = pocket()
-    searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    searcher = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     return create_app(
         service=SearchService(searcher), storage=gallery.storage, settings=AppSettings()
     ).test_client()

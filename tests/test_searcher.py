@@ -14,6 +14,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import Filters
+from models.encoders import Lazy
 from models.profiles import ModelSource
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher, TextVectors
@@ -186,7 +187,9 @@ def test_a_tuned_operating_point_is_used(client, index_name):
     points = {"10": {"num_candidates": 37, "oversample": 2.0}}
     meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity, points)
     index.create(meta, IndexOptions())
-    tuned = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    tuned = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     section = tuned.prepare(Query(text="a")).body["knn"]
     assert (section["num_candidates"], section["rescore_vector"]) == (37, {"oversample": 2.0})
     chosen = tuned.prepare(Query(text="a", num_candidates=50)).body["knn"]
@@ -198,7 +201,9 @@ def test_a_tuned_operating_point_is_used(client, index_name):
 def test_without_an_index_the_sentence_says_how_to_make_one(client):
     profile, texts, images = pocket()
     missing = ImageIndex(client, alias=f"test-{uuid.uuid4()}")
-    alone = Searcher(index=missing, profile=profile, text_encoder=texts, image_encoder=images)
+    alone = Searcher(
+        index=missing, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     with pytest.raises(EngineError, match="glimpse ingest"):
         alone.search(Query(text="a"))
 
@@ -220,7 +225,7 @@ class CountingEncoder:
 
 def test_a_text_is_embedded_once_for_each_model_and_lane():
     encoder = CountingEncoder()
-    vectors = TextVectors(encoder)
+    vectors = TextVectors(Lazy(lambda: encoder))
     assert [vectors.embed("boat")[1] for _ in range(3)] == ["infer"] * 3
     encoder.lane = "local"
     assert vectors.embed("boat")[1] == "local"
@@ -231,7 +236,7 @@ def test_a_text_is_embedded_once_for_each_model_and_lane():
 
 def test_the_memory_of_texts_is_bounded_and_forgets_the_oldest():
     encoder = CountingEncoder()
-    vectors = TextVectors(encoder, size=2)
+    vectors = TextVectors(Lazy(lambda: encoder), size=2)
     for text in ("a", "b", "a", "c", "a", "b"):
         vectors.embed(text)
     assert encoder.asked == ["a", "b", "c", "b"]
@@ -299,7 +304,9 @@ def test_hybrid_embeds_a_text_once_where_the_space_is_shared(searcher):
             return np.ones((len(texts), searcher.profile.dims), np.float32)
 
     encoder = Counting()
-    own = Searcher(index=searcher.index, profile=searcher.profile, text_encoder=encoder, image_encoder=None)
+    own = Searcher(
+        index=searcher.index, profile=searcher.profile, text_encoder=Lazy(lambda: encoder), image_encoder=None
+    )
     hybrid(own, text="a boat")
     assert encoder.asked == 1
 

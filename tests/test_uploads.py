@@ -36,7 +36,7 @@ from ingest.pipeline.run import ingest_paths
 from ingest.uploads import Library
 from ingest.wiring import Parts
 from models.captioning import load_captioner
-from models.encoders import OnFirstUse
+from models.encoders import Lazy, OnFirstUse
 from models.profiles import ModelSource
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -109,7 +109,9 @@ def library_of(index: ImageIndex, folder: Path, *, captions=None) -> Library:
 def place(client, index_name, tmp_path) -> Place:
     index = ImageIndex(client, alias=index_name)
     profile, texts, images = pocket()
-    searcher = Searcher(index=index, profile=profile, text_encoder=texts, image_encoder=images)
+    searcher = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
     folder = tmp_path / "store"
     return Place(index, searcher, library_of(index, folder), folder)
 

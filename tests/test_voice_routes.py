@@ -21,6 +21,7 @@ from flask import Flask
 from http_fronts import serving
 from waiting import PATIENCE_S
 
+from models.encoders import Lazy
 from models.profiles import get_profile
 from models.voice import load_transcriber
 from search_app.core.searcher import SearchService
@@ -49,7 +50,7 @@ def app(gallery, transcriber):
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(max_upload=100_000),
-        transcriber=transcriber,
+        transcriber=Lazy(lambda: transcriber),
     )
 
 
@@ -227,7 +228,7 @@ def test_other_sites_pages_are_not_heard_and_a_read_only_server_listens(gallery,
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=settings,
-        transcriber=transcriber,
+        transcriber=Lazy(lambda: transcriber),
     )
     web, wav = app.test_client(), recordings.packed(sentence)
     assert send(web, wav).json["text"] == SENTENCE
@@ -250,9 +251,8 @@ def test_without_a_voice_model_the_route_says_so_and_the_page_has_no_microphone(
 
 
 def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path):
-    from models.encoders import OnFirstUse
 
-    broken = OnFirstUse(lambda: load_transcriber(str(tmp_path)))
+    broken = Lazy(lambda: load_transcriber(str(tmp_path)))
     app = create_app(
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
@@ -267,7 +267,7 @@ def test_when_the_line_is_full_the_next_is_told_when_to_come_again(transcriber, 
     app = Flask(__name__)
     app.config.update(API_TITLE="x", API_VERSION="1", OPENAPI_VERSION="3.0.3")
     queue = RequestQueue(busy="Come again.", retry_after_s=1, at_once=1, waiting=0)
-    ProblemApi(app).register_blueprint(voice_blueprint(transcriber=transcriber, queue=queue))
+    ProblemApi(app).register_blueprint(voice_blueprint(transcriber=Lazy(lambda: transcriber), queue=queue))
     answer_expected(app)
     with queue.turn():
         refused = send(app.test_client(), WAV)

@@ -18,7 +18,9 @@ from search_app.settings import SearchSettings
 @click.option("--k", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Captions to show.")
 @AS_JSON
 @MODEL_OPTIONS
-def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None:
+def describe(
+    *, photo: Path, k: int, as_json: bool, profile: str, model_dir: Path | None, text_lane: str, alias: str
+) -> None:
     """Caption a picture file, and show the captions of the index that are nearest to that.
 
     PHOTO may be any picture, in the index or not. Without an index, the caption alone is printed.
@@ -30,7 +32,7 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     """
     from es_config.documents import one_line
     from models.captioning import load_captioner
-    from models.encoders import OnFirstUse
+    from models.encoders import Lazy
     from models.profiles import get_profile
     from search_app.core.describe import describe as described
     from search_app.wiring import build_searcher
@@ -39,7 +41,7 @@ def describe(*, photo, k, as_json, profile, model_dir, text_lane, alias) -> None
     model = get_profile(profile, model_dir=model_dir).caption_model
     description = described(
         photo,
-        captioner=OnFirstUse(lambda: load_captioner(model)),
+        captioner=Lazy(lambda: load_captioner(model)),
         build_searcher=lambda: build_searcher(settings, os.environ, warn=warn),
         k=k,
         warn=warn,

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
@@ -68,7 +68,18 @@ SEARCH_OPTIONS = together(
 @click.option("--min-relevance", metavar="weak|strong", help="Leave out lower hits; see `glimpse calibrate`.")
 @SEARCH_OPTIONS
 def search(
-    *, query, text, image, voice, voice_model, as_json, profile, model_dir, text_lane, alias, **rest
+    *,
+    query: str | None,
+    text: str | None,
+    image: Path | None,
+    voice: Path | None,
+    voice_model: str | None,
+    as_json: bool,
+    profile: str,
+    model_dir: Path | None,
+    text_lane: str,
+    alias: str,
+    **rest: Any,
 ) -> None:
     """Search by words, by a picture file, by a recording of a voice or by a picture of the index.
 
@@ -92,7 +103,7 @@ def search(
     elif voice is not None:
         from search_app.core.voice import needed_transcriber, read_clip
 
-        text = sentence_of(read_clip(voice), needed_transcriber(settings))
+        text = sentence_of(read_clip(voice), needed_transcriber(settings).get())
     asked = _query({"q": text, **rest}, image=image)
     _answer(_searcher(settings), asked, as_json)
 
@@ -114,7 +125,7 @@ def search(
 )
 @QUERY_OPTIONS
 @INDEX
-def knn(*, vector, field, show_request, as_json, alias, **rest) -> None:
+def knn(*, vector: BinaryIO, field: str, show_request: bool, as_json: bool, alias: str, **rest: Any) -> None:
     """Search with a raw vector: a JSON array, plain numbers or a .npy file.
 
     \b
@@ -140,7 +151,7 @@ def sentence_of(recording: bytes, transcriber: Transcriber) -> str:
     from search_app.web.page import LANGUAGES
 
     transcript = heard(recording, transcriber)
-    language = LANGUAGES.get(transcript.language, transcript.language)
+    language = LANGUAGES.get(transcript.language or "", transcript.language)
     say(f"Heard ({language}): {transcript.text}")
     return transcript.text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,8 @@ from search_app.commands.search import MODEL_OPTIONS, VOICE_OPTION
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ingest.uploads import Library
     from search_app.core.searcher import Searcher
     from storage.store import Storage
@@ -41,18 +43,18 @@ if TYPE_CHECKING:
 @MODEL_OPTIONS
 def serve(
     *,
-    host,
-    max_upload,
-    store,
-    read_only,
-    query_log,
-    trusted,
-    voice_model,
-    profile,
-    model_dir,
-    text_lane,
-    alias,
-    **listen,
+    host: str,
+    max_upload: str,
+    store: str | None,
+    read_only: bool,
+    query_log: bool,
+    trusted: tuple[str, ...],
+    voice_model: str | None,
+    profile: str,
+    model_dir: Path | None,
+    text_lane: str,
+    alias: str,
+    **listen: Any,
 ) -> None:
     """Serve the page and the REST API.
 
@@ -101,7 +103,7 @@ def _open_library(searcher: Searcher, storage: Storage) -> Library:
     return Library(
         index=searcher.index,
         profile=profile,
-        image_encoder=searcher.image_encoder,
+        image_encoder=searcher.image_encoder.get(),
         caption_encoder=OnFirstUse(lambda: load_caption_text_encoder(profile)),
         captioner=OnFirstUse(lambda: load_captioner(profile.caption_model)),
         storage=storage,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.captioning import Captioner
+    from models.encoders import Lazy
     from search_app.core.response import SearchHit
     from search_app.core.searcher import Searcher
 
@@ -37,7 +38,7 @@ class Description:
 def describe(
     picture: Path,
     *,
-    captioner: Captioner,
+    captioner: Lazy[Captioner],
     build_searcher: Callable[[], Searcher],
     k: int,
     warn: Callable[[str], None],
@@ -56,10 +57,10 @@ def describe(
     return Description(picture.name, caption, nearest)
 
 
-def _caption(picture: Path, captioner: Captioner) -> str:
+def _caption(picture: Path, captioner: Lazy[Captioner]) -> str:
     if not picture.is_file():
         raise QueryError(f"There is no picture file '{picture}'.")
-    (written,) = captioner.caption_images([open_picture(picture.read_bytes())])
+    (written,) = captioner.get().caption_images([open_picture(picture.read_bytes())])
     if written.text is None:
         raise ModelError(f"{picture.name} has no caption: {written.error}.")
     return written.text

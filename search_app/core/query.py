@@ -259,7 +259,7 @@ class SearchArguments(Schema):
     )
 
 
-def load_query(arguments: Mapping[str, Any], *, k: int, image: bytes | None = None) -> Query:
+def load_query(arguments: Mapping[str, Any], *, k: int, image: bytes | Path | None = None) -> Query:
     """Read a mapping of parameters. Raises `QueryError` naming the parameter that is unknown or garbled."""
     try:
         return query_of(SearchArguments().load(arguments), k=k, image=image)
@@ -267,7 +267,7 @@ def load_query(arguments: Mapping[str, Any], *, k: int, image: bytes | None = No
         raise QueryError(first_mistake(error.normalized_messages())) from error
 
 
-def query_of(values: Mapping[str, Any], *, k: int, image: bytes | None = None) -> Query:
+def query_of(values: Mapping[str, Any], *, k: int, image: bytes | Path | None = None) -> Query:
     """Build a query from what `SearchArguments` loaded; `k` is the default. Raises `QueryError`."""
     plain = {name: value for name, value in values.items() if name not in (*FILTERS, *READERS, "q")}
     read = {name: reader(values[name]) for name, reader in READERS.items() if name in values}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from es_config.documents import SearchResult
     from es_config.index import ImageIndex
-    from models.encoders import ImageEncoder, TextEncoder
+    from models.encoders import ImageEncoder, Lazy, TextEncoder
     from models.profiles import Profile
     from search_app.core.query import Query
     from search_app.core.query_log import QueryLog
@@ -45,7 +45,7 @@ class Subjects:
     profile: Profile
     texts: TextVectors
     caption_texts: TextVectors
-    image_encoder: ImageEncoder
+    image_encoder: Lazy[ImageEncoder]
 
     def of(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
         """Return what is looked for in the vectors of `mode`, and the lane that embedded a text.
@@ -63,13 +63,14 @@ class Subjects:
         if query.image is not None:
             return {"query_vector": self.embed_picture(query.image)}, None
         if mode == "caption":
+            assert query.like is not None  # a query has exactly one subject
             return {"query_vector": self._stored_vector(query.like)}, None
         return {"like_id": query.like, "index": self.index.name()}, None
 
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
         """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
         image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
-        vector: np.ndarray = self.image_encoder.embed_images([image])[0]
+        vector: np.ndarray = self.image_encoder.get().embed_images([image])[0]
         return vector
 
     def _raw_vector(self, vector: tuple[float, ...], mode: str) -> np.ndarray:
@@ -111,7 +112,7 @@ def lane_of(encoder: TextEncoder) -> str:
 class TextVectors:
     """Embeds one text at a time; keeps the last `size` vectors by text, model and lane. Thread-safe."""
 
-    def __init__(self, encoder: TextEncoder, *, size: int = 1024) -> None:
+    def __init__(self, encoder: Lazy[TextEncoder], *, size: int = 1024) -> None:
         self.encoder = encoder
         self._size = size
         self._kept: OrderedDict[tuple[str, str, str], np.ndarray] = OrderedDict()
@@ -119,20 +120,18 @@ class TextVectors:
 
     def embed(self, text: str) -> tuple[np.ndarray, str]:
         """Return the vector float32 `[dims]` and the lane that made it."""
-        lane = lane_of(self.encoder)
+        encoder = self.encoder.get()
+        lane = lane_of(encoder)
         with self._lock:
-            vector = self._kept.get((text, self.encoder.revision, lane))
+            vector = self._kept.get((text, encoder.revision, lane))
         if vector is None:
-            vector, lane = self._made(text)
-        self._keep((text, self.encoder.revision, lane), vector)
+            if hasattr(encoder, "embed"):  # an encoder of several lanes says which one answered
+                vectors, lane = encoder.embed([text])
+            else:
+                vectors = encoder.embed_texts([text])
+            vector = vectors[0]
+        self._keep((text, encoder.revision, lane), vector)
         return vector, lane
-
-    def _made(self, text: str) -> tuple[np.ndarray, str]:
-        if hasattr(self.encoder, "embed"):  # an encoder of several lanes says which one answered
-            vectors, lane = self.encoder.embed([text])
-        else:
-            vectors, lane = self.encoder.embed_texts([text]), lane_of(self.encoder)
-        return vectors[0], lane
 
     def _keep(self, key: tuple[str, str, str], vector: np.ndarray) -> None:
         with self._lock:
@@ -213,9 +212,9 @@ class Searcher:
         *,
         index: ImageIndex,
         profile: Profile,
-        text_encoder: TextEncoder,
-        image_encoder: ImageEncoder,
-        caption_text_encoder: TextEncoder | None = None,
+        text_encoder: Lazy[TextEncoder],
+        image_encoder: Lazy[ImageEncoder],
+        caption_text_encoder: Lazy[TextEncoder] | None = None,
         marks: Marks | None = None,
     ) -> None:
         """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
 from es_config.text_model import InferTextEncoder, InferUnavailableError
-from models.encoders import OnFirstUse, load_text_encoder, plain_text
+from models.encoders import Lazy, load_text_encoder, plain_text
 from search_app.errors import QueryError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TextLanes:
         self.cause: str | None = None
         self._infer = None if choice == "local" else infer
         self._only_infer = choice == "infer"
-        self._local = OnFirstUse(load_local)
+        self._local = Lazy(load_local)
         self._warn, self._clock = warn, clock
         self._warned: set[str] = set()
         self._retry_at = 0.0
@@ -73,7 +73,7 @@ class TextLanes:
         vectors = self._try_infer(self._infer, plain) if self._infer and self._may_try() else None
         lane = "local" if vectors is None else "infer"
         if vectors is None:
-            vectors = self._local.embed_texts(plain)
+            vectors = self._local.get().embed_texts(plain)
         self.lane = lane
         return vectors, lane
 

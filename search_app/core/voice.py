@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.encoders import OnFirstUse
+from models.encoders import Lazy
 from models.errors import ModelError
 from models.profiles import get_profile
 from models.voice import SIZES, RecordingError, load_transcriber, voice_folder
@@ -22,7 +22,7 @@ MAX_RECORDING = 10_000_000
 """bytes: 30 seconds of 48 kHz stereo sound, not compressed, in 24 bits, are 8.6 MB"""
 
 
-def build_transcriber(settings: SearchSettings) -> OnFirstUse | None:
+def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
     """Return the `Transcriber` of the settings, loaded on first use; None where voice is off.
 
     Raises `ModelError` for a folder that is no voice model and for an unknown size.
@@ -33,10 +33,10 @@ def build_transcriber(settings: SearchSettings) -> OnFirstUse | None:
         return None
     if voice_model not in SIZES:
         voice_folder(voice_model)
-    return OnFirstUse(lambda: load_transcriber(voice_model))
+    return Lazy(lambda: load_transcriber(voice_model))
 
 
-def needed_transcriber(settings: SearchSettings) -> OnFirstUse:
+def needed_transcriber(settings: SearchSettings) -> Lazy[Transcriber]:
     """Return the transcriber of the settings. Raises `QueryError` where voice is off, else as above."""
     transcriber = build_transcriber(settings)
     if transcriber is None:
@@ -44,12 +44,12 @@ def needed_transcriber(settings: SearchSettings) -> OnFirstUse:
     return transcriber
 
 
-def warm(transcriber: OnFirstUse | None, *, warn: Callable[[str], None]) -> None:
+def warm(transcriber: Lazy[Transcriber] | None, *, warn: Callable[[str], None]) -> None:
     """Load a transcriber and run it once; where that fails the page works on, and a recording tries again."""
     if transcriber is None:
         return
     try:
-        transcriber.warm()
+        transcriber.get().warm()
     except ModelError as error:
         warn(f"nobody can speak to the page yet: {error}")
 

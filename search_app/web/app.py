@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from flask.typing import ResponseReturnValue
 
+    from models.encoders import Lazy
     from models.voice import Transcriber
     from search_app.core.searcher import SearchService
     from search_app.settings import AppSettings
@@ -59,7 +60,7 @@ def health_blueprint(*, service: SearchService) -> Blueprint:
             "index": searcher.index.name(),
             "images": images,
             "profile": searcher.profile.name,
-            "lane": lane_of(searcher.texts.encoder),
+            "lane": lane_of(searcher.texts.encoder.get()),
         }
 
     return health
@@ -122,7 +123,7 @@ def create_app(
     service: SearchService,
     storage: Storage,
     settings: AppSettings,
-    transcriber: Transcriber | None = None,
+    transcriber: Lazy[Transcriber] | None = None,
     library: Callable[[], Library | None] = lambda: None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.

@@ -107,7 +107,9 @@ def run_server(app: Flask, *, host: str, port: int, threads: int, ready: Callabl
 
 
 class _TooLarge(RequestEntityTooLarge):
-    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+    def to_response(  # type: ignore[override]  # the stubs say str, and waitress writes bytes
+        self, ident: str | None = None
+    ) -> tuple[str, list[tuple[str, str]], bytes]:
         """Return status, headers and body, as waitress asks every error for them."""
         del ident
         body, status, _ = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self.body)

@@ -53,13 +53,20 @@ NOT_NOW = (EngineError, ModelError, StorageError)
 class Addition(Protocol):
     """What became of one file; `refused` is the reason when it became no picture."""
 
-    image_id: str
-    is_new: bool
-    path: str | None
-    caption: str | None
-    caption_source: str | None
-    caption_error: str | None
-    refused: str | None
+    @property
+    def image_id(self) -> str: ...
+    @property
+    def is_new(self) -> bool: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def caption(self) -> str | None: ...
+    @property
+    def caption_source(self) -> str | None: ...
+    @property
+    def caption_error(self) -> str | None: ...
+    @property
+    def refused(self) -> str | None: ...
 
 
 class Library(Protocol):

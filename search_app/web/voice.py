@@ -19,6 +19,7 @@ from search_app.errors import QueryError, TooLargeError
 from search_app.web.http import BINARY, JSON, RequestQueue, TranscriptSchema, check_origin, may_fail
 
 if TYPE_CHECKING:
+    from models.encoders import Lazy
     from models.voice import Transcriber
 
 MAX_BODY = MAX_RECORDING + FORM_ROOM
@@ -34,7 +35,7 @@ POST_BODY = {
 }
 
 
-def voice_blueprint(*, transcriber: Transcriber | None, queue: RequestQueue | None = None) -> Blueprint:
+def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueue | None = None) -> Blueprint:
     """Return the route of voice; without a transcriber it says that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
     queue = queue or RequestQueue(
@@ -53,7 +54,7 @@ def voice_blueprint(*, transcriber: Transcriber | None, queue: RequestQueue | No
         recording = read_recording(request)
         try:
             with queue.turn():
-                transcript = transcriber.transcribe(recording)
+                transcript = transcriber.get().transcribe(recording)
         except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
             raise QueryError(str(error)) from error
         return jsonify(asdict(transcript))
