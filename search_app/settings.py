@@ -1,4 +1,4 @@
-"""What the doors of `search_app` can be told, and the parts that they build from it."""
+"""The settings of searching and serving."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def same_models(former: Searcher, index: ImageIndex, client: Elasticsearch) -> S
 
 
 def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
-    """Return what judges hits; it reads its sample of the index when a calibrated one is first searched."""
+    """Return the judge of hits. It samples the index when a calibrated one is first searched."""
     from es_config.scan import read_sample
     from search_app.core.marks import Marks
 

@@ -36,7 +36,7 @@ VOICE_OPTION = setting(
     "--voice-model",
     "GLIMPSE_VOICE_MODEL",
     metavar="SIZE|PATH|off",
-    help="What hears: tiny, base or small (downloaded), a folder, or off.  [default: the profile's]",
+    help="Whisper model: tiny, base, small (downloaded), a folder, or off.  [default: the profile's]",
 )
 QUERY_OPTIONS = together(
     setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), help="Hits a page."),

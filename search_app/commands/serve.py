@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Keep the queries in GLIMPSE_HOME/queries.jsonl, and say so on the page.",
 )
-@setting("--trusted-host trusted", "GLIMPSE_TRUSTED_HOST", multiple=True, help="A name to be called by.")
+@setting(
+    "--trusted-host trusted",
+    "GLIMPSE_TRUSTED_HOST",
+    multiple=True,
+    help="Accept this Host header; may be repeated.",
+)
 @VOICE_OPTION
 @MODEL_OPTIONS
 def serve(
@@ -94,7 +99,7 @@ def _who_can(host: str, read_only: bool) -> str:
 
 
 def _open_library(searcher: Searcher, storage: Storage) -> Library:
-    """Return what adds pictures to the searcher's index; its other models load with the first one."""
+    """Return a library of the searcher's index. Its other models load with the first picture."""
     from ingest.uploads import Library
     from models.captioning import load_captioner
     from models.encoders import OnFirstUse, load_caption_text_encoder

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Description:
-    """What a captioner says of a picture file, and what the index says of pictures like that."""
+    """The caption of a picture file, and the nearest captions of the index."""
 
     picture: str
     caption: str

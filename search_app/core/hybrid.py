@@ -66,7 +66,7 @@ def window(depth: int) -> int:
 
 
 def weights_of(profile_name: str) -> Mapping[str, float]:
-    """Return what each part counts in the fusion for a profile."""
+    """Return the weight of each part in the fusion for a profile."""
     return WEIGHTS.get(profile_name, EVEN)
 
 

@@ -25,7 +25,7 @@ SAMPLE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a search knows about its hits beside their similarity."""
+    """Facts about the hits of a search beside their similarity."""
 
     captions: Mapping[str, float] = field(default_factory=dict)
     """similarity of the caption by image id, in mode hybrid"""
@@ -37,7 +37,7 @@ class Marks:
     """Judges the hits of queries in words. Thread-safe; an index that was not calibrated gets no marks."""
 
     def __init__(self, *, index: ImageIndex, read_vectors: Callable[[str, int], np.ndarray]) -> None:
-        """Take the index, and what reads so many sampled vectors of a field, float32 `[n, dims]`."""
+        """Take the index, and a function that samples n vectors of a field, float32 `[n, dims]`."""
         self._index = index
         self._read_vectors = read_vectors
         self._samples: dict[tuple[str, str], tuple[float, np.ndarray]] = {}

@@ -55,7 +55,7 @@ class Query:
     """`strong` or `weak`: hits that are marked lower are left out; for queries in words"""
 
     def __post_init__(self) -> None:
-        """Refuse what no search can answer."""
+        """Refuse a query that no search can answer."""
         object.__setattr__(self, "text", None if self.text is None else self.text.strip())
         self._check_subject()
         self._check_numbers()
@@ -74,7 +74,7 @@ class Query:
 
     @property
     def label(self) -> str:
-        """What was asked, in a few words: the text, the id, the file's name or the number of dims."""
+        """The query in a few words: the text, the id, the file's name or the number of dims."""
         if self.vector is not None:
             return f"vector of {len(self.vector)} dims"
         if self.image is not None:
@@ -161,7 +161,7 @@ def encode_vector(vector: np.ndarray) -> str:
 
 
 def decode_vector(text: str) -> tuple[float, ...]:
-    """Return what `encode_vector` wrote, scaled to unit length. Raises `QueryError`."""
+    """Decode a vector that `encode_vector` wrote, scaled to unit length. Raises `QueryError`."""
     import numpy as np
 
     try:
@@ -209,7 +209,7 @@ READERS = {"vector": parse_vector, "place": parse_place}
 
 
 def said(description: str, **more: Any) -> dict[str, Any]:
-    """Return what the OpenAPI document says about a value."""
+    """Return a value's metadata for the OpenAPI document."""
     return {"description": description, **more}
 
 
@@ -268,7 +268,7 @@ def load_query(arguments: Mapping[str, Any], *, k: int, image: bytes | Path | No
 
 
 def query_of(values: Mapping[str, Any], *, k: int, image: bytes | Path | None = None) -> Query:
-    """Build a query from what `SearchArguments` loaded; `k` is the default. Raises `QueryError`."""
+    """Build a query from loaded `SearchArguments`, with `k` as the default. Raises `QueryError`."""
     plain = {name: value for name, value in values.items() if name not in (*FILTERS, *READERS, "q")}
     read = {name: reader(values[name]) for name, reader in READERS.items() if name in values}
     wanted = {name: values[name] for name in FILTERS if values.get(name) not in (None, "")}
@@ -289,7 +289,7 @@ def first_mistake(messages: Mapping[str, Any]) -> str:
 
 
 def query_arguments(query: Query, *, k: int) -> dict[str, str]:
-    """Return the parameters that give `query` again; defaults are left out. Not for `image`."""
+    """Return the parameters that give `query` again, without defaults. Not for `image`."""
     import numpy as np
 
     filters = {name: getattr(query.filters, name) for name in FILTERS}

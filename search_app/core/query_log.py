@@ -88,7 +88,7 @@ def older(path: Path) -> Path:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Give what was kept, oldest first. A line that is torn or strange is passed over; no file, nothing."""
+    """Yield the entries, oldest first. Torn and strange lines are skipped, and a missing file is empty."""
     for file in (older(path), path):
         try:
             lines = file.read_bytes().splitlines()

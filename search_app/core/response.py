@@ -36,7 +36,7 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class SearchResponse:
-    """What one search gave; the fields' order is the order of the JSON."""
+    """The answer to one search. The order of the fields is the order of the JSON."""
 
     query: str
     mode: str
@@ -63,7 +63,7 @@ class SearchResponse:
 
 
 def search_hit(hit: Hit, **fused: Any) -> SearchHit:
-    """Turn an index hit into what people see; a fusion has its own `score`, `similarity` and `why`."""
+    """Turn a hit of the index into one for people. A fusion has its own `score`, `similarity` and `why`."""
     own = {"score": hit.score, "similarity": hit.similarity, **fused}
     similarity = own.pop("similarity")
     return SearchHit(

@@ -48,7 +48,7 @@ class Subjects:
     image_encoder: Lazy[ImageEncoder]
 
     def of(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
-        """Return what is looked for in the vectors of `mode`, and the lane that embedded a text.
+        """Return the vector or the id to search with in `mode`, and the lane that embedded a text.
 
         Raises `QueryError` for what has no place in that space, `NotFoundError` for an unknown id.
         """
@@ -110,7 +110,7 @@ def lane_of(encoder: TextEncoder) -> str:
 
 
 class TextVectors:
-    """Embeds one text at a time; keeps the last `size` vectors by text, model and lane. Thread-safe."""
+    """Embeds one text at a time and caches `size` vectors by text, model and lane. Thread-safe."""
 
     def __init__(self, encoder: Lazy[TextEncoder], *, size: int = 1024) -> None:
         self.encoder = encoder
@@ -186,7 +186,7 @@ SOURCE = ["relative_path", "caption"]
 
 @dataclass(frozen=True)
 class Request:
-    """What Elasticsearch is sent, and what the answer says about it."""
+    """A request to Elasticsearch, and the facts about it that the answer repeats."""
 
     body: dict[str, Any]
     lane: str | None
@@ -195,7 +195,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Answered:
-    """What became of a query, whatever its mode."""
+    """The result of a query in any mode."""
 
     hits: tuple[SearchHit, ...]
     total: int

@@ -80,7 +80,7 @@ class SearchBody(SearchArguments):
 
 
 class ProblemSchema(Schema):
-    """What went wrong (RFC 9457)."""
+    """A problem document (RFC 9457)."""
 
     type = fields.String(required=True)
     title = fields.String(required=True)
@@ -89,7 +89,7 @@ class ProblemSchema(Schema):
 
 
 class ExifSchema(Schema):
-    """What the camera wrote into the file."""
+    """The EXIF data of a picture."""
 
     date = fields.String()
     location = fields.Raw(metadata=said("geo_point"))
@@ -120,7 +120,7 @@ class PictureSchema(Schema):
 
 
 class AddedFileSchema(Schema):
-    """What became of one file."""
+    """The result for one file."""
 
     name = fields.String(required=True)
     status = fields.Integer(
@@ -142,7 +142,7 @@ class AddedSchema(Schema):
 
 
 class TranscriptSchema(Schema):
-    """What was heard."""
+    """The transcript of a recording."""
 
     text = fields.String(required=True, metadata=said("empty where nobody spoke"))
     language = fields.String(required=True, allow_none=True, metadata=said("ISO 639-1, such as `fr`"))
@@ -162,7 +162,7 @@ EXPECTED = (QueryError, EngineError, ModelError, StorageError)
 
 
 def sentence_of(error: HTTPException, *, max_upload: int) -> str:
-    """Return what to tell a person about an error that Flask or an argument parser raised."""
+    """Return a sentence about an error that Flask or an argument parser raised."""
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return f"The upload is over the limit of {max_upload / 1_000_000:g} MB; use a smaller picture."
     data = getattr(error, "data", None)  # webargs sets it
@@ -191,7 +191,7 @@ def may_fail(api: Blueprint, *statuses: int) -> Callable[[View], View]:
 
 
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
-    """Return what the index knows about a picture, its `_source`, as JSON."""
+    """Return a picture's `_source` as JSON."""
     shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
     return jsonify(shown)
 
@@ -212,7 +212,7 @@ OUR_OWN = ("same-origin", "none")
 
 
 class ForbiddenError(QueryError):
-    """The server does not do this for whoever asks; the message says why."""
+    """The server refuses this request. The message says why."""
 
     status = 403
 

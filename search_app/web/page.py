@@ -110,7 +110,7 @@ def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprin
 
     @page.app_context_processor
     def shell() -> dict[str, object]:
-        """Hand the shell what every page shows: the box's content and the limits."""
+        """Hand the shell the parts of every page: the box's content and the limits."""
         form = request.args if request.endpoint == "page.search" else {}
         return {
             "form": form,

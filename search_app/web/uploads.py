@@ -51,7 +51,7 @@ NOT_NOW = (EngineError, ModelError, StorageError)
 
 
 class Addition(Protocol):
-    """What became of one file; `refused` is the reason when it became no picture."""
+    """The result of adding one file. `refused` is the reason when it did not become a picture."""
 
     @property
     def image_id(self) -> str: ...
@@ -76,7 +76,7 @@ class Library(Protocol):
         """Index one file's content. Raises `EngineError`, `ModelError` or `StorageError`."""
 
     def publish(self) -> None:
-        """Let searches find what was added. Raises `EngineError`."""
+        """Let searches find the added pictures. Raises `EngineError`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class AddedFile:
         return self.status >= HTTPStatus.BAD_REQUEST
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is known of the file; what is None is left out, but for the caption of a picture."""
+        """Return the known fields. None is left out, except the caption of a picture."""
         kept = {name: value for name, value in vars(self).items() if value is not None}
         return kept if self.is_refused else {**kept, "caption": self.caption}
 
