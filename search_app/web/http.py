@@ -230,6 +230,8 @@ def requires_write_access(view: View) -> View:
         check_origin(request.headers, host=request.host)
         return view(*args, **kwargs)
 
+    marked: Any = guarded
+    marked.writes = True  # a test asks every route that changes something for it
     return guarded
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
@@ -75,7 +75,7 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
     A body over every route's limit is refused by its header; one of a recording's size stays in memory:
     waitress would else write it to a temporary file.
     """
-    sockets: dict[int, object] = {}
+    sockets: dict[int, Any] = {}
     try:
         server = create_server(
             app,
