@@ -12,7 +12,7 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from models.errors import ModelError
 from models.fast.execution import EXACT
@@ -230,7 +230,7 @@ def load_image_encoder(profile: Profile) -> ImageEncoder:
 
     encoder = ImageEncoder(
         tower=TorchTower(_load_tower(folder)),
-        processor=AutoImageProcessor.from_pretrained(folder, use_fast=False),
+        processor=_from_folder(AutoImageProcessor, folder, use_fast=False),
         dims=profile.dims,
         revision=fingerprint(folder),
     )
@@ -272,7 +272,7 @@ def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
     padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
     return PairedTextEncoder(
         model=model,
-        tokenizer=AutoTokenizer.from_pretrained(folder),
+        tokenizer=_from_folder(AutoTokenizer, folder),
         padding=padding,
         max_length=model.config.text_config.max_position_embeddings,
         dims=dims,
@@ -286,11 +286,16 @@ def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
 
     is_clip = read_config(folder).get("model_type") in ("clip", "clip_vision_model")
     model_class = CLIPVisionModelWithProjection if is_clip and not whole else AutoModel
+    model = _from_folder(model_class, folder, dtype=torch.float32, local_files_only=True)
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _from_folder(kind: Any, folder: Path, **options: object) -> Any:
+    """Load a model, a processor or a tokenizer by its class of transformers. Raises `ModelError`."""
     try:
-        model = model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        return kind.from_pretrained(folder, **options)
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise unusable("The model", folder, error) from error
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _grey() -> Image:

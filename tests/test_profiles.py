@@ -87,6 +87,17 @@ def test_a_clip_model_as_its_repository_has_it_gives_both_towers(tmp_path, safet
     assert texts.embed_texts(["a red boat", "a cat"]).shape == (2, 24)
 
 
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [("preprocessor_config.json", load_image_encoder), ("tokenizer.json", load_text_encoder)],
+)
+def test_a_damaged_file_beside_the_weights_is_one_sentence(name, load, tmp_path):
+    folder = model_folders.save_clip(tmp_path, dims=24)
+    (folder / name).write_text("{damaged")
+    with pytest.raises(ModelError, match="cannot be loaded.*copy or download it again"):
+        load(get_profile("clip-b32", model_dir=folder))
+
+
 def test_a_repository_without_safetensors_gives_its_older_weights(monkeypatch, tmp_path):
     source = PROFILES["clip-b16"].image_model
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
