@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from models.errors import ModelError, first_line
 from models.profiles import ModelSource, fingerprint, local_folder, read_config, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -32,12 +32,37 @@ class Caption:
     error: str | None = None
 
 
+class CaptionTokenizer(Protocol):
+    """The words of a captioner."""
+
+    def batch_decode(self, sequences: torch.Tensor, *, skip_special_tokens: bool) -> list[str]:
+        """Return a text for each row of tokens."""
+
+
+class CaptionModel(Protocol):
+    """transformers' BLIP, as far as it is used here."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def generate(self, pixel_values: torch.Tensor, **options: object) -> torch.Tensor:
+        """Return tokens `[n, length]` for pixels `[n, 3, height, width]`."""
+
+
 class Captioner:
     """A BLIP model; `revision` is the fingerprint of its weights."""
 
-    def __init__(self, *, model: torch.nn.Module, processor: object, revision: str) -> None:
+    def __init__(
+        self,
+        *,
+        model: CaptionModel,
+        image_processor: Callable[..., Mapping[str, Sequence[np.ndarray]]],
+        tokenizer: CaptionTokenizer,
+        revision: str,
+    ) -> None:
         self._model = model
-        self._processor = processor
+        self._image_processor = image_processor
+        self._tokenizer = tokenizer
         self.revision = revision
 
     @property
@@ -66,9 +91,8 @@ class Captioner:
 
         try:
             # Without the explicit format a picture one pixel high is taken for one with three channels.
-            return self._processor.image_processor(
-                image, return_tensors="np", input_data_format=ChannelDimension.LAST
-            )["pixel_values"][0]
+            batch = self._image_processor(image, return_tensors="np", input_data_format=ChannelDimension.LAST)
+            return batch["pixel_values"][0]
         except Exception as error:  # whatever is wrong with one picture is said of that one
             return _failed(error)
 
@@ -90,7 +114,7 @@ class Captioner:
         values = torch.from_numpy(np.stack(pixels)).to(self._model.device, self._model.dtype)
         with torch.inference_mode():
             tokens = self._model.generate(values, max_new_tokens=LONGEST, do_sample=False, num_beams=1)
-        texts = self._processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [
             Caption(text.strip()) if text.strip() else Caption(None, "the model found no words for it")
             for text in texts
@@ -100,7 +124,7 @@ class Captioner:
 def load_captioner(source: ModelSource) -> Captioner:
     """Load a BLIP captioner from the hub or a folder. Raises `ModelError` when it is absent or unusable."""
     import torch
-    from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+    from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessor
 
     folder = local_folder(source, files=DOWNLOADED)
     kind = read_config(folder).get("model_type")
@@ -112,15 +136,19 @@ def load_captioner(source: ModelSource) -> Captioner:
         model = BlipForConditionalGeneration.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
         )
-        processor = BlipProcessor(
-            BlipImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-        )
+        image_processor = BlipImageProcessor.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise unusable("The captioner", folder, error) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     is_large = sum(one.numel() for one in model.parameters()) >= LARGE
     dtype = torch.bfloat16 if is_large and (device == "cuda" or bf16_gains()) else torch.float32
-    return Captioner(model=model.eval().to(device, dtype), processor=processor, revision=fingerprint(folder))
+    return Captioner(
+        model=model.eval().to(device, dtype),
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        revision=fingerprint(folder),
+    )
 
 
 def bf16_gains(*, at_least: float = 1.3) -> bool:

@@ -12,19 +12,21 @@ import threading
 import unicodedata
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from models.errors import ModelError
 from models.fast.execution import EXACT
 from models.profiles import fingerprint, local_folder, read_config, towers_folder, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     import torch
     from PIL.Image import Image
+    from sentence_transformers import SentenceTransformer
+    from transformers import BatchEncoding, PretrainedConfig
 
     from models.fast.execution import Execution
     from models.profiles import Profile
@@ -73,6 +75,19 @@ class TextEncoder(Protocol):
         ...
 
 
+class ImageProcessor(Protocol):
+    """transformers' image processor, as far as it is used here."""
+
+    do_rescale: bool
+    rescale_factor: float
+    do_normalize: bool
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+
+    def __call__(self, images: Image, **options: object) -> Mapping[str, Sequence[np.ndarray]]:
+        """Return `pixel_values`, one array `[3, height, width]` for each picture."""
+
+
 class ImageEncoder:
     """A CLIP or SigLIP vision tower; `revision` is the fingerprint of its weights."""
 
@@ -80,7 +95,7 @@ class ImageEncoder:
         self,
         *,
         tower: Callable[[np.ndarray], np.ndarray],
-        processor: object,
+        processor: ImageProcessor,
         dims: int,
         revision: str,
         execution: Execution = EXACT,
@@ -115,7 +130,8 @@ class ImageEncoder:
             input_data_format=ChannelDimension.LAST,
         )
         factor, offset = self._scale
-        return batch["pixel_values"][0] * factor + offset
+        pixels: np.ndarray = batch["pixel_values"][0] * factor + offset
+        return pixels
 
     @cached_property
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +141,8 @@ class ImageEncoder:
         asked = self._processor
         factor = asked.rescale_factor if asked.do_rescale else 1.0
         mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else ([0.0] * 3, [1.0] * 3)
-        mean, std = (np.asarray(each, np.float64).reshape(3, 1, 1) for each in (mean, std))
-        return (factor / std).astype(np.float32), (-mean / std).astype(np.float32)
+        means, stds = (np.asarray(each, np.float64).reshape(3, 1, 1) for each in (mean, std))
+        return (factor / stds).astype(np.float32), (-means / stds).astype(np.float32)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, for preprocessed pictures `[n, 3, height, width]`."""
@@ -148,7 +164,7 @@ class ImageEncoder:
 class SentenceEncoder:
     """A text tower in sentence-transformers' layout, such as DistilBERT with pooling and Dense."""
 
-    def __init__(self, *, model: object, dims: int, revision: str) -> None:
+    def __init__(self, *, model: SentenceTransformer, dims: int, revision: str) -> None:
         self._model = model
         self.dims = dims
         self.revision = revision
@@ -164,14 +180,31 @@ class SentenceEncoder:
         return unit_rows(vectors.astype(np.float32, copy=False))
 
 
+class PairConfig(Protocol):
+    """The configuration of a CLIP or SigLIP model, as far as it is used here."""
+
+    model_type: str
+    text_config: PretrainedConfig
+
+
+class PairedModel(Protocol):
+    """transformers' CLIP or SigLIP with both towers."""
+
+    config: PairConfig
+    device: torch.device
+
+    def get_text_features(self, **tokens: torch.Tensor) -> torch.Tensor:
+        """Return `[n, dims]`, of any length."""
+
+
 class PairedTextEncoder:
     """The text tower of a CLIP or SigLIP model that holds both towers."""
 
     def __init__(
         self,
         *,
-        model: torch.nn.Module,
-        tokenizer: object,
+        model: PairedModel,
+        tokenizer: Callable[..., BatchEncoding],
         padding: str,
         max_length: int,
         dims: int,
@@ -197,7 +230,7 @@ class PairedTextEncoder:
             rows.append(unit_rows(features.float().cpu().numpy()))
         return np.concatenate(rows)
 
-    def _tokens(self, texts: list[str]) -> dict[str, torch.Tensor]:
+    def _tokens(self, texts: list[str]) -> BatchEncoding:
         tokens = self._tokenizer(
             texts,
             padding=self._padding,
@@ -213,7 +246,8 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32, copy=False)
+    unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit.astype(np.float32, copy=False)
 
 
 def _not_too_long(image: Image) -> Image:
@@ -234,7 +268,8 @@ def load_image_encoder(profile: Profile) -> ImageEncoder:
         dims=profile.dims,
         revision=fingerprint(folder),
     )
-    return _checked(encoder, encoder.embed_images([_grey()]).shape[1], folder)
+    _check_width(encoder.embed_images([_grey()]), profile.dims, folder)
+    return encoder
 
 
 def load_text_encoder(profile: Profile) -> TextEncoder:
@@ -249,8 +284,9 @@ def load_caption_text_encoder(profile: Profile) -> TextEncoder:
 
 def _load_texts(folder: Path, dims: int) -> TextEncoder:
     paired = not (folder / "modules.json").is_file() or (folder / "0_CLIPModel").is_dir()
-    encoder = (_load_paired if paired else _load_sentences)(folder, dims)
-    return _checked(encoder, encoder.embed_texts(["a picture"]).shape[1], folder)
+    encoder: TextEncoder = _load_paired(folder, dims) if paired else _load_sentences(folder, dims)
+    _check_width(encoder.embed_texts(["a picture"]), dims, folder)
+    return encoder
 
 
 def _load_sentences(folder: Path, dims: int) -> SentenceEncoder:
@@ -267,7 +303,7 @@ def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
     from transformers import AutoTokenizer
 
     folder = towers_folder(folder)
-    model = _load_tower(folder, whole=True)
+    model = cast("PairedModel", _load_tower(folder, whole=True))
     # SigLIP was trained on padded texts; CLIP gives the same vector with and without padding.
     padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
     return PairedTextEncoder(
@@ -286,7 +322,7 @@ def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
 
     is_clip = read_config(folder).get("model_type") in ("clip", "clip_vision_model")
     model_class = CLIPVisionModelWithProjection if is_clip and not whole else AutoModel
-    model = _from_folder(model_class, folder, dtype=torch.float32, local_files_only=True)
+    model: torch.nn.Module = _from_folder(model_class, folder, dtype=torch.float32, local_files_only=True)
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -304,13 +340,13 @@ def _grey() -> Image:
     return Image.new("RGB", (64, 64), "grey")
 
 
-def _checked(encoder, width: int, folder: Path):
-    if width != encoder.dims:
+def _check_width(vectors: np.ndarray, dims: int, folder: Path) -> None:
+    width = vectors.shape[1]
+    if width != dims:
         raise ModelError(
-            f"The model in {folder} gives vectors of {width} dims, but its profile says {encoder.dims};"
+            f"The model in {folder} gives vectors of {width} dims, but its profile says {dims};"
             " choose the profile that it belongs to."
         )
-    return encoder
 
 
 class TorchTower:
@@ -319,20 +355,21 @@ class TorchTower:
     def __init__(self, model: torch.nn.Module) -> None:
         first = next(model.parameters())
         self.model = model
-        self._to = {"device": first.device, "dtype": first.dtype}
+        self._device, self._dtype = first.device, first.dtype
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return float32 `[n, dims]`, of any length, for float32 `[n, 3, height, width]`."""
         import torch
 
         with torch.inference_mode():
-            return self._features(torch.from_numpy(pixels).to(**self._to)).float().cpu().numpy()
+            features = self._features(torch.from_numpy(pixels).to(self._device, self._dtype))
+            return features.float().cpu().numpy()
 
     def _features(self, values: torch.Tensor) -> torch.Tensor:
-        if hasattr(self.model, "get_image_features"):
-            return self.model.get_image_features(pixel_values=values)
-        features = self.model(values)
-        return getattr(features, "image_embeds", features)
+        whole = getattr(self.model, "get_image_features", None)
+        features = whole(pixel_values=values) if whole else self.model(values)
+        vectors: torch.Tensor = getattr(features, "image_embeds", features)
+        return vectors
 
 
 def bf16_tower(model: torch.nn.Module) -> TorchTower:

@@ -96,6 +96,8 @@ def _as_srgb(image: Image) -> Image:
         rgb = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
+    if rgb is None:  # only a transformation in place returns nothing
+        return image
     rgb.info.pop("icc_profile", None)  # sRGB is what everybody assumes
     return rgb
 
@@ -104,7 +106,7 @@ def _eight_bits(image: Image) -> Image:
     import numpy as np
     from PIL import Image as pil
 
-    values = np.asarray(image).astype(np.float32)
+    values: np.ndarray = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     if image.mode.startswith("I"):
         top = 65535.0 if values.max(initial=0) > 255 else 255.0

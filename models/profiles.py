@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from models.errors import ModelError, first_line
 
@@ -80,11 +81,11 @@ def fingerprint(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def read_config(folder: Path) -> dict:
+def read_config(folder: Path) -> dict[str, Any]:
     """Return `config.json` of a model folder. Raises `ModelError` when it is absent or not JSON."""
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             f"{folder} is not a model folder: it has no config.json; it needs a model saved by"
@@ -92,6 +93,7 @@ def read_config(folder: Path) -> dict:
         ) from None
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+    return config
 
 
 def towers_folder(folder: Path) -> Path:
@@ -120,7 +122,7 @@ def text_dims(folder: Path) -> int:
     return _known(width, folder, config, "whose width its config.json does not say; copy the model again")
 
 
-def _known(width: int | None, folder: Path, config: dict, what: str) -> int:
+def _known(width: int | None, folder: Path, config: Mapping[str, Any], what: str) -> int:
     if not width:
         raise ModelError(f"{folder} holds a '{config.get('model_type')}' model, {what}.")
     return int(width)
@@ -351,6 +353,7 @@ def _from_folder(profile: Profile, folder: Path) -> Profile:
             " put a pair with equal dims into its folders image/ and text/."
         )
     text_source = ModelSource(str(text.resolve()))
+    caption, voice = folder / "caption", folder / "voice"
     return replace(
         profile,
         image_model=ModelSource(str(image.resolve())),
@@ -358,18 +361,9 @@ def _from_folder(profile: Profile, folder: Path) -> Profile:
         caption_text_model=text_source,
         dims=dims,
         caption_dims=dims,
-        **_own_parts(folder),
+        caption_model=ModelSource(str(caption.resolve())) if caption.is_dir() else profile.caption_model,
+        voice_model=str(voice.resolve()) if voice.is_dir() else profile.voice_model,
     )
-
-
-def _own_parts(folder: Path) -> dict[str, ModelSource | str]:
-    caption, voice = folder / "caption", folder / "voice"
-    parts: dict[str, ModelSource | str] = {}
-    if caption.is_dir():
-        parts["caption_model"] = ModelSource(str(caption.resolve()))
-    if voice.is_dir():
-        parts["voice_model"] = str(voice.resolve())
-    return parts
 
 
 @dataclass(frozen=True)

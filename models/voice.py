@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from models.errors import ModelError
 from models.profiles import ModelSource, local_folder, unusable
@@ -42,7 +42,7 @@ def decode_recording(data: bytes, *, longest: float = LONGEST) -> np.ndarray:
     _check_bytes(data)
     try:
         with av.open(
-            io.BytesIO(data), metadata_errors="ignore", options={"format_whitelist": CONTAINERS}
+            io.BytesIO(data), mode="r", metadata_errors="ignore", options={"format_whitelist": CONTAINERS}
         ) as container:
             return _decode(container, longest)
     except (av.error.FFmpegError, ValueError) as error:
@@ -141,6 +141,22 @@ class Transcript:
     took_ms: int
 
 
+class Segment(Protocol):
+    """A piece of text as faster-whisper returns it."""
+
+    text: str
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+
+class SpokenLanguage(Protocol):
+    """What faster-whisper says of the whole recording."""
+
+    language: str
+    language_probability: float
+
+
 @dataclass(frozen=True)
 class Gates:
     """When a text is taken for invented and dropped.
@@ -156,7 +172,7 @@ class Gates:
     sure_log_probability: float = -0.4
     compression: float = 2.4
 
-    def passes(self, segment: object) -> bool:
+    def passes(self, segment: Segment) -> bool:
         """Whether a faster-whisper `segment` may be shown."""
         if segment.avg_logprob < self.log_probability or segment.compression_ratio > self.compression:
             return False
@@ -170,7 +186,7 @@ class WindowedWhisper(Protocol):
     def window_seconds(self) -> float:
         """Seconds that the model hears at once."""
 
-    def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[Iterable[Any], Any]:
+    def transcribe(self, audio: np.ndarray, **options: object) -> tuple[Iterable[Segment], SpokenLanguage]:
         """Return the segments, made one by one, and what is known of the whole."""
 
 
@@ -190,7 +206,10 @@ class Transcriber:
         begun = time.perf_counter()
         samples = decode_recording(recording, longest=LONGEST)
         windows = self._windows(samples)
-        segments, language, probability = self._listen(samples, windows) if windows else ([], None, 0.0)
+        segments: list[Segment] = []
+        language, probability = None, 0.0
+        if windows:
+            segments, language, probability = self._listen(samples, windows)
         passed = [segment for segment in segments if self._gates.passes(segment)]
         text = " ".join(segment.text.strip() for segment in passed)
         return Transcript(
@@ -228,7 +247,7 @@ class Transcriber:
 
     def _listen(
         self, samples: np.ndarray, windows: list[tuple[float, float]]
-    ) -> tuple[list[object], str, float]:
+    ) -> tuple[list[Segment], str, float]:
         seconds = sum(end - begin for begin, end in windows)
         segments, info = self.model.transcribe(
             samples,
@@ -324,7 +343,7 @@ def whisper_class() -> type:
         @property
         def window_seconds(self) -> float:
             """Seconds that the model hears at once."""
-            return self.feature_extractor.nb_max_frames * self.feature_extractor.time_per_frame
+            return float(self.feature_extractor.nb_max_frames * self.feature_extractor.time_per_frame)
 
         def encode(self, features: np.ndarray) -> object:
             """Encode `[80, frames]`; for a short window only as many whole seconds as hold something."""

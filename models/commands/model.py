@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.commands.options import AS_JSON, MODELS, open_client, say, setting, together
+from es_config.commands.options import AS_JSON, MODELS, Decorator, open_client, say, setting, together
 
 if TYPE_CHECKING:
     from es_config.text_model import ModelStatus, TrainedModel
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POSITIVE = click.IntRange(min=1)
 
 
-def option(name: str, text: str, **more: Any) -> Callable:
+def option(name: str, text: str, **more: Any) -> Decorator:
     """Return a click option."""
     return click.option(name, help=text, show_default="default" in more, **more)
 
@@ -41,7 +41,7 @@ EXPORT = together(
 )
 
 
-def on_model(command: Callable) -> Callable:
+def on_model(command: Callable[..., None]) -> Callable[..., None]:
     """Hand the command its trained model, and show the model's status afterwards."""
 
     @wraps(command)
@@ -56,7 +56,8 @@ def on_model(command: Callable) -> Callable:
         command(trained, **options)
         _show(trained.status(), as_json=as_json)
 
-    return PROFILE(AS_JSON(run))
+    on_command: Callable[..., None] = PROFILE(AS_JSON(run))
+    return on_command
 
 
 @click.group()

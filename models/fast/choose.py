@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
 from models.fast.execution import EXACT, Execution, Processor, Wish, probe
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import torch
     from PIL.Image import Image
 
     from models.encoders import ImageEncoder
@@ -89,7 +90,7 @@ def _overlap(exact: np.ndarray, other: np.ndarray) -> float:
     return float((np.take_along_axis(truth, ten, axis=1) >= tenth[:, None] - EVEN).mean())
 
 
-Noted = dict[str, dict]
+Noted = dict[str, dict[str, Any]]
 """What an index says of its vectors: for each precision its backend and how it agreed with fp32"""
 BATCH = 32
 SMALL = 20_000_000
@@ -134,7 +135,7 @@ class Chooser:
         build: Callable[[Execution], ImageEncoder],
         sample: Callable[[], Sequence[Image]],
         processor: Processor,
-        noted: Mapping[str, dict],
+        noted: Mapping[str, dict[str, Any]],
         is_small: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -275,7 +276,7 @@ def load_fast_image_encoder(
     profile: Profile,
     *,
     wish: Wish,
-    noted: Mapping[str, dict],
+    noted: Mapping[str, dict[str, Any]],
     cache: Path,
     sample: Callable[[], Sequence[Image]],
     processor: Processor | None = None,
@@ -287,7 +288,7 @@ def load_fast_image_encoder(
     from models.encoders import load_image_encoder
 
     exact = load_image_encoder(profile)
-    parameters = sum(one.numel() for one in exact.tower.model.parameters())
+    parameters = sum(one.numel() for one in _torch_model(exact).parameters())
     return Chooser(
         exact,
         build=lambda way: run_in(way, exact, cache=cache),
@@ -306,15 +307,23 @@ def run_in(way: Execution, exact: ImageEncoder, *, cache: Path) -> ImageEncoder:
     if way == EXACT:
         return exact
     if way.backend == "torch":
-        return exact.running(bf16_tower(exact.tower.model), way)
+        return exact.running(bf16_tower(_torch_model(exact)), way)
     tower = onnx_tower(
-        exact.tower.model,
+        _torch_model(exact),
         precision=way.precision,
         revision=exact.revision,
         cache=cache,
         calibration=lambda: _calibration(exact),
     )
     return exact.running(tower, way)
+
+
+def _torch_model(encoder: ImageEncoder) -> torch.nn.Module:
+    from models.encoders import TorchTower
+
+    if not isinstance(encoder.tower, TorchTower):
+        raise TypeError("only an encoder that runs in torch can be run in another way")
+    return encoder.tower.model
 
 
 def _calibration(encoder: ImageEncoder) -> np.ndarray:

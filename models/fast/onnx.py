@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
@@ -20,10 +20,11 @@ from torch import nn
 from models.errors import ModelError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
+    from transformers import PretrainedConfig
 
 RECIPE = 2
 """counts the ways in which towers were exported: another one, another file"""
@@ -66,7 +67,8 @@ class OnnxTower:
         return np.concatenate(list(self._pool.map(self._run, parts)))
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {"pixels": pixels})[0]
+        vectors: np.ndarray = self._session.run(None, {"pixels": pixels})[0]
+        return vectors
 
 
 def onnx_tower(
@@ -82,7 +84,7 @@ def onnx_tower(
     `revision` is the fingerprint of the weights; `calibration` returns preprocessed pictures and is asked
     only when an eight-bit tower has to be made. Raises `ModelError`.
     """
-    config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    config = json.dumps(_config(model).to_dict(), sort_keys=True, default=str)
     of_config = hashlib.sha256(config.encode()).hexdigest()[:8]
     name = f"{revision.removeprefix('sha256:')}-{of_config}-{precision}-{RECIPE}.onnx"
 
@@ -102,8 +104,12 @@ def _prepared(
     return to_int8(lean, torch.from_numpy(calibration())) if precision == "int8" else lean
 
 
+def _config(model: torch.nn.Module) -> PretrainedConfig:
+    return cast("PretrainedConfig", model.config)
+
+
 def _sides(model: torch.nn.Module) -> int:
-    config = getattr(model.config, "vision_config", model.config)
+    config = getattr(_config(model), "vision_config", _config(model))
     return int(config.image_size)
 
 
@@ -184,6 +190,49 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
+class VisionAttention(Protocol):
+    """The attention of a layer, as transformers' CLIP and SigLIP hold it."""
+
+    num_heads: int
+    scale: float
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    out_proj: nn.Linear
+
+
+class VisionMlp(Protocol):
+    """The two products of a layer that work on each token alone."""
+
+    fc1: nn.Linear
+    activation_fn: Callable[[torch.Tensor], torch.Tensor]
+    fc2: nn.Linear
+
+
+class VisionLayer(Protocol):
+    """One layer of transformers' vision towers."""
+
+    layer_norm1: nn.LayerNorm
+    self_attn: VisionAttention
+    layer_norm2: nn.LayerNorm
+    mlp: VisionMlp
+
+
+class VisionEncoder(Protocol):
+    """The layers of a vision tower."""
+
+    layers: Sequence[VisionLayer]
+
+
+class VisionModel(Protocol):
+    """transformers' vision towers, as far as CLIP's and SigLIP's are alike."""
+
+    embeddings: nn.Module
+    encoder: VisionEncoder
+    post_layernorm: nn.Module
+    head: nn.Module
+
+
 class LeanTower(nn.Module):
     """The vision tower of a CLIP or SigLIP model, for inference alone: pixels in, vectors out.
 
@@ -193,10 +242,10 @@ class LeanTower(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        vision = model.vision_model
+        vision = cast("VisionModel", model.vision_model)
         self.embeddings = vision.embeddings
         self.norm_in = getattr(vision, "pre_layrnorm", nn.Identity())  # transformers spells it so
-        self.head = vision.head if getattr(vision, "use_head", False) else None
+        self.head: nn.Module | None = vision.head if getattr(vision, "use_head", False) else None
         *first, last = vision.encoder.layers
         self.layers = nn.ModuleList([LeanLayer(layer) for layer in first])
         self.layers.append(LeanLayer(last, first_token_only=self.head is None))
@@ -209,13 +258,14 @@ class LeanTower(nn.Module):
         for layer in self.layers:
             states = layer(states)
         states = self.norm_out(states)
-        return self.projection(states[:, 0] if self.head is None else self.head(states))
+        vectors: torch.Tensor = self.projection(states[:, 0] if self.head is None else self.head(states))
+        return vectors
 
 
 class LeanLayer(nn.Module):
     """One layer of the encoder, with keys and values in one product and the scale inside the queries."""
 
-    def __init__(self, layer: nn.Module, *, first_token_only: bool = False) -> None:
+    def __init__(self, layer: VisionLayer, *, first_token_only: bool = False) -> None:
         super().__init__()
         attention = layer.self_attn
         self.heads = attention.num_heads
@@ -234,7 +284,8 @@ class LeanLayer(nn.Module):
         else:
             asking = normal
         states = states + self.out(self._attend(self.queries(asking), self.keys_values(normal)))
-        return states + self.narrow(self.act(self.widen(self.norm2(states))))
+        added: torch.Tensor = self.narrow(self.act(self.widen(self.norm2(states))))
+        return states + added
 
     def _attend(self, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
         keys, values = (self._by_head(part) for part in keys_values.chunk(2, dim=-1))
@@ -242,7 +293,8 @@ class LeanLayer(nn.Module):
         return (weights @ values).transpose(1, 2).flatten(2)
 
     def _by_head(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: torch.Tensor = states.unflatten(-1, (self.heads, -1))
+        return heads.transpose(1, 2)
 
 
 def _joined(*linears: nn.Linear, factor: float = 1.0) -> nn.Linear:
@@ -255,7 +307,7 @@ def _joined(*linears: nn.Linear, factor: float = 1.0) -> nn.Linear:
 
 
 def _copy_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
-    copy = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, device="meta")
+    copy = nn.LayerNorm(list(norm.normalized_shape), eps=norm.eps, device="meta")
     copy.weight, copy.bias = (
         nn.Parameter(norm.weight.detach().clone()),
         nn.Parameter(norm.bias.detach().clone()),
@@ -293,20 +345,30 @@ class Int8Linear(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return float32 `[..., outputs]`."""
-        return _Product.apply(states, self.weight, self.scale, self.bias)
+        product: torch.Tensor = _Product.apply(states, self.weight, self.scale, self.bias)
+        return product
+
+
+class Graph(Protocol):
+    """torch's graph while it is written as ONNX."""
+
+    def op(self, operator: str, *inputs: object, **attributes: object) -> object:
+        """Add an operator; return its value."""
 
 
 class _Product(torch.autograd.Function):
     """Computed here by torch, and written as ONNX Runtime's own operators when it is exported."""
 
     @staticmethod
-    def forward(_ctx, states, weight, scale, bias):
+    def forward(
+        _ctx: object, states: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
         step = states.abs().amax(dim=-1, keepdim=True).clamp(min=SMALLEST) / LARGEST
         return ((states / step).round() @ weight.float()) * scale * step + bias
 
     @staticmethod
-    def symbolic(g, states, weight, scale, bias):
-        def constant(value, dtype=torch.float32):
+    def symbolic(g: Graph, states: object, weight: object, scale: object, bias: object) -> object:
+        def constant(value: float, dtype: torch.dtype = torch.float32) -> object:
             return g.op("Constant", value_t=torch.tensor(value, dtype=dtype))
 
         largest = g.op("ReduceMax", g.op("Abs", states), axes_i=[-1], keepdims_i=1)
@@ -324,7 +386,12 @@ def _largest_inputs(tower: LeanTower, pixels: torch.Tensor) -> list[dict[str, to
     for seen, layer in zip(found, tower.layers, strict=True):
         for name in ("keys_values", "out", "widen"):
 
-            def note(_module, inputs, seen=seen, name=name):
+            def note(
+                _module: nn.Module,
+                inputs: tuple[torch.Tensor, ...],
+                seen: dict[str, torch.Tensor] = seen,
+                name: str = name,
+            ) -> None:
                 seen[name] = inputs[0].abs().flatten(0, -2).amax(dim=0)
 
             hooks.append(getattr(layer, name).register_forward_pre_hook(note))
@@ -343,8 +410,8 @@ def _balance(layer: LeanLayer, largest: dict[str, torch.Tensor]) -> None:
             (layer.norm2, "widen", (layer.widen,)),
         ):
             factor = _factor(largest[name], readers)
-            norm.weight /= factor
-            norm.bias /= factor
+            norm.weight.div_(factor)
+            norm.bias.div_(factor)
         factor = _factor(largest["out"], (layer.out,))
         width = len(factor)
         layer.keys_values.weight[width:] /= factor[:, None]
