@@ -125,8 +125,9 @@ class Library:
         return Prepared(candidate, file, *made_of(file.image, preprocess, thumbnail))
 
     def _add_new(self, picture: Prepared, data: bytes) -> Addition:
-        encoders = {"image_encoder": self.image_encoder, "caption_encoder": self.caption_encoder}
-        (document,) = embed_pictures([picture], **encoders)
+        (document,) = embed_pictures(
+            [picture], image_encoder=self.image_encoder, caption_encoder=self.caption_encoder
+        )
         if isinstance(document, Fault):
             return Addition(picture.file.image_id, refused=document.reason)
         document, caption_error = self._captioned(document, picture.file)
@@ -149,8 +150,9 @@ class Library:
         if document.caption:
             return document, None
         try:
-            models = {"captioner": self.captioner, "caption_encoder": self.caption_encoder}
-            (caption,) = caption_each([file.image], **models)
+            (caption,) = caption_each(
+                [file.image], captioner=self.captioner, caption_encoder=self.caption_encoder
+            )
         except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
             return document, str(error)
         if isinstance(caption, Fault):

@@ -118,7 +118,9 @@ class _Pass:
         seen = [(waiting, image) for waiting, image in batch if not isinstance(image, Fault)]
         models = {"captioner": self._parts.captioner, "caption_encoder": self._parts.caption_encoder}
         captioned = caption_each([image for _, image in seen], **models) if seen else []
-        results = [(waiting, image) for waiting, image in batch if isinstance(image, Fault)]
+        results: list[tuple[Uncaptioned, Captioned | Fault]] = [
+            (waiting, image) for waiting, image in batch if isinstance(image, Fault)
+        ]
         results += [(waiting, one) for (waiting, _), one in zip(seen, captioned, strict=True)]
         updates = []
         for waiting, one in results:

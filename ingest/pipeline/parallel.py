@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from concurrent.futures import Executor
 
 In = TypeVar("In")
@@ -24,7 +24,7 @@ def ordered_map(
     *,
     window: int,
     needed: Callable[[In], bool] = lambda _: True,
-) -> Iterator[Out]:
+) -> Generator[Out]:
     """Yield `function(item)` in the order of `items`, with at most `window` calls under way or waiting.
 
     An item for which it is not `needed` is passed on as it is.
@@ -69,7 +69,7 @@ def write_behind(made: Iterable[Out], write: Callable[[Out], None], *, name: str
                 writing.result()
 
 
-def ahead(items: Generator[Out, None, None], *, size: int) -> Iterator[Out]:
+def ahead(items: Generator[Out], *, size: int) -> Generator[Out]:
     """Yield `items`, which are made in a thread of their own, at most `size` before they are wanted.
 
     An exception of `items` is raised here. Closing this generator stops the thread and closes `items` there.

@@ -16,7 +16,7 @@ from storage.errors import StorageError
 from storage.keys import thumbnail_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     import numpy as np
@@ -56,7 +56,7 @@ class Reader:
     in_flight: set[str] = field(default_factory=set, init=False)
     """ids of new pictures that are not written yet; whoever writes or drops one takes it out"""
 
-    def items(self, found: Iterable[Recognised]) -> Iterator[Item]:
+    def items(self, found: Iterable[Recognised]) -> Generator[Item]:
         """Yield one item for each thing found; what was recognised already is passed on."""
         window = 4 * self.options.threads
         hashed = ordered_map(self.pool, _hash, found, window=window, needed=_is_candidate)
@@ -106,8 +106,13 @@ class Reader:
         return True
 
     def _keep(self, item: _File) -> None:
-        limits = {"form": self.options.originals, "max_pixels": self.options.max_pixels}
-        keep_original(item.content, path=item.candidate.path, storage=self.storage, **limits)
+        keep_original(
+            item.content,
+            path=item.candidate.path,
+            storage=self.storage,
+            form=self.options.originals,
+            max_pixels=self.options.max_pixels,
+        )
 
     def _decode(self, item: _File) -> Item:
         try:
@@ -154,11 +159,12 @@ def _hash(found: Candidate) -> _File | BadFile:
         return BadFile(found, error.fault)
 
 
-def _chunks(hashed: Iterator[_File | Item]) -> Iterator[list]:
-    chunk, size = [], 0
+def _chunks(hashed: Iterator[_File | Item]) -> Iterator[list[_File | Item]]:
+    chunk: list[_File | Item] = []
+    size = 0
     for each in hashed:
         chunk.append(each)
-        size += len(each.content.data) if _is_file(each) else 0
+        size += len(each.content.data) if isinstance(each, _File) else 0
         if len(chunk) >= LOOKUP_FILES or size >= LOOKUP_BYTES:
             yield chunk
             chunk, size = [], 0

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_config.aliases import CAPTION_VECTOR, Copy
 from es_config.documents import paths_of, shown_path
@@ -92,7 +92,7 @@ class WholePictures:
     folders: Sequence[Path]
     storage: Storage
 
-    def read(self, image_id: str, source: Mapping) -> tuple[ImageFile, bool]:
+    def read(self, image_id: str, source: Mapping[str, Any]) -> tuple[ImageFile, bool]:
         """Return the decoded picture of a document, and whether a copy of it was read.
 
         Raises `UnreadableImageError` when the picture is nowhere, or cannot be used.
@@ -220,7 +220,7 @@ class _Task:
     """A document that the next index lacks, or has otherwise: `known` is then what it has."""
 
     document: Document
-    known: dict | None
+    known: dict[str, Any] | None
     pixels: np.ndarray | None = None
     is_copy: bool = False
 
@@ -273,7 +273,8 @@ class Passes:
         preprocess = self.image_encoder.preprocess  # may load the model, which failing is no picture's fault
         try:
             file, is_copy = self.pictures.read(task.document.image_id, task.document.source)
-            return _Task(task.document, None, *made_of(file.image, preprocess), is_copy)
+            (pixels,) = made_of(file.image, preprocess)
+            return _Task(task.document, None, pixels, is_copy)
         except UnreadableImageError as error:
             return task, error.fault
 
@@ -293,7 +294,7 @@ class Passes:
     def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, Copy]]:
         import numpy as np
 
-        def embed_pixels(pixels: list) -> np.ndarray:
+        def embed_pixels(pixels: list[np.ndarray]) -> np.ndarray:
             return self.image_encoder.embed_pixels(np.stack(pixels))
 
         pixels = {i: task.pixels for i, task in enumerate(batch) if task.known is None}
@@ -302,11 +303,15 @@ class Passes:
         done = []
         for i, task in enumerate(batch):
             named = {IMAGE_VECTOR: images.get(i), CAPTION_VECTOR: captions.get(i)}
-            vectors = {field: each for field, each in named.items() if each is not None}
-            fault = next((each for each in vectors.values() if isinstance(each, Fault)), None)
+            fault = next((each for each in named.values() if isinstance(each, Fault)), None)
             if fault:
                 self._fail(task.document, fault.reason)
             else:
+                vectors = {
+                    field: each
+                    for field, each in named.items()
+                    if each is not None and not isinstance(each, Fault)
+                }
                 done.append((task, Copy(task.document, task.known, vectors)))
         return done
 

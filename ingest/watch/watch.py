@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Roots:
     """What was named on the command line; for a file, the folder it is in has to be there."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         self._folders = {path: path if os.path.isdir(path) else path.parent for path in paths}  # noqa: PTH112
         self._seen = {path: _identity(folder) for path, folder in self._folders.items()}
 
