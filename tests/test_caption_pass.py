@@ -242,13 +242,12 @@ def test_pictures_that_fail_cost_themselves_and_are_tried_again(bench):
     def image_processor(image, **options):
         if np.array_equal(np.asarray(image), poison):
             raise RuntimeError("out of memory")
-        return captioner()._processor.image_processor(image, **options)
+        return captioner()._image_processor(image, **options)
 
     moody = type(captioner())(
         model=captioner()._model,
-        processor=SimpleNamespace(
-            image_processor=image_processor, tokenizer=captioner()._processor.tokenizer
-        ),
+        image_processor=image_processor,
+        tokenizer=captioner()._tokenizer,
         revision="r",
     )
     watcher = Watcher()
