@@ -11,7 +11,7 @@ from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import MAX_PIXELS, read_image
 from ingest.files.walk import Candidate, walk
 from models.encoders import OnFirstUse
-from models.fast.execution import Wish
+from models.fast.execution import Requested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class TowerChoice:
     """What decides how the vision tower runs."""
 
-    wish: Wish = field(default_factory=Wish)
+    requested: Requested = field(default_factory=Requested)
     sample: Callable[[], Sequence[Image]] = tuple
     """some of the pictures to come, on which vectors are compared"""
     say: Callable[[str], None] = lambda _: None
@@ -66,7 +66,7 @@ def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cach
         written = index.meta().execution if index.exists() else {}
         noted = written or _before_notes(index)
         chosen = load_fast_image_encoder(
-            profile, wish=choice.wish, noted=noted, cache=cache, sample=choice.sample
+            profile, requested=choice.requested, noted=noted, cache=cache, sample=choice.sample
         )
         check_weights(index, "image", chosen.encoder.revision)
         is_news = chosen.compared or chosen.encoder.execution.precision not in noted

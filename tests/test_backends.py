@@ -15,13 +15,14 @@ from demo.world.draw import draw
 from demo.world.scene import sample
 from models.encoders import load_image_encoder
 from models.errors import ModelError
-from models.fast.choose import Agreement, Chooser, agreement, load_fast_image_encoder, run_in
-from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Wish, probe
+from models.fast.choose import Agreement, agreement, choose_backend, load_fast_image_encoder, run_in
+from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Requested, probe
 from models.fast.onnx import made_once
 from models.profiles import get_profile
 
 ONNX, BF16 = Execution("onnx", "fp32"), Execution("torch", "bf16")
 EVERYTHING = Processor(bf16=True, int8=True)
+AUTO = Requested()
 ROOT = Path(__file__).parent.parent
 LAST_DIGITS = 1e-6
 """how far vectors of unit length may differ that are computed twice: sums may be added up in another order"""
@@ -237,11 +238,14 @@ class Stopped:
         return encoder.running(tower, EXACT)
 
 
-def chooser(exact, pictures, *, noise=None, noted=None, processor=EVERYTHING, count=40, **options):
+def choose(
+    exact, pictures, requested=AUTO, *, noise=None, noted=None, processor=EVERYTHING, count=40, **options
+):
     noise, clock = noise or {}, Stopped()
     options = {"clock": clock, **options}
-    return Chooser(
+    return choose_backend(
         clock.patient(exact),
+        requested,
         build=lambda way: exact.running(Spoiled(exact, noise.get(way.precision, 0.0)), way),
         sample=lambda: pictures[:count],
         processor=processor,
@@ -251,7 +255,7 @@ def chooser(exact, pictures, *, noise=None, noted=None, processor=EVERYTHING, co
 
 
 def test_auto_takes_the_fastest_that_agrees(tiny, pictures):
-    chosen = chooser(tiny, pictures).choose(Wish())
+    chosen = choose(tiny, pictures)
     assert chosen.encoder.execution == INT8
     assert chosen.agreement.passed
     assert chosen.note() == {"int8": {"backend": "onnx", **chosen.agreement.as_note()}}
@@ -259,12 +263,12 @@ def test_auto_takes_the_fastest_that_agrees(tiny, pictures):
 
 
 def test_auto_passes_over_what_does_not_agree_and_takes_the_next(tiny, pictures):
-    assert chooser(tiny, pictures, noise={"int8": 9.0}).choose(Wish()).encoder.execution == BF16
+    assert choose(tiny, pictures, noise={"int8": 9.0}).encoder.execution == BF16
 
 
 def test_auto_stays_exact_and_says_why_when_nothing_agrees(tiny, pictures):
     noise = {"int8": 9.0, "bf16": 9.0, "fp32": 9.0}
-    chosen = chooser(tiny, pictures, noise=noise).choose(Wish())
+    chosen = choose(tiny, pictures, noise=noise)
     assert chosen.encoder.execution == EXACT
     for way in (INT8, BF16, ONNX):
         assert f"{way} does not agree with it (smallest cosine" in chosen.sentence
@@ -272,7 +276,7 @@ def test_auto_stays_exact_and_says_why_when_nothing_agrees(tiny, pictures):
 
 
 def test_auto_stays_exact_where_nothing_else_is_faster(tiny, pictures):
-    chosen = chooser(tiny, pictures, clock=lambda: 0.0).choose(Wish())
+    chosen = choose(tiny, pictures, clock=lambda: 0.0)
     assert chosen.encoder.execution == EXACT
     assert "onnx int8 is not faster on this machine" in chosen.sentence
 
@@ -287,12 +291,11 @@ def test_auto_stays_exact_where_nothing_else_is_faster(tiny, pictures):
     ],
 )
 def test_auto_tries_what_the_processor_is_made_for(processor, expected, tiny, pictures):
-    assert chooser(tiny, pictures, processor=processor).choose(Wish()).encoder.execution == expected
+    assert choose(tiny, pictures, processor=processor).encoder.execution == expected
 
 
 def test_auto_stays_exact_for_few_pictures_and_for_small_towers(tiny, pictures):
-    for few in (chooser(tiny, pictures, count=31), chooser(tiny, pictures, is_small=True)):
-        chosen = few.choose(Wish())
+    for chosen in (choose(tiny, pictures, count=31), choose(tiny, pictures, is_small=True)):
         assert chosen.encoder.execution == EXACT
         assert chosen.sentence == ""
 
@@ -306,52 +309,51 @@ def test_auto_follows_what_was_settled_for_the_index_without_comparing_again(tin
         ({"fp32": {"backend": "torch"}, "bf16": GOOD}, BF16),
         ({"fp32": {"backend": "torch", "why": "nothing agreed"}}, ONNX),
     ):
-        chosen = chooser(tiny, pictures, noted=noted, count=0).choose(Wish())
+        chosen = choose(tiny, pictures, noted=noted, count=0)
         assert chosen.encoder.execution == expected
         assert not chosen.compared
 
 
 def test_auto_compares_once_there_is_enough_to_compare(tiny, pictures):
     unsettled = {"fp32": {"backend": "torch"}}
-    assert chooser(tiny, pictures, noted=unsettled, count=9).choose(Wish()).encoder.execution == EXACT
-    assert chooser(tiny, pictures, noted=unsettled).choose(Wish()).encoder.execution == INT8
-    small = chooser(tiny, pictures, noted=unsettled, is_small=True)
-    assert small.choose(Wish()).encoder.execution == EXACT
+    assert choose(tiny, pictures, noted=unsettled, count=9).encoder.execution == EXACT
+    assert choose(tiny, pictures, noted=unsettled).encoder.execution == INT8
+    small = choose(tiny, pictures, noted=unsettled, is_small=True)
+    assert small.encoder.execution == EXACT
 
 
 def test_eight_bits_are_not_followed_on_a_processor_that_is_not_made_for_them(tiny, pictures):
     old = {"noted": {"int8": GOOD}, "processor": Processor(bf16=True)}
-    assert chooser(tiny, pictures, count=0, **old).choose(Wish()).encoder.execution.precision == "fp32"
-    assert chooser(tiny, pictures, **old).choose(Wish(precision="int8")).compared
+    assert choose(tiny, pictures, count=0, **old).encoder.execution.precision == "fp32"
+    assert choose(tiny, pictures, Requested(precision="int8"), **old).compared
     with pytest.raises(ModelError, match="onnx int8 does not agree"):
-        chooser(tiny, pictures, noise={"int8": 9.0}, **old).choose(Wish(precision="int8"))
+        choose(tiny, pictures, Requested(precision="int8"), noise={"int8": 9.0}, **old)
 
 
 def test_another_precision_joins_an_index_only_when_it_agrees(tiny, pictures):
-    joined = chooser(tiny, pictures, noted={"fp32": {}}).choose(Wish(precision="int8"))
+    joined = choose(tiny, pictures, Requested(precision="int8"), noted={"fp32": {}})
     assert joined.encoder.execution == INT8
-    bad = chooser(tiny, pictures, noted={"fp32": {}}, noise={"int8": 9.0})
     with pytest.raises(ModelError, match="vectors in fp32, and onnx int8 does not agree.*--precision fp32"):
-        bad.choose(Wish(precision="int8"))
+        choose(tiny, pictures, Requested(precision="int8"), noted={"fp32": {}}, noise={"int8": 9.0})
 
 
 def test_nothing_joins_an_index_whose_vectors_do_not_agree_with_fp32(tiny, pictures):
     bad = {"int8": {"backend": "onnx", "cosine": 0.9, "overlap": 0.5, "pictures": 64}}
-    for wish in (Wish(precision="fp32"), Wish(precision="bf16"), Wish(backend="torch")):
+    for requested in (Requested(precision="fp32"), Requested(precision="bf16"), Requested(backend="torch")):
         with pytest.raises(ModelError, match="vectors in int8, which do not agree.*use --precision int8"):
-            chooser(tiny, pictures, noted=bad).choose(wish)
-    assert chooser(tiny, pictures, noted=bad).choose(Wish()).encoder.execution == INT8
+            choose(tiny, pictures, requested, noted=bad)
+    assert choose(tiny, pictures, noted=bad).encoder.execution == INT8
 
 
 def test_a_precision_that_was_asked_for_is_used_with_a_warning_where_it_does_not_agree(tiny, pictures):
-    chosen = chooser(tiny, pictures, noise={"int8": 9.0}).choose(Wish(precision="int8"))
+    chosen = choose(tiny, pictures, Requested(precision="int8"), noise={"int8": 9.0})
     assert chosen.encoder.execution == INT8
     assert chosen.sentence.startswith("Warning: onnx int8 does not agree with fp32: smallest cosine")
 
 
 def test_torch_in_int8_is_refused_at_once():
     with pytest.raises(ModelError, match="torch does not run in int8.*--backend onnx"):
-        Wish("torch", "int8")
+        Requested("torch", "int8")
 
 
 def test_the_processor_is_read_from_what_the_kernel_says(tmp_path):
@@ -364,12 +366,12 @@ def test_the_processor_is_read_from_what_the_kernel_says(tmp_path):
 def test_the_real_machine_gets_vectors_that_agree(tiny_pair, tmp_path, pictures):
     profile = get_profile("clip", model_dir=tiny_pair)
     exact = load_image_encoder(profile).embed_images(pictures)
-    for wish in (Wish(), Wish(backend="onnx"), Wish(precision="fp32", backend="onnx")):
+    for requested in (Requested(), Requested(backend="onnx"), Requested(precision="fp32", backend="onnx")):
         chosen = load_fast_image_encoder(
-            profile, wish=wish, noted={}, cache=tmp_path, sample=lambda: pictures
+            profile, requested=requested, noted={}, cache=tmp_path, sample=lambda: pictures
         )
         assert agreement(exact, chosen.encoder.embed_images(pictures)).cosine >= 0.999
-        assert wish.backend in ("auto", chosen.encoder.execution.backend)
+        assert requested.backend in ("auto", chosen.encoder.execution.backend)
 
 
 def test_a_picture_without_end_is_no_obstacle(tiny, cache):

@@ -299,12 +299,12 @@ def ingest(
     from ingest.pipeline.run import ingest_paths
     from ingest.report import in_words, open_progress
     from ingest.wiring import IngestSettings, TowerChoice, open_memory, open_parts, sample_pictures
-    from models.fast.execution import Wish
+    from models.fast.execution import Requested
 
     check_watch(watch=watch, dry_run=dry_run, limit=options["limit"])
     given = {name: value for name, value in options.items() if value is not None}
     tower = TowerChoice(
-        wish=Wish(backend, precision),
+        requested=Requested(backend, precision),
         sample=lambda: sample_pictures(paths, exclude=given["exclude"], max_pixels=given["max_pixels"]),
         say=say,
     )

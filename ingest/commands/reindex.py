@@ -158,14 +158,14 @@ def reindex(
     from ingest.reindex.wiring import open_reindex
     from ingest.report import open_progress
     from ingest.wiring import IngestSettings, TowerChoice
-    from models.fast.execution import Wish
+    from models.fast.execution import Requested
 
     if back == bool(profile):
         raise click.UsageError("Give either --profile or --back.")
     if back:
         _go_back(alias, as_json=as_json)
         return
-    tower = TowerChoice(wish=Wish(backend, precision), say=say)
+    tower = TowerChoice(requested=Requested(backend, precision), say=say)
     settings = IngestSettings(profile, model_dir, alias, store, tower)
     progress = open_progress(doing="Reindexing", noun="pictures")
     try:

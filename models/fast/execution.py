@@ -1,4 +1,4 @@
-"""Words for how a tower runs: by which library, in which precision, on what kind of processor."""
+"""Name the ways to run a vision tower: its library, its precision and the processor."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ FASTEST_FIRST = (
     Execution("onnx", "fp32"),
     EXACT,
 )
-"""every way there is, in the order of their speed where the processor has what they need"""
+"""every way, in the order of speed on a processor that has the instructions for it"""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a person asked for; `auto` leaves the choice to the processor and to a comparison of vectors."""
+class Requested:
+    """The backend and precision to use; `auto` leaves the choice to the processor and to a comparison."""
 
     backend: str = "auto"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raise `ModelError` when nothing can run like that."""
+        """Raise `ModelError` when no way fits."""
         self.ways()
 
     @property
     def is_auto(self) -> bool:
-        """Whether nothing was asked for."""
+        """Whether both are left to choose."""
         return self.backend == self.precision == "auto"
 
     def ways(self) -> tuple[Execution, ...]:
@@ -67,7 +67,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Processor:
-    """What this machine has that makes low precision worth its while."""
+    """The features of this machine that make low precision faster."""
 
     cuda: bool = False
     bf16: bool = False
@@ -83,7 +83,7 @@ class Processor:
 
 
 def probe(*, cpuinfo: Path = CPUINFO) -> Processor:
-    """Ask the kernel and torch what this machine can do; where neither tells, only what always works."""
+    """Ask the kernel and torch for the features of this machine; an unknown feature counts as absent."""
     import torch
 
     try:
