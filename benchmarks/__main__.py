@@ -12,7 +12,7 @@ NOT_BENCHMARKS = {"__init__", "__main__", "report", "engine", "sound"}
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks; return 1 when a target was missed."""
+    """Run the named benchmarks and return 1 when a target was missed."""
     known = sorted(
         path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_BENCHMARKS
     )

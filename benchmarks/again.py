@@ -49,7 +49,7 @@ def main() -> bool:
 
 
 class _Timed:
-    """An index that counts the seconds in which it is asked what it knows."""
+    """An index that counts the seconds of its look-ups of known pictures."""
 
     def __init__(self, index) -> None:
         self._index = index

@@ -35,7 +35,7 @@ def main() -> bool:
 
 
 def vit_b_32(folder: Path):
-    """Save a pair with a vision tower of ViT-B/32's size and random weights; return its profile."""
+    """Save a pair with a vision tower of ViT-B/32's size and random weights, and return its profile."""
     from model_folders import save_sentence_clip, save_text_tower
 
     save_sentence_clip(folder / "model" / "image")
@@ -44,7 +44,7 @@ def vit_b_32(folder: Path):
 
 
 def photographs(count: int) -> list[Path]:
-    """Return photographs of the data that GLIMPSE_SHARED names; none without it."""
+    """Return photographs of the data that GLIMPSE_SHARED names, or none without it."""
     folder = Path(os.environ.get(REAL, "/nowhere")) / "data" / "flickr8k" / "images"
     return sorted(folder.glob("*.jpg"))[:count]
 
@@ -87,7 +87,7 @@ def _ratio(best: dict[Execution, Spent], way: Execution, target: str) -> Figure:
 
 
 def _trained(images: list[Image.Image]) -> list[Figure]:
-    """Random weights flatter eight bits; these are trained."""
+    """Trained towers, because random weights flatter eight bits."""
     exact, figures = load_image_encoder(get_profile("pocket")), []
     truth = exact.embed_images(images)
     with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as cache:

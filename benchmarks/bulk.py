@@ -79,7 +79,7 @@ def _documents(count: int) -> list[ImageDocument]:
 
 
 def _write(client, way: Way, documents: list[ImageDocument]) -> Spent:
-    """Time one way until all is searchable and merged: what one way leaves to be merged, another has done."""
+    """Time one way until all is searchable and merged, since another way may have merged already."""
     with fresh_index(client) as index:
         index.create(META, IndexOptions())
         with clock() as spent:

@@ -1,4 +1,4 @@
-"""Captions: facts true of unseen pictures; what the pass adds to the captioner; how fast a BLIP-base is."""
+"""Captions: facts true of unseen pictures, the pass's overhead, and the speed of a BLIP-base."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROUNDS = 3
 
 
 def main() -> bool:
-    """Print all figures; return whether the targets are met."""
+    """Print all figures and return whether the targets are met."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands have it, before torch loads
     met = show(f"Captions: facts right on {SCENES} unseen scenes", _facts())
     met = show(f"Captions: the pass over {SCENES} pictures, pocket", _beside_bare()) and met
@@ -63,7 +63,7 @@ def _facts() -> list[Figure]:
 
 
 def _beside_bare() -> list[Figure]:
-    """`glimpse caption` and the captioner alone on the same decoded thumbnails, in turn; the best of each."""
+    """`glimpse caption` and the captioner alone on the same decoded thumbnails, in turn, the best of each."""
     profile = get_profile("pocket")
     models = {
         "captioner": load_captioner(profile.caption_model),

@@ -16,7 +16,7 @@ from es_config.local_node.node import LocalNode
 
 @contextmanager
 def node() -> Iterator[tuple[object, str]]:
-    """Start a local node in a temporary home; give its client and its URL."""
+    """Start a local node in a temporary home, and give its client and its URL."""
     with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as home:
         local = LocalNode(Path(home), environ=os.environ)
         url = local.up(heap_mb=1024).node.url
@@ -28,7 +28,7 @@ def node() -> Iterator[tuple[object, str]]:
 
 @contextmanager
 def fresh_index(client: object) -> Iterator[ImageIndex]:
-    """Give an index object with an alias of its own; what it creates is deleted afterwards."""
+    """Give an index object with an alias of its own, and delete its indices afterwards."""
     index = ImageIndex(client, alias=f"bench-{uuid.uuid4().hex[:12]}")
     try:
         yield index

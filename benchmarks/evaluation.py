@@ -1,4 +1,4 @@
-"""What exact search finds of real queries, and whether "nothing good found" is said when it should be."""
+"""The recall of exact search on real queries, and whether "nothing good found" is said when it should be."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def main() -> bool:
 
 
 def _drawn_world() -> list[bool]:
-    """Learn from captions alone; then ask sentences whose truth is known, a third of them about nothing.
+    """Learn from captions alone, then ask sentences whose truth is known, a third of them about nothing.
 
     Each world lacks other kinds of things: some are easier to take for what is there than others.
     """
@@ -122,7 +122,7 @@ def _kinds(scene: Scene) -> set[str]:
 
 
 def _statements(scenes: list[Scene], absent: set[str], rng: Random, world: int) -> dict[str, list[str]]:
-    """Return sentences about absent kinds, about what holds for a picture, and about what holds for none."""
+    """Return sentences about absent kinds, sentences true of a picture, and sentences true of none."""
     asked: dict[str, list[str]] = {"absent": [], "present": [], "untrue": []}
     size = 16 * QUERIES
     unseen = iter(sample("test", size * (world + 1))[size * world :])
@@ -148,7 +148,7 @@ def _scored(queries: np.ndarray, vectors: np.ndarray) -> Scored:
 
 
 def _marks(bars: Calibration, absent: Scored, present: Scored) -> list[Figure]:
-    """Return the shares of marks, and what the bar adds to one cut-off for all queries."""
+    """Return the shares of marks, and the bar's gain over one cut-off for all queries."""
     wrong, right = shares(bars, absent), shares(bars, present)
     own = area(heights_of(bars, present), heights_of(bars, absent))
     return [

@@ -1,4 +1,4 @@
-"""Hybrid search against its parts: nDCG@10 on drawn pictures and on photographs, and what it costs."""
+"""Hybrid search against its parts: nDCG@10 on drawn pictures and on photographs, and its cost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Labelled:
 
 
 def main() -> bool:
-    """Measure and print; return whether hybrid is nowhere below the better of its parts."""
+    """Measure, print, and return whether hybrid is nowhere below the better of its parts."""
     met = True
     with node() as (client, _):
         with fresh_index(client) as index:
@@ -72,7 +72,7 @@ def main() -> bool:
 
 
 def _compare(title: str, searcher: Searcher, queries: Sequence[Labelled]) -> bool:
-    """Print the mean nDCG@10 of every mode by group; the target stands at the total."""
+    """Print the mean nDCG@10 of every mode by group, with the target at the total."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     for query in queries:
         for name, ranked in _rankings(searcher, query.text).items():
@@ -101,7 +101,7 @@ def ndcg(ranked: Sequence[str], relevant: frozenset[str], depth: int = DEPTH) ->
 
 
 def _drawn(index: ImageIndex) -> tuple[Searcher, list[Labelled]]:
-    """Index drawn pictures with the captioner's captions; ask full and short statements about them."""
+    """Index drawn pictures with the captioner's captions, and ask full and short statements about them."""
     profile = get_profile("pocket")
     images, texts = load_image_encoder(profile), load_text_encoder(profile)
     scenes = sample("test", SCENES)

@@ -1,4 +1,4 @@
-"""The text model's two lanes: what `_infer` costs, whether it holds under load, and if the lanes agree."""
+"""The text model's two lanes: the cost of `_infer`, its behaviour under load, and their agreement."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main() -> bool:
 
 
 def _deploy(client: Any, profile: Any, scratch: Path) -> Path:
-    """Upload and start the profile's text model; return the file of its TorchScript."""
+    """Upload and start the profile's text model, and return the file of its TorchScript."""
     from es_config.text_model import TextModelSource, TrainedModel, export, upload
 
     source = TextModelSource(
@@ -110,7 +110,7 @@ def _milliseconds(function: Any, *arguments: Any, **keywords: Any) -> float:
 
 
 def _load(url: str, profile: Any) -> list[Figure]:
-    """Ask from many clients at once; every answer is compared with the one that a single client got."""
+    """Ask from many clients at once, and compare every answer with the one that a single client got."""
     from elasticsearch import Elasticsearch
 
     texts = _captions(40)
@@ -181,7 +181,7 @@ def _pictures(count: int) -> list[Any]:
 
 
 def _memory(client: Any, scratch: Path) -> list[Figure]:
-    """Upload a definition of 100 MB in parts, as eland does; watch the node's memory."""
+    """Upload a definition of 100 MB in parts, as eland does, and watch the node's memory."""
     import psutil
     from tiny_torchscript import VOCABULARY, config
 

@@ -51,7 +51,7 @@ def _write(job: tuple) -> Path:
 
 
 def _beside_bare(client, root: Path, pictures: list[Path]) -> list[Figure]:
-    """A model of ViT-B/32's size with random weights; both ways in turn, the ratio of the better times."""
+    """A model of ViT-B/32's size with random weights, both ways in turn, as the ratio of the better times."""
     from model_folders import save_sentence_clip, save_text_tower
 
     save_sentence_clip(root / "model" / "image")

@@ -50,7 +50,7 @@ def main() -> bool:
 
 
 def _run(process, client, alias: str) -> tuple[dict, list[tuple[int, int]], float]:
-    """Wait for a run; return its summary, samples of (documents written, resident bytes), and its seconds."""
+    """Wait for a run. Return its summary, samples of (documents written, resident bytes), and its seconds."""
     samples, begin = [], time.perf_counter()
     out: list[str] = []
     reading = threading.Thread(target=lambda: out.append(process.communicate()[0]))

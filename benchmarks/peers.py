@@ -82,7 +82,7 @@ class _Race:
             _export_plainly(exact.tower.model, root / "plain.onnx")
 
     def run(self, name: str, folder: Path, *, plain: bool) -> list[Figure]:
-        """Let everybody have a turn, ROUNDS times; the best wall time of each counts."""
+        """Let everybody have a turn, ROUNDS times, and take the best wall time of each."""
         racers = {way: lambda way=way: self._ours(folder, way) for way in self._encoders}
         if plain:
             racers["plain loop"] = lambda: self._plain(folder)

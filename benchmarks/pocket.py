@@ -1,4 +1,4 @@
-"""What the pocket towers find through the index, and how well they read composition."""
+"""The pocket towers' hits through the index, and their reading of composition."""
 
 from __future__ import annotations
 

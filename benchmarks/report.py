@@ -1,4 +1,4 @@
-"""What every benchmark prints: where it ran, and each figure beside its target."""
+"""The output of every benchmark: where it ran, and each figure beside its target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number; `target` reads as `≥ 0.98`, and is empty when there is none."""
+    """One measured number. `target` reads as `≥ 0.98`, and is empty when there is none."""
 
     name: str
     value: float
@@ -32,7 +32,7 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether the value meets the target; a figure without one always does."""
+        """Whether the value meets the target. A figure without one always does."""
         if not self.target:
             return True
         comparison, number = self.target.split()
@@ -40,7 +40,7 @@ class Figure:
 
 
 def machine() -> list[str]:
-    """Return lines that say on what a run was made: processor, memory, versions, commit, load."""
+    """Return lines that describe a run's machine: processor, memory, versions, commit, load."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
     return [
         f"machine   {_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
@@ -51,7 +51,7 @@ def machine() -> list[str]:
 
 
 def show(title: str, figures: Iterable[Figure]) -> bool:
-    """Print a table of figures under a title; return whether all targets are met."""
+    """Print a table of figures under a title, and return whether all targets are met."""
     rows = list(figures)
     width = max(len(row.name) for row in rows)
     print(f"\n{title}")

@@ -88,7 +88,7 @@ ENDED = "() => sessionStorage.getItem('shown') || document.querySelector('.said'
 
 
 def main() -> bool:
-    """Print all figures; return whether the targets are met."""
+    """Print all figures and return whether the targets are met."""
     lines = [line("test", number) for number in range(SENTENCES)]
     synthesiser = Synthesiser()
     clips = [one.spoken(synthesiser).samples for one in lines]
@@ -219,7 +219,7 @@ def _waits(page: Page, clip: Path, clips: list[np.ndarray]) -> list[Figure]:
 
 
 def _put(clip: Path, samples: np.ndarray) -> None:
-    """Write what the microphone will play: a moment of silence and the sentence, at its own 48 kHz."""
+    """Write the microphone's recording: a moment of silence and the sentence, at its own 48 kHz."""
     begin, times = int(0.4 * RATE), np.arange(0, len(samples), RATE / 48_000)
     sound = np.interp(times, np.arange(len(samples)), samples).astype(np.float32)
     clip.write_bytes(as_wav(np.concatenate([np.zeros(3 * begin, np.float32), sound]), 48_000))
@@ -235,7 +235,7 @@ def _two(name: str, waits: list[float | None]) -> list[Figure]:
 
 
 def _wait(page: Page, *, since: str) -> float | None:
-    """Speak once; return milliseconds from `since` until a picture was seen, None without an answer."""
+    """Speak once. Return milliseconds from `since` until a picture was seen, None without an answer."""
     page.goto("/")
     page.evaluate("() => sessionStorage.clear()")
     if since == "released":

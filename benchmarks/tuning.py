@@ -1,4 +1,4 @@
-"""Is the pick of `glimpse tune` the cheapest, does it hold on other queries, and what does it save?"""
+"""The pick of `glimpse tune`: whether it is the cheapest, holds on other queries, and its saving."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _times(client, field, data, settings, *, rounds: int) -> dict:
 
 
 def _large(client, field: VectorField, data: Data, pick: Point, exact_ms: float) -> list[Figure]:
-    """Return what the pick saves against exact search of two kinds, and the cost of the ground truth."""
+    """Return the pick's saving against exact search of two kinds, and the cost of the ground truth."""
     with trials(client) as ours:
         flat, _ = ours.add(Candidate("flat"), data.ids, data.vectors, similarity="cosine")
         bodies = {

@@ -32,7 +32,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 def main() -> bool:
-    """Print the figures; return whether the target is met."""
+    """Print the figures and return whether the target is met."""
     with node() as (client, _), fresh_index(client) as index, _serving(index) as port:
         samples = [_add_and_find(port, picture) for picture in _pictures(WARM_UP + PICTURES)][WARM_UP:]
     answered, found = zip(*samples, strict=True)

@@ -1,4 +1,4 @@
-"""Voice: wrong words, languages, sounds without speech; and how fast a Whisper of the size `small` is."""
+"""Voice: wrong words, languages, sounds without speech, and the speed of a Whisper of size `small`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STEPS = 16
 
 
 def main() -> bool:
-    """Print all figures; return whether the targets are met."""
+    """Print all figures and return whether the targets are met."""
     transcriber = load_transcriber(get_profile("pocket").voice_model)
     synthesiser = Synthesiser()
     lines = [line("test", number) for number in range(SENTENCES)]

@@ -1,4 +1,4 @@
-"""Prints docs/commands.md from the commands' own help; `make docs` writes it."""
+"""Print docs/commands.md, made from the commands' own help. `make docs` writes it."""
 
 from __future__ import annotations
 

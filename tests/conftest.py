@@ -1,4 +1,4 @@
-"""One real Elasticsearch node for the whole run; each test has an index of its own."""
+"""One real Elasticsearch node for the whole run, and a separate index for each test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_environment() -> Iterator[None]:
-    """No test may depend on, or write to, what the person who runs it has configured."""
+    """Hide the configuration of the person who runs the tests: no test may read or change it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; commands inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +47,7 @@ def _plain_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The GLIMPSE_HOME of the node that all tests share; its name has a space, as many a user's has."""
+    """The GLIMPSE_HOME of the node that all tests share. Its name has a space, like many a user's."""
     return tmp_path_factory.mktemp("glimpse home")
 
 
@@ -76,7 +76,7 @@ def client(node: RunningNode) -> Iterator[Elasticsearch]:
 
 @pytest.fixture
 def index_name(client: Elasticsearch) -> Iterator[str]:
-    """A fresh name for an index or alias; whatever is called so, or starts so, is deleted afterwards."""
+    """A fresh name for an index or alias. Every index whose name begins with it is deleted afterwards."""
     name = f"test-{uuid.uuid4()}"
     yield name
     found = client.indices.get(index=f"{name}*", expand_wildcards="all", features="aliases")
@@ -152,7 +152,7 @@ def deployed(client: Elasticsearch, tiny_pair: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def gallery(client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
-    """Sixty drawn pictures behind an alias of their own, with what is needed to search them; only read."""
+    """Sixty drawn pictures behind their own alias, with the parts that search them. Tests only read it."""
     from gallery import build_gallery
 
     built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))

@@ -1,4 +1,4 @@
-"""What work costs this process, told in a way that neither a slow nor a busy machine changes."""
+"""Measure the cost of work in this process, independent of how slow or busy the machine is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def processor_s(work: Callable[[], object]) -> float:
-    """Return the seconds of processor time that a call took in all threads; waiting costs nothing."""
+    """Return the seconds of processor time that a call took in all threads, without its waiting."""
     begun = time.process_time()
     work()
     return time.process_time() - begun

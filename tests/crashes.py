@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 def start_ingest(
     folder: Path, *, url: str, home: Path, models: Path, alias: str, batch_size: int = 4
 ) -> subprocess.Popen:
-    """Start the command in a process of its own, with small batches; its JSON comes on stdout."""
+    """Start the command in a process of its own, with small batches and JSON on stdout."""
     environ = os.environ | {
         "ELASTICSEARCH_URL": url,
         "GLIMPSE_HOME": str(home),
@@ -40,7 +40,7 @@ def thumbnails(home: Path) -> int:
 
 
 def kill_after(process: subprocess.Popen, home: Path, *, stored: int) -> int:
-    """Kill the process, without a chance to clean up, once so many thumbnails are there; return its code."""
+    """Kill the process without a chance to clean up once so many thumbnails exist, and return its code."""
     wait_until(lambda: thumbnails(home) >= stored, running=process)
     process.kill()
     process.stdout.close()
@@ -61,7 +61,7 @@ def contents(client: Elasticsearch, alias: str) -> dict[str, dict]:
 
 
 def differences(found: dict[str, dict], wanted: dict[str, dict]) -> list[str]:
-    """Return the ids of documents that only one has, or that differ; vectors may in the last digits.
+    """Return the ids of documents that only one has, or that differ beyond the last digits of vectors.
 
     A picture that is embedded in another batch is not computed in the same order.
     """

@@ -27,7 +27,7 @@ class MatMulIntegerToFloat(OpRun):
     op_domain = "com.microsoft"
 
     def _run(self, a, b, a_scale, b_scale, a_zero=0, b_zero=0, bias=0):  # noqa: PLR0917
-        """Return float32 `[..., columns of b]`; every sum is exact in float64."""
+        """Return float32 `[..., columns of b]`, summed exactly in float64."""
         product = (a.astype(float) - a_zero) @ (b.astype(float) - b_zero)
         return (np.float32(product * a_scale * b_scale + bias),)
 

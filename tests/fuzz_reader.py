@@ -1,4 +1,4 @@
-"""Damaged pictures of every format; `python tests/fuzz_reader.py 300` looks for five minutes."""
+"""Damaged pictures of every format. `python tests/fuzz_reader.py 300` looks for five minutes."""
 
 from __future__ import annotations
 

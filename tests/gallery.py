@@ -44,7 +44,7 @@ FILLERS = 56
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the tests of searching share: 60 pictures behind an alias, and the parts to ask with."""
+    """The search tests' shared fixture: 60 pictures behind an alias, and the parts to query them."""
 
     searcher: Searcher
     storage: Storage

@@ -56,7 +56,7 @@ def bayer(pixels: np.ndarray) -> np.ndarray:
 
 
 def _write(content: bytearray, tags: dict) -> int:
-    """Append an IFD with what its tags point to; return where it begins."""
+    """Append an IFD with the values that its tags point to, and return its offset."""
     entries = []
     for tag, value in sorted(tags.items()):
         if isinstance(value, tuple):

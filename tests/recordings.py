@@ -33,7 +33,7 @@ def spoken(
 
 @cache
 def utter(line: Line) -> np.ndarray:
-    """Let espeak-ng speak a line, in a process of its own: what it spoke before changes how it speaks."""
+    """Let espeak-ng speak a line in a process of its own: earlier lines change how it speaks."""
     command = ["espeak-ng", "--stdout", "-v", line.voice, "-s", str(line.speed), "-p", str(line.pitch)]
     try:
         done = subprocess.run([*command, line.text.replace(" ,", ",")], capture_output=True, check=True)

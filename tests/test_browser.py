@@ -55,7 +55,7 @@ def address(gallery) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh visitor; whatever the browser complains about fails the test at its end."""
+    """A fresh visitor's page. Any complaint of the browser fails the test at its end."""
     options = getattr(request, "param", {})
     context = browser.new_context(base_url=address, **options)
     context.set_default_timeout(PATIENCE_MS)

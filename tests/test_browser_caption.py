@@ -28,7 +28,7 @@ def own(client, tmp_path_factory):
 
 @pytest.fixture
 def page(own) -> Iterator:
-    """A visitor's page; what the browser complains about fails the test at its end."""
+    """A visitor's page. Any complaint of the browser fails the test at its end."""
     app = create_app(service=SearchService(own.searcher), storage=own.storage, settings=AppSettings())
     server = create_server(app, host="127.0.0.1", port=0, threads=4)
     with serving(server) as url, sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""Adding pictures in a real Chromium: several at once, by mouse, drop and keys, and what goes wrong."""
+"""Adding pictures in a real Chromium: several at once, by mouse, drop and keys, and failures."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def server(client, tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh visitor; whatever the browser complains about fails the test, but for answers that are due."""
+    """A fresh visitor's page. Any complaint of the browser, except expected answers, fails the test."""
     context = browser.new_context(base_url=server, **getattr(request, "param", {}))
     context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()

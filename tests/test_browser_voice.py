@@ -92,7 +92,7 @@ def address(gallery) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser, address, request) -> Iterator[Page]:
-    """A fresh visitor; whatever the browser complains about fails the test at its end."""
+    """A fresh visitor's page. Any complaint of the browser fails the test at its end."""
     context = browser.new_context(base_url=address, **getattr(request, "param", {}))
     context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()

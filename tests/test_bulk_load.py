@@ -42,7 +42,7 @@ def aliases(client, alias: str) -> list[str]:
 
 
 def of_another_machine(client, index: ImageIndex, *, seconds_ago: float) -> None:
-    """Leave what a run on another machine, which wrote so long ago, leaves when it is killed."""
+    """Leave the traces of a killed run on another machine that last wrote so long ago."""
     name = f"{index.name()}-loading-0badcafe-17-{int(time.time() - seconds_ago)}"
     client.indices.put_alias(index=index.name(), name=name)
     client.indices.put_settings(index=index.alias, settings={"refresh_interval": bulk_interval("7s")})

@@ -37,7 +37,7 @@ def environ(node, tmp_path: Path, index_name: str) -> dict[str, str]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Drawn pictures, of which the first says itself what it shows."""
+    """Drawn pictures, of which the first carries a caption of its own."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number, scene in enumerate(sample("demo", COUNT)):

@@ -54,7 +54,7 @@ def drawn() -> tuple[tuple[Image.Image, bytes], ...]:
 
 @cache
 def sentences() -> tuple[str, ...]:
-    """What the captioner says of each thumbnail, asked about it alone."""
+    """The captioner's caption of each thumbnail, made one at a time."""
     opened = [Image.open(io.BytesIO(small)).convert("RGB") for _, small in drawn()]
     return tuple(captioner().caption_images([image])[0].text for image in opened)
 

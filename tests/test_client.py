@@ -1,4 +1,4 @@
-"""The connection, and what a person reads when it fails. Also bulk writing to a server that is overloaded."""
+"""The connection, its error messages, and bulk writing to an overloaded server."""
 
 import contextlib
 import http.server

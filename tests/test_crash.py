@@ -31,7 +31,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(node, tiny_pair: Path, corpus: Path) -> Iterator:
-    """Return a function that starts the command; what still runs at the end is ended."""
+    """Return a function that starts the command. Processes still running at the end are ended."""
     started = []
 
     def begin(home: Path, alias: str, url: str = node.url):

@@ -25,7 +25,7 @@ NO_MODEL = SimpleNamespace()
 
 
 def read_all(folder: Path, **options: object) -> IngestSummary:
-    """Read a folder as ingest does, without an index; fail when it does not end."""
+    """Read a folder as ingest does, without an index. Fail when reading does not end."""
     result: list[IngestSummary] = []
     parts = Parts(None, NO_MODEL, NO_MODEL, FolderStorage(folder / "store"))
     given = IngestOptions(dry_run=True, threads=2, **options)

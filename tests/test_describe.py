@@ -16,7 +16,7 @@ UNSEEN = Scene("sea", "sunny", (Group("boat", "red", 2),), None, 99)
 
 @pytest.fixture
 def run(node, gallery, tmp_path):
-    """Type a command and return what became of it."""
+    """Type a command and return its result."""
     environment = {
         "ELASTICSEARCH_URL": node.url,
         "GLIMPSE_INDEX": gallery.alias,

@@ -1,4 +1,4 @@
-"""Copies are found by content and by look; different pictures are left in peace."""
+"""Copies are found by content and by look, and different pictures are kept apart."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ingest.files.picture import FileContent, decode
 
 
 def groups_by_hand(hashes: list[int], distance: int) -> list[list[int]]:
-    """Compare all with all and join what is near."""
+    """Compare all with all and join near-duplicates."""
     group = list(range(len(hashes)))
     for one, other in combinations(range(len(hashes)), 2):
         if group[one] != group[other] and (hashes[one] ^ hashes[other]).bit_count() <= distance:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def run(node, gallery, monkeypatch):
-    """Run `glimpse evaluate …` on the gallery; returns click's result."""
+    """Run `glimpse evaluate …` on the gallery and return click's result."""
     monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
     monkeypatch.setenv("GLIMPSE_INDEX", gallery.alias)
     monkeypatch.setenv("GLIMPSE_STORE", gallery.store_uri)

@@ -218,7 +218,7 @@ def test_two_runs_are_compared_over_the_queries_that_both_were_asked(tmp_path):
 
 
 def result(name, quality, speed):
-    """Return what a profile reached."""
+    """Return the scores of a profile."""
     metrics = {
         "recall@1": Estimate(quality, quality, quality),
         "ndcg@10": Estimate(quality, quality, quality),

@@ -50,7 +50,7 @@ def index(client, index_name):
 
 
 def at_once(*tasks: Callable[[], object]) -> list[object]:
-    """Run tasks in threads that begin together; return what each returned or raised."""
+    """Run tasks in threads that begin together, and return each one's result or exception."""
     barrier = threading.Barrier(len(tasks))
 
     def run(task: Callable[[], object]) -> object:

@@ -1,4 +1,4 @@
-"""`glimpse ingest --precision`: what the index notes, what may join it, and what is refused."""
+"""`glimpse ingest --precision`: the index's note of it, and the runs it accepts and refuses."""
 
 import json
 import threading

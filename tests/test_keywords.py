@@ -38,7 +38,7 @@ def packet(*tags: str, description: str = "") -> bytes:
 
 
 def said(xmp: bytes) -> Words:
-    """Return what a picture says that carries nothing but this packet."""
+    """Return the metadata of a picture that carries only this packet."""
     image = Image.new("RGB", (1, 1))
     image.info["xmp"] = xmp
     return words_of(image)

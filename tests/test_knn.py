@@ -1,4 +1,4 @@
-"""Bodies of kNN searches, compared with what a person would write."""
+"""Bodies of kNN searches, compared with bodies written by hand."""
 
 import json
 import subprocess

@@ -37,7 +37,7 @@ def local(profile):
 
 @pytest.fixture
 def lanes(client, deployed, profile, local):
-    """Build text lanes over the deployed model; returns them, their warnings and their clock."""
+    """Build text lanes over the deployed model, and return them with their warnings and clock."""
 
     def build(choice: str = "auto", *, model_id: str = deployed, dims: int = profile.dims):
         warnings, clock = [], Clock()

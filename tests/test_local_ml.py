@@ -60,7 +60,7 @@ def infer(client, model_id: str, *texts: str, **options) -> list[dict]:
 
 
 def put(client, path: str, body: bytes | str) -> int:
-    """Send a body that no client would make; return the status."""
+    """Send a body that no client would make, and return the status."""
     import urllib.error
     import urllib.request
 

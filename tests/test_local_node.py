@@ -1,4 +1,4 @@
-"""The local node: a background process that starts once, keeps its data and says what went wrong."""
+"""The local node: a background process that starts once, keeps its data and explains failures."""
 
 import json
 import os
@@ -24,7 +24,7 @@ HEAP_MB = 512
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Iterator[LocalNode]:
-    """A home of this module's own; its node is started by the first test that needs it."""
+    """A home of this module's own, whose node the first test that needs it starts."""
     node = LocalNode(tmp_path_factory.mktemp("own"), environ=dict(os.environ))
     yield node
     node.down()

@@ -54,7 +54,7 @@ if "GLIMPSE_SHARED" in os.environ:
 
     @pytest.fixture
     def exchanges(node):
-        """A client whose every exchange is kept; yields (client, list)."""
+        """Yield a client and the list of all its exchanges."""
         from elasticsearch import Elasticsearch
 
         kept = []
@@ -75,7 +75,7 @@ if "GLIMPSE_SHARED" in os.environ:
             yield recorded, kept
 
     def check(description, kept) -> set[str]:
-        """Validate every exchange; return the paths that were seen. Answers are described for 200 alone."""
+        """Validate every exchange and return the paths seen. Only answers of status 200 are described."""
         for exchange in kept:
             description.validate_request(exchange)
             if exchange.status_code == 200:

@@ -14,7 +14,7 @@ from models.profiles import PROFILES, es_model_id, upload_source
 
 @pytest.fixture
 def run(node, monkeypatch):
-    """Run `glimpse model …` against the shared node; returns click's result."""
+    """Run `glimpse model …` against the shared node and return click's result."""
     monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
 
     def call(*arguments: str):

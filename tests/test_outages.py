@@ -82,7 +82,7 @@ def trial(corpus, tiny_pair, index_name, tmp_path) -> Trial:
 
 @pytest.fixture(scope="module")
 def undisturbed(client, node, corpus, tiny_pair, tmp_path_factory) -> Iterator[dict]:
-    """What a run that nobody disturbs makes of the pictures."""
+    """The documents of an undisturbed run over the pictures."""
     alias = f"test-undisturbed-{uuid.uuid4()}"
     assert Trial(corpus, tiny_pair, alias, tmp_path_factory.mktemp("home")).ingest(node.url).exit_code == 0
     yield contents(client, alias)
@@ -189,7 +189,7 @@ def test_an_elasticsearch_that_turns_requests_away_now_and_then_is_waited_for(
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """Let this process write no file above a megabyte, as a quota does; nobody has to be root for that."""
+    """Let this process write no file above a megabyte, as a quota does, without being root."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""What is imported is declared, and what is declared is pinned within its range, the same on every Python."""
+"""Every import is declared, and every dependency is pinned within its range, the same on each Python."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 
 def python_files(folders: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the Python files below folders; one that does not exist has none."""
+    """Yield the Python files below folders, of which some may not exist."""
     for folder in folders:
         yield from (ROOT / folder).rglob("*.py")
 

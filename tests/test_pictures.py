@@ -1,4 +1,4 @@
-"""A picture of any kind is read upright, in RGB, with what its camera said; a bad one is refused in words."""
+"""A picture of any kind is read upright, in RGB, with its EXIF data. A bad one is refused in words."""
 
 from __future__ import annotations
 

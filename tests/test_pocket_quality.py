@@ -1,4 +1,4 @@
-"""The pocket towers in the repository: what they know of scenes they never saw; and seeded training."""
+"""The pocket towers in the repository on unseen scenes, and seeded training."""
 
 from __future__ import annotations
 

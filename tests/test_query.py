@@ -1,4 +1,4 @@
-"""What may be asked, how it is written into an address, and which files are pictures."""
+"""Queries: their parameters, their form in an address, and the files that count as pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of queries: what is kept, who may read it, and that it never stands in the way."""
+"""The log of queries: its lines, its permissions, and searches that go on when it cannot be written."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def documented() -> list[str]:
 
 
 def shell(command: str, home: Path) -> str:
-    """Run a command of the manual and return what it prints."""
+    """Run a command of the manual and return its output."""
     environment = os.environ | {"GLIMPSE_HOME": str(home)}
     done = subprocess.run(
         ["bash", "-euc", command],

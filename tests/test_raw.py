@@ -1,4 +1,4 @@
-"""RAW files show the preview that the camera made; without `rawpy` the reason says how to get it."""
+"""RAW files show the camera's preview. Without `rawpy` the reason says how to get it."""
 
 from __future__ import annotations
 

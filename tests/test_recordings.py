@@ -1,4 +1,4 @@
-"""What becomes of the bytes that a recorder sends."""
+"""Decoding the bytes that a recorder sends."""
 
 import io
 import os

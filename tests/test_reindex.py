@@ -88,7 +88,7 @@ class Place:
         return ImageIndex(self.client, alias=self.alias)
 
     def run(self, *arguments: object) -> dict:
-        """Run a command and return its JSON, with the exit code and what it said."""
+        """Run a command and return its JSON, with the exit code and stderr."""
         done = CliRunner().invoke(main, [*map(str, arguments), "--json"], env=self.environ)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         answer = json.loads(done.stdout) if done.stdout.strip().startswith("{") else {}
@@ -131,7 +131,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def place(node, client, models, index_name: str, tmp_path: Path) -> Place:
-    """Twelve pictures, ingested; two have captions, of a model and of a person."""
+    """Twelve ingested pictures. Two have captions, one by a model and one by a person."""
     files = tmp_path / "pictures"
     for number in range(PICTURES):
         save_picture(files / f"{number:02}.png", number, size=(60, 40))
@@ -262,7 +262,7 @@ ALIASES, SETTINGS = ("POST", "_aliases"), ("PUT", "_settings")
 
 @pytest.fixture
 def partly(node) -> Iterator[tuple[Elasticsearch, Refused]]:
-    """A client, and a list of methods with parts of paths: what is in it is refused."""
+    """A client, and a list of methods with parts of paths: requests that match it are refused."""
     refused: Refused = []
 
     def decide(method: str, path: str) -> tuple[int, bytes] | None:
@@ -401,7 +401,7 @@ def test_a_command_that_fails_says_what_is_left_to_do(partly, client, two, index
 
 @contextmanager
 def served(place: Place, folder: Path) -> Iterator[str]:
-    """The page, served as `glimpse serve` does it, but looking at the alias often; gives its address."""
+    """The address of the page, served as by `glimpse serve`, but looking at the alias often."""
     told: list[
         str
     ] = []  # not printed: a command that runs meanwhile in this process would print it as its own

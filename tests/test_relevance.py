@@ -1,4 +1,4 @@
-"""Strong, weak and none: the bar of each query, how it is fitted, and what people see of it."""
+"""Strong, weak and none: the bar of each query, its fit, and its display."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _document(name, said, image_vector, caption_vector) -> ImageDocument:
 
 @pytest.fixture(scope="module")
 def calibrated(captioned, node):
-    """What `glimpse calibrate` printed for the captioned pictures, its figures written into the index."""
+    """The output of `glimpse calibrate` for the captioned pictures, with its figures in the index."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ELASTICSEARCH_URL", node.url)
         patch.setenv("GLIMPSE_INDEX", captioned.alias)
@@ -186,7 +186,7 @@ def test_calibrating_says_what_it_found_and_notes_it(calibrated, captioned, clie
 
 @pytest.fixture(scope="module")
 def unanswered(searcher):
-    """Sentences of scenes that no picture shows, with what is found for each."""
+    """Sentences of scenes that no picture shows, with the hits of each."""
     shown = [scene for scene, _ in drawn.pictures().values()]
     asked = [scene for scene in sample("test", 40) if not any(full(scene).holds(each) for each in shown)]
     texts = [caption(scene, "en", Random(scene.key)) for scene in asked]

@@ -20,7 +20,7 @@ IMAGE_ID = "ab" + "cd" + "0" * 60
 
 
 def keys(s3_client, bucket: str) -> list[str]:
-    """Return what is in a bucket, by the keys of S3."""
+    """Return the content of a bucket by S3 key."""
     return [each["Key"] for each in s3_client.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 

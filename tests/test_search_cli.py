@@ -30,7 +30,7 @@ from search_app.web.server import address_of, check_port, is_loopback, trusted_h
 
 @pytest.fixture(scope="module")
 def environment(node, gallery, tmp_path_factory):
-    """What the commands read to find the gallery."""
+    """The environment variables by which the commands find the gallery."""
     return {
         "ELASTICSEARCH_URL": node.url,
         "GLIMPSE_INDEX": gallery.alias,
@@ -42,7 +42,7 @@ def environment(node, gallery, tmp_path_factory):
 
 @pytest.fixture
 def run(environment):
-    """Type a command and return what became of it."""
+    """Type a command and return its result."""
 
     def typed(*words, **more):
         return CliRunner(env=environment).invoke(glimpse.main, [str(word) for word in words], **more)

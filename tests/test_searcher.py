@@ -1,4 +1,4 @@
-"""The searcher on a real node: what it finds, and how it refuses."""
+"""The searcher on a real node: its hits and its refusals."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_without_an_index_the_sentence_says_how_to_make_one(client):
 
 
 class CountingEncoder:
-    """A text encoder that remembers what it was asked; its vector is the text's length."""
+    """A text encoder that remembers its texts and returns the text's length as the vector."""
 
     revision = "1"
     lane = "infer"

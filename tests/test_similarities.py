@@ -1,4 +1,4 @@
-"""Every similarity gives numpy's order, and what was sent can be read back."""
+"""Every similarity gives numpy's order, and the vectors can be read back."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ def document(number: int, vector: np.ndarray) -> ImageDocument:
 
 
 def raw(similarity: str, vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Return what numpy says, in double precision, for each row."""
+    """Return numpy's similarity of each row, in double precision."""
     vectors, query = vectors.astype(np.float64), query.astype(np.float64)
     if similarity == "l2_norm":
         return np.linalg.norm(vectors - query, axis=1)

@@ -1,4 +1,4 @@
-"""What the small voice model and the captioner are trained on, and that both trainings run."""
+"""The training data of the small voice model and the captioner, and a short run of both trainings."""
 
 import gc
 

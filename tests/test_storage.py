@@ -43,7 +43,7 @@ KEY_PARTS = st.one_of(
 
 @pytest.fixture(params=["folder", "bucket"])
 def store(request, tmp_path) -> Storage:
-    """A store of each kind, with nothing in it: what follows holds for both."""
+    """An empty store of each kind: the tests hold for both."""
     if request.param == "folder":
         return open_storage(f"file:{tmp_path / 'store'}")
     return open_storage(f"s3://{request.getfixturevalue('bucket')}/some/prefix")

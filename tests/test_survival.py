@@ -1,4 +1,4 @@
-"""What a run remembers: bad files once, unchanged files unread; moved, changed and gone files put right."""
+"""A run's memory: bad files reported once, unchanged ones unread, moved and removed ones put right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploading a text model with eland: what arrives, and what is refused before anything is sent."""
+"""Uploading a text model with eland: its vectors, and the refusals before anything is sent."""
 
 import json
 

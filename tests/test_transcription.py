@@ -1,4 +1,4 @@
-"""What is heard: sentences by voices that the pocket's model never heard, and nothing where nobody speaks."""
+"""Transcription: sentences by voices unknown to the pocket's model, and nothing without speech."""
 
 import os
 import tempfile

@@ -36,7 +36,7 @@ def quiet(_text: str) -> None:
 
 
 def run(node, *arguments: str, status: int = 0):
-    """Return what a command printed; it must have ended with `status`."""
+    """Return the output of a command that must have ended with `status`."""
     done = CliRunner().invoke(main, [*arguments], env={"ELASTICSEARCH_URL": node.url, "COLUMNS": "200"})
     assert done.exit_code == status, done.output
     return done

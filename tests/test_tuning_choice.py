@@ -1,4 +1,4 @@
-"""Which settings are tried, which one is picked, and what is said when there is none."""
+"""The settings that are tried, the pick among them, and the message when there is none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_ladder_climbs_by_halves_and_ends_at_its_limits():
 
 
 def curve_of(recall):
-    """Return a function that looks at a setting, and the list of what it was asked."""
+    """Return a function that looks at a setting, and the list of settings it was given."""
     asked = []
 
     def look(setting: Setting) -> Point:

@@ -1,4 +1,4 @@
-"""Adding pictures by HTTP: findable with the answer, indexed as by ingest, nothing kept of what is bad."""
+"""Adding pictures by HTTP: findable with the answer, indexed as by ingest, bad files not kept."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Place:
         )
 
     def files(self) -> list[str]:
-        """Return what the store holds, whole or not."""
+        """Return the store's files, whole or not."""
         return sorted(
             path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()
         )
@@ -581,7 +581,7 @@ def test_of_an_upload_that_stops_midway_nothing_is_kept(address, place):
 
 
 def everything(connection: socket.socket) -> bytes:
-    """Return what a server sends until it closes; head and body may come apart."""
+    """Return everything that a server sends until it closes. Head and body may come apart."""
     parts = []
     try:
         while part := connection.recv(4000):

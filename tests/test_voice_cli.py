@@ -25,7 +25,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(node, gallery, tmp_path_factory):
-    """What the commands read to find the gallery."""
+    """The environment variables by which the commands find the gallery."""
     return {
         "ELASTICSEARCH_URL": node.url,
         "GLIMPSE_INDEX": gallery.alias,
@@ -36,7 +36,7 @@ def environment(node, gallery, tmp_path_factory):
 
 @pytest.fixture
 def run(environment):
-    """Type a command and return what became of it."""
+    """Type a command and return its result."""
 
     def typed(*words):
         return CliRunner(env=environment).invoke(glimpse.main, [str(word) for word in words])

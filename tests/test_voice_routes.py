@@ -1,4 +1,4 @@
-"""`POST /api/v1/transcribe`: what is heard, what is refused, and that nothing is kept."""
+"""`POST /api/v1/transcribe`: texts and refusals, and no recording kept."""
 
 from __future__ import annotations
 
@@ -355,7 +355,7 @@ def test_ten_recordings_at_once_are_all_heard_and_the_page_answers_meanwhile(
 
 
 def whole_answer(connection: socket.socket) -> bytes:
-    """Return an answer of JSON in full; its head and its body may come apart."""
+    """Return an answer of JSON in full. Its head and its body may come apart."""
     answer = b""
     while not answer.rstrip().endswith(b"}") and (part := connection.recv(10_000)):
         answer += part

@@ -1,4 +1,4 @@
-"""Watched folders: what happens in them reaches the index, whatever comes in between."""
+"""Watched folders: every change in them reaches the index, in spite of interruptions."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def index(client: Elasticsearch, index_name: str, tiny_pair: Path) -> ImageIndex
 
 @pytest.fixture
 def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a context manager: folders are ingested and watched in a thread, what is told is given.
+    """Return a context manager that ingests and watches folders in a thread, and gives their messages.
 
     Nothing needs to be still for long.
     """

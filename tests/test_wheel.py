@@ -19,7 +19,7 @@ LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-i
 
 
 def run(command: list[str | Path], **options) -> str:
-    """Run a command, which must succeed without a word on stderr that names an error; return its stdout."""
+    """Return the stdout of a command, which must succeed and name no error on stderr."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

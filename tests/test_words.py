@@ -1,4 +1,4 @@
-"""Searches for words in captions: bodies against literals, and what they find on a real node."""
+"""Searches for words in captions: bodies against literals, and hits on a real node."""
 
 import uuid
 from datetime import UTC, datetime

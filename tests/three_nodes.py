@@ -1,4 +1,4 @@
-"""Three real nodes on the loopback interface that form one cluster; each can be killed and started again."""
+"""Three real nodes on the loopback interface that form one cluster. Each can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ThreeNodes:
         self.urls = [f"http://127.0.0.1:{port}" for port in self._http]
 
     def start(self, number: int) -> None:
-        """Start one node, with what it had on its disk; it is ready some seconds later."""
+        """Start one node with the data on its disk. It is ready some seconds later."""
         home = NodeHome(self._homes[number])
         home.root.mkdir(parents=True, exist_ok=True)
         home.prepare(fetch_jars(), http_port=str(self._http[number]))

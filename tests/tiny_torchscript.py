@@ -59,7 +59,7 @@ class Gate:
 
 
 def config(**tokenization: object) -> dict:
-    """Return what creates a model of `torchscript`; the arguments go into its tokenization."""
+    """Return the body that creates a model of `torchscript`. The arguments go into its tokenization."""
     options = {"tokenization": {"bert": {"do_lower_case": True, **tokenization}}, "embedding_size": 4}
     return {
         "model_type": "pytorch",
@@ -84,7 +84,7 @@ def parts(definition: bytes, count: int) -> list[dict]:
 
 @contextmanager
 def fresh_model(client: Elasticsearch) -> Iterator[str]:
-    """Give a model id that nobody has; what gets it is deleted afterwards."""
+    """Give an unused model id. The model that gets it is deleted afterwards."""
     model_id = f"test-{uuid.uuid4()}"
     try:
         yield model_id
@@ -101,7 +101,7 @@ def put_parts(
 
 
 def upload(client: Elasticsearch, model_id: str, definition: bytes, **tokenization: object) -> None:
-    """Create a model with everything it needs; start it yourself."""
+    """Create a model with everything it needs, without starting it."""
     client.ml.put_trained_model(model_id=model_id, **config(**tokenization))
     put_parts(client, model_id, parts(definition, 2))
     client.ml.put_trained_model_vocabulary(model_id=model_id, vocabulary=VOCABULARY)

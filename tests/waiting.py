@@ -1,4 +1,4 @@
-"""Waiting for what must come, and holding a program at a place until the test has done its part."""
+"""Waiting for an event, and holding a program at a place until the test has done its part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PATIENCE_S = 300.0
 
 
 def wait_until(condition: Callable[[], object], *, running: subprocess.Popen | None = None) -> None:
-    """Wait until a condition holds; fail when it never does, or when `running` has ended before."""
+    """Wait until a condition holds. Fail when it never does, or when `running` has ended before."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert running is None or running.poll() is None, f"ended with {running.returncode} before its time"
@@ -21,7 +21,7 @@ def wait_until(condition: Callable[[], object], *, running: subprocess.Popen | N
 
 
 class Hold:
-    """A decision for `proxy`: requests pass until one is `wanted`; that one and later such ones are held.
+    """A decision for `proxy`: requests that are `wanted` are held, and all others pass.
 
     A program that is held can be looked at, interrupted or killed in the middle of its work, on a machine of
     any speed.
@@ -34,7 +34,7 @@ class Hold:
         self._is_dropped = False
 
     def __call__(self, method: str, path: str) -> None:
-        """Pass a request on, now or when it is released; raise `ConnectionAbortedError` for a dropped one."""
+        """Pass a request on, now or when it is released. Raise `ConnectionAbortedError` for a dropped one."""
         if not self._released.is_set() and self._wanted(method, path):
             self._reached.set()
             self._released.wait(PATIENCE_S)
@@ -56,13 +56,13 @@ class Hold:
         self._released.set()
 
 
-def after(count: int, what: str) -> Callable[[str, str], bool]:
-    """Return a function for `Hold`: whether a request has `what` in its path and `count` such were before."""
+def after(count: int, part: str) -> Callable[[str, str], bool]:
+    """Return a predicate for `Hold`: `part` is in the path, and `count` such requests came before."""
     seen: list[str] = []
 
     def wanted(_method: str, path: str) -> bool:
-        if what in path:
+        if part in path:
             seen.append(path)
-        return what in path and len(seen) > count
+        return part in path and len(seen) > count
 
     return wanted
