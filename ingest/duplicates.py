@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import numpy as np
 
-    import numpy as np
-
-    from es_config.scan import HashedImage
+from es_config.documents import one_line
+from es_config.scan import HashedImage
 
 BANDS = 4
 FARTHEST = 3
-"""bits; of the four bands of two hashes that differ in so few, one is the same"""
+"""bits; two hashes that differ in no more than these have one of four bands in common"""
 MANY_PAIRS = 1 << 20
-"""pairs that are joined at once: this bounds the memory"""
+"""pairs that are joined at once, which bounds the memory"""
+DEFAULT_DISTANCE = 2
+"""bits: copies in another size or format are within, different pictures hardly ever; docs/pictures.md"""
+FEWEST_BITS = 4
+"""A hash with fewer bits set, or unset, comes from a picture of one colour, which looks like every other."""
 
 
 def group_near_duplicates(hashes: np.ndarray, *, distance: int) -> list[np.ndarray]:
-    """Return groups, of two or more, of places in uint64 `[n]` that chains of small distances join.
+    """Group the places in uint64 `[n]` that chains of small distances join, two or more in a group.
 
-    Neighbours in a chain differ in at most `distance` bits, 0 to 3. Groups come by their first place, places
-    rising.
+    Neighbours in a chain differ in at most `distance` bits, 0 to 3. Groups are sorted by their first place,
+    places rise.
     """
-    import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -47,11 +48,9 @@ def group_near_duplicates(hashes: np.ndarray, *, distance: int) -> list[np.ndarr
 def near_pairs(values: np.ndarray, *, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (places, places) of different uint64 `[n]` that differ in at most `distance` bits, 0 to 3.
 
-    By the pigeonhole principle, one of the four 16-bit bands of such a pair is the same: only hashes that
-    share a band are compared. Pairs come in blocks of about a million; some come twice.
+    By the pigeonhole principle, such a pair has one of four 16-bit bands in common, so only hashes that share
+    a band are compared. Pairs come in blocks of about a million; some come twice.
     """
-    import numpy as np
-
     found: list[tuple[np.ndarray, np.ndarray]] = []
     count = 0
     for band in range(BANDS):
@@ -75,19 +74,11 @@ def near_pairs(values: np.ndarray, *, distance: int) -> Iterator[tuple[np.ndarra
 
 
 def _joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    import numpy as np
-
     return np.concatenate([left for left, _ in pairs]), np.concatenate([right for _, right in pairs])
 
 
-DEFAULT_DISTANCE = 2
-"""bits: copies in another size or format are within, different pictures hardly ever; docs/pictures.md"""
-FEWEST_BITS = 4
-"""a hash with fewer bits set, or unset, is of a picture of one colour, which looks like every other"""
-
-
 @dataclass(frozen=True)
-class Copies:
+class ExactDuplicates:
     """One content with several paths."""
 
     image_id: str
@@ -95,8 +86,8 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """One picture of a group that looks alike."""
+class NearDuplicate:
+    """One picture of a group whose pictures look the same."""
 
     image_id: str
     paths: tuple[str, ...]
@@ -106,22 +97,34 @@ class Alike:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What `find_duplicates` found; a group has two pictures or more."""
+    """Groups of duplicates; each near group has two pictures or more."""
 
     pictures: int
-    """documents that were looked at"""
+    """documents that were compared"""
     distance: int
-    exact: tuple[Copies, ...]
-    near: tuple[tuple[Alike, ...], ...]
+    exact: tuple[ExactDuplicates, ...]
+    near: tuple[tuple[NearDuplicate, ...], ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the JSON object of `glimpse duplicates --json`."""
-        return {
-            "pictures": self.pictures,
-            "distance": self.distance,
-            "exact": [vars(each) for each in self.exact],
-            "near": [[vars(each) for each in group] for group in self.near],
-        }
+        return asdict(self)
+
+    def in_words(self) -> str:
+        """Return the groups for people, each with its paths, and a last line that sums up."""
+        lines = []
+        for exact in self.exact:
+            lines += [
+                f"exact, {len(exact.paths)} paths",
+                *(f"  {one_line(path)}" for path in exact.paths),
+                "",
+            ]
+        for group in self.near:
+            lines.append(f"near, {len(group)} pictures")
+            for each in group:
+                lines += [f"  {each.distance:2} bits  {one_line(path)}" for path in each.paths]
+            lines.append("")
+        sums = f"{self.pictures} pictures: {len(self.exact)} exact and {len(self.near)} near groups"
+        return "\n".join([*lines, sums])
 
 
 def find_duplicates(
@@ -132,8 +135,8 @@ def find_duplicates(
 ) -> Duplicates:
     """Group the pictures of an index.
 
-    Of each picture only its id and hash are kept, about 100 bytes; `paths_of` is asked for the paths of those
-    that are in a group. Pictures of one colour are in no group: their hashes say nothing.
+    Only the id and hash of each picture are kept, about 100 bytes; `paths_of` returns the paths of those that
+    are in a group. Pictures of one colour are left out, because their hashes do not tell them apart.
     """
     pictures, exact, ids, hashes = _read(blocks)
     groups = [
@@ -141,7 +144,7 @@ def find_duplicates(
         for places in group_near_duplicates(hashes, distance=distance)
     ]
     known = paths_of([name.decode() for group in groups for name, _ in group])
-    near = (_alike([(name.decode(), int(phash)) for name, phash in group], known) for group in groups)
+    near = (_near([(name.decode(), int(phash)) for name, phash in group], known) for group in groups)
     return Duplicates(
         pictures,
         distance,
@@ -150,25 +153,29 @@ def find_duplicates(
     )
 
 
-def _alike(group: Sequence[tuple[str, int]], known: Mapping[str, tuple[str, ...]]) -> tuple[Alike, ...]:
-    """Return a group by its paths, without the pictures that are gone meanwhile."""
+def _near(
+    group: Sequence[tuple[str, int]], known: Mapping[str, tuple[str, ...]]
+) -> tuple[NearDuplicate, ...]:
+    """Return a group sorted by paths, without pictures that have left the index meanwhile."""
     members = sorted((known[name], name, phash) for name, phash in group if name in known)
-    return tuple(Alike(name, paths, (phash ^ members[0][2]).bit_count()) for paths, name, phash in members)
+    return tuple(
+        NearDuplicate(name, paths, (phash ^ members[0][2]).bit_count()) for paths, name, phash in members
+    )
 
 
-def _read(blocks: Iterable[Sequence[HashedImage]]) -> tuple[int, list[Copies], np.ndarray, np.ndarray]:
-    """Return the number of pictures, the exact copies, and ids and hashes of those whose hash tells."""
-    import numpy as np
-
+def _read(
+    blocks: Iterable[Sequence[HashedImage]],
+) -> tuple[int, list[ExactDuplicates], np.ndarray, np.ndarray]:
+    """Return the number of pictures, exact duplicates, and ids and hashes of pictures of several colours."""
     pictures, exact, ids, hashes = 0, [], [np.zeros(0, "S64")], [np.zeros(0, np.uint64)]
     for block in blocks:
         pictures += len(block)
-        exact += [Copies(each.image_id, each.paths) for each in block if len(each.paths) > 1]
-        telling = [each for each in block if each.phash is not None and _tells(each.phash)]
-        ids.append(np.array([each.image_id.encode() for each in telling], "S"))
-        hashes.append(np.array([each.phash for each in telling], np.uint64))
+        exact += [ExactDuplicates(each.image_id, each.paths) for each in block if len(each.paths) > 1]
+        comparable = [
+            (each.image_id.encode(), each.phash)
+            for each in block
+            if each.phash is not None and FEWEST_BITS <= each.phash.bit_count() <= 64 - FEWEST_BITS
+        ]
+        ids.append(np.array([image_id for image_id, _ in comparable], "S"))
+        hashes.append(np.array([phash for _, phash in comparable], np.uint64))
     return pictures, exact, np.concatenate(ids), np.concatenate(hashes)
-
-
-def _tells(phash: int) -> bool:
-    return FEWEST_BITS <= phash.bit_count() <= 64 - FEWEST_BITS

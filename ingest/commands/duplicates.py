@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
 from es_config.commands.options import AS_JSON, INDEX, open_client
-
-if TYPE_CHECKING:
-    from ingest.duplicates import Duplicates
 
 
 @click.command()
@@ -19,7 +15,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 3),
     default=2,
     show_default=True,
-    help="Bits of 64 in which the hashes of near duplicates may differ.",
+    help="Bits of 64 in which the hashes of near-duplicates may differ.",
 )
 @INDEX
 @AS_JSON
@@ -42,20 +38,4 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
     index = ImageIndex(client, alias=alias)
     blocks = scan_hashes(client, index.name())
     found = find_duplicates(blocks, paths_of=index.known, distance=distance)
-    click.echo(json.dumps(found.as_dict(), indent=2) if as_json else in_words(found))
-
-
-def in_words(found: Duplicates) -> str:
-    """Return the groups for people, each with its paths, and a last line that sums up."""
-    from es_config.documents import one_line
-
-    lines = []
-    for copies in found.exact:
-        lines += [f"exact, {len(copies.paths)} paths", *(f"  {one_line(path)}" for path in copies.paths), ""]
-    for group in found.near:
-        lines.append(f"near, {len(group)} pictures")
-        for each in group:
-            lines += [f"  {each.distance:2} bits  {one_line(path)}" for path in each.paths]
-        lines.append("")
-    counted = f"{found.pictures} pictures: {len(found.exact)} exact and {len(found.near)} near groups"
-    return "\n".join([*lines, counted])
+    click.echo(json.dumps(found.as_dict(), indent=2) if as_json else found.in_words())
