@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from elasticsearch import Elasticsearch
 from http_fronts import proxy
 from picture_files import save_picture
 from waiting import PATIENCE_S, wait_until
+from watchdog.observers import inotify_c
 
 from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
@@ -28,11 +31,11 @@ from glimpse import main
 from ingest.files.walk import walk
 from ingest.history.failed_files import Quarantine
 from ingest.history.ingested_files import Memory, Notes
-from ingest.options import IngestOptions, PruneOptions
+from ingest.options import IngestOptions, IngestSummary, PruneOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.watch import events as waiting
-from ingest.watch.events import POLLING, Gone, InotifyObserver, Listener, Pending, close, listen
-from ingest.watch.watch import Places, Watch
+from ingest.watch.events import POLLING, FolderEvents, GonePaths, InotifyObserver, PendingPaths
+from ingest.watch.watch import FolderWatch, Places
 from ingest.wiring import Parts, create_index
 from models.encoders import load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
@@ -56,13 +59,11 @@ def paths(index: ImageIndex) -> list[str]:
 
 
 class Told:
-    """A report that is kept."""
+    """Everything that a watch reports."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
-        self.rounds: list = []
-        self.say = self.sentences.append
-        self.round = self.rounds.append
+        self.rounds: list[IngestSummary] = []
 
     @property
     def failures(self) -> list[str]:
@@ -98,8 +99,7 @@ def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: 
 
     Nothing needs to be still for long.
     """
-    for name in ("STILL_S", "FRESH_S", "GATHER_S", "LAST_GONE_S"):
-        monkeypatch.setattr(waiting, name, 0.4)
+    monkeypatch.setattr(waiting, "QUIET_S", 0.4)
 
     @contextmanager
     def watch(*folders: Path, client: Elasticsearch | None = None, **options: object) -> Iterator[Told]:
@@ -124,13 +124,20 @@ def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: 
 
         def work() -> None:
             try:
-                loop.forever()
+                loop.run_forever()
             except KeyboardInterrupt:
                 return
             except BaseException as error:
                 errors.append(error)
 
-        with Watch(folders, options=wanted, run=run, idle=idle, report=told) as loop:
+        with FolderWatch(
+            folders,
+            options=wanted,
+            run=run,
+            idle=idle,
+            say=told.sentences.append,
+            finished=told.rounds.append,
+        ) as loop:
             run(folders)
             thread = threading.Thread(target=work)
             thread.start()
@@ -227,7 +234,7 @@ def test_without_prune_the_documents_of_deleted_files_stay_and_moved_ones_move(w
 
 
 def test_many_deletions_at_once_are_refused(watching, pictures, index, monkeypatch):
-    monkeypatch.setattr(waiting, "LAST_GONE_S", 5.0)  # a pause of this machine does not part the three
+    monkeypatch.setattr(waiting, "QUIET_S", 5.0)  # a pause of this machine does not part the three
     with watching(pictures, prune=PruneOptions(prune=True)) as told:
         for number in range(3):
             (pictures / f"{number}.png").unlink()
@@ -283,20 +290,20 @@ def test_folders_are_polled_and_the_user_told_why_where_the_system_watches_no_mo
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         said.append(sentence)
 
-    listener = Listener(Pending())
+    folder_events = FolderEvents(say=say)
     lowest = os.dup(0)  # the number that the next open file would get
     os.close(lowest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
     try:
-        observer, polling = listen([(str(tmp_path), True)], listener, polling=False, say=say)
+        folder_events.observe([(str(tmp_path), True)])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         (tmp_path / "new.png").touch()
-        wait_until(lambda: len(listener.pending))
+        wait_until(lambda: len(folder_events.pending))
     finally:
-        close(observer)
-    assert (polling, said) == (True, [POLLING])
+        folder_events.close()
+    assert (folder_events.is_polling, said) == (True, [POLLING])
     assert "fs.inotify.max_user_watches" in POLLING
 
 
@@ -304,18 +311,41 @@ def test_lost_events_are_noticed(tmp_path):
     files = [tmp_path / name for name in ("a.png", "b.png")]
     for each in files:
         each.touch()
-    listener = Listener(Pending())
-    observer, _ = listen([(str(tmp_path), True)], listener, polling=False, say=pytest.fail)
+    folder_events = FolderEvents(say=pytest.fail)
+    folder_events.observe([(str(tmp_path), True)])
+    observer = folder_events.observer
     assert isinstance(observer, InotifyObserver)
     events = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     try:
-        with observer._descriptor._lock:  # nobody reads the kernel's queue now
+        with observer.inotify._lock:  # nobody reads the kernel's queue now
             for _ in range(events):
                 for each in files:
                     os.utime(each)
-        wait_until(lambda: listener.lost)
+        wait_until(lambda: folder_events.is_lost)
     finally:
-        close(observer)
+        folder_events.close()
+
+
+def test_folders_are_polled_when_a_folder_below_cannot_be_watched(tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    add_watch = inotify_c.inotify_add_watch
+
+    def limited(descriptor: int, path: bytes, mask: int) -> int:
+        if path.endswith(b"below"):
+            ctypes.set_errno(errno.ENOSPC)
+            return -1
+        return add_watch(descriptor, path, mask)
+
+    monkeypatch.setattr(inotify_c, "inotify_add_watch", limited)
+    said: list[str] = []
+    folder_events = FolderEvents(say=said.append)
+    try:
+        folder_events.observe([(str(tmp_path), True)])
+        (tmp_path / "below" / "new.png").touch()
+        wait_until(lambda: len(folder_events.pending))
+    finally:
+        folder_events.close()
+    assert (folder_events.is_polling, said) == (True, [POLLING])
 
 
 def test_every_file_has_the_name_that_a_full_run_gives_it(tmp_path):
@@ -359,49 +389,61 @@ def test_every_file_has_the_name_that_a_full_run_gives_it(tmp_path):
         }
 
 
-def test_files_are_taken_together_when_they_are_still_and_a_stream_of_them_starves_nobody(tmp_path):
+def test_a_file_is_taken_when_it_is_quiet_and_a_stream_of_them_starves_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(waiting, "QUIET_S", 2.0)  # and all steps are exact
     now = [0.0]
-    line = Pending(clock=lambda: now[0])
+    line = PendingPaths(clock=lambda: now[0])
 
     def after(seconds: float) -> list[str]:
         now[0] += seconds
         return [Path(path).name for path in line.take()]
 
-    def come(name: str, *, is_open: bool | None = None) -> None:
-        line.touch(str(draw(tmp_path / name, 1)), is_open=is_open)
+    def come(name: str) -> None:
+        line.touch(str(draw(tmp_path / name, 1)))
 
     come("a.png")
-    assert after(0.5) == []
+    assert after(1.5) == []
     come("b.png")
-    assert after(waiting.STILL_S - 0.1) == []  # a is still, and waits for b
-    assert after(0.1) == ["a.png", "b.png"]
+    assert after(0.5) == ["a.png"]
+    come("b.png")  # it is still being written
+    assert after(1.5) == []
+    assert after(0.5) == ["b.png"]
     taken = []
     for number in range(8):  # one more every half second, never a pause
         come(f"{number}.png")
         taken += after(0.5)
     assert taken[:3] == ["0.png", "1.png", "2.png"]
-    after(5), come("open.png", is_open=True)
-    assert after(5) == after(5) == []
-    come("open.png", is_open=False)
-    assert after(waiting.STILL_S) == ["open.png"]
-    line.touch(str(tmp_path / "fresh.png"))
-    later = time.time() + 60  # no pause of this machine makes that long ago
-    (tmp_path / "fresh.png").touch()
-    os.utime(tmp_path / "fresh.png", (later, later))
-    assert after(waiting.STILL_S) == []  # its time would not tell whether it changes again
+    after(5)
+    line.touch(str(tmp_path / "growing.png"))
+    (tmp_path / "growing.png").touch()  # just now, whatever the clock of events says
+    assert after(2) == []  # something writes it without events
+    os.utime(tmp_path / "growing.png", (LONG_AGO, LONG_AGO))
+    assert after(2) == ["growing.png"]
+    come("c.png")
     line.put_back(["gone.png"])
-    assert after(waiting.FRESH_S) == ["fresh.png", "gone.png"]
+    assert after(0) == ["gone.png"]
+    later = time.time() + 60  # a clock that is ahead keeps no file waiting
+    os.utime(tmp_path / "c.png", (later, later))
+    assert after(2) == ["c.png"]
 
 
-def test_what_goes_within_a_short_time_is_counted_together():
+def test_a_round_takes_some_of_many_files_the_first_ones_first():
+    line = PendingPaths(clock=lambda: 0.0)
+    line.put_back(str(number) for number in range(waiting.MOST + 1))
+    assert line.take() == [str(number) for number in range(waiting.MOST)]
+    assert (line.take(), line.take()) == ([str(waiting.MOST)], [])
+
+
+def test_what_goes_within_a_short_time_is_counted_together(monkeypatch):
+    monkeypatch.setattr(waiting, "QUIET_S", 2.0)
     now = [0.0]
-    gone = Gone(clock=lambda: now[0])
+    gone = GonePaths(clock=lambda: now[0])
     going = [Path(str(number)) for number in range(300)]
     for path in going[:100]:
         gone.add([path])
         now[0] += 0.5
         assert gone.take() == ()
-    now[0] += waiting.LAST_GONE_S
+    now[0] += waiting.QUIET_S
     assert gone.take() == tuple(going[:100])
     assert gone.take() == ()
     answers = []

@@ -80,6 +80,12 @@ def open_client(**more: Any) -> Elasticsearch:
     return connect(engine_settings(os.environ, glimpse_home(os.environ)), **more)
 
 
+def exit_with(*, interrupted: bool, failed: bool) -> None:
+    """End the command with exit code 130 or 1 if it was interrupted or something failed."""
+    if interrupted or failed:
+        raise SystemExit(130 if interrupted else 1)
+
+
 def say(text: str) -> None:
     """Write one line to stderr."""
     from es_config.documents import one_line

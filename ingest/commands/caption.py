@@ -1,20 +1,14 @@
-"""`glimpse caption`, and the captions that follow `glimpse ingest`."""
+"""`glimpse caption`."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
-from es_config.commands.options import AS_JSON, INDEX, MODELS, say, store_option
-
-if TYPE_CHECKING:
-    from ingest.options import CaptionOptions, CaptionSummary
-    from ingest.wiring import Parts
-
-INTERRUPTED = 130
+from es_config.commands.options import AS_JSON, INDEX, MODELS, exit_with, say, store_option
 
 
 @click.command()
@@ -22,9 +16,9 @@ INTERRUPTED = 130
     "--missing/--all",
     default=True,
     show_default="--missing",
-    help="Caption pictures that have no caption, or also those anew that a model captioned.",
+    help="Caption pictures that have no caption, or also replace captions that a model wrote.",
 )
-@click.option("--limit", type=click.IntRange(min=0), help="Look at this many pictures.")
+@click.option("--limit", type=click.IntRange(min=0), help="Stop after this many pictures.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 1024),
@@ -34,57 +28,40 @@ INTERRUPTED = 130
 )
 @MODELS
 @INDEX
-@store_option("Where the thumbnails are.")
+@store_option("Read thumbnails from here.")
 @AS_JSON
-def caption(*, missing, limit, batch_size, profile, model_dir, alias, store, as_json) -> None:
+def caption(
+    *,
+    missing: bool,
+    limit: int | None,
+    batch_size: int,
+    profile: str,
+    model_dir: Path | None,
+    alias: str,
+    store: str | None,
+    as_json: bool,
+) -> None:
     """Give every picture of the index a caption, the newest first.
 
-    Pictures are looked at as their thumbnails of 512 pixels show them, so the originals may be away. Searches
-    go on meanwhile and find what is written. Ctrl-C is safe: the same command goes on from there. What a
-    person wrote, and what the file itself says, is never replaced, not even with --all. A picture that gets
-    no caption is named with its reason, the exit code is then 1, and the next run tries it again.
+    The captioner sees thumbnails of 512 pixels, so the originals may be away. Searches go on meanwhile and
+    find new captions. Ctrl-C is safe: the same command goes on from there. Captions that a person wrote or
+    that the file itself contains are never replaced, not even with --all. A picture that gets no caption is
+    named with its reason, the exit code is then 1, and the next run tries it again.
 
     \b
     Example:
       glimpse caption --limit 1000
     """
     from ingest.options import CaptionOptions
-    from ingest.report import captions_in_words, captions_stopped
+    from ingest.pipeline.captions import caption_pictures
+    from ingest.report import captions_in_words, captions_stopped, open_progress
     from ingest.wiring import IngestSettings, open_parts
 
     parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, create=False)
-    summary = run_pass(parts, CaptionOptions(every=not missing, limit=limit, batch_size=batch_size))
+    options = CaptionOptions(every=not missing, limit=limit, batch_size=batch_size)
+    with open_progress(doing="Captioning", noun="pictures") as progress:
+        summary = caption_pictures(parts, options=options, progress=progress)
     if summary.error:
         say(captions_stopped(summary))
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else captions_in_words(summary))
-    if summary.interrupted or summary.failed or summary.error:
-        raise SystemExit(INTERRUPTED if summary.interrupted else 1)
-
-
-def run_pass(parts: Parts, options: CaptionOptions) -> CaptionSummary:
-    """Run a pass with its progress on stderr. Raises as `caption_pictures` does."""
-    from ingest.pipeline.captions import caption_pictures
-    from ingest.report import open_progress
-
-    with open_progress(doing="Captioning", noun="pictures") as progress:
-        return caption_pictures(parts, options=options, progress=progress)
-
-
-def caption_later(parts: Parts) -> CaptionSummary:
-    """Caption what an ingest left without captions; whatever goes wrong is said in the summary's `error`."""
-    from es_config.errors import EngineError
-    from ingest.errors import IngestError
-    from ingest.options import CaptionOptions, CaptionSummary
-    from models.errors import ModelError
-
-    try:
-        waiting = parts.index.captions().count_missing(every=False)
-        if not waiting:
-            return CaptionSummary()
-        say(
-            f"The pictures are searchable now; {waiting} captions follow. Ctrl-C is safe: `glimpse caption`"
-            " goes on from there."
-        )
-        return run_pass(parts, CaptionOptions())
-    except (EngineError, IngestError, ModelError) as error:
-        return CaptionSummary(error=str(error))
+    exit_with(interrupted=summary.interrupted, failed=bool(summary.failed or summary.error))

@@ -1,4 +1,4 @@
-"""Listen to file system events, and hold each file back until it is complete."""
+"""Observe folders, and hold each path back until nothing more happens to it."""
 
 from __future__ import annotations
 
@@ -8,250 +8,201 @@ import os
 import sys
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
-from stat import S_ISDIR
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, takewhile
+from pathlib import Path
 
 from watchdog import events
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyEmitter
-from watchdog.observers.inotify_c import InotifyFD
 from watchdog.observers.polling import PollingObserver
 
 from ingest.files.walk import SETTLED_NS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
 POLL_S = 2.0
-HEARD = [
-    events.DirCreatedEvent,
+HEARD: list[type[FileSystemEvent]] = [
     events.DirDeletedEvent,
     events.DirMovedEvent,
     events.FileAttribEvent,
-    events.FileClosedEvent,
     events.FileCreatedEvent,
     events.FileDeletedEvent,
     events.FileModifiedEvent,
     events.FileMovedEvent,
 ]
-"""not that a file was opened or read: we do that ourselves"""
-
+"""Ingest itself opens and reads files, so that is left out. Files in new folders have events of their own."""
+LIMITS = {errno.ENOSPC, errno.EMFILE}
 POLLING = (
     "The system cannot watch so many folders: they are looked through every few seconds instead, which costs"
     " time. Raise fs.inotify.max_user_watches, and perhaps max_user_instances, with sysctl and start again."
 )
 
 
-class Listener(FileSystemEventHandler):
-    """Puts what happened where the watch looks for it; what it means is seen from the disk."""
+class FolderEvents(FileSystemEventHandler):
+    """Observes folders, and keeps in `pending` the paths to which something happened."""
 
-    def __init__(self, pending: Pending) -> None:
-        self.pending = pending
-        self.new_folders: deque[str] = deque()
-        self.lost = False
-        """the queue of events was full: only a walk can tell what happened"""
-        self.limited = False
+    def __init__(self, *, say: Callable[[str], None]) -> None:
+        """`say` receives a warning if folders must be polled."""
+        self.pending = PendingPaths()
+        self.is_lost = False
+        """events were dropped: only a walk finds out what happened"""
+        self.is_limited = False
         """the kernel watches no more folders"""
+        self.is_polling = False
+        self.observer: BaseObserver | None = None
+        self._say = say
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())  # its warnings are handled here
 
-    def dispatch(self, event: FileSystemEvent) -> None:
-        """Take one event; a path that was a folder gets a slash at its end."""
-        path, target = os.fsdecode(event.src_path), os.fsdecode(event.dest_path)
-        if isinstance(event, events.DirCreatedEvent):
-            self.new_folders.append(path)
-        elif event.is_directory:
-            self.pending.touch(f"{path}/")
-        elif isinstance(event, events.FileModifiedEvent | events.FileClosedEvent):
-            closes = sys.platform == "linux"  # elsewhere nobody tells that a file is closed
-            self.pending.touch(path, is_open=closes and isinstance(event, events.FileModifiedEvent))
-        else:
-            self.pending.touch(path)
-        if isinstance(event, events.DirMovedEvent):
-            self.new_folders.append(target)
-        elif isinstance(event, events.FileMovedEvent):
-            self.pending.touch(target, is_open=False)
+    def observe(self, folders: Sequence[tuple[str, bool]]) -> None:
+        """Observe these folders, each with or without those below it, instead of the former ones.
 
+        They are polled where the system cannot watch so many. Raises `OSError` when a folder is not there.
+        """
+        self.close()
+        if not self.is_polling:
+            try:
+                self._start(InotifyObserver(self) if sys.platform == "linux" else Observer(), folders)
+            except (FileNotFoundError, NotADirectoryError):
+                raise
+            except OSError:
+                self.is_limited = True
+            if not self.is_limited:
+                return
+            self.close()
+            self.is_polling = True
+            self._say(POLLING)
+        self._start(PollingObserver(timeout=POLL_S), folders)
 
-def listen(
-    folders: Sequence[tuple[str, bool]], listener: Listener, *, polling: bool, say: Callable[[str], None]
-) -> tuple[BaseObserver, bool]:
-    """Start to observe folders, and return whether that is done by looking at them every few seconds.
+    def close(self) -> None:
+        """Stop observing."""
+        if self.observer:
+            self.observer.stop()
+            self.observer.join()
+        self.observer, self.is_lost, self.is_limited = None, False, False
 
-    This is done where the system cannot tell, and `say` is told so. Raises `OSError` when a folder is not
-    there.
-    """
-    logging.getLogger("watchdog").addHandler(logging.NullHandler())  # what it warns of is dealt with here
-    listener.lost = listener.limited = False
-    if not polling:
-        observer = _native(folders, listener)
-        if observer and not listener.limited:
-            return observer, False
-        if observer:
-            close(observer)
-        say(POLLING)
-        listener.limited = False
-    return _started(PollingObserver(timeout=POLL_S), folders, listener), True
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Keep the paths of an event; one that was a folder gets a slash at its end."""
+        path = os.fsdecode(event.src_path)
+        self.pending.touch(f"{path}/" if event.is_directory else path)
+        if event.dest_path and not event.is_directory:
+            self.pending.touch(os.fsdecode(event.dest_path))
 
-
-def close(observer: BaseObserver) -> None:
-    """Stop observing."""
-    observer.stop()
-    observer.join()
-
-
-def _native(folders: Sequence[tuple[str, bool]], listener: Listener) -> BaseObserver | None:
-    try:
-        if sys.platform != "linux":
-            return _started(Observer(), folders, listener)
-
-        return _started(InotifyObserver(listener), folders, listener)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError:
-        return None
-
-
-def _started(observer: BaseObserver, folders: Sequence[tuple[str, bool]], listener: Listener) -> BaseObserver:
-    for folder, recursive in folders:
-        observer.schedule(listener, folder, recursive=recursive, event_filter=HEARD)
-    try:
-        observer.start()
-    except OSError:
-        observer.stop()
-        raise
-    return observer
-
-
-LIMITS = {errno.ENOSPC, errno.EMFILE}
-
-
-class _Descriptor(InotifyFD):
-    """Tells what watchdog does not: that a folder below is not watched, and that events are lost."""
-
-    def __init__(self, listener: Listener) -> None:
-        super().__init__()
-        self._told = listener
-
-    def add_callback(self, *arguments, **options):
+    def _start(self, observer: BaseObserver, folders: Sequence[tuple[str, bool]]) -> None:
+        for folder, recursive in folders:
+            observer.schedule(self, folder, recursive=recursive, event_filter=HEARD)
         try:
-            return super().add_callback(*arguments, **options)
-        except OSError as error:
-            if error.errno in LIMITS:
-                self._told.limited = True
+            observer.start()
+        except OSError:
+            observer.stop()
             raise
-
-    def handle_event(self, event) -> None:
-        super().handle_event(event)
-        if event.is_queue_overflow:
-            self._told.lost = True
+        self.observer = observer
 
 
-class InotifyObserver(BaseObserver):
-    """Raises `OSError` on construction or start where inotify cannot be had."""
+if sys.platform == "linux":
+    from watchdog.observers.inotify import InotifyEmitter
+    from watchdog.observers.inotify_c import (
+        CallbackId,
+        InotifyEvent,
+        InotifyFD,
+        Mask,
+        WatchCallback,
+        WatchDescriptor,
+    )
 
-    def __init__(self, listener: Listener) -> None:
-        self._descriptor = _Descriptor(listener)
-        self._descriptor.start()
-        super().__init__(InotifyEmitter, inotify_fd=self._descriptor)
+    class _Inotify(InotifyFD):
+        """Reports dropped events, which watchdog only logs, and folders below that it cannot watch."""
 
-    def on_thread_stop(self) -> None:
-        """Stop reading once nobody listens."""
-        super().on_thread_stop()
-        self._descriptor.stop()
-        self._descriptor.join()
+        def __init__(self, handler: FolderEvents) -> None:
+            super().__init__()
+            self._handler = handler
+
+        def add_callback(
+            self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
+        ) -> WatchDescriptor:
+            try:
+                return super().add_callback(path, mask, callback, id_)
+            except OSError as error:
+                self._handler.is_limited |= error.errno in LIMITS
+                raise
+
+        def handle_event(self, event: InotifyEvent) -> None:
+            super().handle_event(event)
+            self._handler.is_lost |= event.is_queue_overflow
+
+    class InotifyObserver(BaseObserver):
+        """Raises `OSError` on construction or start if inotify cannot be had."""
+
+        def __init__(self, handler: FolderEvents) -> None:
+            self.inotify = _Inotify(handler)
+            self.inotify.start()
+            super().__init__(InotifyEmitter, inotify_fd=self.inotify)
+
+        def on_thread_stop(self) -> None:
+            """Stop the reader after its emitters."""
+            super().on_thread_stop()
+            self.inotify.stop()
+            self.inotify.join()
 
 
-STILL_S = 1.0
-"""a file is taken when nothing happened to it for so long"""
-FRESH_S = SETTLED_NS / 1e9 + 0.1
-"""and when it was written so long ago: its time can then tell the next run that it did not change"""
-OPEN_S = 30.0
-"""a file that was written and not closed yet is waited for so long: copies over slow lines pause"""
-GATHER_S = 1.0
-"""files that are still wait so long for others that are not, so that a burst is one round"""
-LAST_GONE_S, LONGEST_GONE_S = 2.0, 60.0
-"""what is gone waits for so long after the last that went, and never longer"""
+QUIET_S = SETTLED_NS / 1e9 + 0.1
+"""A path is taken when nothing has happened to it for so long: its time of change is then settled."""
+LONGEST_GONE_S = 60.0
+"""Deleted paths wait no longer than this for others."""
 MOST = 500
 """files of one round, so that the first of many are found before the last are read"""
 
 
-@dataclass
-class _Seen:
-    since: float
-    """when something last happened, in seconds of the clock"""
-    is_open: bool = False
-    state: tuple[int, int, bool] | None = None
-    """size, time of change, whether it is a folder; None for nothing there, or before the first look"""
-    still_at: float | None = None
-
-
-class Pending:
-    """Real paths that wait; `touch` may be called by any thread."""
+class PendingPaths:
+    """Real paths to which something happened, in the order of the last event. Thread-safe."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._paths: dict[str, _Seen] = {}
+        self._since: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return how many wait."""
-        return len(self._paths)
+        """Return the number of paths."""
+        return len(self._since)
 
-    def touch(self, path: str, *, is_open: bool | None = None) -> None:
-        """Something happened to a path; `is_open` when it was written or closed."""
+    def touch(self, path: str) -> None:
+        """Keep a path to which something has just happened."""
         with self._lock:
-            seen = self._paths.setdefault(path, _Seen(0.0))
-            seen.since, seen.still_at = self._clock(), None
-            if is_open is not None:
-                seen.is_open = is_open
+            self._since.pop(path, None)
+            self._since[path] = self._clock()
 
     def put_back(self, paths: Iterable[str]) -> None:
-        """Let paths wait that could not be dealt with: they are still already."""
+        """Keep paths that were taken and could not be indexed; the next `take` returns them."""
         with self._lock:
-            for path in paths:
-                self._paths.setdefault(path, _Seen(float("-inf")))
+            back = {path: float("-inf") for path in paths if path not in self._since}
+            self._since = back | self._since
 
     def take(self) -> list[str]:
-        """Return paths that are still, and forget them; none while it pays to wait for more."""
-        now = self._clock()
+        """Remove and return up to `MOST` paths to which nothing has happened for `QUIET_S`.
+
+        A file that was changed more lately stays: something writes it without events.
+        """
         with self._lock:
-            paths = list(self._paths.items())
-        still: list[tuple[str, _Seen, float]] = []
-        for path, seen in paths:
-            since = seen.since
-            if self._is_still(path, seen, now):
-                seen.still_at = now if seen.still_at is None else seen.still_at
-                still.append((path, seen, since))
-            if len(still) == MOST:
-                break
-        if not still or (len(still) < min(MOST, len(paths)) and not self._is_late(still, now)):
-            return []
-        with self._lock:
-            taken = [path for path, seen, since in still if seen.since == since]
+            latest = self._clock() - QUIET_S
+            quiet = islice(takewhile(lambda path: self._since[path] <= latest, self._since), MOST)
+            taken = list(quiet)
             for path in taken:
-                del self._paths[path]
-        return taken
-
-    def _is_late(self, still: list[tuple[str, _Seen, float]], now: float) -> bool:
-        return now - min(seen.still_at or now for _, seen, _ in still) >= GATHER_S
-
-    def _is_still(self, path: str, seen: _Seen, now: float) -> bool:
-        state = _state(path)
-        if state != seen.state:
-            if seen.state is not None:
-                seen.since, seen.still_at = now, None
-            seen.state = state
-        quiet = now - seen.since
-        fresh = state is not None and time.time_ns() - state[1] < FRESH_S * 1e9
-        return quiet >= (OPEN_S if seen.is_open and state else FRESH_S if fresh else STILL_S)
+                del self._since[path]
+        growing = [path for path in taken if _has_just_changed(path)]
+        for path in growing:
+            self.touch(path)
+        return [path for path in taken if path not in growing]
 
 
-class Gone:
-    """Paths that are gone, kept until no more go: a fifth of all must not look like many small shares."""
+def _has_just_changed(path: str) -> bool:
+    try:
+        age_ns = time.time_ns() - os.stat(path).st_mtime_ns  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    return 0 <= age_ns < QUIET_S * 1e9
+
+
+class GonePaths:
+    """Deleted paths, kept until no more are deleted, so that a mass deletion is pruned in one round."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -266,17 +217,9 @@ class Gone:
             self._paths |= more
 
     def take(self) -> tuple[Path, ...]:
-        """Return all once none has gone for a while, or they have waited for long, and forget them."""
+        """Remove and return all paths, once none was added for `QUIET_S` or the first has waited long."""
         now = self._clock()
-        if now - self._last < LAST_GONE_S and now - self._first < LONGEST_GONE_S:
+        if now - self._last < QUIET_S and now - self._first < LONGEST_GONE_S:
             return ()
         taken, self._paths = tuple(self._paths), {}
         return taken
-
-
-def _state(path: str) -> tuple[int, int, bool] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns, S_ISDIR(status.st_mode)

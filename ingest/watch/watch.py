@@ -2,36 +2,280 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Self
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.files.walk import (
     EXTENSIONS,
     Candidate,
+    Entrance,
+    Failure,
     entrances,
     identity_of,
     is_excluded,
     is_gone,
     valid_unicode,
 )
-from ingest.options import UNCAPTIONED, CaptionOptions, Changes, Progress
+from ingest.job import IngestJob
+from ingest.options import (
+    UNCAPTIONED,
+    CaptionOptions,
+    CaptionSummary,
+    Changes,
+    IngestOptions,
+    IngestSummary,
+    Progress,
+    PruneSummary,
+)
 from ingest.pipeline.captions import caption_pictures
-from ingest.watch.events import Gone, Listener, Pending, close, listen
+from ingest.report import LineProgress, in_words, pruned_in_words
+from ingest.watch.events import FolderEvents, GonePaths
+from ingest.wiring import Parts
 from models.errors import ModelError
 from storage.errors import StorageError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+TICK_S = 0.25
+LONGEST_WAIT_S = 30.0
+ROUND_WORDS = {
+    "indexed": ("{} picture added", "{} pictures added"),
+    "moved": ("{} path changed", "{} paths changed"),
+    "pruned": ("{} picture left", "{} pictures left"),
+    "failed": ("{} failed", "{} failed"),
+    "captioned": ("{} caption written", "{} captions written"),
+}
 
-    from watchdog.observers.api import BaseObserver
 
-    from ingest.files.walk import Candidate, Entrance, Failure
-    from ingest.options import IngestOptions, IngestSummary
-    from ingest.wiring import Parts
+def watch_folders(job: IngestJob, report: WatchReport) -> IngestSummary:
+    """Observe, run over all folders and then in rounds until Ctrl-C or SIGTERM; return the first summary.
+
+    If the first run is interrupted, nothing is watched or reported. Raises as `ingest_paths` does in the
+    first run, later failures are reported and retried.
+    """
+    index = job.parts.index
+    meta = index.meta()
+    captions = IdleCaptions(job.parts, say=report.say, written=report.captions)
+
+    def run(folders: Sequence[Path], changes: Changes | None) -> IngestSummary:
+        # The alias may stand for another index by now, whose vectors are of another model.
+        index.write_target()
+        index.check_profile(meta.profile, meta.dims, text_revision=meta.revisions.get("text"))
+        summary = job.run(folders, changes, progress=LineProgress(sys.stderr))
+        if summary.indexed:
+            captions.wake()
+        return summary
+
+    idle = captions if job.captions == "later" else lambda: False
+    watch = FolderWatch(
+        job.paths, options=job.options, run=run, idle=idle, say=report.say, finished=report.round
+    )
+    with _interrupted_by_sigterm(), watch:
+        summary = job.run_all()
+        if not summary.interrupted:
+            try:
+                report.first(summary)
+                with suppress(EngineError):  # if it went away, the first round waits for it, and loads
+                    if summary.files:
+                        _ = job.parts.image_encoder.preprocess  # the first new picture need not wait for it
+                report.say("Watching. Ctrl-C ends it.")
+                watch.run_forever()
+            except KeyboardInterrupt:
+                report.ended()
+    return summary
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class WatchReport:
+    """Writes a line for each round that changed something, or a JSON object on one line for each round."""
+
+    def __init__(self, *, as_json: bool, say: Callable[[str], None], write: Callable[[str], None]) -> None:
+        """`say` writes to stderr, `write` to stdout."""
+        self.say = say
+        self._write = write
+        self._as_json = as_json
+        self._begin = time.monotonic()
+        self._totals: Counter[str] = Counter()
+
+    def first(self, summary: IngestSummary) -> None:
+        """Report the run over all folders."""
+        for sentence in pruned_in_words(summary.pruned, dry_run=False):
+            self.say(sentence)
+        self._write(json.dumps(summary.as_dict()) if self._as_json else in_words(summary))
+
+    def round(self, summary: IngestSummary) -> None:
+        """Count a round and write its line."""
+        pruned = summary.pruned
+        for sentence in pruned_in_words(replace(pruned, documents=0), dry_run=False):
+            self.say(sentence)
+        if summary.files or summary.failed or pruned != PruneSummary():
+            self._count(
+                summary,
+                indexed=summary.indexed,
+                moved=summary.paths_added,
+                pruned=pruned.documents,
+                failed=summary.failed,
+                captioned=summary.captions.written,
+            )
+
+    def captions(self, written: int) -> None:
+        """Count captions that were written between rounds, and write their line."""
+        self._count(IngestSummary(captions=CaptionSummary(written)), captioned=written)
+
+    def ended(self) -> None:
+        """Report the whole watch."""
+        took = timedelta(seconds=round(time.monotonic() - self._begin))
+        words = _counts_in_words(self._totals) or "nothing changed"
+        sentence = f"Watched for {took}: {words}. The same command goes on from there."
+        (self.say if self._as_json else self._write)(sentence)
+
+    def _count(self, summary: IngestSummary, **counts: int) -> None:
+        self._totals.update(counts)
+        if self._as_json:
+            self._write(json.dumps(summary.as_dict()))
+        elif words := _counts_in_words(counts):
+            self._write(f"{words}, {time.strftime('%H:%M:%S')}")
+
+
+def _counts_in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        words[counts[name] != 1].format(counts[name])
+        for name, words in ROUND_WORDS.items()
+        if counts.get(name)
+    )
+
+
+class FolderWatch:
+    """Observes from the moment it is entered, so that no event of a first full run is missed.
+
+    `run` makes a round of changes, or walks whole folders if these are None; it may raise `EngineError`,
+    `IngestError` or `StorageError`. `finished` receives its summary. `idle` is called when no path is due,
+    and returns whether it did something.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        options: IngestOptions,
+        run: Callable[[Sequence[Path], Changes | None], IngestSummary],
+        idle: Callable[[], bool],
+        say: Callable[[str], None],
+        finished: Callable[[IngestSummary], None],
+    ) -> None:
+        self._options = options
+        self._run = run
+        self._idle = idle
+        self._say = say
+        self._finished = finished
+        self._roots = Roots(paths)
+        self._events = FolderEvents(say=say)
+        self._gone = GonePaths()
+        self._walk_again = False
+        self._wait, self._not_before = 0.0, 0.0
+
+    def __enter__(self) -> Self:
+        """Begin to observe. Raises `OSError` when a folder has just gone."""
+        self._observe()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop observing."""
+        self._events.close()
+
+    def run_forever(self) -> None:
+        """Index what happens until `KeyboardInterrupt`, which is raised."""
+        while True:
+            self._look_at_roots()
+            is_due = time.monotonic() >= self._not_before
+            if not (is_due and (self._round() or self._idle())):
+                time.sleep(TICK_S)
+
+    def _observe(self) -> None:
+        self._places = Places(self._roots.there, exclude=self._options.exclude)
+        self._events.observe(self._places.to_watch())
+
+    def _look_at_roots(self) -> None:
+        for root, is_there in self._roots.look().items():
+            self._walk_again |= is_there
+            self._say(
+                f"{root} is there again: it is looked through."
+                if is_there
+                else f"{root} is not there any more. Its pictures stay in the index; it is waited for."
+            )
+        self._walk_again |= self._events.is_lost or self._events.is_limited
+
+    def _round(self) -> bool:
+        """Index the paths that are due; return whether there were any."""
+        if self._walk_again:
+            self._walk_again = False
+            self._attempt(None, [])
+            return True
+        taken = self._events.pending.take()
+        changes = Changes(self._files(taken), self._gone.take())
+        if changes.files or changes.gone:
+            self._attempt(changes, taken)
+        return bool(taken or changes.gone)
+
+    def _attempt(self, changes: Changes | None, taken: list[str]) -> None:
+        """Make a round; if Elasticsearch, the store or a disk is away, everything waits for the next one."""
+        try:
+            if changes is None:
+                self._observe()
+            there = [path for path in self._roots.there if os.path.lexists(path)]
+            summary = self._run(there, changes)
+        except (EngineError, IngestError, StorageError, OSError) as error:
+            self._walk_again |= changes is None
+            self._events.pending.put_back(taken)
+            self._gone.add(changes.gone if changes else ())
+            self._fail(error)
+            return
+        if self._wait:
+            self._say("It works again.")
+            self._wait = 0.0
+        self._finished(summary)
+        if summary.interrupted:
+            raise KeyboardInterrupt
+
+    def _fail(self, error: Exception) -> None:
+        if not self._wait:
+            cause = error.__cause__ if isinstance(error.__cause__, EngineError | StorageError) else error
+            self._say(f"Error: {cause} Nothing is lost: the watch goes on when that is mended.")
+        self._wait = min(LONGEST_WAIT_S, 2 * self._wait or 1.0)
+        self._not_before = time.monotonic() + self._wait
+
+    def _files(self, taken: list[str]) -> tuple[Candidate, ...]:
+        """Return the files of this run among real paths, and keep the paths that are gone."""
+        files: dict[Candidate, None] = {}
+        for real in taken:
+            path, was_folder = real.rstrip("/"), real.endswith("/")
+            if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
+                # A new link to a folder leads to places that are not observed yet.
+                self._walk_again |= os.path.islink(path) and bool(self._places.named(path, folder=True))  # noqa: PTH114
+            elif found := self._places.named(path, folder=was_folder):
+                if is_gone(path):
+                    self._gone.add([found.path] if not self._roots.is_away(found.path) else [])
+                elif not was_folder and self._options.part.holds(found.relative_path):
+                    files[found] = None
+        return tuple(files)
 
 
 class Roots:
@@ -90,13 +334,6 @@ class Places:
                     return Candidate(entrance.path / rest, relative)
         return None
 
-    def below(self, folder: str) -> Iterator[str]:
-        """Yield the real paths below a folder that a walk would look at, and those of links to folders."""
-        for here, folders, files in os.walk(folder):
-            folders[:] = [each for each in folders if self.named(f"{here}/{each}", folder=True)]
-            links = (each for each in folders if os.path.islink(f"{here}/{each}"))  # noqa: PTH114
-            yield from (f"{here}/{each}" for each in (*files, *links))
-
     def _admits(self, prefix: str, rest: str, *, folder: bool) -> bool:
         names = rest.split("/")
         for number, name in enumerate(names, 1):
@@ -125,155 +362,6 @@ def _identity(folder: Path) -> tuple[int, int] | None:
         return identity_of(folder)
     except OSError:
         return None
-
-
-TICK_S = 0.25
-LONGEST_WAIT_S = 30.0
-
-
-class Report(Protocol):
-    """Is told what a watch does."""
-
-    def say(self, sentence: str) -> None:
-        """Something to know, such as that a disk is away."""
-
-    def round(self, summary: IngestSummary) -> None:
-        """A round has ended."""
-
-
-class Watch:
-    """Observes from the moment it is entered, so that what happens during a first full run is not missed.
-
-    `run` makes a round of changes, or looks through whole folders when these are None; it may raise
-    `EngineError`, `IngestError` or `StorageError`. `idle` is called when nothing is to be done, and returns
-    whether it did something.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        *,
-        options: IngestOptions,
-        run: Callable[[Sequence[Path], Changes | None], IngestSummary],
-        idle: Callable[[], bool],
-        report: Report,
-    ) -> None:
-        self._options = options
-        self._run = run
-        self._idle = idle
-        self._report = report
-        self._roots = Roots(paths)
-        self._pending = Pending()
-        self._gone = Gone()
-        self._listener = Listener(self._pending)
-        self._observer: BaseObserver | None = None
-        self._polling = self._anew = False
-        self._wait, self._not_before = 0.0, 0.0
-
-    def __enter__(self) -> Self:
-        """Begin to observe. Raises `OSError` when a folder has just gone."""
-        self._observe()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Observe no more."""
-        if self._observer:
-            close(self._observer)
-
-    def forever(self) -> None:
-        """Deal with what happens until `KeyboardInterrupt`, which is raised."""
-        while True:
-            self._look_at_roots()
-            works = time.monotonic() >= self._not_before
-            if not (works and (self._round() or self._idle())):
-                time.sleep(TICK_S)
-
-    def _observe(self) -> None:
-        if self._observer:
-            close(self._observer)
-            self._observer = None
-        self._places = Places(self._roots.there, exclude=self._options.exclude)
-        self._observer, self._polling = listen(
-            self._places.to_watch(), self._listener, polling=self._polling, say=self._report.say
-        )
-
-    def _look_at_roots(self) -> None:
-        for root, is_there in self._roots.look().items():
-            self._anew |= is_there
-            self._report.say(
-                f"{root} is there again: it is looked through."
-                if is_there
-                else f"{root} is not there any more. Its pictures stay in the index; it is waited for."
-            )
-        self._anew |= self._listener.lost or self._listener.limited
-
-    def _round(self) -> bool:
-        """Deal with what is still; return whether there was something."""
-        if self._anew:
-            self._anew = False
-            self._attempt(None, [])
-            return True
-        while self._listener.new_folders:
-            self._enter(self._listener.new_folders.popleft())
-        taken = self._pending.take()
-        changes = Changes(self._files(taken), self._gone.take())
-        if not (changes.files or changes.gone):
-            return bool(taken)
-        self._attempt(changes, taken)
-        return True
-
-    def _attempt(self, changes: Changes | None, taken: list[str]) -> None:
-        """Make a round; when Elasticsearch, the store or a disk is away, all waits for the next one."""
-        try:
-            if changes is None:
-                self._observe()
-            there = [path for path in self._roots.there if os.path.lexists(path)]
-            summary = self._run(there, changes)
-        except (EngineError, IngestError, StorageError, OSError) as error:
-            self._anew |= changes is None
-            self._pending.put_back(taken)
-            self._gone.add(changes.gone if changes else ())
-            self._fail(error)
-            return
-        if self._wait:
-            self._report.say("It works again.")
-            self._wait = 0.0
-        self._report.round(summary)
-        if summary.interrupted:
-            raise KeyboardInterrupt
-
-    def _fail(self, error: Exception) -> None:
-        if not self._wait:
-            cause = error.__cause__ if isinstance(error.__cause__, EngineError | StorageError) else error
-            self._report.say(f"Error: {cause} Nothing is lost: the watch goes on when that is mended.")
-        self._wait = min(LONGEST_WAIT_S, 2 * self._wait or 1.0)
-        self._not_before = time.monotonic() + self._wait
-
-    def _files(self, taken: list[str]) -> tuple[Candidate, ...]:
-        """Return the files among real paths; folders are entered, and what is gone is kept."""
-        files: dict[Candidate, None] = {}
-        for real in taken:
-            place, was_folder = real.rstrip("/"), real.endswith("/")
-            if os.path.isdir(place):  # noqa: PTH112 - false, not an error, where a folder is closed
-                self._enter(place)
-            elif found := self._places.named(place, folder=was_folder):
-                if not is_gone(place):
-                    files |= {found: None} if self._is_ours(found, was_folder) else {}
-                elif not self._roots.is_away(found.path):
-                    self._gone.add([found.path])
-        return tuple(files)
-
-    def _is_ours(self, found: Candidate, was_folder: bool) -> bool:
-        return not was_folder and self._options.part.holds(found.relative_path)
-
-    def _enter(self, folder: str) -> None:
-        """Look at what is in a new folder. A link to one leads to places that are not observed yet."""
-        if self._places.named(folder, folder=True):
-            if os.path.islink(folder):  # noqa: PTH114
-                self._anew = True
-                return
-            for path in self._places.below(folder):
-                self._pending.touch(path)
 
 
 SLICE = 4
