@@ -7,21 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from es_config.bulk import BulkItem, send_bulk, vector_fault
+import numpy as np
+from elasticsearch import Elasticsearch
+from elasticsearch.helpers import pack_dense_vector
+
+from es_config.bulk import Action, send_bulk, vector_fault
 from es_config.client import engine_errors
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, create_behind, read_documents
 from es_config.mapping import INDEX_TYPES, VECTOR_FIELDS, IndexMeta, IndexOptions, with_options
-from es_config.scan import pages, read_vectors
+from es_config.scan import PAGE, pages, read_vectors
 from es_config.vector_field import sequence_numbers
-
-if TYPE_CHECKING:
-    import numpy as np
-    from elasticsearch import Elasticsearch
-
-    from es_config.index import ImageIndex
 
 SETTLE_S = 1.0
 """for how long nobody may write after a switch: what was sent just before it must not arrive elsewhere"""
@@ -178,7 +176,6 @@ def options_of(client: Elasticsearch, index: str) -> IndexOptions:
     )
 
 
-PAGE = 500
 CAPTION_VECTOR = "caption_embedding"
 
 
@@ -193,9 +190,34 @@ class Document:
     """float32 `[caption_dims]`"""
 
 
+class ReindexReader:
+    """Reads the index that is copied. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    def __init__(self, client: Elasticsearch, index: ImageIndex) -> None:
+        self._client = client
+        self.index = index
+
+    def checkpoint(self) -> int:
+        """Return a sequence number up to which every change is done, then make these changes searchable."""
+        done = min(each["local_checkpoint"] for each in sequence_numbers(self._client, self.index.target))
+        self.index.refresh()
+        return done
+
+    def pages(self, *, since: int = -1) -> Iterator[list[Document]]:
+        """Yield documents that changed after a checkpoint, in the order of ids, as far as searchable."""
+        body = {
+            "query": {"bool": {"filter": [{"range": {"_seq_no": {"gt": since}}}]}},
+            "sort": [{"image_id": "asc"}],
+            "size": PAGE,
+            "docvalue_fields": [{"field": CAPTION_VECTOR, "format": "binary"}],
+        }
+        for hits in pages(self._client, self.index.target, body):
+            yield [_document(hit) for hit in hits]
+
+
 @dataclass(frozen=True)
-class Copy:
-    """One document to write, whole, or only what changed where `known` is what the other index has of it."""
+class CopiedDocument:
+    """One document to write: whole, or its changes if `known` is what the index has of it."""
 
     document: Document
     known: Mapping[str, Any] | None
@@ -203,59 +225,44 @@ class Copy:
     """float32 `[dims]` by field: those that are written"""
 
 
-class Copies:
-    """Reads `old` and writes `new`. Every method raises EngineError when Elasticsearch cannot do it."""
+class ReindexWriter:
+    """Writes the next index. Every method raises EngineError when Elasticsearch cannot do it."""
 
-    def __init__(self, client: Elasticsearch, *, old: ImageIndex, new: ImageIndex) -> None:
+    def __init__(self, client: Elasticsearch, index: ImageIndex) -> None:
         self._client = client
-        self.old, self.new = old, new
-
-    def checkpoint(self) -> int:
-        """Return a sequence number up to which every change of `old` is done, then make these searchable."""
-        done = min(each["local_checkpoint"] for each in sequence_numbers(self._client, self.old.target))
-        self.old.refresh()
-        return done
-
-    def pages(self, *, since: int = -1) -> Iterator[list[Document]]:
-        """Yield what changed in `old` after a checkpoint, in the order of ids, as far as it is searchable."""
-        body = {
-            "query": {"bool": {"filter": [{"range": {"_seq_no": {"gt": since}}}]}},
-            "sort": [{"image_id": "asc"}],
-            "size": PAGE,
-            "docvalue_fields": [{"field": CAPTION_VECTOR, "format": "binary"}],
-        }
-        for hits in pages(self._client, self.old.target, body):
-            yield [_document(hit) for hit in hits]
+        self.index = index
 
     def known(self, image_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return what `new` has of those of `image_ids` that it has, without vectors."""
-        found = read_documents(self._client, self.new.target, image_ids)
+        """Return the sources, without vectors, of those of `image_ids` that exist."""
+        found = read_documents(self._client, self.index.target, image_ids)
         return {image_id: _plain(each["_source"]) for image_id, each in found.items()}
 
-    def write(self, copies: Iterable[Copy]) -> dict[str, str]:
-        """Write into `new`; return why those failed that it refuses, by image id."""
-        meta = self.new.meta()
-        failed, items = {}, []
+    def write(self, copies: Iterable[CopiedDocument]) -> dict[str, str]:
+        """Write documents; return why the index refused some, by image id."""
+        meta = self.index.meta()
+        failed, actions = {}, []
         for copy in copies:
-            faults = (vector_fault(vector, getattr(meta, VECTOR_FIELDS[field]))
-                      for field, vector in copy.vectors.items())  # fmt: skip
+            faults = (
+                vector_fault(vector, getattr(meta, VECTOR_FIELDS[field]))
+                for field, vector in copy.vectors.items()
+            )
             if fault := next(filter(None, faults), None):
                 failed[copy.document.image_id] = fault
             else:
-                items.append(_item(copy))
-        return failed | send_bulk(self._client, self.new.write_target(), items)
+                actions.append(_action(copy))
+        return failed | send_bulk(self._client, self.index.write_target(), actions)
 
-    def drop_absent(self) -> int:
-        """Delete from `new` what `old` has no more; return how many."""
-        self.new.refresh()
-        self.old.refresh()
+    def drop_absent(self, source: ImageIndex) -> int:
+        """Delete documents that `source` no longer has; return how many."""
+        self.index.refresh()
+        source.refresh()
         body = {"query": {"match_all": {}}, "sort": [{"image_id": "asc"}], "size": PAGE, "_source": False}
         dropped = 0
-        for hits in pages(self._client, self.new.target, body):
+        for hits in pages(self._client, self.index.target, body):
             ids = [hit["_id"] for hit in hits]
-            absent = set(ids) - self.old.listed(ids).keys()
-            items = [BulkItem(each, {"delete": {"_id": each}}, None) for each in sorted(absent)]
-            dropped += len(items) - len(send_bulk(self._client, self.new.write_target(), items))
+            absent = sorted(set(ids) - source.listed(ids).keys())
+            actions = [{"_op_type": "delete", "_id": each} for each in absent]
+            dropped += len(actions) - len(send_bulk(self._client, self.index.write_target(), actions))
         return dropped
 
 
@@ -266,19 +273,17 @@ def _document(hit: dict[str, Any]) -> Document:
 
 
 def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a source without vectors, and without what is none: an update can only write null."""
+    """Return a source without vectors and without nulls, which only updates leave."""
     return {name: each for name, each in source.items() if name not in VECTOR_FIELDS and each is not None}
 
 
-def _item(copy: Copy) -> BulkItem:
-    from elasticsearch.helpers import pack_dense_vector
-
-    image_id = copy.document.image_id
+def _action(copy: CopiedDocument) -> Action:
+    action: Action = {"_id": copy.document.image_id}
     packed = {field: pack_dense_vector(vector) for field, vector in copy.vectors.items()}
     body = {**copy.document.source, **packed}
     if copy.known is None:
-        return BulkItem(image_id, {"index": {"_id": image_id}}, body)
-    gone = dict.fromkeys(copy.known.keys() - copy.document.source.keys())
+        return {"_op_type": "index", **action, "_source": body}
+    gone: dict[str, None] = dict.fromkeys(copy.known.keys() - copy.document.source.keys())
     if "caption" in gone:
         gone[CAPTION_VECTOR] = None
-    return BulkItem(image_id, {"update": {"_id": image_id}}, {"doc": {**gone, **body}})
+    return {"_op_type": "update", **action, "doc": {**gone, **body}}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from es_config.bulk import is_loading, put_back
-from es_config.client import EngineSettings, connect, engine_errors, engine_settings, remote_url
+from elasticsearch import Elasticsearch
+
+from es_config.bulk import loading_runs, restore_after_kill
+from es_config.client import connect, engine_errors, engine_settings, remote_url
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
 from es_config.mapping import differences
-
-if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
 
 LOW_DISK = 2 * 2**30
 """bytes; the local node takes no new index below it"""
@@ -31,6 +31,16 @@ class Check:
     """what was found, or what is wrong with the way out"""
 
 
+@dataclass(frozen=True)
+class _Engine:
+    """A server that answers, with the index to look at."""
+
+    client: Elasticsearch
+    url: str
+    index: ImageIndex
+    profile_dims: Mapping[str, int]
+
+
 def examine(
     environ: Mapping[str, str], home: Path, *, alias: str, profile_dims: Mapping[str, int]
 ) -> list[Check]:
@@ -42,29 +52,17 @@ def examine(
     except EngineError as error:
         return [*checks, Check("elasticsearch", False, str(error))]
     with client:
-        return [*checks, *_examine_server(client, settings, ImageIndex(client, alias=alias), profile_dims)]
-
-
-def _examine_server(
-    client: Elasticsearch, settings: EngineSettings, index: ImageIndex, profile_dims: Mapping[str, int]
-) -> Iterator[Check]:
-    yield _check("elasticsearch", lambda: f"{client.info()['version']['number']} at {settings.shown_url}")
-    yield _check("licence", lambda: _licence(client))
-    yield _check("disk", lambda: _disk(client))
-    if not index.exists():
-        yield Check(
-            "index", True, f"none called '{index.alias}' yet: run `glimpse ingest` on a folder of pictures"
-        )
-        return
-    yield _check("mapping", lambda: _mapping(index))
-    yield _check("profile", lambda: _profile(index, profile_dims))
-    yield _check("writable", lambda: _writable(client, index))
-    yield _check("refresh", lambda: _refresh(client, index))
-    yield _check("images", lambda: str(index.count()))
+        index = ImageIndex(client, alias=alias)
+        engine = _Engine(client, settings.shown_url, index, profile_dims)
+        checks += [_check(name, partial(look, engine)) for name, look in SERVER_CHECKS]
+        if index.exists():
+            return checks + [_check(name, partial(look, engine)) for name, look in INDEX_CHECKS]
+        none = f"none called '{alias}' yet: run `glimpse ingest` on a folder of pictures"
+        return [*checks, Check("index", True, none)]
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:
-    """Run one look; an EngineError, of the look or of the server, is what is wrong."""
+    """Run one look; an EngineError, of the look or of the server, explains the fault."""
     try:
         with engine_errors():
             return Check(name, True, look())
@@ -80,9 +78,9 @@ def _java(environ: Mapping[str, str]) -> str:
     return "; ".join([f"{java.version} in {java.home}{speed}", *notes])
 
 
-def _licence(client: Elasticsearch) -> str:
+def _licence(engine: _Engine) -> str:
     # The local node answers 400, as it has no licence service; it may also be named by ELASTICSEARCH_URL.
-    answer = client.options(ignore_status=[400, 404]).license.get()
+    answer = engine.client.options(ignore_status=[400, 404]).license.get()
     if "license" not in answer.body:
         return "basic features, no licence service"
     licence = answer.body["license"]
@@ -93,8 +91,8 @@ def _licence(client: Elasticsearch) -> str:
     return f"{licence['type']}, {licence['status']}"
 
 
-def _disk(client: Elasticsearch) -> str:
-    nodes = client.nodes.stats(metric="fs")["nodes"].values()
+def _disk(engine: _Engine) -> str:
+    nodes = engine.client.nodes.stats(metric="fs")["nodes"].values()
     free = min(
         (node["fs"]["total"]["available_in_bytes"] for node in nodes if node["fs"]["total"]), default=None
     )
@@ -107,7 +105,8 @@ def _disk(client: Elasticsearch) -> str:
     return f"{free / 2**30:.0f} GB free"
 
 
-def _mapping(index: ImageIndex) -> str:
+def _mapping(engine: _Engine) -> str:
+    index = engine.index
     ((name, found),) = index.mappings().items()
     wrong = differences(index.meta(), found["mappings"])
     if wrong:
@@ -119,27 +118,29 @@ def _mapping(index: ImageIndex) -> str:
     return f"{index.alias} is {name}, {kind}, {index.meta().similarity}"
 
 
-def _profile(index: ImageIndex, profile_dims: Mapping[str, int]) -> str:
-    meta = index.meta()
-    if meta.profile not in profile_dims:
+def _profile(engine: _Engine) -> str:
+    meta = engine.index.meta()
+    if meta.profile not in engine.profile_dims:
         raise EngineError(
-            f"The index holds vectors of profile '{meta.profile}', which this version lacks: use one of "
-            f"{', '.join(profile_dims)} and ingest again, or the version of Glimpse that made the index."
+            f"The index holds vectors of profile '{meta.profile}', which this version lacks: use one "
+            f"of {', '.join(engine.profile_dims)} and ingest again, or the version of Glimpse that made it."
         )
     return f"{meta.profile}, {meta.dims} dims"
 
 
-def _refresh(client: Elasticsearch, index: ImageIndex) -> str:
-    if not is_loading(client, index.alias):
+def _refresh(engine: _Engine) -> str:
+    runs = loading_runs(engine.client, engine.index.alias)
+    if not runs:
         return "as usual"
-    if put_back(client, index.alias):
-        return "put back: an ingest that was killed had left it off"
-    return "rare while an ingest writes: what it adds is searchable when it ends"
+    named = "; ".join(map(str, runs))
+    if restore_after_kill(engine.client, engine.index.alias):
+        return f"restored: an ingest that was killed ({named}) had made it rare"
+    return f"rare while an ingest writes ({named}): its pictures are searchable when it ends"
 
 
-def _writable(client: Elasticsearch, index: ImageIndex) -> str:
-    blocks: dict[str, Any] = client.indices.get_settings(index=index.alias, flat_settings=True).body
-    settings = next(iter(blocks.values()))["settings"]
+def _writable(engine: _Engine) -> str:
+    answer = engine.client.indices.get_settings(index=engine.index.alias, flat_settings=True)
+    settings = next(iter(answer.body.values()))["settings"]
     on = [name for name, value in settings.items() if name.startswith("index.blocks.") and value == "true"]
     if "index.blocks.read_only_allow_delete" in on:
         raise EngineError(
@@ -148,6 +149,21 @@ def _writable(client: Elasticsearch, index: ImageIndex) -> str:
     if on:
         raise EngineError(f"The index is blocked by {', '.join(on)}: set it to null in the index's settings.")
     return "yes"
+
+
+Looks = tuple[tuple[str, Callable[[_Engine], str]], ...]
+SERVER_CHECKS: Looks = (
+    ("elasticsearch", lambda engine: f"{engine.client.info()['version']['number']} at {engine.url}"),
+    ("licence", _licence),
+    ("disk", _disk),
+)
+INDEX_CHECKS: Looks = (
+    ("mapping", _mapping),
+    ("profile", _profile),
+    ("writable", _writable),
+    ("refresh", _refresh),
+    ("images", lambda engine: str(engine.index.count())),
+)
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,82 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from es_config.bulk import BulkItem, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
+import numpy as np
+from elasticsearch import Elasticsearch
+from elasticsearch.helpers import pack_dense_vector
+
+from es_config.bulk import Action, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
 from es_config.client import engine_errors, raise_item_error
 from es_config.documents import AddResult, ImageDocument, SearchResult, paths_of, read_hits, shown_path
 from es_config.errors import EngineError
 from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
 from es_config.meta import Meta, change_meta
-from es_config.scan import pages
-
-if TYPE_CHECKING:
-    import numpy as np
-    from elasticsearch import Elasticsearch
+from es_config.scan import PAGE, pages
 
 META_SECONDS = 10.0
 """for how long an index's name and `_meta` are believed before they are read again"""
+CONFLICT_RETRIES = 5
 
 
-class IndexIdentity:
-    """The one index behind an alias. Every method raises EngineError when Elasticsearch cannot do it."""
+@dataclass(frozen=True)
+class Removed:
+    """A document that had no path left."""
+
+    image_id: str
+    caption: str | None = None
+    """of a person, if one had written any"""
+
+
+@dataclass(frozen=True)
+class PathsChanged:
+    """The outcome of changed paths, by image id."""
+
+    removed: tuple[Removed, ...] = ()
+    absent: frozenset[str] = frozenset()
+    """there is no such document"""
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def create_behind(
+    client: Elasticsearch, alias: str, name: str, meta: IndexMeta, options: IndexOptions
+) -> str:
+    """Create the first free of `<name>-<profile>-1`, `-2`, … with `alias` on it, and return its name.
+
+    Of several who do so at once, one succeeds: an alias has one write index at most. Raises EngineError.
+    """
+    with engine_errors():
+        taken = client.indices.get(index=f"{name}-{meta.profile}-*", features="aliases").body
+        names = (f"{name}-{meta.profile}-{n}" for n in range(1, len(taken) + 2))
+        free = next(each for each in names if each not in taken)
+        aliases = {alias: {"is_write_index": True}}
+        client.indices.create(index=free, aliases=aliases, **index_body(meta, options))
+    return free
+
+
+def read_documents(
+    client: Elasticsearch, index: str, ids: Sequence[str], *, fields: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return those of `ids` that exist, searchable or not yet, with their versions and `fields`, or all.
+
+    Raises EngineError.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(ids), PAGE):
+        some = list(ids[start : start + PAGE])
+        with engine_errors():
+            answer = client.mget(index=index, ids=some, source_includes=fields)
+            for document in answer["docs"]:
+                raise_item_error(document, answer.meta)
+        found |= {document["_id"]: document for document in answer["docs"] if document.get("found")}
+    return found
+
+
+class ImageIndex:
+    """Pictures behind a read alias. Every method raises EngineError when Elasticsearch cannot do it."""
 
     def __init__(self, client: Elasticsearch, *, alias: str = "images", held: str | None = None) -> None:
         self._client = client
@@ -136,10 +190,6 @@ class IndexIdentity:
             noted = self.meta().revisions[tower]
         return noted
 
-    def note_revision(self, tower: str, revision: str) -> None:
-        """Note which weights are used now, in the place of others."""
-        self.note("revisions", {tower: revision})
-
     def note(
         self,
         section: str,
@@ -167,153 +217,6 @@ class IndexIdentity:
         change_meta(self._client, name, change)
         self._seen = None
         return taken
-
-    def _read(self) -> tuple[str, IndexMeta]:
-        if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
-            ((name, found),) = self.mappings().items()
-            self._seen = (time.monotonic(), name, read_meta(name, found["mappings"]))
-        return self._seen[1:]
-
-
-PATHS_TOGETHER = 500
-CONFLICT_RETRIES = 5
-FIELDS = ["relative_path", "caption", "caption_source"]
-
-
-@dataclass(frozen=True)
-class Removed:
-    """A document that had no path left."""
-
-    image_id: str
-    caption: str | None = None
-    """what a person had written about it, if somebody had"""
-
-
-@dataclass(frozen=True)
-class PathsChanged:
-    """What became of changes of paths, by image id."""
-
-    removed: tuple[Removed, ...] = ()
-    absent: frozenset[str] = frozenset()
-    """there is no such document"""
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-def add_paths(
-    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], *, held: str | None = None
-) -> PathsChanged:
-    """Add relative paths to documents, by image id; their vectors stay as they are. Raises EngineError."""
-    return _change(client, alias, paths, _with, held)
-
-
-def drop_paths(
-    client: Elasticsearch, alias: str, paths: Mapping[str, Sequence[str]], *, held: str | None = None
-) -> PathsChanged:
-    """Take relative paths from documents; one that has none left is deleted. Raises EngineError."""
-    return _change(client, alias, paths, _without, held)
-
-
-def _with(old: Sequence[str], more: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys((*old, *more)))
-
-
-def _without(old: Sequence[str], gone: Sequence[str]) -> list[str]:
-    return [path for path in old if path not in gone]
-
-
-def _change(
-    client: Elasticsearch,
-    alias: str,
-    paths: Mapping[str, Sequence[str]],
-    change: Any,
-    held: str | None,
-) -> PathsChanged:
-    removed: list[Removed] = []
-    absent: set[str] = set()
-    failed: dict[str, str | Meanwhile] = {}
-    ids = list(paths)
-    for start in range(0, len(ids), PATHS_TOGETHER):
-        waiting = ids[start : start + PATHS_TOGETHER]
-        for _ in range(CONFLICT_RETRIES):  # somebody else may change a document between reading and writing
-            documents = read_documents(client, alias, waiting, fields=FIELDS)
-            absent.update(image_id for image_id in waiting if image_id not in documents)
-            items = {}
-            for image_id, document in documents.items():
-                old = list(paths_of(document["_source"]))
-                if (new := change(old, paths[image_id])) != old:
-                    items[image_id] = _paths_item(document, new)
-            refused = send_bulk(client, alias, items.values(), held=held)
-            removed += [
-                Removed(image_id, _human_caption(documents[image_id]))
-                for image_id, item in items.items()
-                if "delete" in item.action and image_id not in refused
-            ]
-            waiting = [image_id for image_id, reason in refused.items() if reason is Meanwhile.CHANGED]
-            failed |= {
-                image_id: reason for image_id, reason in refused.items() if reason is not Meanwhile.CHANGED
-            }
-            if not waiting:
-                break
-        failed |= dict.fromkeys(waiting, Meanwhile.CHANGED)
-    return PathsChanged(tuple(removed), frozenset(absent), failed)
-
-
-def read_documents(
-    client: Elasticsearch, index: str, ids: Sequence[str], *, fields: Sequence[str] | None = None
-) -> dict[str, dict[str, Any]]:
-    """Return those of `ids` that exist, searchable or not yet, with their versions and `fields`, or all.
-
-    Raises EngineError.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(ids), PATHS_TOGETHER):
-        some = list(ids[start : start + PATHS_TOGETHER])
-        with engine_errors():
-            answer = client.mget(index=index, ids=some, source_includes=fields)
-            for document in answer["docs"]:
-                raise_item_error(document, answer.meta)
-        found |= {document["_id"]: document for document in answer["docs"] if document.get("found")}
-    return found
-
-
-def _human_caption(document: dict[str, Any]) -> str | None:
-    source = document["_source"]
-    return source.get("caption") if source.get("caption_source") == "human" else None
-
-
-def _paths_item(document: dict[str, Any], paths: list[str]) -> BulkItem:
-    version = {"if_seq_no": document["_seq_no"], "if_primary_term": document["_primary_term"]}
-    action = {"_id": document["_id"], **version}
-    if not paths:
-        return BulkItem(document["_id"], {"delete": action}, None)
-    return BulkItem(document["_id"], {"update": action}, {"doc": {"relative_path": paths}})
-
-
-IDS_TOGETHER = 1000
-
-
-def free_name(client: Elasticsearch, alias: str, profile: str) -> str:
-    """Return the first of `<alias>-<profile>-1`, `-2`, … that no index has."""
-    taken = client.indices.get(index=f"{alias}-{profile}-*", features="aliases").body
-    return next(name for n in range(1, len(taken) + 2) if (name := f"{alias}-{profile}-{n}") not in taken)
-
-
-def create_behind(
-    client: Elasticsearch, alias: str, name: str, meta: IndexMeta, options: IndexOptions
-) -> str:
-    """Create `<name>-<profile>-<n>` with `alias` on it, and return its name.
-
-    Of several who do so at once, one succeeds: an alias has one write index at most. Raises EngineError.
-    """
-    with engine_errors():
-        free = free_name(client, name, meta.profile)
-        aliases = {alias: {"is_write_index": True}}
-        client.indices.create(index=free, aliases=aliases, **index_body(meta, options))
-    return free
-
-
-class ImageIndex(IndexIdentity):
-    """Pictures behind a read alias. Every method raises EngineError when Elasticsearch cannot do it."""
 
     def create(self, meta: IndexMeta, options: IndexOptions) -> str:
         """Create `<alias>-<profile>-<n>` with the alias on it, and return its name."""
@@ -350,22 +253,57 @@ class ImageIndex(IndexIdentity):
 
         With `only_new`, what is there already stays and is reported as `Meanwhile.CHANGED`.
         """
-        return add_documents(
-            self._client,
-            self.write_target(),
-            documents,
-            meta=self.meta(),
-            only_new=only_new,
-            held=self.held,
-        )
+        target, meta = self.write_target(), self.meta()
+        return add_documents(self._client, target, documents, meta=meta, only_new=only_new, held=self.held)
 
     def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Note more paths of many pictures, by image id; their vectors stay as they are."""
-        return add_paths(self._client, self.write_target(), paths, held=self.held)
+        return self._change_paths(paths, lambda old, more: list(dict.fromkeys((*old, *more))))
 
     def drop_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Take paths from pictures, by image id; a picture without a path is deleted."""
-        return drop_paths(self._client, self.write_target(), paths, held=self.held)
+        return self._change_paths(paths, lambda old, gone: [path for path in old if path not in gone])
+
+    def _change_paths(
+        self,
+        paths: Mapping[str, Sequence[str]],
+        change: Callable[[Sequence[str], Sequence[str]], list[str]],
+    ) -> PathsChanged:
+        target = self.write_target()
+        removed: list[Removed] = []
+        absent: set[str] = set()
+        failed: dict[str, str] = {}
+        ids = list(paths)
+        for start in range(0, len(ids), PAGE):
+            waiting = ids[start : start + PAGE]
+            for _ in range(
+                CONFLICT_RETRIES
+            ):  # somebody else may change a document between reading and writing
+                documents = read_documents(
+                    self._client, target, waiting, fields=["relative_path", "caption", "caption_source"]
+                )
+                absent.update(image_id for image_id in waiting if image_id not in documents)
+                actions = {}
+                for image_id, document in documents.items():
+                    old = paths_of(document["_source"])
+                    if (new := change(old, paths[image_id])) != list(old):
+                        actions[image_id] = _paths_action(document, new)
+                refused = send_bulk(self._client, target, actions.values(), held=self.held)
+                removed += [
+                    Removed(image_id, _human_caption(documents[image_id]))
+                    for image_id, action in actions.items()
+                    if action["_op_type"] == "delete" and image_id not in refused
+                ]
+                waiting = [image_id for image_id, reason in refused.items() if reason is Meanwhile.CHANGED]
+                failed |= {
+                    image_id: reason
+                    for image_id, reason in refused.items()
+                    if reason is not Meanwhile.CHANGED
+                }
+                if not waiting:
+                    break
+            failed |= dict.fromkeys(waiting, Meanwhile.CHANGED)
+        return PathsChanged(tuple(removed), frozenset(absent), failed)
 
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
@@ -375,8 +313,8 @@ class ImageIndex(IndexIdentity):
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return what `known` does, of pictures that searches find already: quickly, from columns."""
         found: dict[str, tuple[str, ...]] = {}
-        for start in range(0, len(image_ids), IDS_TOGETHER):
-            some = list(image_ids[start : start + IDS_TOGETHER])
+        for start in range(0, len(image_ids), PAGE):
+            some = list(image_ids[start : start + PAGE])
             with engine_errors():
                 answer = self._client.search(
                     index=self.target,
@@ -417,19 +355,16 @@ class ImageIndex(IndexIdentity):
         return [self._result(body, each) for body, each in rows]
 
     def captions(self) -> Captions:
-        """Return what writes the captions of this index."""
-
+        """Return the captions of this index, to list and write them."""
         return Captions(self._client, index=self)
 
     def get(self, image_id: str) -> dict[str, Any] | None:
         """Return the `_source` of a picture, which holds no vectors; None when there is no such picture."""
-        return self._get(image_id, {})
+        return self._source(image_id)
 
     def vector(self, image_id: str, field: str = "image_embedding") -> np.ndarray | None:
         """Return a stored vector, float32 `[dims]`; None when the picture or its vector does not exist."""
-        import numpy as np
-
-        source = self._get(image_id, {"source_includes": [field], "source_exclude_vectors": False})
+        source = self._source(image_id, source_includes=[field], source_exclude_vectors=False)
         values = (source or {}).get(field)
         return None if values is None else np.asarray(values, dtype=np.float32)
 
@@ -437,16 +372,30 @@ class ImageIndex(IndexIdentity):
         is_knn = "knn" in body and "query" not in body
         return read_hits(answer, similarity=self.meta().similarity if is_knn else None)
 
-    def _get(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
-        return (self._document(image_id, options) or {}).get("_source")
-
-    def _document(self, image_id: str, options: dict[str, Any]) -> dict[str, Any] | None:
-        """Return a document with its sequence number; None when there is an index but not this document."""
+    def _source(self, image_id: str, **options: Any) -> dict[str, Any] | None:
+        """Return a document's `_source`; None when there is an index but not this document."""
         with engine_errors():
             answer = self._client.options(ignore_status=404).get(index=self.target, id=image_id, **options)
         if answer.meta.status == 404 and "error" in answer.body:
-            self.mappings()
-        return answer.body if answer.body.get("found") else None
+            self.mappings()  # raises for an index that is not there
+        return answer.body.get("_source")
+
+    def _read(self) -> tuple[str, IndexMeta]:
+        if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
+            ((name, found),) = self.mappings().items()
+            self._seen = (time.monotonic(), name, read_meta(name, found["mappings"]))
+        return self._seen[1:]
+
+
+def _human_caption(document: dict[str, Any]) -> str | None:
+    source = document["_source"]
+    return source.get("caption") if source.get("caption_source") == "human" else None
+
+
+def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
+    version = {"if_seq_no": document["_seq_no"], "if_primary_term": document["_primary_term"]}
+    change = {"_op_type": "update", "doc": {"relative_path": paths}} if paths else {"_op_type": "delete"}
+    return {"_id": document["_id"], **version, **change}
 
 
 CAPTIONS_TOGETHER = 200
@@ -494,8 +443,8 @@ class Captions:
         dims = self._index.meta().caption_dims
         faults = {update.image_id: vector_fault(update.caption_embedding, dims) for update in updates}
         failed = {image_id: fault for image_id, fault in faults.items() if fault}
-        items = [_caption_item(update) for update in updates if update.image_id not in failed]
-        failed |= send_bulk(self._client, self._index.write_target(), items, held=self._index.held)
+        actions = [_caption_action(update) for update in updates if update.image_id not in failed]
+        failed |= send_bulk(self._client, self._index.write_target(), actions, held=self._index.held)
         return AddResult(added=len(updates) - len(failed), failed=failed)
 
     def write_human(self, image_id: str, caption: str, caption_embedding: np.ndarray) -> None:
@@ -546,15 +495,13 @@ def _uncaptioned(hit: dict[str, Any]) -> Uncaptioned:
     return Uncaptioned(hit["_id"], path, hit["_seq_no"], hit["_primary_term"])
 
 
-def _caption_item(update: CaptionUpdate) -> BulkItem:
-    from elasticsearch.helpers import pack_dense_vector
-
-    action: dict[str, Any] = {"_id": update.image_id}
-    if update.seq_no is not None:
-        action |= {"if_seq_no": update.seq_no, "if_primary_term": update.primary_term}
+def _caption_action(update: CaptionUpdate) -> Action:
     doc = {
         "caption": update.caption,
         "caption_source": update.source,
         "caption_embedding": pack_dense_vector(update.caption_embedding),
     }
-    return BulkItem(update.image_id, {"update": action}, {"doc": doc})
+    action = {"_op_type": "update", "_id": update.image_id, "doc": doc}
+    if update.seq_no is not None:
+        action |= {"if_seq_no": update.seq_no, "if_primary_term": update.primary_term}
+    return action

@@ -54,7 +54,7 @@ class IndexMeta:
     execution: dict[str, Any] = field(default_factory=dict)
     """how vectors of pictures were made: for each precision its backend and how it agreed with fp32"""
     bulk_load: dict[str, Any] = field(default_factory=dict)
-    """settings that are put in force when the next ingest ends, such as `number_of_replicas`"""
+    """settings to restore when the last ingest ends, such as `number_of_replicas`; `runs`: who writes"""
 
 
 def with_options(meta: IndexMeta, options: IndexOptions) -> IndexMeta:

@@ -13,13 +13,12 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from elasticsearch import Elasticsearch
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError
-
-if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
 
 Meta = dict[str, Any]
 LEASE_S = 60.0

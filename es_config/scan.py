@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from elasticsearch import Elasticsearch
 
 from es_config.client import engine_errors
 from es_config.errors import afterwards
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    from elasticsearch import Elasticsearch
-
+PAGE = 1000
+"""documents that one request reads or names"""
 KEEP_ALIVE = "10m"
 """for how long the frozen view outlives the last request"""
 
@@ -99,7 +98,7 @@ def scan_view(
     *,
     field: str,
     filters: Sequence[dict[str, Any]] = (),
-    size: int = 1000,
+    size: int = PAGE,
     drawn: tuple[int, float] | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield ids and vectors, float32 `[n, dims]`, of documents that have the field and pass `filters`.
@@ -117,8 +116,8 @@ def scan_view(
 def vectors_of(view: PointInTime, ids: Sequence[str], *, field: str) -> dict[str, np.ndarray]:
     """Return the vectors, float32 `[dims]`, of those of `ids` that have one."""
     found: dict[str, np.ndarray] = {}
-    for start in range(0, len(ids), 1000):
-        named = {"ids": {"values": list(ids[start : start + 1000])}}
+    for start in range(0, len(ids), PAGE):
+        named = {"ids": {"values": list(ids[start : start + PAGE])}}
         for some, vectors in scan_view(view, field=field, filters=[named]):
             found.update(zip(some, vectors, strict=True))
     return found
@@ -138,8 +137,6 @@ def vectors_body(*, field: str, filters: Sequence[dict[str, Any]] = (), size: in
 
 def read_vectors(hits: Sequence[dict[str, Any]], field: str) -> np.ndarray:
     """Return the vectors of hits that have them as `docvalue_fields`, float32 `[n, dims]`."""
-    import numpy as np
-
     packed = b"".join(base64.b64decode(hit["fields"][field][0]) for hit in hits)
     return np.frombuffer(packed, dtype=">f4").astype(np.float32).reshape(len(hits), -1 if hits else 0)
 
@@ -151,8 +148,6 @@ def sample_view(
 
     Elasticsearch draws them: of an index of millions, only the sample is read.
     """
-    import numpy as np
-
     ids: list[str] = []
     parts: list[np.ndarray] = []
     # A tenth more than wanted, as each document is in or out by a throw of its own.
@@ -169,9 +164,6 @@ def random_body(query: dict[str, Any], *, seed: int) -> dict[str, Any]:
     """Return a query that scores what `query` matches by chance, from 0 to 1, alike for the same seed."""
     score = {"seed": seed, "field": "_seq_no"}
     return {"function_score": {"query": query, "random_score": score, "boost_mode": "replace"}}
-
-
-SAMPLE_BLOCK = 1000
 
 
 @dataclass(frozen=True)
@@ -194,7 +186,7 @@ def read_sample(
     chance that needs no seed, is equal on every machine, and changes little when pictures are added.
     """
     with point_in_time(client, index) as view:
-        found = chain.from_iterable(view.pages(_body(fields, source, size=min(SAMPLE_BLOCK, size))))
+        found = chain.from_iterable(view.pages(_body(fields, source, size=min(PAGE, size))))
         hits = list(islice(found, size))
     return Sample(
         tuple(hit["_id"] for hit in hits),

@@ -9,19 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from elasticsearch import Elasticsearch
+from elasticsearch.helpers import bulk, pack_dense_vector
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError, afterwards
 from es_config.mapping import IndexOptions
 from es_config.meta import change_meta
 from es_config.requests import exact_by_sequence, knn_body
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    from elasticsearch import Elasticsearch
+from es_config.scan import PAGE
 
 QUANTISED = ("int8", "int4", "bbq")
 
@@ -160,9 +159,6 @@ def _checked(index: str, field: str, properties: Mapping[str, Any]) -> dict[str,
     return mapping
 
 
-MGET_SIZE = 1000
-
-
 class PlainIndex:
     """Documents by their vectors. Every method raises EngineError when Elasticsearch cannot do it."""
 
@@ -190,8 +186,8 @@ class PlainIndex:
     def known(self, ids: Sequence[str]) -> set[str]:
         """Return those of `ids` that exist."""
         found: set[str] = set()
-        for start in range(0, len(ids), MGET_SIZE):
-            some = list(ids[start : start + MGET_SIZE])
+        for start in range(0, len(ids), PAGE):
+            some = list(ids[start : start + PAGE])
             with engine_errors():
                 answer = self._client.mget(index=self.field.index, ids=some, source=False)
             found |= {document["_id"] for document in answer["docs"] if document.get("found")}
@@ -225,8 +221,6 @@ class TemporaryIndex:
 
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Write float32 `[n, dims]` vectors and make them searchable, as one segment."""
-        from elasticsearch.helpers import bulk, pack_dense_vector
-
         documents = (
             {"_index": self.name, "_id": each, FIELD: pack_dense_vector(vector)}
             for each, vector in zip(ids, vectors, strict=True)

@@ -225,7 +225,7 @@ def captioner(profile: Profile, index: ImageIndex) -> OnFirstUse:
     def load() -> object:
         loaded = captioning.load_captioner(profile.caption_model)
         if index.meta().revisions.get("caption") != loaded.revision:
-            index.note_revision("caption", loaded.revision)
+            index.note("revisions", {"caption": loaded.revision})
         return loaded
 
     return OnFirstUse(load)

@@ -294,7 +294,7 @@ def test_another_profile_or_other_dims_are_refused_with_the_way_out(index):
 
 def test_other_weights_are_refused_once_those_of_the_vectors_are_noted(index):
     index.check_profile("pocket", 8, text_revision="sha256:b")
-    index.note_revision("text", "sha256:a")
+    index.note("revisions", {"text": "sha256:a"})
     assert index.meta().revisions == {"image": "r1", "text": "sha256:a"}
     index.check_profile("pocket", 8, text_revision="sha256:a")
     with pytest.raises(EngineError, match="made with other weights .*text sha256:a, here sha256:b"):

@@ -53,9 +53,9 @@ ROOT = Path(__file__).parent.parent
 PICTURES = 12
 CUT = """
 import os, signal, sys
-from es_config.aliases import Copies
+from es_config.aliases import ReindexWriter
 from ingest.options import IngestOptions
-write, batches = Copies.write, []
+write, batches = ReindexWriter.write, []
 
 def cut(self, copies):
     if len(batches) == 2:
@@ -63,7 +63,7 @@ def cut(self, copies):
     batches.append(copies)
     return write(self, copies)
 
-Copies.write = cut
+ReindexWriter.write = cut
 options = IngestOptions.__init__
 options.__defaults__ = (4, *options.__defaults__[1:])
 from glimpse import main
@@ -484,7 +484,7 @@ def test_captions_keep_their_vectors_where_the_text_model_stays(place):
     own = np.eye(16, dtype=np.float32)[3]  # what no model would make of these words
     place.index.captions().write([CaptionUpdate(first, "a red boat", own, source="model")])
     place.index.refresh()
-    place.index.note_revision("caption_text", texts_of(place.models["old"]).revision)
+    place.index.note("revisions", {"caption_text": texts_of(place.models["old"]).revision})
     before = place.index.vector(first)
     done = place.run("reindex", "--profile", "pocket", "--model-dir", place.models["eyes"])
     assert (done["exit_code"], done["embedded"]) == (0, PICTURES)

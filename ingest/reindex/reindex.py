@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from es_config.aliases import CAPTION_VECTOR, Copy
+from es_config.aliases import CAPTION_VECTOR, CopiedDocument
 from es_config.documents import paths_of, shown_path
 from es_config.errors import EngineError
 from ingest.errors import Fault, IngestError, UnreadableImageError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from es_config.aliases import Alias, Copies, Document, Switched
+    from es_config.aliases import Alias, Document, ReindexReader, ReindexWriter, Switched
     from ingest.history.ingested_files import Notes
     from ingest.options import IngestOptions, Progress
     from models.encoders import ImageEncoder, TextEncoder
@@ -151,12 +151,12 @@ class Reindexing:
         Ctrl-C ends it early. Raises `ModelError`, or `IngestError` when Elasticsearch or the store fails.
         """
         register_formats()
-        self.passes.progress.start(self.passes.copies.old.count())
+        self.passes.progress.start(self.passes.reader.index.count())
         try:
             with pixel_limit(NO_LIMIT):
                 while self._catch_up() > FEW:
                     continue
-                self._deleted += self.passes.copies.drop_absent()
+                self._deleted += self.passes.writer.drop_absent(self.passes.reader.index)
         except KeyboardInterrupt:
             return self._filled(interrupted=True)
         except (EngineError, StorageError) as error:
@@ -175,17 +175,17 @@ class Reindexing:
         """
         with pixel_limit(NO_LIMIT), self.alias.closed():
             self._catch_up()
-            self._deleted += self.passes.copies.drop_absent()
+            self._deleted += self.passes.writer.drop_absent(self.passes.reader.index)
             self._forget_gone()
             filled = self._filled()
             if filled.missing and not allow_missing:
                 return filled, None
             if self.notes:
-                self.notes.copy(old=self.passes.copies.old.uuid(), new=self.passes.copies.new.uuid())
+                self.notes.copy(old=self.passes.reader.index.uuid(), new=self.passes.writer.index.uuid())
             return filled, self.alias.switch()
 
     def _catch_up(self) -> int:
-        done = self.passes.copies.checkpoint()
+        done = self.passes.reader.checkpoint()
         changed = self.passes.run(since=self._since)
         self._since = done
         return changed
@@ -193,14 +193,14 @@ class Reindexing:
     def _forget_gone(self) -> None:
         """Pictures that left meanwhile are not missing."""
         missing = self.passes.missing
-        for image_id in missing.keys() - self.passes.copies.old.listed(list(missing)).keys():
+        for image_id in missing.keys() - self.passes.reader.index.listed(list(missing)).keys():
             del missing[image_id]
 
     def _filled(self, *, interrupted: bool = False) -> Filled:
-        self.passes.copies.new.refresh()
+        self.passes.writer.index.refresh()
         return Filled(
-            index=self.passes.copies.new.name(),
-            images=self.passes.copies.new.count(),
+            index=self.passes.writer.index.name(),
+            images=self.passes.writer.index.count(),
             embedded=self.passes.embedded,
             from_copies=self.passes.from_copies,
             updated=self.passes.updated,
@@ -229,7 +229,8 @@ class _Task:
 class Passes:
     """Makes the next index like the one that answers, as often as it is called, and counts what was done."""
 
-    copies: Copies
+    reader: ReindexReader
+    writer: ReindexWriter
     image_encoder: ImageEncoder
     caption_encoder: TextEncoder
     pictures: WholePictures
@@ -258,8 +259,8 @@ class Passes:
         return self.embedded + self.updated - before
 
     def _tasks(self, since: int) -> Iterator[_Task]:
-        for page in self.copies.pages(since=since):
-            known = self.copies.known([each.image_id for each in page])
+        for page in self.reader.pages(since=since):
+            known = self.writer.known([each.image_id for each in page])
             for document in page:
                 if known.get(document.image_id) == document.source:
                     self.progress.advance()
@@ -291,7 +292,7 @@ class Passes:
         if batch:
             yield batch
 
-    def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, Copy]]:
+    def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, CopiedDocument]]:
         import numpy as np
 
         def embed_pixels(pixels: list[np.ndarray]) -> np.ndarray:
@@ -312,7 +313,7 @@ class Passes:
                     for field, each in named.items()
                     if each is not None and not isinstance(each, Fault)
                 }
-                done.append((task, Copy(task.document, task.known, vectors)))
+                done.append((task, CopiedDocument(task.document, task.known, vectors)))
         return done
 
     def _captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | Fault]:
@@ -328,11 +329,11 @@ class Passes:
     @cached_property
     def _same_caption_model(self) -> bool:
         """Whether vectors of captions may be copied; asking loads the model, which notes itself."""
-        noted = self.copies.old.meta().revisions.get("caption_text")
+        noted = self.reader.index.meta().revisions.get("caption_text")
         return self.caption_encoder.revision == noted
 
-    def _write(self, copies: Sequence[tuple[_Task, Copy]]) -> None:
-        refused = self.copies.write([copy for _, copy in copies])
+    def _write(self, copies: Sequence[tuple[_Task, CopiedDocument]]) -> None:
+        refused = self.writer.write([copy for _, copy in copies])
         for task, copy in copies:
             image_id = copy.document.image_id
             if reason := refused.get(image_id):

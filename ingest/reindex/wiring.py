@@ -51,7 +51,7 @@ def open_reindex(
     Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
     one for other models; `EngineError`, `ModelError` or `StorageError`.
     """
-    from es_config.aliases import Alias, Copies
+    from es_config.aliases import Alias, ReindexReader, ReindexWriter
     from es_config.client import connect, engine_settings, glimpse_home
     from ingest.history.ingested_files import Notes
     from models.profiles import get_profile
@@ -70,7 +70,8 @@ def open_reindex(
     tower = replace(settings.tower, sample=lambda: _sample(client, old, pictures))
     images, texts = encoders(profile, new, tower=tower, cache=home / "cache")
     passes = Passes(
-        copies=Copies(client, old=old, new=new),
+        reader=ReindexReader(client, old),
+        writer=ReindexWriter(client, new),
         image_encoder=images,
         caption_encoder=texts,
         pictures=pictures,
