@@ -15,14 +15,13 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import psutil
+from filelock import FileLock, Timeout
 
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome, fetch_jars, find_java
 from es_config.local_node.process_file import PROGRAM, RunningNode, find_running
-
-if TYPE_CHECKING:
-    from psutil import Process
 
 FREE_PORTS = "9200-9300"
 START_TIMEOUT_S = 120.0
@@ -46,7 +45,7 @@ class NodeStart:
 
 
 class LocalNode:
-    """Starts, finds and stops the node of one GLIMPSE_HOME; `say` announces the steps that take long."""
+    """Starts, finds and stops the node of one GLIMPSE_HOME, and announces long steps with `say`."""
 
     def __init__(
         self, glimpse_home: Path, *, environ: Mapping[str, str], say: Callable[[str], None] = lambda _: None
@@ -68,8 +67,6 @@ class LocalNode:
         Without `port`, the first free one from 9200 on is used. Raises EngineError if Java or the jars are
         missing, the port is taken, or the node is not ready within `timeout_s` seconds.
         """
-        from filelock import FileLock, Timeout
-
         begin = time.monotonic()
         try:
             self.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,9 +92,7 @@ class LocalNode:
         return NodeStart(ready, node is None, time.monotonic() - begin)
 
     def down(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """Stop the node, and kill it if it has not closed after `timeout_s`; return False without a node."""
-        import psutil
-
+        """Stop the node, or kill it after `timeout_s` seconds. Return False if no node was running."""
         node = self.running()
         if node is None:
             self.home.process_file.unlink(missing_ok=True)
@@ -141,7 +136,7 @@ class LocalNode:
             )
 
     def _wait(self, process: subprocess.Popen[bytes] | None, deadline: float) -> None:
-        """Wait until the node is ready; on any failure, leave no half-started process behind."""
+        """Wait until the node is ready, and leave no half-started process behind on any failure."""
         try:
             while not ((node := self.running()) and node.ready):
                 if (process is not None and process.poll() is not None) or (process is None and node is None):
@@ -158,42 +153,34 @@ class LocalNode:
             raise
 
     def _failure(self, what: str) -> EngineError:
-        log, line = self._last_error()
-        reason = f": {line}" if line else ""
-        return EngineError(f"The local node {what}{reason.rstrip('.')}. The whole story is in {log}.")
-
-    def _last_error(self) -> tuple[Path, str]:
-        """Return the log that explains a failed start and its last error, shortened, or an empty text."""
+        """Return an error with the last one of the log that explains it."""
         for log in (self.home.process_log, self.home.elasticsearch_log):
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
             errors = [line.strip() for line in lines if re.search(r"Exception|Error\b|ERROR|FATAL", line)]
             if errors:
-                innermost = re.sub(r"^(?:[\w.$]+: )+(?=[\w.$]+: )", "", errors[-1])
-                return log, innermost[:300]
-        return self.home.process_log, ""
+                innermost = re.sub(r"^(?:[\w.$]+: )+(?=[\w.$]+: )", "", errors[-1])[:300].rstrip(".")
+                return EngineError(f"The local node {what}: {innermost}. The whole story is in {log}.")
+        return EngineError(f"The local node {what}. The whole story is in {self.home.process_log}.")
 
 
-def has_ended(process: Process, *, timeout_s: float) -> bool:
+def has_ended(process: psutil.Process, *, timeout_s: float) -> bool:
     """Wait for a process to end and return True if it has, even if its parent has not noticed yet."""
-    import psutil
-
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            if not process.is_running():
-                return True
-            if process.status() == psutil.STATUS_ZOMBIE:
-                with contextlib.suppress(psutil.TimeoutExpired):
-                    process.wait(0)  # reaps a child of this process
-                return True
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.05)
+                continue
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(0)  # reaps a child of this process
+            return True
         except psutil.NoSuchProcess:
             return True
-        time.sleep(0.05)
     return False
 
 
 def _wait_for_shards(url: str, deadline: float) -> None:
-    """Wait until every index can be searched; a damaged index must not block the others for ever."""
+    """Wait until every index can be searched, but not for ever, since one may be damaged."""
     request = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
@@ -221,8 +208,6 @@ def heap_megabytes(asked: int | None, *, memory_mb: int | None = None) -> int:
 
 def memory_megabytes() -> int:
     """Return the memory of this machine, or of the container that runs this process."""
-    import psutil
-
     total = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         total = min(total, int(CGROUP_LIMIT.read_text(encoding="ascii")))

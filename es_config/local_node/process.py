@@ -15,26 +15,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from es_config.local_node.install import NODE_NAME, VECTOR_MODULE, NodeHome
+import jpype
+from jpype import JClass
+
+from es_config.local_node.install import DATA, NODE_NAME, VECTOR_MODULE, NodeHome
 from es_config.local_node.ml.routes import TrainedModelRoutes
 from es_config.local_node.process_file import PROGRAM, write_process_file
-from es_config.local_node.rest import Answer, RestRequest, RestRoutes
-
-JVM_OPTIONS = (
-    "-Xrs",
-    "-XX:+ExitOnOutOfMemoryError",
-    "--enable-native-access=ALL-UNNAMED",
-    "-Dfile.encoding=UTF-8",
-    "-Djava.awt.headless=true",
-    "-Djava.locale.providers=CLDR",
-    "-Des.distribution.type=tar",
-    "-Dio.netty.noUnsafe=true",
-    "-Dio.netty.noKeySetOptimization=true",
-    "-Dlog4j.shutdownHookEnabled=false",
-    "-Dlog4j2.disable.jmx=true",
-    # The native vector library is not among the published jars; Lucene's own, in Java, is.
-    "-Dorg.elasticsearch.nativeaccess.enableVectorLibrary=false",
-)
+from es_config.local_node.rest import RestRoutes
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,24 +42,28 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     node = start_node(home)
-    add_missing_routes(node, home)
+    root = RestRoutes(node, workers=1)  # Elastic's published jars lack it, and `_ml/trained_models`
+    for method in ("GET", "HEAD"):
+        root.add(method, "/", lambda _: (200, node_info(node)))
+    TrainedModelRoutes(home.trained_models, node_id=str(node.getNodeEnvironment().nodeId())).add_to(node)
     write_process_file(options.home, url=node_url(node), state="ready")
     while not stop.wait(1):  # with a time-out, so that Python comes round to run its signal handlers
         pass
     logging.info("Closing the node")
-    close_node(node)
+    node.prepareForClose()
+    node.close()  # every index is flushed to disk
+    node.awaitClose(20, JClass("java.util.concurrent.TimeUnit").SECONDS)
     home.process_file.unlink(missing_ok=True)
     logging.shutdown()
     os._exit(0)  # Elasticsearch has closed; nothing of the JVM's own shutdown is worth waiting for
 
 
 def start_jvm(home: NodeHome, options: argparse.Namespace) -> None:
-    """Load the JVM; `-Xrs` leaves the signals to Python."""
-    import jpype
-
+    """Load the JVM, which leaves the signals to Python (`-Xrs`)."""
+    lines = (DATA / "jvm.options").read_text(encoding="utf-8").splitlines()
     jpype.startJVM(
         str(options.libjvm),
-        *JVM_OPTIONS,
+        *(line for line in lines if not line.startswith("#")),
         f"-Xmx{options.heap_mb}m",
         f"-XX:MaxDirectMemorySize={options.heap_mb // 2}m",
         f"-XX:ErrorFile={home.logs / 'jvm-crash.log'}",
@@ -85,8 +76,6 @@ def start_jvm(home: NodeHome, options: argparse.Namespace) -> None:
 
 def start_node(home: NodeHome) -> Any:
     """Start Elasticsearch as its own bootstrap does, without the parts that need the full distribution."""
-    from jpype import JClass
-
     # By name, not by import: JPype's importer opens jars that Elasticsearch then fails to open itself.
     HashMap, HashSet = JClass("java.util.HashMap"), JClass("java.util.HashSet")
     paths = JClass("java.nio.file.Path")
@@ -111,58 +100,36 @@ def start_node(home: NodeHome) -> Any:
 
 
 def node_url(node: Any) -> str:
-    """Return the address of the node; its port may not be the first of its range."""
-    import jpype
-
-    transport = jpype.JClass("org.elasticsearch.http.HttpServerTransport")
+    """Return the address of the node, with the port that it got out of its range."""
+    transport = JClass("org.elasticsearch.http.HttpServerTransport")
     address = node.injector().getInstance(transport).boundAddress().publishAddress()
     return f"http://{address.getAddress()}:{address.getPort()}"
 
 
-def add_missing_routes(node: Any, home: NodeHome) -> None:
-    """Add the routes that Elastic's published jars lack: `/` and `_ml/trained_models`."""
-
-    def info(_: RestRequest) -> Answer:
-        return 200, node_info(node)
-
-    root = RestRoutes(node, workers=1)
-    for method in ("GET", "HEAD"):
-        root.add(method, "/", info)
-    TrainedModelRoutes(home.trained_models, node_id=str(node.getNodeEnvironment().nodeId())).add_to(node)
-
-
 def node_info(node: Any) -> dict[str, Any]:
     """Return the name, cluster and versions of a running node, in the shape of Elasticsearch's `GET /`."""
-    from jpype import JClass
-
     state = node.injector().getInstance(JClass("org.elasticsearch.cluster.service.ClusterService")).state()
     build = JClass("org.elasticsearch.Build").current()
+    version = {
+        "number": build.qualifiedVersion(),
+        "build_flavor": build.flavor(),
+        "build_type": build.type().displayName(),
+        "build_hash": build.hash(),
+        "build_date": build.date(),
+        "build_snapshot": bool(build.isSnapshot()),
+        "lucene_version": JClass("org.elasticsearch.index.IndexVersion").current().luceneVersion(),
+        "minimum_wire_compatibility_version": build.minWireCompatVersion(),
+        "minimum_index_compatibility_version": build.minIndexCompatVersion(),
+    }
     return {
         "name": str(node.settings().get("node.name")),
         "cluster_name": str(state.getClusterName().value()),
         "cluster_uuid": str(state.metadata().clusterUUID()),
         "version": {
-            "number": str(build.qualifiedVersion()),
-            "build_flavor": str(build.flavor()),
-            "build_type": str(build.type().displayName()),
-            "build_hash": str(build.hash()),
-            "build_date": str(build.date()),
-            "build_snapshot": bool(build.isSnapshot()),
-            "lucene_version": str(JClass("org.elasticsearch.index.IndexVersion").current().luceneVersion()),
-            "minimum_wire_compatibility_version": str(build.minWireCompatVersion()),
-            "minimum_index_compatibility_version": str(build.minIndexCompatVersion()),
+            name: value if isinstance(value, bool) else str(value) for name, value in version.items()
         },
         "tagline": "You Know, for Search",
     }
-
-
-def close_node(node: Any) -> None:
-    """Close Elasticsearch so that every index is flushed to disk."""
-    import jpype
-
-    node.prepareForClose()
-    node.close()
-    node.awaitClose(20, jpype.JClass("java.util.concurrent.TimeUnit").SECONDS)
 
 
 if __name__ == "__main__":

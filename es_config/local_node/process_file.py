@@ -35,41 +35,28 @@ def process_file(glimpse_home: Path) -> Path:
 
 
 def find_running(glimpse_home: Path) -> RunningNode | None:
-    """Return the running node of a GLIMPSE_HOME, or None; a file that outlived its process is ignored."""
-    try:
-        found = json.loads(process_file(glimpse_home).read_text(encoding="utf-8"))
-        node = RunningNode(found["pid"], found["url"], found["state"] == "ready")
-        return node if _is_ours(node.pid, found["created"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_ours(pid: int, created: float) -> bool:
-    """Return True if `pid` is still the process that wrote the file, not another one with its number."""
+    """Return the running node of a GLIMPSE_HOME, or None if the file outlived its process."""
     import psutil
 
     try:
-        process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - created) < 5
+        found = json.loads(process_file(glimpse_home).read_text(encoding="utf-8"))
+        process = psutil.Process(found["pid"])
+        is_ours = (  # not another process with its number
+            abs(process.create_time() - found["created"]) < 5
             and process.status() != psutil.STATUS_ZOMBIE
             and not {PROGRAM, FORMER_PROGRAM}.isdisjoint(process.cmdline())
         )
-    except psutil.Error:
-        return False
+        return RunningNode(process.pid, found["url"], found["state"] == "ready") if is_ours else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
 
 
 def write_process_file(glimpse_home: Path, *, url: str, state: Literal["starting", "ready"]) -> None:
-    """Describe this process; the file is replaced as a whole, so that no reader sees half of it."""
+    """Describe this process in a file that is replaced as a whole, so that no reader sees half of it."""
     import psutil
 
-    process = {
-        "pid": os.getpid(),
-        "created": psutil.Process().create_time(),
-        "url": url,
-        "state": state,
-        "since": time.time(),
-    }
+    created = psutil.Process().create_time()
+    process = {"pid": os.getpid(), "created": created, "url": url, "state": state, "since": time.time()}
     path = process_file(glimpse_home)
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(process), encoding="utf-8")

@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import jpype
+from jpype import JClass
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,26 +51,20 @@ class RestRoutes:
     """
 
     def __init__(self, node: Any, *, workers: int) -> None:
-        from jpype import JClass
-
         self._controller = node.injector().getInstance(JClass("org.elasticsearch.rest.RestController"))
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="glimpse-rest")
 
     def add(self, method: str, path: str, function: Callable[[RestRequest], Answer]) -> None:
-        """Answer `method path` with `function`; `path` may hold names, as in `/_ml/trained_models/{id}`."""
-        from jpype import JClass
-
+        """Answer `method path` with `function`. The path may hold names, as in `/_ml/trained_models/{id}`."""
         verb = JClass("org.elasticsearch.rest.RestRequest$Method").valueOf(method)
         route = JClass("org.elasticsearch.rest.RestHandler$Route")(verb, path)
         self._controller.registerHandler(route, self._handler(path, function))
 
     def _handler(self, path: str, function: Callable[[RestRequest], Answer]) -> Any:
         """Return a Java `RestHandler` that hands each request to `function` in the pool."""
-        import jpype
-
         names = re.findall(r"{(\w+)}", path)
 
-        def handle(_self: Any, request: Any, channel: Any, client: Any) -> None:
+        def handle(request: Any, channel: Any, client: Any) -> None:
             call = _read(request, names)
             context = client.threadPool().getThreadContext().newRestorableContext(True)
             self._pool.submit(_answer, function, call, request, channel, context)
@@ -88,19 +85,16 @@ class RestRoutes:
         }
         methods: dict[str, Callable[..., Any]] = {
             "handleRequest": handle,
-            "getConcreteRestHandler": lambda handler: handler,
+            "getConcreteRestHandler": lambda: handler,
         }
         for name, value in fixed.items():
             methods[name] = lambda *_, value=value: value
-        overriding = {name: jpype.JOverride(method) for name, method in methods.items()}
-        implement = jpype.JImplements("org.elasticsearch.rest.RestHandler", deferred=True)
-        return implement(type("PythonHandler", (), overriding))()
+        handler: Any = jpype.JProxy("org.elasticsearch.rest.RestHandler", dict=methods)
+        return handler
 
 
 def _read(request: Any, names: list[str]) -> RestRequest:
     """Copy a request out of Java: its content is released as soon as `handleRequest` returns."""
-    from jpype import JClass
-
     params = {str(entry.getKey()): str(entry.getValue() or "") for entry in request.params().entrySet()}
     path = {name: params.pop(name) for name in names if name in params}
     if not request.hasContent():
@@ -112,7 +106,7 @@ def _read(request: Any, names: list[str]) -> RestRequest:
 def _answer(
     function: Callable[[RestRequest], Answer], call: RestRequest, request: Any, channel: Any, context: Any
 ) -> None:
-    """Send the answer of `function`; an unexpected failure is logged and answered with 500."""
+    """Send the answer of `function`, which is 500 and a line in the log if it fails unexpectedly."""
     try:
         status, answer = function(call)
     except RestError as error:
@@ -122,19 +116,12 @@ def _answer(
         status, answer = 500, RestError(500, f"{type(error).__name__}: {error}", "glimpse_exception").answer()
     try:
         text = json.dumps(answer, indent=2 if "pretty" in call.query else None) + "\n"
-        _send(channel, context, status, text)
+        code = JClass("org.elasticsearch.rest.RestStatus").fromCode(status)
+        response = JClass("org.elasticsearch.rest.RestResponse")(code, "application/json", text)
+        stored = context.get()  # with the headers of the request, X-Elastic-Product among them
+        try:
+            channel.sendResponse(response)
+        finally:
+            stored.close()
     except Exception:
         _log.exception("The answer to %s %s could not be sent", request.method(), request.path())
-
-
-def _send(channel: Any, context: Any, status: int, text: str) -> None:
-    """Send with the headers of the request's own thread context, X-Elastic-Product among them."""
-    from jpype import JClass
-
-    code = JClass("org.elasticsearch.rest.RestStatus").fromCode(status)
-    response = JClass("org.elasticsearch.rest.RestResponse")(code, "application/json", text)
-    stored = context.get()
-    try:
-        channel.sendResponse(response)
-    finally:
-        stored.close()

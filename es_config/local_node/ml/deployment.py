@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,8 @@ from es_config.local_node.rest import RestError
 
 WARM_UP_RUNS = 3
 """TorchScript compiles itself during its first runs"""
-
-MAX_CHUNK = 512
-"""letters between two white spaces, after which Elasticsearch's tokenizers cut"""
 MAX_WORD = 100
-DROPPED = ("Cc", "Cf", "Co", "Cs")
-SPACES = ("Zs", "Zl", "Zp")
-NO_BREAK_SPACES = "\u00a0\u2007\u202f"
-SINGLE_LETTER_WORDS = "[!-/:-@\\[-`{-~\\p{P}\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-"""punctuation and ideographs"""
+"""letters; a longer word is unknown"""
 
 
 @dataclass(frozen=True)
@@ -53,11 +46,10 @@ class TokenIds:
 
 
 class WordPieceTokenizer:
-    """Tokenizes as Elasticsearch does with an uploaded vocabulary of kind `bert` or `mpnet`.
+    """Tokenizes with an uploaded vocabulary of kind `bert` or `mpnet`.
 
-    Elasticsearch differs from the reference implementation in a few characters: it drops those beyond the
-    Basic Multilingual Plane (emoji) and control characters, does not split at no-break spaces, and recognises
-    only the mask token in a text. Raises `RestError` 409 if the vocabulary lacks a special token.
+    The reference implementation and Elasticsearch give the same tokens for a plain text: one without emoji,
+    control characters and no-break spaces. Raises `RestError` 409 if the vocabulary lacks a special token.
     """
 
     def __init__(
@@ -68,62 +60,37 @@ class WordPieceTokenizer:
         do_lower_case: bool = False,
         with_special_tokens: bool = True,
         max_sequence_length: int = 512,
+        truncate: str = "first",
     ) -> None:
+        from tokenizers import AddedToken, Tokenizer
+        from tokenizers.models import WordPiece
+        from tokenizers.normalizers import BertNormalizer
+        from tokenizers.pre_tokenizers import BertPreTokenizer
+
         self.kind = kind
-        self.max_sequence_length = max_sequence_length
+        self._longest, self._is_strict = max_sequence_length, truncate == "none"
         special = (kind.start, kind.end) if with_special_tokens else ()
-        known = set(vocabulary)
+        ids = {word: number for number, word in enumerate(vocabulary)}
         for token in (kind.unknown, kind.pad, *special):
-            if token not in known:
+            if token not in ids:
                 raise RestError(409, f"stored vocabulary is missing required [{token}] token")
-        kept = {kind.unknown, kind.mask, *special}
-        ids = {
-            word.lower() if do_lower_case and word not in kept else word: number
-            for number, word in enumerate(vocabulary)
-        }
         self._special = [ids[token] for token in special]
-        self._tokenizer = _tokenizer(ids, kind, do_lower_case=do_lower_case)
+        model = WordPiece(vocab=ids, unk_token=kind.unknown, max_input_chars_per_word=MAX_WORD)
+        self._tokenizer = Tokenizer(model)
+        self._tokenizer.normalizer = BertNormalizer(lowercase=do_lower_case)
+        self._tokenizer.pre_tokenizer = BertPreTokenizer()
+        if kind.mask in ids:
+            self._tokenizer.add_special_tokens([AddedToken(kind.mask, normalized=False)])
 
-    def encode(self, text: str, *, truncate: str = "first") -> TokenIds:
-        """Return the ids of `text`, cut to `max_sequence_length`; with `truncate="none"` raise 400."""
-        ids = self._tokenizer.encode(_chunks(text), is_pretokenized=True, add_special_tokens=False).ids
-        length, room = len(ids) + len(self._special), self.max_sequence_length - len(self._special)
-        if length > self.max_sequence_length and truncate == "none":
-            raise RestError(
-                400,
-                f"Input too large. The tokenized input length [{length}] exceeds the maximum sequence length"
-                f" [{self.max_sequence_length}]",
-            )
+    def encode(self, text: str) -> TokenIds:
+        """Return the ids of `text`, cut to the longest sequence. With `truncate="none"` it raises 400."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        length, room = len(ids) + len(self._special), self._longest - len(self._special)
+        if length > self._longest and self._is_strict:
+            limits = f"[{length}] exceeds the maximum sequence length [{self._longest}]"
+            raise RestError(400, f"Input too large. The tokenized input length {limits}")
         start, end = self._special[:1], self._special[1:]
-        return TokenIds((*start, *ids[:room], *end), is_truncated=length > self.max_sequence_length)
-
-
-def _tokenizer(ids: dict[str, int], kind: TokenizationKind, *, do_lower_case: bool) -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.normalizers import BertNormalizer
-    from tokenizers.pre_tokenizers import Split
-
-    made = Tokenizer(WordPiece(vocab=ids, unk_token=kind.unknown, max_input_chars_per_word=MAX_WORD))
-    if do_lower_case:
-        made.normalizer = BertNormalizer(clean_text=False, handle_chinese_chars=False)
-    made.pre_tokenizer = Split(Regex(SINGLE_LETTER_WORDS), "isolated")
-    if kind.mask in ids:
-        made.add_special_tokens([AddedToken(kind.mask, normalized=False)])
-    return made
-
-
-def _chunks(text: str) -> list[str]:
-    """Drop characters that Elasticsearch drops, and cut at Java's white space and after 512 letters."""
-    letters = []
-    for letter in text:
-        category = unicodedata.category(letter)
-        if letter in "\n\r\t" or (category in SPACES and letter not in NO_BREAK_SPACES):
-            letters.append(" ")
-        elif ord(letter) <= 0xFFFF and category not in DROPPED:
-            letters.append(letter)
-    words = "".join(letters).split(" ")
-    return [word[i : i + MAX_CHUNK] for word in words for i in range(0, len(word), MAX_CHUNK)]
+        return TokenIds((*start, *ids[:room], *end), is_truncated=length > self._longest)
 
 
 @dataclass(frozen=True)
@@ -135,28 +102,6 @@ class DeploymentParameters:
     queue_capacity: int = 1024
     priority: str = "normal"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the parameters as they are kept on disk."""
-        return asdict(self)
-
-
-@dataclass
-class InferenceCounts:
-    """The events of a deployment that `_stats` shows."""
-
-    inference_count: int = 0
-    error_count: int = 0
-    rejected_execution_count: int = 0
-    timeout_count: int = 0
-
-
-@dataclass(frozen=True)
-class TextEmbedding:
-    """The model's answer to one text."""
-
-    vector: list[float]
-    is_truncated: bool
-
 
 class Deployment:
     """Runs a TorchScript, one text at a time in each worker: no vector depends on its neighbours.
@@ -166,7 +111,6 @@ class Deployment:
 
     def __init__(
         self,
-        *,
         config: dict[str, Any],
         definition: Path,
         tokenizer: WordPieceTokenizer,
@@ -176,11 +120,10 @@ class Deployment:
 
         self.config = config
         self.parameters = parameters
-        self.counts = InferenceCounts()
+        self.counts: Counter[str] = Counter()
+        """the events that `_stats` shows, such as `inference_count`"""
         self.inference_ms = 0.0
         """milliseconds that all inferences took together"""
-        self.last_access = 0
-        """milliseconds since 1970, 0 before the first inference"""
         self.start_time = int(time.time() * 1000)
         self._tokenizer = tokenizer
         self._model = torch.jit.load(str(definition), map_location="cpu").eval()
@@ -201,31 +144,28 @@ class Deployment:
         """Texts that wait in the queue."""
         return max(0, len(self._unfinished) - self.parameters.number_of_allocations)
 
-    def infer(self, texts: Sequence[str], *, truncate: str, timeout_s: float) -> list[TextEmbedding]:
-        """Return an embedding for each text; one failure fails the whole request, as in Elasticsearch.
+    def infer(self, texts: Sequence[str], *, timeout_s: float) -> list[tuple[list[float], bool]]:
+        """Return (vector, whether the text was cut) for each text, or fail as a whole.
 
         Raises `RestError`: 400 text too long, 408 out of time, 429 queue full, 500 the model failed.
         """
         deadline = time.monotonic() + timeout_s
-        encoded = [self._tokenizer.encode(text, truncate=truncate) for text in texts]
+        encoded = [self._tokenizer.encode(text) for text in texts]
         futures: list[Future[list[float]]] = []
         try:
             futures = self._submit(encoded)
             vectors = [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
         except TimeoutError as error:
-            self._count(timeout_count=1)
+            self._count("timeout_count")
             raise RestError(408, f"timeout [{timeout_s:g}s] waiting for inference result") from error
         except (RuntimeError, CancelledError) as error:
-            self._count(error_count=1)
+            self._count("error_count")
             reason = str(error) or "the deployment was stopped"
             raise RestError(500, f"Error in inference process: [{reason}]") from error
         finally:
             for future in futures:
                 future.cancel()
-        return [
-            TextEmbedding(vector, tokens.is_truncated)
-            for vector, tokens in zip(vectors, encoded, strict=True)
-        ]
+        return [(vector, tokens.is_truncated) for vector, tokens in zip(vectors, encoded, strict=True)]
 
     def close(self) -> None:
         """Refuse the texts that wait, and let those that run end by themselves."""
@@ -241,16 +181,14 @@ class Deployment:
                 for future in futures:
                     future.add_done_callback(self._unfinished.discard)
                 return futures
-        self._count(rejected_execution_count=1)
+        self._count("rejected_execution_count")
         reason = "inference process queue is full. Unable to execute command"
         raise RestError(429, reason, "es_rejected_execution_exception")
 
-    def _count(self, *, milliseconds: float = 0.0, **counts: int) -> None:
+    def _count(self, event: str, *, milliseconds: float = 0.0) -> None:
         with self._lock:
-            for name, count in counts.items():
-                setattr(self.counts, name, getattr(self.counts, name) + count)
+            self.counts[event] += 1
             self.inference_ms += milliseconds
-            self.last_access = int(time.time() * 1000)
 
     def _timed_run(self, tokens: TokenIds) -> list[float]:
         started = time.perf_counter()
@@ -258,7 +196,7 @@ class Deployment:
             vector = self._run(tokens)
         except Exception as error:  # an uploaded model may raise anything
             raise RuntimeError(last_line(error)) from error
-        self._count(inference_count=1, milliseconds=(time.perf_counter() - started) * 1000)
+        self._count("inference_count", milliseconds=(time.perf_counter() - started) * 1000)
         return vector
 
     def _run(self, tokens: TokenIds) -> list[float]:

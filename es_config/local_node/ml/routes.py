@@ -6,34 +6,24 @@ who may upload one.
 
 from __future__ import annotations
 
+import binascii
 import datetime
+import json
+import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from es_config.local_node.install import NODE_NAME
-from es_config.local_node.ml.deployment import Deployment, DeploymentParameters, InferenceCounts
-from es_config.local_node.ml.models import CONFIG_FIELDS, TRUNCATE, LocalModels, ModelStore, trained_model
-from es_config.local_node.ml.requests import (
-    Given,
-    ModelRoute,
-    Reader,
-    anything,
-    bad_request,
-    base64_bytes,
-    flag,
-    invalid,
-    json_object,
-    list_of,
-    one_of,
-    positive,
-    seconds,
-    text,
-    whole_number,
-)
-from es_config.local_node.rest import Answer, RestRequest, RestRoutes
+from es_config.local_node.ml.deployment import DeploymentParameters
+from es_config.local_node.ml.models import CONFIG_FIELDS, LocalModels, ModelStore, trained_model
+from es_config.local_node.rest import Answer, RestError, RestRequest, RestRoutes
+
+Values = Mapping[str, Any]
+"""the checked values of a request, from its path, body and query string; absent if not given"""
 
 MODELS = "/_ml/trained_models"
 MODEL = MODELS + "/{model_id}"
@@ -44,6 +34,101 @@ PAGE_SIZE = 100
 MAX_PARTS = 10_000
 OVERHEAD_BYTES = 240 * 1024 * 1024
 """Elasticsearch estimates a deployment's memory as twice the model's size and this"""
+COUNTS = ("inference_count", "error_count", "rejected_execution_count", "timeout_count")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def flag(value: object) -> bool:
+    """Read a boolean, which is true for a name without a value in a query string."""
+    said = str(value).lower()
+    if said not in ("true", "false", ""):
+        raise ValueError("must be true or false")
+    return said != "false"
+
+
+def positive(value: Any) -> int:
+    """Read a whole number above 0."""
+    if int(value) < 1:
+        raise ValueError("must be a positive integer")
+    return int(value)
+
+
+def seconds(value: object) -> float:
+    """Read a time value such as `10s` or `500ms`."""
+    match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", str(value))
+    if match is None:
+        raise ValueError("must be a time value such as 10s or 500ms")
+    return int(match[1]) * SECONDS[match[2]]
+
+
+def json_object(value: object) -> dict[str, Any]:
+    """Read a JSON object."""
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return value
+
+
+def list_of(kind: type) -> Callable[[object], list[Any]]:
+    """Return a reader of JSON arrays whose elements are all of one type."""
+
+    def read(value: object) -> list[Any]:
+        if not isinstance(value, list) or not all(isinstance(each, kind) for each in value):
+            raise ValueError(f"must be an array of {kind.__name__}")
+        return value
+
+    return read
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "inference_config": json_object,
+    "input": json_object,
+    "allow_no_match": flag,
+    "force": flag,
+    "from": int,
+    "size": int,
+    "part": int,
+    "total_parts": positive,
+    "total_definition_length": positive,
+    "definition": lambda value: binascii.a2b_base64(value, strict_mode=True),
+    "vocabulary": list_of(str),
+    "number_of_allocations": positive,
+    "threads_per_allocation": positive,
+    "queue_capacity": positive,
+    "docs": list_of(dict),
+    "timeout": seconds,
+}
+"""name → a reader that returns its value or raises ValueError or TypeError; other values stay as they are"""
+
+
+@dataclass(frozen=True)
+class ModelRoute:
+    """One route of `_ml`, with the names that its JSON body must and may hold."""
+
+    method: str
+    path: str
+    answer: Callable[[Any, Values], dict[str, Any]]
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def read(self, request: RestRequest) -> Values:
+        """Return the values of a request. Raises `RestError` 400."""
+        try:
+            content = json_object(json.loads(request.body or "{}"))
+        except (ValueError, RecursionError) as error:
+            raise RestError(400, f"failed to parse: {error}", "x_content_parse_exception") from error
+        if unknown := content.keys() - {*self.required, *self.optional}:
+            raise RestError(400, f"unknown field [{min(unknown)}]", "x_content_parse_exception")
+        sent = {name: value for name, value in content.items() if value is not None}
+        if missing := [name for name in self.required if name not in sent]:
+            raise RestError(400, f"[{missing[0]}] must not be null.", "illegal_argument_exception")
+        values = {**request.query, **sent, **request.path}
+        for name in values.keys() & READERS.keys():
+            try:
+                values[name] = READERS[name](values[name])
+            except (ValueError, TypeError) as error:
+                reason = f"failed to parse [{name}]: {error}"
+                raise RestError(400, reason, "illegal_argument_exception") from error
+        return values
 
 
 class TrainedModelRoutes:
@@ -54,18 +139,18 @@ class TrainedModelRoutes:
         self._node_id = node_id
 
     def add_to(self, node: Any) -> None:
-        """Register the routes and load the deployments; `_infer` has threads that no upload can occupy."""
+        """Register the routes and load the deployments. No upload can occupy the threads of `_infer`."""
         managing = RestRoutes(node, workers=MANAGING_WORKERS)
         inferring = RestRoutes(node, workers=INFERRING_WORKERS)
         for route in ROUTES:
             routes = inferring if route.path.endswith("/_infer") else managing
-            routes.add(route.method, route.path, self._answering(route))
+            routes.add(route.method, route.path, partial(self._answer, route))
         threading.Thread(target=self._models.load_deployments, name="glimpse-models", daemon=True).start()
 
-    def _answering(self, route: ModelRoute) -> Callable[[RestRequest], Answer]:
-        return lambda request: (200, route.answer(self, route.read(request)))
+    def _answer(self, route: ModelRoute, request: RestRequest) -> Answer:
+        return 200, route.answer(self, route.read(request))
 
-    def show(self, given: Given) -> dict[str, Any]:
+    def show(self, given: Values) -> dict[str, Any]:
         """Return the configurations that match a list of names and wildcards."""
         count, ids = self._page(given)
         store = self._models.store
@@ -74,284 +159,162 @@ class TrainedModelRoutes:
             found = [{**each, "fully_defined": store.is_defined(each["model_id"])} for each in found]
         return {"count": count, "trained_model_configs": found}
 
-    def create(self, given: Given) -> dict[str, Any]:
+    def create(self, given: Values) -> dict[str, Any]:
         """Create a model without its definition and vocabulary."""
         config = trained_model(given["model_id"], given)
         self._models.store.create(config)
         return config
 
-    def put_part(self, given: Given) -> dict[str, Any]:
+    def put_part(self, given: Values) -> dict[str, Any]:
         """Keep one part of the TorchScript."""
-        part, total_parts = given["part"], given.get("total_parts", 0)
-        total_length = given.get("total_definition_length", 0)
-        rules = {
-            "[part] must be greater or equal to 0": part >= 0,
-            "[total_parts] must be greater than 0": total_parts > 0,
-            f"[total_parts] must be less than or equal to {MAX_PARTS}": total_parts <= MAX_PARTS,
-            "[total_definition_length] must be greater than 0": total_length > 0,
-            "[part] must be less than total_parts": part < total_parts,
-        }
-        if problems := [rule for rule, is_kept in rules.items() if not is_kept]:
-            raise invalid(*problems)
+        part, total_parts = given["part"], given["total_parts"]
+        if not 0 <= part < total_parts <= MAX_PARTS:
+            raise RestError(
+                400, f"[part] must be from 0 to [total_parts] - 1, and [total_parts] at most {MAX_PARTS}"
+            )
+        length = given["total_definition_length"]
         self._models.store.put_part(
-            given["model_id"], part, given["definition"], total_length=total_length, total_parts=total_parts
+            given["model_id"], part, given["definition"], total_length=length, total_parts=total_parts
         )
         return {"acknowledged": True}
 
-    def put_vocabulary(self, given: Given) -> dict[str, Any]:
+    def put_vocabulary(self, given: Values) -> dict[str, Any]:
         """Keep the vocabulary."""
-        words, scores = given["vocabulary"], given.get("scores")
-        if not words:
-            raise invalid("[vocabulary] must not be empty")
-        if scores and len(scores) != len(words):
-            raise invalid("[scores] must have same length as [vocabulary]")
-        kept = {name: given[name] for name in VOCABULARY_FIELDS if name in given}
-        self._models.store.put_vocabulary(given["model_id"], kept)
+        if not given["vocabulary"]:
+            raise RestError(400, "[vocabulary] must not be empty")
+        self._models.store.put_vocabulary(given["model_id"], given["vocabulary"])
         return {"acknowledged": True}
 
-    def delete(self, given: Given) -> dict[str, Any]:
+    def delete(self, given: Values) -> dict[str, Any]:
         """Remove the model."""
         self._models.delete(given["model_id"], force=given.get("force", False))
         return {"acknowledged": True}
 
-    def start(self, given: Given) -> dict[str, Any]:
+    def start(self, given: Values) -> dict[str, Any]:
         """Start the deployment that has the model's own id."""
         model_id = given["model_id"]
         if given.get("deployment_id", model_id) != model_id:
-            raise bad_request("On the local node [deployment_id] must be the [model_id]")
+            raise RestError(400, "On the local node [deployment_id] must be the [model_id]")
         options = {each.name: given[each.name] for each in fields(DeploymentParameters) if each.name in given}
         deployment = self._models.start(model_id, DeploymentParameters(**options))
-        size = self._models.store.definition_length(model_id)
-        return _assignment(model_id, deployment, model_bytes=size, node_id=self._node_id)
+        started = datetime.datetime.fromtimestamp(deployment.start_time / 1000, tz=datetime.UTC)
+        task = {
+            "model_id": model_id,
+            "deployment_id": model_id,
+            "model_bytes": self._models.store.definition_length(model_id),
+            **asdict(deployment.parameters),
+            "per_deployment_memory_bytes": 0,
+            "per_allocation_memory_bytes": 0,
+        }
+        names = ("current_allocations", "target_allocations")
+        node = dict.fromkeys(names, deployment.parameters.number_of_allocations)
+        return {
+            "assignment": {
+                "task_parameters": task,
+                "routing_table": {self._node_id: {**node, "routing_state": "started"}},
+                "assignment_state": "started",
+                "start_time": started.isoformat(timespec="milliseconds"),
+            }
+        }
 
-    def stop(self, given: Given) -> dict[str, Any]:
+    def stop(self, given: Values) -> dict[str, Any]:
         """End the deployment."""
         self._models.stop(given["model_id"], allow_no_match=given.get("allow_no_match", True))
         return {"stopped": True}
 
-    def stats(self, given: Given) -> dict[str, Any]:
+    def stats(self, given: Values) -> dict[str, Any]:
         """Return sizes, states and counts."""
         count, ids = self._page(given)
         return {"count": count, "trained_model_stats": [self._statistics(model_id) for model_id in ids]}
 
-    def infer(self, given: Given) -> dict[str, Any]:
+    def infer(self, given: Values) -> dict[str, Any]:
         """Embed the texts of `docs`."""
         deployment = self._models.deployment(given["model_id"])
-        options = deployment.config["inference_config"]["text_embedding"]
-        update = given.get("inference_config", {})
-        embeddings = deployment.infer(
+        field = deployment.config["inference_config"]["text_embedding"].get(
+            "results_field", "predicted_value"
+        )
+        results = deployment.infer(
             [_text(doc, deployment.config["input"]["field_names"][0]) for doc in given["docs"]],
-            truncate=_truncate(options["tokenization"], update.get("tokenization") or {}),
             timeout_s=given.get("timeout", INFER_TIMEOUT_S),
         )
-        field = update.get("results_field") or options.get("results_field") or "predicted_value"
-        truncated = {"is_truncated": True}
-        return {
-            "inference_results": [
-                {field: each.vector, **(truncated if each.is_truncated else {})} for each in embeddings
-            ]
-        }
+        marks = {True: {"is_truncated": True}, False: {}}
+        return {"inference_results": [{field: vector, **marks[is_cut]} for vector, is_cut in results]}
 
-    def _page(self, given: Given) -> tuple[int, list[str]]:
+    def _page(self, given: Values) -> tuple[int, list[str]]:
         """Return the number of models that match and the ids of the page that was asked for."""
-        ids = self._models.matching(
-            given.get("model_id", "_all"), allow_no_match=given.get("allow_no_match", True)
-        )
-        start = given.get("from", 0)
+        start, name = given.get("from", 0), given.get("model_id", "_all")
+        ids = self._models.matching(name, allow_no_match=given.get("allow_no_match", True))
         return len(ids), ids[start : start + given.get("size", PAGE_SIZE)]
 
     def _statistics(self, model_id: str) -> dict[str, Any]:
-        store = self._models.store
-        model_bytes = store.definition_length(model_id)
-        size = {
-            "model_size_bytes": model_bytes,
-            "required_native_memory_bytes": 2 * model_bytes + OVERHEAD_BYTES if model_bytes else 0,
-        }
+        """Return the sizes of a model and its deployment, `starting` while a restarted node loads it."""
+        store, running = self._models.store, self._models.running.get(model_id)
+        length, parameters = store.definition_length(model_id), store.deployment(model_id)
+        needed = 2 * length + OVERHEAD_BYTES if length else 0
+        size = {"model_size_bytes": length, "required_native_memory_bytes": needed}
         stats = {"model_id": model_id, "model_size_stats": size, "pipeline_count": 0}
-        parameters = store.deployment(model_id)
         if parameters is None:
             return stats
-        running, failure = self._models.running(model_id), self._models.failure(model_id)
-        deployment = _deployment_stats(model_id, parameters, running, failure=failure, node_id=self._node_id)
-        return {**stats, "deployment_stats": deployment}
+        failure = self._models.failures.get(model_id)
+        state = "started" if running else "failed" if failure else "starting"
+        reason = {"reason": failure} if failure else {}
+        counts = {name: running.counts[name] if running else 0 for name in COUNTS}
+        node: dict[str, Any] = {
+            "node": {self._node_id: {"name": NODE_NAME}},
+            "routing_state": {"routing_state": state, **reason},
+            "peak_throughput_per_minute": 0,
+            "throughput_last_minute": 0,
+            **counts,
+        }
+        if running:
+            node["number_of_pending_requests"] = running.pending
+            node["start_time"] = running.start_time
+        if running and counts["inference_count"]:
+            node["average_inference_time_ms"] = running.inference_ms / counts["inference_count"]
+        stats["deployment_stats"] = {
+            "deployment_id": model_id,
+            "model_id": model_id,
+            **asdict(parameters),
+            "state": state,
+            "start_time": running.start_time if running else 0,
+            "peak_throughput_per_minute": 0,
+            **counts,
+            "nodes": [node],
+            **reason,
+            "allocation_status": {
+                "allocation_count": parameters.number_of_allocations if running else 0,
+                "target_allocation_count": parameters.number_of_allocations,
+                "state": "fully_allocated" if running else "starting",
+            },
+        }
+        return stats
 
 
 def _text(doc: dict[str, Any], field: str) -> str:
     value = doc.get(field)
     if value is None:
-        raise bad_request(f"Input field [{field}] does not exist in the source document")
+        raise RestError(400, f"Input field [{field}] does not exist in the source document")
     if not isinstance(value, str):
-        raise bad_request(f"Input value [{value}] for field [{field}] must be a string")
+        raise RestError(400, f"Input value [{value}] for field [{field}] must be a string")
     return value
 
 
-def _truncate(tokenization: Mapping[str, Any], update: Mapping[str, Any]) -> str:
-    [(kind, options)] = tokenization.items()
-    changed = (update.get(kind) or {}).get("truncate", options["truncate"])
-    try:
-        return str(TRUNCATE("truncate", changed))
-    except ValueError as error:
-        raise bad_request(str(error), kind="illegal_argument_exception") from error
-
-
-def _assignment(model_id: str, deployment: Deployment, *, model_bytes: int, node_id: str) -> dict[str, Any]:
-    """Return the answer to a start."""
-    allocations = deployment.parameters.number_of_allocations
-    started = datetime.datetime.fromtimestamp(deployment.start_time / 1000, tz=datetime.UTC)
-    task = {
-        "model_id": model_id,
-        "deployment_id": model_id,
-        "model_bytes": model_bytes,
-        **deployment.parameters.as_dict(),
-        "cache_size": "0b",
-        "per_deployment_memory_bytes": 0,
-        "per_allocation_memory_bytes": 0,
-    }
-    route = {
-        "current_allocations": allocations,
-        "target_allocations": allocations,
-        "routing_state": "started",
-        "reason": "",
-    }
-    return {
-        "assignment": {
-            "task_parameters": task,
-            "routing_table": {node_id: route},
-            "assignment_state": "started",
-            "start_time": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "max_assigned_allocations": allocations,
-        }
-    }
-
-
-def _deployment_stats(
-    model_id: str,
-    parameters: DeploymentParameters,
-    running: Deployment | None,
-    *,
-    failure: str | None,
-    node_id: str,
-) -> dict[str, Any]:
-    """Return `deployment_stats`: `starting` while a restarted node loads it, `failed` if it cannot."""
-    state = "started" if running else "failed" if failure else "starting"
-    counts = asdict(running.counts if running else InferenceCounts())
-    node: dict[str, Any] = {
-        "node": {node_id: {"name": NODE_NAME}},
-        "routing_state": {"routing_state": state, **({"reason": failure} if failure else {})},
-        "peak_throughput_per_minute": 0,
-        "throughput_last_minute": 0,
-    }
-    if running:
-        node |= {
-            **counts,
-            "number_of_pending_requests": running.pending,
-            "number_of_allocations": parameters.number_of_allocations,
-            "threads_per_allocation": parameters.threads_per_allocation,
-            "start_time": running.start_time,
-        }
-        if running.counts.inference_count:
-            node["average_inference_time_ms"] = running.inference_ms / running.counts.inference_count
-            node["last_access"] = running.last_access
-    allocation = {
-        "allocation_count": parameters.number_of_allocations if running else 0,
-        "target_allocation_count": parameters.number_of_allocations,
-        "state": "fully_allocated" if running else "starting",
-    }
-    return {
-        "deployment_id": model_id,
-        "model_id": model_id,
-        **parameters.as_dict(),
-        "state": state,
-        "start_time": running.start_time if running else 0,
-        "peak_throughput_per_minute": 0,
-        **counts,
-        "nodes": [node],
-        **({"reason": failure} if failure else {"allocation_status": allocation}),
-    }
-
-
-def _text_embedding_update(name: str, given: Any) -> dict[str, Any]:
-    update = json_object(name, given)
-    if list(update) != ["text_embedding"]:
-        raise ValueError("a text embedding model takes [text_embedding] only")
-    return json_object("text_embedding", update["text_embedding"])
-
-
-PAGE: dict[str, Reader] = {"allow_no_match": flag, "from": whole_number, "size": whole_number}
-VOCABULARY_FIELDS: dict[str, Reader] = {
-    "vocabulary": list_of(str),
-    "merges": list_of(str),
-    "scores": list_of(float, int),
-}
+CONFIG = ("model_type", "input", "inference_config")
+PART = ("definition", "total_definition_length", "total_parts")
+STOP = ("allow_no_match", "force", "id")
 ROUTES = (
-    ModelRoute("GET", MODELS, TrainedModelRoutes.show, {**PAGE, "include": text}),
-    ModelRoute("GET", MODEL, TrainedModelRoutes.show, {**PAGE, "include": text}),
-    ModelRoute("GET", MODELS + "/_stats", TrainedModelRoutes.stats, PAGE),
-    ModelRoute("GET", MODEL + "/_stats", TrainedModelRoutes.stats, PAGE),
+    ModelRoute("GET", MODELS, TrainedModelRoutes.show),
+    ModelRoute("GET", MODEL, TrainedModelRoutes.show),
+    ModelRoute("GET", MODELS + "/_stats", TrainedModelRoutes.stats),
+    ModelRoute("GET", MODEL + "/_stats", TrainedModelRoutes.stats),
+    ModelRoute("PUT", MODEL, TrainedModelRoutes.create, CONFIG, (*CONFIG_FIELDS, "platform_architecture")),
+    ModelRoute("PUT", MODEL + "/definition/{part}", TrainedModelRoutes.put_part, PART),
     ModelRoute(
-        "PUT",
-        MODEL,
-        TrainedModelRoutes.create,
-        body={
-            **dict.fromkeys((*CONFIG_FIELDS, "model_id", "platform_architecture"), anything),
-            "input": json_object,
-        },
-        parser="trained_model_config",
+        "PUT", MODEL + "/vocabulary", TrainedModelRoutes.put_vocabulary, ("vocabulary",), ("merges", "scores")
     ),
-    ModelRoute(
-        "PUT",
-        MODEL + "/definition/{part}",
-        TrainedModelRoutes.put_part,
-        {"part": whole_number},
-        body={
-            "definition": base64_bytes,
-            "total_definition_length": whole_number,
-            "total_parts": whole_number,
-        },
-        required=("definition",),
-        parser="put_trained_model_part_action",
-    ),
-    ModelRoute(
-        "PUT",
-        MODEL + "/vocabulary",
-        TrainedModelRoutes.put_vocabulary,
-        body=VOCABULARY_FIELDS,
-        required=("vocabulary",),
-        parser="put_trained_model_vocabulary",
-    ),
-    ModelRoute("DELETE", MODEL, TrainedModelRoutes.delete, {"force": flag}),
-    ModelRoute(
-        "POST",
-        MODEL + "/deployment/_start",
-        TrainedModelRoutes.start,
-        {
-            **dict.fromkeys(("number_of_allocations", "threads_per_allocation", "queue_capacity"), positive),
-            "priority": one_of("normal", "low"),
-            "deployment_id": text,
-        },
-    ),
-    ModelRoute(
-        "POST",
-        MODEL + "/deployment/_stop",
-        TrainedModelRoutes.stop,
-        {"allow_no_match": flag},
-        body={"allow_no_match": flag, "force": flag, "id": anything},
-        body_required=False,
-        parser="stop",
-    ),
-    ModelRoute(
-        "POST",
-        MODEL + "/_infer",
-        TrainedModelRoutes.infer,
-        {"timeout": seconds},
-        body={
-            "docs": list_of(dict),
-            "inference_config": _text_embedding_update,
-            "timeout": seconds,
-            "id": anything,
-        },
-        required=("docs",),
-        parser="infer",
-    ),
+    ModelRoute("DELETE", MODEL, TrainedModelRoutes.delete),
+    ModelRoute("POST", MODEL + "/deployment/_start", TrainedModelRoutes.start),
+    ModelRoute("POST", MODEL + "/deployment/_stop", TrainedModelRoutes.stop, optional=STOP),
+    ModelRoute("POST", MODEL + "/_infer", TrainedModelRoutes.infer, ("docs",), ("timeout", "id")),
 )
-"""every route, with everything that is checked before its function is called"""
+"""every route, with the fields that its body must and may hold"""
