@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
 
 
 def _notes(error: BaseException | None) -> list[str]:
-    """Return what clean-ups said after an error, or after one that it was made of."""
+    """Return the notes that clean-ups added to an error, or to one of its causes."""
     return [*getattr(error, "__notes__", ()), *_notes(error.__cause__)] if error else []
 
 

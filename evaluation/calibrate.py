@@ -24,7 +24,7 @@ MISS_RATE = 0.05
 
 @dataclass(frozen=True)
 class Scored:
-    """Queries by the score of their best hit, and by mean and deviation over the sample; float64 `[n]`."""
+    """Best scores of queries, with mean and deviation over the sample: float64 `[n]` each."""
 
     best: np.ndarray
     mean: np.ndarray
@@ -115,7 +115,7 @@ def heights_of(calibration: Calibration, queries: Scored) -> np.ndarray:
 
 
 def _regress(unanswered: Scored, answered: Scored) -> np.ndarray:
-    """Return weights `[3]` of best, mean and deviation; both kinds of queries count alike."""
+    """Return weights `[3]` of best, mean and deviation, both kinds of queries counting alike."""
     import numpy as np
     from scipy.optimize import minimize
 
@@ -154,7 +154,7 @@ ENDING = 2
 
 @dataclass(frozen=True)
 class Phrase:
-    """A query, and the word stem that names what it is about."""
+    """A query, and the word stem of its subject."""
 
     text: str
     stem: str
@@ -251,7 +251,7 @@ def scramble(text: str, rng: Random) -> str:
 
 
 def about(text: str, row: int, vocabulary: Vocabulary) -> Phrase | None:
-    """Return a query as a phrase about the rarest thing that it names; None when it names none."""
+    """Return a query as a phrase about the rarest thing that it names, or None when it names none."""
     things = [stem for word in words(text) if (stem := stem_of(word)) in vocabulary.things]
     if not things:
         return None
@@ -270,7 +270,7 @@ NONSENSE = 0.1
 
 @dataclass(frozen=True)
 class Side:
-    """One kind of vectors of the pictures, and what embeds queries for it."""
+    """One kind of vectors of the pictures, and the encoder of its queries."""
 
     vectors: np.ndarray
     """float32 `[pictures, dims]`"""

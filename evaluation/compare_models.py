@@ -54,7 +54,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Result:
-    """What one profile reached."""
+    """The scores of one profile."""
 
     name: str
     dims: int
@@ -70,7 +70,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Contest:
-    """All results, best nDCG first; how far the others are from the first; and advice."""
+    """All results, best nDCG first, with their distance from the first, and advice."""
 
     results: tuple[Result, ...]
     against_best: dict[str, Difference]
@@ -107,7 +107,7 @@ class Contest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `glimpse evaluate --profiles … --json` prints."""
+        """Return the JSON of `glimpse evaluate --profiles … --json`."""
         rows = [
             {name: value for name, value in vars(each).items() if name != "per_query"}
             | {"metrics": {name: asdict(value) for name, value in each.metrics.items()}}
@@ -129,7 +129,7 @@ FEWEST_PICTURES = 2
 
 
 def caption_questions(pictures: Sequence[Picture]) -> list[Question]:
-    """Ask for every picture by its captions; pictures with one and the same caption answer it together."""
+    """Ask for every picture by its captions. Pictures with the same caption answer it together."""
     answers: dict[str, list[str]] = {}
     for picture in pictures:
         for caption in picture.captions:
@@ -222,7 +222,7 @@ COLOUR = "#2f6f8f"
 
 
 def check_format(path: Path) -> None:
-    """Raise `EvaluationError` for a file that no plot can be written to; to be asked before measuring."""
+    """Raise `EvaluationError` for a file that no plot can be written to, before anything is measured."""
     if path.suffix.lower() not in FORMATS:
         raise EvaluationError(f"A plot can be {', '.join(FORMATS)}, and '{path.name}' is none of them.")
     if not path.absolute().parent.is_dir():

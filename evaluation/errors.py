@@ -1,4 +1,4 @@
-"""What the doors tell a person about an evaluation, in one sentence."""
+"""Errors of an evaluation, each one sentence for a person."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ class EvaluationError(Exception):
 
 
 class LabelError(EvaluationError):
-    """What is wrong with a file of queries or runs, with its line."""
+    """An error in a file of queries or runs, with its line."""

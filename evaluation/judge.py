@@ -31,7 +31,7 @@ CELLS = 4_000_000
 
 
 def metric_names(k: int) -> tuple[str, ...]:
-    """Return the names of what is measured with `k` hits: recall at 1, 5, 10 and `k`, MRR and nDCG at `k`."""
+    """Return the names of the metrics with `k` hits: recall at 1, 5, 10 and `k`, MRR and nDCG at `k`."""
     cuts = sorted({cut for cut in CUTS if cut <= k} | {k})
     return (*(f"recall@{cut}" for cut in cuts), f"mrr@{k}", f"ndcg@{k}")
 
@@ -175,7 +175,7 @@ class Report:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `glimpse evaluate --json` prints."""
+        """Return the JSON of `glimpse evaluate --json`."""
         return {
             "runs": [
                 {name: value for name, value in vars(run).items() if name != "ranked"} for run in self.runs
@@ -250,7 +250,7 @@ def make_run(
     mode: str,
     k: int,
 ) -> Run:
-    """Ask every query through `search`, which gives ids, best first, and the lane. Raises what it raises."""
+    """Ask every query through `search`, which gives ids, best first, and the lane, and may raise."""
     ranked: dict[str, tuple[str, ...]] = {}
     took: list[float] = []
     lanes: set[str] = set()
@@ -276,7 +276,7 @@ def save_runs(path: Path, runs: Iterable[Run]) -> None:
 
 
 def load_runs(path: Path) -> list[Run]:
-    """Read what `save_runs` wrote. Raises `LabelError` when it is something else."""
+    """Read a file that `save_runs` wrote. Raises `LabelError` for any other file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

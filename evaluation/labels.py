@@ -27,7 +27,7 @@ MOST_PICTURES = 10_000
 
 @dataclass(frozen=True)
 class LabelledQuery:
-    """One question with its answers; at least one of `text` and `vector` is given."""
+    """One query with its answers. At least one of `text` and `vector` is given."""
 
     key: str
     """unique within a file, and the same for the same question in another run"""
@@ -39,13 +39,13 @@ class LabelledQuery:
 
     @property
     def label(self) -> str:
-        """What was asked, in a few words."""
+        """The query, in a few words."""
         return self.text or f"vector of {len(self.vector or ())} dims"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The queries of a file, and what about them is odd without being wrong."""
+    """The queries of a file, and warnings about them."""
 
     queries: tuple[LabelledQuery, ...]
     warnings: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ def _trec(topics: Path, qrels: Path) -> Iterator[LabelledQuery]:
 
 
 def _judgements(qrels: Path) -> dict[str, list[str]]:
-    """Read `id 0 picture grade` lines; grades over 0 count as relevant."""
+    """Read `id 0 picture grade` lines. Grades over 0 count as relevant."""
     answers: dict[str, list[str]] = {}
     for number, line in read_lines(qrels):
         parts = line.split()
@@ -218,7 +218,7 @@ class Answers:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know about labels that lead nowhere."""
+        """The warnings about labels that lead nowhere."""
         if not self.unknown:
             return ()
         some = ", ".join(f"'{name[:80]}'" for name in self.unknown[:EXAMPLES])
@@ -228,7 +228,7 @@ class Answers:
 def find_answers(
     queries: Sequence[LabelledQuery], *, find: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 ) -> Answers:
-    """Look every label up; `find` maps those names of pictures that the index has to ids.
+    """Look every label up. `find` maps the names of indexed pictures to ids.
 
     A query whose pictures are all unknown is left out. Raises `EvaluationError` when none can be judged.
     """
@@ -254,7 +254,7 @@ def picture_finder(
     known: Callable[[Sequence[str]], Iterable[str]],
     by_name: Callable[[Sequence[str]], Iterable[tuple[str, Sequence[str]]]],
 ) -> Callable[[Sequence[str]], dict[str, list[str]]]:
-    """Return what `find_answers` takes, for an index of pictures.
+    """Return the `find` of `find_answers` for an index of pictures.
 
     `known` gives those ids that exist; `by_name` gives id and relative paths of pictures with given file
     names. A label is an id, a relative path, or a path that ends in one or that one ends in.

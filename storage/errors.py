@@ -2,7 +2,7 @@
 
 
 class StorageError(Exception):
-    """A store cannot be opened, read or written; the message says why and what to do."""
+    """A store cannot be opened, read or written. The message names the reason and the way out."""
 
 
 class NoSuchKeyError(StorageError):

@@ -21,7 +21,7 @@ WAYS_OUT = {
 
 
 class FolderStorage:
-    """Keeps each key as one file under `root`; a reader sees all of a file or none of it."""
+    """Keeps each key as one file under `root`. A reader sees all of a file or none of it."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would fail on a link loop
@@ -39,7 +39,7 @@ class FolderStorage:
             raise self._failure("written", key, error) from error
 
     def get(self, key: str) -> bytes:
-        """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
+        """Return the bytes under `key`. Raises `NoSuchKeyError` when there are none."""
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -52,7 +52,7 @@ class FolderStorage:
         return os.path.isfile(self._path(key))  # noqa: PTH113 - false, not an error, whatever is in the way
 
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it is absent."""
+        """Remove `key`, if it is there."""
         try:
             self._path(key).unlink(missing_ok=True)
         except (NotADirectoryError, IsADirectoryError):

@@ -43,12 +43,12 @@ def original_key(image_id: str, extension: str) -> str:
 
 
 def media_type(key: str) -> str:
-    """Return the media type of what is kept under a key, by its extension; bytes for any other."""
+    """Return the media type of a key, by its extension, or that of bytes for any other."""
     return ORIGINAL_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
 
 
 def key_parts(key: str) -> list[str]:
-    """Return the parts of a key; `NoSuchKeyError` for whatever is no plain relative path."""
+    """Return the parts of a key. Raises `NoSuchKeyError` for anything but a plain relative path."""
     parts = key.split("/")
     if "\0" in key or "\\" in key or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise NoSuchKeyError(f"{key!r} is not a key: a key is a relative path with forward slashes.")

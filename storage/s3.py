@@ -52,7 +52,7 @@ TROUBLES = {
 
 
 class S3Storage:
-    """Keeps each key as one object `prefix/key` of a bucket; may be used by several threads at once.
+    """Keeps each key as one object `prefix/key` of a bucket. Thread-safe.
 
     `client` is a boto3 client of S3.
     """
@@ -63,12 +63,12 @@ class S3Storage:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep `data` under `key`; S3 shows an object whole or not at all."""
+        """Keep `data` under `key`. S3 shows an object whole or not at all."""
         with self._failures("written", key):
             self._client.put_object(**self._object(key), Body=data, ContentType=media_type(key))
 
     def get(self, key: str) -> bytes:
-        """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
+        """Return the bytes under `key`. Raises `NoSuchKeyError` when there are none."""
         with self._failures("read", key):
             data: bytes = self._client.get_object(**self._object(key))["Body"].read()
             return data
@@ -84,12 +84,12 @@ class S3Storage:
         return True
 
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it is absent."""
+        """Remove `key`, if it is there."""
         with self._failures("removed", key):
             self._client.delete_object(**self._object(key))
 
     def _object(self, key: str) -> dict[str, str]:
-        """Return the address of a key's object, below the prefix; `NoSuchKeyError` for what is no key."""
+        """Return the address of a key's object, below the prefix. Raises `NoSuchKeyError` if it is no key."""
         name = self._prefix + "/".join(key_parts(key))
         try:
             size = len(name.encode())
@@ -124,7 +124,7 @@ class S3Storage:
 
 
 def open_bucket(location: str) -> S3Storage:
-    """Open the store at `//bucket/prefix`; endpoint, region and credentials come from AWS's own variables.
+    """Open the store at `//bucket/prefix`, with endpoint, region and credentials of AWS's own variables.
 
     Nothing is sent yet. Raises `StorageError` for an address that names no bucket.
     """

@@ -16,19 +16,19 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: `C:` 
 
 
 class Storage(Protocol):
-    """Bytes by key. A key is a relative path with forward slashes; no key leads out of the store."""
+    """Bytes by key. A key is a relative path with forward slashes that stays inside the store."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep `data` under `key`, whole or not at all; replaces what was there. Raises `StorageError`."""
+        """Keep `data` under `key`, whole or not at all, in place of earlier bytes. Raises `StorageError`."""
 
     def get(self, key: str) -> bytes:
-        """Return the bytes under `key`; `NoSuchKeyError` when there are none."""
+        """Return the bytes under `key`. Raises `NoSuchKeyError` when there are none."""
 
     def exists(self, key: str) -> bool:
-        """Say whether `key` holds bytes; `StorageError` for a key that no store can have."""
+        """Return whether `key` holds bytes. Raises `StorageError` for a key that no store can have."""
 
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it is absent. Raises `StorageError`."""
+        """Remove `key`, if it is there. Raises `StorageError`."""
 
 
 def open_storage(uri: str) -> Storage:
@@ -52,7 +52,7 @@ def open_storage(uri: str) -> Storage:
 
 
 def find_original(storage: Storage, image_id: str, *, names: Iterable[str] = ()) -> str | None:
-    """Return the key of the picture's original or of its WebP copy; None where neither is kept.
+    """Return the key of the picture's original or of its WebP copy, or None when neither is kept.
 
     `names` are the file names that the picture is known by: their extensions are tried first, for each
     question may be a request. Raises `StorageError` as `Storage.exists` does.

@@ -43,7 +43,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Material:
-    """What is copied: ids and float32 `[n, dims]`, with the queries that are asked."""
+    """The copied sample: ids and float32 `[n, dims]`, with the queries that are asked."""
 
     ids: Sequence[str]
     vectors: np.ndarray
@@ -54,7 +54,7 @@ class Material:
 def candidates(
     types: Sequence[str], graphs: Sequence[tuple[int, int]] = GRAPHS, *, dims: int
 ) -> list[Candidate]:
-    """Return what is tried: each flat type once, each graph type with each `m` and `ef_construction`."""
+    """Return the candidates: each flat type once, each graph type with each `m` and `ef_construction`."""
     possible = [each for each in types if dims >= FEWEST_DIMS_OF_BBQ or not each.startswith("bbq")]
     return [
         candidate
@@ -75,7 +75,7 @@ def advise(
     goal: Goal,
     say: Callable[[str], None],
 ) -> list[Advice]:
-    """Make an index of each candidate, measure it, and return what each gives. Raises EngineError."""
+    """Make an index of each candidate, measure it, and return the results. Raises EngineError."""
     truth = scanned_truth(
         [(material.ids, material.vectors)], material.queries.vectors, k=k, similarity=material.similarity
     )

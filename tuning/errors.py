@@ -2,4 +2,4 @@
 
 
 class TuneError(Exception):
-    """Something cannot be measured, or no setting meets the target; the message says what to do."""
+    """Something cannot be measured, or no setting meets the target. The message names the way out."""

@@ -13,7 +13,7 @@ MAX_STORED = 48
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search says besides its query."""
+    """The parameters of a search besides its query."""
 
     num_candidates: int
     oversample: float | None = None
@@ -136,14 +136,14 @@ def unbeaten(points: Sequence[Point]) -> list[Point]:
 
 
 def finalists(points: Sequence[Point], target: float) -> list[Point]:
-    """Return the points that meet the target and may be the cheapest, and those that come next; at most 8."""
+    """Return at most 8 points that meet the target and may be the cheapest, and the next ones."""
     able = [point for point in points if point.meets(target)]
     first = unbeaten(able)
     return [*first, *unbeaten([point for point in able if point not in first])][:MAX_FINALISTS]
 
 
 def cheapest(points: Sequence[Point], target: float) -> Point | None:
-    """Return the point that meets the target at the lowest cost; None when none does.
+    """Return the point that meets the target at the lowest cost, or None when none does.
 
     Of the unbeaten ones the fastest p50 wins. Those within 5 % of it cannot be told apart by time: of these,
     the one that compares the fewest vectors is taken, a number that no noise touches.
@@ -159,7 +159,7 @@ def cheapest(points: Sequence[Point], target: float) -> Point | None:
 def confirmed(
     points: Sequence[Point], target: float, confirm: Callable[[Point], HeldOut]
 ) -> tuple[Point, HeldOut] | None:
-    """Return the cheapest point that holds on other queries, with what it gave there; None when none does.
+    """Return the cheapest point that holds on other queries, with its recall there, or None.
 
     When a point fails, so will those that look at fewer candidates with the same oversampling.
     """

@@ -42,7 +42,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What queries can be drawn from."""
+    """The sources of queries."""
 
     view: PointInTime
     field: VectorField
@@ -117,7 +117,7 @@ def _captions(corpus: Corpus, size: int, seed: int) -> list[str]:
 
 
 def noisy(corpus: Corpus, *, size: int, seed: int) -> np.ndarray:
-    """Return vectors of the index, moved half their length in a random direction; float32 `[size, dims]`.
+    """Return vectors of the index, moved half their length in a random direction: float32 `[size, dims]`.
 
     A small index gives each vector several times. Raises TuneError when there are none.
     """

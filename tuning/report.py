@@ -25,7 +25,7 @@ NEARLY = 0.0005
 
 
 def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
-    """Return what `glimpse tune --json` prints; `pick` is null when no setting meets the target."""
+    """Return the JSON of `glimpse tune --json`. `pick` is null when no setting meets the target."""
     field, goal = tuning.subject.field, tuning.goal
     pick = tuning.pick.to_json() if tuning.pick else None
     held_out = vars(tuning.held_out) if tuning.held_out else None
@@ -50,7 +50,7 @@ def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
 
 
 def operating_point(tuning: Tuning) -> dict[str, Any]:
-    """Return what is written into `_meta.operating_points` for a picked point."""
+    """Return the entry of `_meta.operating_points` for a picked point."""
     pick, held_out, goal = tuning.pick, tuning.held_out, tuning.goal
     default = tuning.default
     return {
@@ -79,7 +79,7 @@ def in_order(points: tuple[Point, ...]) -> list[Point]:
 
 
 def table(tuning: Tuning) -> Table:
-    """Return the points as a table; the default, the pick and exact search are named."""
+    """Return the points as a table that names the default, the pick and exact search."""
     from rich import box
     from rich.table import Table
 
@@ -118,7 +118,7 @@ def _mark(tuning: Tuning, point: Point) -> str:
 
 
 def lines(tuning: Tuning) -> list[str]:
-    """Return what was measured and what was found, a sentence a line."""
+    """Return the measurements and the findings, a sentence a line."""
     field = tuning.subject.field
     narrowed = ", filtered" if tuning.subject.filters else ""
     found = [
@@ -149,7 +149,7 @@ def unreachable(points: Sequence[Point], field: VectorField, target: float) -> s
 
 
 def way_up(best: Point, field: VectorField, target: float) -> str:
-    """Return what to change, most promising first."""
+    """Return advice, most promising first."""
     if best.meets(target):
         return "It did not hold on the queries that were kept apart: tune with more queries (--samples)."
     if best.recall >= target and best.served >= SERVED:

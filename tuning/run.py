@@ -44,7 +44,7 @@ def latencies(
     rounds: int,
     seed: int = 0,
 ) -> dict[Key, Latency]:
-    """Return what the searches of each key (index and body) take, asked in turn. Raises EngineError."""
+    """Return the latencies of each key's searches (index and body), asked in turn. Raises EngineError."""
     taken = interleaved(lambda search: send(client, *search), searches, rounds=rounds, seed=seed)
     return {key: summary(samples) for key, samples in taken.items()}
 
@@ -134,7 +134,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of the chosen setting."""
+    """The target that the chosen setting has to meet."""
 
     target: float = 0.99
     default: Setting | None = None
@@ -145,7 +145,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a run found."""
+    """The result of a run."""
 
     subject: Subject
     goal: Goal
@@ -246,7 +246,7 @@ def halves(sample: Sample, target: float) -> tuple[Sample, Sample]:
 def timed(
     client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, goal: Goal, say: Say
 ) -> list[Point]:
-    """Return the points with latencies; those that may be chosen are measured more often.
+    """Return the points with latencies. Candidates for the choice are measured more often.
 
     So is the default, in the same turns: what is to be gained is then seen beside it, whatever else the
     machine does at the time.

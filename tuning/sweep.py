@@ -35,7 +35,7 @@ FLAT = 0.0005
 
 
 def oversamples(field: VectorField) -> tuple[float | None, ...]:
-    """Return the oversamplings that make a difference for a field, rising; None is the index's default."""
+    """Return the oversamplings that make a difference for a field, rising. None is the index's default."""
     if not field.is_quantised:
         return (None,)
     own = field.oversample or 1.0
@@ -125,7 +125,7 @@ class Subject:
     filters: tuple[dict[str, Any], ...] = ()
 
     def body(self, query: np.ndarray, setting: Setting) -> dict[str, Any]:
-        """Return the search for one query, float32 `[dims]`; nothing but ids comes back."""
+        """Return the search for one query, float32 `[dims]`, which returns ids only."""
         return search_body(self.field, query, setting, k=self.k, filters=self.filters)
 
 
@@ -137,7 +137,7 @@ def search_body(
     k: int,
     filters: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return the kNN search for one query, float32 `[dims]`; nothing but ids comes back."""
+    """Return the kNN search for one query, float32 `[dims]`, which returns ids only."""
     body = knn_body(
         field=field.name,
         query_vector=query,
@@ -211,7 +211,7 @@ def measure(subject: Subject, sample: Sample, setting: Setting) -> Point:
 def as_point(
     recalls: np.ndarray, operations: float, setting: Setting, *, field: VectorField, k: int
 ) -> Point:
-    """Return what the recall of each query, `[n]`, says of a setting."""
+    """Return the summary of a setting from the recall of each query, `[n]`."""
     return Point(
         setting=setting,
         index_type=field.index_type,
@@ -224,7 +224,7 @@ def as_point(
 
 
 def measure_again(subject: Subject, sample: Sample, setting: Setting) -> HeldOut:
-    """Return what a chosen setting gives on other queries."""
+    """Return the results of a chosen setting on other queries."""
     point = measure(subject, sample, setting)
     return HeldOut(point.recall, point.recall_low, point.served, len(sample.queries))
 

@@ -32,7 +32,7 @@ def closeness(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.n
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Return the vectors, `[n, dims]`, scaled to length 1; one of zeros stays."""
+    """Return the vectors, `[n, dims]`, scaled to length 1. One of zeros stays."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -40,7 +40,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def tie_width(nearest: np.ndarray, similarity: str) -> np.ndarray:
-    """Return for each query, `[n, depth]` of finite closeness, what counts as the same.
+    """Return the tolerance of each query, `[n, depth]` of finite closeness, for ties.
 
     Between unit vectors float32 errs by about 1e-7 whatever the angle; between others, by that share of the
     numbers.
@@ -82,7 +82,7 @@ class Truth:
 
 
 class _Nearest:
-    """The nearest of what was seen so far, `depth` for each query."""
+    """The nearest documents seen so far, `depth` for each query."""
 
     def __init__(self, queries: int, depth: int) -> None:
         import numpy as np
@@ -107,7 +107,7 @@ class _Nearest:
         self.close = np.take_along_axis(everything, best, axis=1)
 
     def truth(self, k: int, similarity: str) -> Truth:
-        """Return what all that was taken in means."""
+        """Return the truth of all documents added."""
         import numpy as np
 
         order = np.argsort(-self.close, axis=1)
@@ -121,7 +121,7 @@ class _Nearest:
 
 
 def as_truth(ids: np.ndarray, close: np.ndarray, *, k: int, documents: int, similarity: str) -> Truth:
-    """Return the truth from ids and closeness, `[n, depth]`, nearest first; -inf where there is none."""
+    """Return the truth from ids and closeness, `[n, depth]`, nearest first, -inf for missing ones."""
     import numpy as np
 
     wanted = min(k, documents)

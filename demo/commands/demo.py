@@ -51,7 +51,7 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
 
 
 def _deploy_text_model(ctx: click.Context, home: Path) -> None:
-    """Put the text model into Elasticsearch unless it is there; without it, texts are embedded here."""
+    """Put the text model into Elasticsearch unless it is there. Without it, texts are embedded here."""
     from es_config.client import connect, engine_settings
     from es_config.errors import EngineError
     from es_config.text_model import TrainedModel

@@ -141,7 +141,7 @@ def _calibrations(
 
 
 def _labelled(path: Path, sample: Sample, captions: list[str]) -> list[Phrase]:
-    """Return labelled queries as phrases about their rarest thing; the pictures must be in the sample."""
+    """Return labelled queries as phrases about their rarest thing. The pictures must be in the sample."""
     from evaluation.calibrate import about, read_vocabulary
     from evaluation.labels import find_answers, picture_finder, read_labels
 

@@ -139,7 +139,7 @@ class Way:
 
 
 def evaluate_index(options: Mapping[str, Any], *, compare: Path | None) -> Report:
-    """Ask every labelled query in every way, and judge what was found.
+    """Ask every labelled query in every way, and judge the hits.
 
     Raises `EvaluationError`, `LabelError` and what searching raises.
     """
@@ -170,7 +170,7 @@ def _ask(way: Way, queries: Sequence[LabelledQuery], options: Mapping[str, Any])
 
 
 def _pairs(saved: Sequence[Run], runs: Sequence[Run]) -> Iterator[tuple[Run, Run]]:
-    """Pair runs of one name; where nothing has the name, every saved run with every new one."""
+    """Pair runs by name, or every saved run with every new one when no names match."""
     same = [(before, run) for before in saved for run in runs if before.name == run.name]
     for before, run in same or [(before, run) for before in saved for run in runs]:
         yield replace(before, name=f"{before.name} (saved)"), run
@@ -295,7 +295,7 @@ def contest_lines(contest: Contest) -> Iterator[str]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Give aligned lines; columns are two spaces apart."""
+    """Yield aligned lines, with two spaces between columns."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

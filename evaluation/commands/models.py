@@ -31,7 +31,7 @@ Material = tuple[list[Picture], list[Question], str, tuple[str, ...]]
 
 
 def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tuple[str, ...]]:
-    """Hold the contest that the options describe; return it with its warnings.
+    """Hold the contest that the options describe, and return it with its warnings.
 
     Raises `EvaluationError`, `ModelError`, `EngineError` and `StorageError`.
     """
@@ -59,7 +59,7 @@ def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tupl
 
 
 def _named_profiles(text: str) -> dict[str, Profile]:
-    """Return the rows of `clip,mine=FOLDER`; a folder is loaded as the row of its name, else as `pocket`."""
+    """Return the rows of `clip,mine=FOLDER`. A folder is loaded as the row of its name, else as `pocket`."""
     from models.profiles import PROFILES, get_profile
 
     rows: dict[str, Profile] = {}
@@ -82,7 +82,7 @@ def _load(name: str, profile: Profile) -> Contestant:
 
 
 def _material(options: Mapping[str, Any], client: Elasticsearch) -> Material:
-    """Return what the models are compared on."""
+    """Return the pictures and queries on which the models are compared."""
     from evaluation.compare_models import caption_questions
 
     if options["folder"]:
@@ -124,7 +124,7 @@ class Source:
 
 
 def from_folder(folder: Path) -> Source:
-    """Return the pictures of a folder and of those in it; every file is read once for its id."""
+    """Return the pictures below a folder. Every file is read once for its id."""
     from ingest.errors import UnreadableImageError
     from ingest.files.picture import read_content
     from ingest.files.walk import Candidate, walk

@@ -29,7 +29,7 @@ USUAL = ("16,100", "32,200")
 
 @dataclass(frozen=True)
 class Trial:
-    """What the types of index gave on a sample."""
+    """The results of the types of index on a sample."""
 
     found: tuple[Advice, ...]
     recommendation: Recommendation
@@ -37,7 +37,7 @@ class Trial:
     documents: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `glimpse advise --json` prints."""
+        """Return the JSON of `glimpse advise --json`."""
         chosen = self.recommendation.advice
         return {
             "sample": self.sample,
@@ -132,7 +132,7 @@ def run_trial(
 
 
 def clear_leftovers(*, unasked: bool) -> None:
-    """Offer to delete the trial indices of runs that could not clean up; on no terminal, only say so."""
+    """Offer to delete the trial indices of runs that could not clean up. Without a terminal, only say so."""
     from es_config.vector_field import delete_trials, trial_names
 
     connected = open_client(timeout_s=parts.PATIENCE_S)

@@ -51,7 +51,7 @@ def opened(alias: str, field: str) -> Iterator[tuple[Elasticsearch, Corpus]]:
 
 
 def say(text: str) -> None:
-    """Write progress to stderr; on a terminal, details overwrite each other."""
+    """Write progress to stderr. On a terminal, details overwrite each other."""
     if not text.startswith("  "):
         click.echo(text, err=True)
     elif sys.stderr.isatty():
@@ -77,7 +77,7 @@ def clauses(raw: str | None, named: Mapping[str, str | None]) -> tuple[dict[str,
 
 
 def default_setting(k: int) -> Setting:
-    """Return what a search says when nothing was tuned."""
+    """Return the parameters of a search when nothing was tuned."""
     from search_app.core.query import default_candidates
     from tuning.points import Setting
 
@@ -115,7 +115,7 @@ def queries(
 
 
 def read_queries(path: Path) -> list[str | tuple[float, ...]]:
-    """Return the words or vectors of labelled queries; who answers them does not matter. Raises TuneError."""
+    """Return the words or vectors of labelled queries, without their answers. Raises TuneError."""
     from evaluation.errors import LabelError
     from evaluation.labels import read_labels
     from tuning.errors import TuneError
@@ -137,7 +137,7 @@ def logged() -> Iterable[str]:
 def embedder(
     field: VectorField, *, alias: str, profile: str, model_dir: Path | None
 ) -> Callable[[Sequence[str]], np.ndarray] | None:
-    """Return what embeds texts for a field of an index that Glimpse made; None for any other."""
+    """Return the text encoder for a field of an index that Glimpse made, or None for any other."""
     if not field.is_ours or field.name not in ("image_embedding", "caption_embedding"):
         return None
 
@@ -156,7 +156,7 @@ def embedder(
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let `kill` end the body of a `with` statement as Ctrl-C does, so that what it made is taken away."""
+    """Let `kill` end the body of a `with` statement as Ctrl-C does, so that it cleans up."""
 
     def stop(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

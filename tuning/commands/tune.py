@@ -1,4 +1,4 @@
-"""`glimpse tune`: the cheapest setting of kNN search that meets a target recall; and does it still?"""
+"""`glimpse tune`: the cheapest setting of kNN search that meets a target recall, now and later."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run_tune(
     *, alias: str, field: str, k: int | None, target: float, seed: int, rounds: int,
     raw_filter: str | None, dry_run: bool, write: bool, **options: Any,
 ) -> tuple[Tuning, bool]:  # fmt: skip
-    """Measure, and write what was found; return whether it was written. Raises as `tuning.run.tune`."""
+    """Measure, write the result, and return whether it was written. Raises as `tuning.run.tune`."""
     from tuning.run import Goal, tune
     from tuning.sweep import Subject
 
@@ -80,7 +80,7 @@ def run_tune(
 
 
 def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
-    """Write the pick into the index's `_meta`, if that is wanted and right; return whether it was done."""
+    """Write the pick into the index's `_meta`, if that is wanted and right, and return whether it was."""
     from es_config.vector_field import note_meta
     from search_app.core.searcher import point_key
     from tuning.report import operating_point
@@ -98,7 +98,7 @@ def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
 
 
 def show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
-    """Print a run. Raises TuneError when no setting meets the target, after what was measured is printed."""
+    """Print a run. Raises TuneError afterwards when no setting meets the target."""
     from tuning.errors import TuneError
     from tuning.report import lines, table, to_json, unreachable
 
@@ -117,7 +117,7 @@ def show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
 
 
 def run_check(options: dict[str, Any], *, as_json: bool) -> None:
-    """Measure the stored operating points of a field, or that of one k; exit 1 when one fails."""
+    """Measure the stored operating points of a field, or that of one k. Exit 1 when one fails."""
     found = measured(**options)
     ok = all(each.ok for each in found)
     if as_json:
