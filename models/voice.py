@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from models.errors import ModelError
 from models.profiles import ModelSource, local_folder, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import av
-    import numpy as np
 
 RATE = 16_000
 """samples per second, as Whisper hears"""
@@ -52,8 +51,6 @@ def decode_recording(data: bytes, *, longest: float = LONGEST) -> np.ndarray:
 
 
 def _decode(container: av.container.InputContainer, longest: float) -> np.ndarray:
-    import numpy as np
-
     if not container.streams.audio:
         raise RecordingError("The file has no sound track; send a recording of a voice.")
     stream = container.streams.audio[0]
@@ -122,12 +119,22 @@ def _too_long(seconds: float, longest: float) -> RecordingError:
 
 
 WORDS_PER_SECOND = 10
-"""Tokens allowed for a second of speech: nobody speaks faster, and an invented text would go on for ever."""
+"""tokens allowed for a second of speech: nobody speaks faster, and an invented text would go on for ever"""
+MOST_TOKENS = 224
+"""Whisper's own limit for a window"""
+PAUSE_MS = 500
+"""silence that ends a stretch of speech"""
+NO_SPEECH = 0.6
+"""probability above which Whisper is taken to hear no speech, unless it is sure of its text"""
+SURE, LIKELY = -0.4, -1.0
+"""mean log probability of a text that Whisper is sure of, and of one that it believes at all"""
+REPETITIVE = 2.4
+"""compression ratio above which a text repeats itself"""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard. `text` is empty and `language` None when nobody spoke.
+    """The text of a recording. `text` is empty and `language` None when nobody spoke.
 
     Probabilities are 0 to 1; `no_speech_probability` is 1 where no voice was found at all. `seconds` is the
     length of the recording, `took_ms` the time spent on it.
@@ -151,51 +158,31 @@ class Segment(Protocol):
 
 
 class SpokenLanguage(Protocol):
-    """What faster-whisper says of the whole recording."""
+    """faster-whisper's findings about the whole recording."""
 
     language: str
     language_probability: float
 
 
-@dataclass(frozen=True)
-class Gates:
-    """When a text is taken for invented and dropped.
-
-    `voice` is the probability above which the voice detector hears a voice. A text is dropped when its mean
-    log probability is below `log_probability`, or below `sure_log_probability` while Whisper believes with
-    more than `no_speech` that nobody spoke, or when it repeats itself so that it packs `compression` times.
-    """
-
-    voice: float = 0.5
-    no_speech: float = 0.6
-    log_probability: float = -1.0
-    sure_log_probability: float = -0.4
-    compression: float = 2.4
-
-    def passes(self, segment: Segment) -> bool:
-        """Whether a faster-whisper `segment` may be shown."""
-        if segment.avg_logprob < self.log_probability or segment.compression_ratio > self.compression:
-            return False
-        return segment.no_speech_prob <= self.no_speech or segment.avg_logprob >= self.sure_log_probability
-
-
-class WindowedWhisper(Protocol):
-    """faster-whisper's `WhisperModel` that says how many seconds it hears at once."""
-
-    @property
-    def window_seconds(self) -> float:
-        """Seconds that the model hears at once."""
+class Pipeline(Protocol):
+    """faster-whisper's `BatchedInferencePipeline`: it finds speech and fills the model's windows with it."""
 
     def transcribe(self, audio: np.ndarray, **options: object) -> tuple[Iterable[Segment], SpokenLanguage]:
         """Return the segments, made one by one, and what is known of the whole."""
 
 
-class Transcriber:
-    """Whisper with a voice detector before it and gates behind it. Safe in any thread."""
+def is_believable(segment: Segment) -> bool:
+    """Whether Whisper itself believes its text, by its own probabilities; an invented text is dropped."""
+    if segment.avg_logprob < LIKELY or segment.compression_ratio > REPETITIVE:
+        return False
+    return segment.no_speech_prob <= NO_SPEECH or segment.avg_logprob >= SURE
 
-    def __init__(self, *, model: WindowedWhisper, name: str, gates: Gates | None = None) -> None:
-        self.model = model
-        self._gates = gates or Gates()
+
+class Transcriber:
+    """Whisper behind a voice detector, without the texts that it invents. Safe in any thread."""
+
+    def __init__(self, *, pipeline: Pipeline, name: str) -> None:
+        self._pipeline = pipeline
         self.name = name
 
     def transcribe(self, recording: bytes) -> Transcript:
@@ -205,17 +192,13 @@ class Transcriber:
         """
         begun = time.perf_counter()
         samples = decode_recording(recording, longest=LONGEST)
-        windows = self._windows(samples)
-        segments: list[Segment] = []
-        language, probability = None, 0.0
-        if windows:
-            segments, language, probability = self._listen(samples, windows)
-        passed = [segment for segment in segments if self._gates.passes(segment)]
+        segments, spoken = self._listen(samples)
+        passed = [segment for segment in segments if is_believable(segment)]
         text = " ".join(segment.text.strip() for segment in passed)
         return Transcript(
             text=text,
-            language=language if text else None,
-            language_probability=round(probability if text else 0.0, 4),
+            language=spoken.language if text else None,
+            language_probability=round(float(spoken.language_probability) if text else 0.0, 4),
             no_speech_probability=round(
                 min((segment.no_speech_prob for segment in passed or segments), default=1.0), 4
             ),
@@ -225,54 +208,21 @@ class Transcriber:
 
     def warm(self) -> None:
         """Run every part once, so that the first sentence takes no longer than the next."""
-        import numpy as np
-
         second = np.zeros(RATE, np.float32)
-        self._windows(second)
-        self._listen(second, [(0.0, 1.0)])
-
-    def _windows(self, samples: np.ndarray) -> list[tuple[float, float]]:
-        """Return where somebody speaks, in seconds, in pieces that the model can hear at once."""
-        from faster_whisper.vad import VadOptions, get_speech_timestamps
-
-        options = VadOptions(
-            threshold=self._gates.voice,
-            min_silence_duration_ms=500,
-            max_speech_duration_s=self.model.window_seconds,
-        )
-        spoken = get_speech_timestamps(samples, options, sampling_rate=RATE)
-        return windows_of(
-            [(one["start"] / RATE, one["end"] / RATE) for one in spoken], longest=self.model.window_seconds
-        )
+        self._listen(second)
+        self._listen(second, vad_filter=False)
 
     def _listen(
-        self, samples: np.ndarray, windows: list[tuple[float, float]]
-    ) -> tuple[list[Segment], str, float]:
-        seconds = sum(end - begin for begin, end in windows)
-        segments, info = self.model.transcribe(
+        self, samples: np.ndarray, *, vad_filter: bool = True
+    ) -> tuple[list[Segment], SpokenLanguage]:
+        segments, spoken = self._pipeline.transcribe(
             samples,
             temperature=0.0,
-            condition_on_previous_text=False,
-            without_timestamps=True,
-            clip_timestamps=[moment for window in windows for moment in window],
-            max_new_tokens=min(224, 16 + int(WORDS_PER_SECOND * seconds)),
-            # The gates judge instead, so that what was dropped is still known.
-            no_speech_threshold=None,
-            log_prob_threshold=None,
-            compression_ratio_threshold=None,
+            vad_filter=vad_filter,
+            vad_parameters={"min_silence_duration_ms": PAUSE_MS},
+            max_new_tokens=min(MOST_TOKENS, 16 + int(WORDS_PER_SECOND * len(samples) / RATE)),
         )
-        return list(segments), info.language, float(info.language_probability)
-
-
-def windows_of(spoken: Sequence[tuple[float, float]], *, longest: float) -> list[tuple[float, float]]:
-    """Join stretches of speech (begin, end, in seconds) that fit into `longest` seconds together."""
-    joined: list[tuple[float, float]] = []
-    for begin, end in spoken:
-        if joined and end - joined[-1][0] <= longest:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((begin, end))
-    return joined
+        return list(segments), spoken
 
 
 NEEDED = ("model.bin", "config.json", "tokenizer.json")
@@ -301,9 +251,9 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
     import ctranslate2
 
     folder = voice_folder(voice_model)
-    model_class, on_gpu = whisper_class(), ctranslate2.get_cuda_device_count() > 0
+    on_gpu = ctranslate2.get_cuda_device_count() > 0
     try:
-        model = model_class(
+        pipeline = whisper_pipeline(
             str(folder),
             device="cuda" if on_gpu else "cpu",
             compute_type="float16" if on_gpu else "int8",
@@ -311,7 +261,7 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
         )
     except Exception as error:  # CTranslate2, tokenizers and json each raise their own
         raise unusable("The voice model", folder, error, get="convert") from error
-    return Transcriber(model=model, name=Path(voice_model).name)
+    return Transcriber(pipeline=pipeline, name=Path(voice_model).name)
 
 
 def voice_folder(voice_model: str) -> Path:
@@ -332,26 +282,20 @@ def voice_folder(voice_model: str) -> Path:
     return folder
 
 
-def whisper_class() -> type:
-    """Return `WhisperInWindows`; a function, because faster-whisper is imported late."""
-    import numpy as np
-    from faster_whisper import WhisperModel
+def whisper_pipeline(folder: str, **options: object) -> Pipeline:
+    """Load a Whisper whose window may be shorter than 30 seconds; faster-whisper pads everything to 30."""
+    from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-    class WhisperInWindows(WhisperModel):
-        """faster-whisper pads everything to 30 seconds; a model with a shorter window hears what there is."""
-
-        @property
-        def window_seconds(self) -> float:
-            """Seconds that the model hears at once."""
-            return float(self.feature_extractor.nb_max_frames * self.feature_extractor.time_per_frame)
+    class WindowedWhisper(WhisperModel):
+        """A Whisper that encodes as many whole seconds as hold something, when its window is short."""
 
         def encode(self, features: np.ndarray) -> object:
-            """Encode `[80, frames]`; for a short window only as many whole seconds as hold something."""
+            """Encode `[80, frames]` or a batch `[n, 80, frames]`."""
             window = self.feature_extractor.nb_max_frames
             if window < FULL_WINDOW:
-                used = np.flatnonzero(np.any(features != 0, axis=-2))
+                used = np.flatnonzero(np.any(features != 0, axis=tuple(range(features.ndim - 1))))
                 last = int(used[-1]) + 1 if len(used) else STEP
                 features = features[..., : min(window, -(-last // STEP) * STEP)]
             return super().encode(features)
 
-    return WhisperInWindows
+    return BatchedInferencePipeline(WindowedWhisper(folder, **options))

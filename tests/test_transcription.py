@@ -13,10 +13,12 @@ import voice_folders
 
 from models.errors import ModelError
 from models.profiles import get_profile
-from models.voice import SIZES, Gates, RecordingError, load_transcriber, windows_of
+from models.voice import SIZES, RecordingError, is_believable, load_transcriber
 from training.pocket.voice.model import build_tokenizer, vocabulary
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
-from training.pocket.voice.speech import TEST_VARIANTS, TRAIN_VARIANTS, line, word_errors
+from training.pocket.voice.speech import RATE, TEST_VARIANTS, TRAIN_VARIANTS, line, word_errors
+
+PAUSE = recordings.silence(1)
 
 
 @pytest.fixture(scope="module")
@@ -134,20 +136,25 @@ def segment(log_probability, no_speech, compression=1.0):
     )
 
 
-def test_gates_drop_what_whisper_itself_does_not_believe():
-    gates = Gates(no_speech=0.6, log_probability=-1.0, sure_log_probability=-0.4, compression=2.4)
-    assert gates.passes(segment(-0.2, 0.1))
-    assert gates.passes(segment(-0.3, 0.9))
-    assert not gates.passes(segment(-0.5, 0.9))
-    assert not gates.passes(segment(-1.1, 0.0))
-    assert not gates.passes(segment(-0.2, 0.1, compression=3.0))
+def test_a_text_that_whisper_itself_does_not_believe_is_dropped():
+    assert is_believable(segment(-0.2, 0.1))
+    assert is_believable(segment(-0.3, 0.9))
+    assert not is_believable(segment(-0.5, 0.9))
+    assert not is_believable(segment(-1.1, 0.0))
+    assert not is_believable(segment(-0.2, 0.1, compression=3.0))
 
 
-def test_speech_is_joined_into_windows_that_the_model_can_hear():
-    spoken = [(0.5, 4.0), (5.0, 9.0), (9.5, 16.0), (20.0, 21.0)]
-    assert windows_of(spoken, longest=10) == [(0.5, 9.0), (9.5, 16.0), (20.0, 21.0)]
-    assert windows_of(spoken, longest=30) == [(0.5, 21.0)]
-    assert windows_of([], longest=10) == []
+def test_speech_that_is_longer_than_the_models_window_is_heard_to_the_end(transcriber):
+    english = [one for one in (line("test", number) for number in range(100)) if one.language == "en"][:16]
+    wrong = words = 0
+    for start in range(0, len(english), 4):
+        four = english[start : start + 4]
+        samples = np.concatenate([part for one in four for part in (recordings.utter(one), PAUSE)])
+        assert len(samples) > 10 * RATE
+        heard = transcriber.transcribe(recordings.packed(samples)).text
+        found = word_errors(heard, " ".join(one.transcript for one in four))
+        wrong, words = wrong + found[0], words + found[1]
+    assert wrong / words <= 0.1
 
 
 def test_the_tokenizer_spells_every_text_and_bans_no_word():
