@@ -1,19 +1,20 @@
-"""Captions: every picture gets a sentence."""
+"""Write a caption for each picture with a BLIP model."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from models.errors import ModelError, first_line
+import numpy as np
+from PIL.Image import Image
+
+from models.errors import WAY_OUT, ModelError, first_line
 from models.profiles import ModelSource, fingerprint, local_folder, read_config, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import numpy as np
     import torch
-    from PIL.Image import Image
 
 BATCH_SIZE = 16
 LONGEST = 40
@@ -67,7 +68,7 @@ class Captioner:
 
     @property
     def dtype(self) -> str:
-        """What it computes in: `float32` or `bfloat16`."""
+        """The type that it computes in: `float32` or `bfloat16`."""
         return str(self._model.dtype).removeprefix("torch.")
 
     def caption_images(self, images: Sequence[Image], *, batch_size: int = BATCH_SIZE) -> list[Caption]:
@@ -93,8 +94,8 @@ class Captioner:
             # Without the explicit format a picture one pixel high is taken for one with three channels.
             batch = self._image_processor(image, return_tensors="np", input_data_format=ChannelDimension.LAST)
             return batch["pixel_values"][0]
-        except Exception as error:  # whatever is wrong with one picture is said of that one
-            return _failed(error)
+        except Exception as error:  # libraries raise anything for a strange picture
+            return Caption(None, f"the captioner failed on it ({first_line(error)})")
 
     def _written(self, pixels: list[np.ndarray]) -> list[Caption]:
         """Caption preprocessed pictures together; when that fails, one by one."""
@@ -104,11 +105,10 @@ class Captioner:
             return self._generated(pixels)
         except Exception as error:  # out of memory, or one picture of the batch
             if len(pixels) == 1:
-                return [_failed(error)]
+                return [Caption(None, f"the captioner failed on it ({first_line(error)}); {WAY_OUT}")]
             return [caption for one in pixels for caption in self._written([one])]
 
     def _generated(self, pixels: list[np.ndarray]) -> list[Caption]:
-        import numpy as np
         import torch
 
         values = torch.from_numpy(np.stack(pixels)).to(self._model.device, self._model.dtype)
@@ -138,6 +138,8 @@ def load_captioner(source: ModelSource) -> Captioner:
         )
         image_processor = BlipImageProcessor.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        if not all(bool(torch.isfinite(one).all()) for one in model.parameters()):
+            raise ValueError("its weights hold values that are not numbers")
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise unusable("The captioner", folder, error) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -153,8 +155,6 @@ def load_captioner(source: ModelSource) -> Captioner:
 
 def bf16_gains(*, at_least: float = 1.3) -> bool:
     """Try on this processor whether a layer's product in bf16 is `at_least` times as fast as in float32."""
-    import time
-
     import torch
 
     def seconds(dtype: torch.dtype) -> float:
@@ -168,7 +168,3 @@ def bf16_gains(*, at_least: float = 1.3) -> bool:
         return best
 
     return seconds(torch.float32) >= at_least * seconds(torch.bfloat16)
-
-
-def _failed(error: Exception) -> Caption:
-    return Caption(None, f"the captioner failed on it ({first_line(error)})")

@@ -10,26 +10,22 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from models.errors import ModelError
-from models.fast.execution import EXACT
-from models.profiles import fingerprint, local_folder, read_config, towers_folder, unusable
+import numpy as np
+from PIL import Image
+
+from models.errors import WAY_OUT, ModelError, running
+from models.fast.execution import EXACT, Execution
+from models.profiles import Profile, fingerprint, local_folder, read_config, towers_folder, unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    import numpy as np
     import torch
-    from PIL.Image import Image
     from sentence_transformers import SentenceTransformer
     from transformers import BatchEncoding, PretrainedConfig
-
-    from models.fast.execution import Execution
-    from models.profiles import Profile
 
 T_co = TypeVar("T_co", covariant=True)
 LONGEST_WORD = 512
@@ -71,7 +67,7 @@ class TextEncoder(Protocol):
     revision: str
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 `[n, dims]`, unit length."""
+        """Return float32 `[n, dims]`, unit length. Raises `ModelError` when the model fails on them."""
         ...
 
 
@@ -84,7 +80,7 @@ class ImageProcessor(Protocol):
     image_mean: Sequence[float]
     image_std: Sequence[float]
 
-    def __call__(self, images: Image, **options: object) -> Mapping[str, Sequence[np.ndarray]]:
+    def __call__(self, images: Image.Image, **options: object) -> Mapping[str, Sequence[np.ndarray]]:
         """Return `pixel_values`, one array `[3, height, width]` for each picture."""
 
 
@@ -116,7 +112,7 @@ class ImageEncoder:
             execution=execution,
         )
 
-    def preprocess(self, image: Image) -> np.ndarray:
+    def preprocess(self, image: Image.Image) -> np.ndarray:
         """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
         from transformers.image_utils import ChannelDimension
 
@@ -136,8 +132,6 @@ class ImageEncoder:
     @cached_property
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the processor multiplies by and adds: float32 `[3, 1, 1]` each."""
-        import numpy as np
-
         asked = self._processor
         factor = asked.rescale_factor if asked.do_rescale else 1.0
         mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else ([0.0] * 3, [1.0] * 3)
@@ -145,13 +139,16 @@ class ImageEncoder:
         return (factor / stds).astype(np.float32), (-means / stds).astype(np.float32)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 `[n, dims]`, unit length, for preprocessed pictures `[n, 3, height, width]`."""
-        return unit_rows(self.tower(pixels))
+        """Return float32 `[n, dims]`, unit length, for preprocessed pictures `[n, 3, height, width]`.
 
-    def embed_images(self, images: Sequence[Image]) -> np.ndarray:
+        Raises `ModelError` when the model fails on them.
+        """
+        way_out = WAY_OUT if self.execution == EXACT else "use --backend torch --precision fp32"
+        with running(f"The image model in {self.execution}", way_out=way_out):
+            return unit_rows(self.tower(pixels))
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, row by row the vectors of RGB pictures."""
-        import numpy as np
-
         batches = [
             self.embed_pixels(
                 np.stack([self.preprocess(image) for image in images[start : start + BATCH_SIZE]])
@@ -171,13 +168,12 @@ class SentenceEncoder:
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
-        import numpy as np
-
         if not texts:
             return np.zeros((0, self.dims), np.float32)
         plain = [plain_text(text) for text in texts]  # as Elasticsearch reads them
-        vectors = self._model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
-        return unit_rows(vectors.astype(np.float32, copy=False))
+        with running("The text model"):
+            vectors = self._model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
+            return unit_rows(vectors.astype(np.float32, copy=False))
 
 
 class PairConfig(Protocol):
@@ -219,38 +215,36 @@ class PairedTextEncoder:
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
-        import numpy as np
         import torch
 
         rows = [np.zeros((0, self.dims), np.float32)]
         for start in range(0, len(texts), BATCH_SIZE):
-            tokens = self._tokens(list(texts[start : start + BATCH_SIZE]))
-            with torch.inference_mode():
-                features = self._model.get_text_features(**tokens)
-            rows.append(unit_rows(features.float().cpu().numpy()))
+            with running("The text model"), torch.inference_mode():
+                tokens = self._tokenizer(
+                    list(texts[start : start + BATCH_SIZE]),
+                    padding=self._padding,
+                    truncation=True,
+                    max_length=self._max_length,
+                    return_tensors="pt",
+                )
+                features = self._model.get_text_features(**tokens.to(self._model.device))
+                rows.append(unit_rows(features.float().cpu().numpy()))
         return np.concatenate(rows)
-
-    def _tokens(self, texts: list[str]) -> BatchEncoding:
-        tokens = self._tokenizer(
-            texts,
-            padding=self._padding,
-            truncation=True,
-            max_length=self._max_length,
-            return_tensors="pt",
-        )
-        return tokens.to(self._model.device)
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return `vectors` `[n, dims]` divided by their lengths; a zero vector stays zero."""
-    import numpy as np
+    """Return `vectors` `[n, dims]` divided by their lengths; a zero vector stays zero.
 
+    Raises `ValueError` for values that are not numbers.
+    """
+    if not np.isfinite(vectors).all():
+        raise ValueError("it gives values that are not numbers")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit.astype(np.float32, copy=False)
 
 
-def _not_too_long(image: Image) -> Image:
+def _not_too_long(image: Image.Image) -> Image.Image:
     width, height = image.size
     longest = WIDEST_RATIO * min(width, height)
     left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
@@ -334,9 +328,7 @@ def _from_folder(kind: Any, folder: Path, **options: object) -> Any:
         raise unusable("The model", folder, error) from error
 
 
-def _grey() -> Image:
-    from PIL import Image
-
+def _grey() -> Image.Image:
     return Image.new("RGB", (64, 64), "grey")
 
 

@@ -1,10 +1,28 @@
 """The one error that `models` raises on purpose."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+WAY_OUT = "free some memory, or copy or download it again"
+
 
 class ModelError(Exception):
     """A profile or a model cannot be used; the message says why and what to do."""
 
 
 def first_line(error: Exception) -> str:
-    """Return what a library's error says in its first line, or at least its kind."""
+    """Return the first line of a library's error, or at least its kind."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@contextmanager
+def running(model: str, *, way_out: str = WAY_OUT) -> Iterator[None]:
+    """Turn any error of a model while it runs into a `ModelError` that names the model and the way out."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # torch, ONNX Runtime and CTranslate2 each raise their own
+        raise ModelError(f"{model} failed while it ran ({first_line(error)}); {way_out}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from models.errors import ModelError
+from models.errors import ModelError, running
 from models.profiles import ModelSource, local_folder, unusable
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ SURE, LIKELY = -0.4, -1.0
 """mean log probability of a text that Whisper is sure of, and of one that it believes at all"""
 REPETITIVE = 2.4
 """compression ratio above which a text repeats itself"""
+WAY_OUT = "free some memory, choose another one with --voice-model, or convert or download it again"
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Transcriber:
     def transcribe(self, recording: bytes) -> Transcript:
         """Decode a recording of at most 30 seconds and write down what is said; nothing is kept.
 
-        Raises `RecordingError` as `decode_recording` does.
+        Raises `RecordingError` as `decode_recording` does, `ModelError` when the model fails on it.
         """
         begun = time.perf_counter()
         samples = decode_recording(recording, longest=LONGEST)
@@ -215,14 +217,18 @@ class Transcriber:
     def _listen(
         self, samples: np.ndarray, *, vad_filter: bool = True
     ) -> tuple[list[Segment], SpokenLanguage]:
-        segments, spoken = self._pipeline.transcribe(
-            samples,
-            temperature=0.0,
-            vad_filter=vad_filter,
-            vad_parameters={"min_silence_duration_ms": PAUSE_MS},
-            max_new_tokens=min(MOST_TOKENS, 16 + int(WORDS_PER_SECOND * len(samples) / RATE)),
-        )
-        return list(segments), spoken
+        with running(f"The voice model {self.name}", way_out=WAY_OUT):
+            found, spoken = self._pipeline.transcribe(
+                samples,
+                temperature=0.0,
+                vad_filter=vad_filter,
+                vad_parameters={"min_silence_duration_ms": PAUSE_MS},
+                max_new_tokens=min(MOST_TOKENS, 16 + int(WORDS_PER_SECOND * len(samples) / RATE)),
+            )
+            segments = list(found)
+            if not all(math.isfinite(each.avg_logprob + each.no_speech_prob) for each in segments):
+                raise ValueError("it gives values that are not numbers")
+        return segments, spoken
 
 
 NEEDED = ("model.bin", "config.json", "tokenizer.json")
@@ -298,4 +304,5 @@ def whisper_pipeline(folder: str, **options: object) -> Pipeline:
                 features = features[..., : min(window, -(-last // STEP) * STEP)]
             return super().encode(features)
 
-    return BatchedInferencePipeline(WindowedWhisper(folder, **options))
+    pipeline: Pipeline = BatchedInferencePipeline(WindowedWhisper(folder, **options))
+    return pipeline

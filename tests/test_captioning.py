@@ -153,7 +153,8 @@ def test_a_batch_that_fails_is_tried_picture_by_picture(scenes, tmp_path):
 
     captioner._generated = never
     failed = captioner.caption_images(images)
-    assert failed == [Caption(None, "the captioner failed on it (no memory at all)")] * 4
+    reason = "the captioner failed on it (no memory at all); free some memory, or copy or download it again"
+    assert failed == [Caption(None, reason)] * 4
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])

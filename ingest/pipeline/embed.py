@@ -112,7 +112,8 @@ def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) ->
             raise ValueError("the vector holds values that are no numbers")
     except Exception as error:  # whatever a model raises, the run goes on
         if len(inputs) == 1:
-            return [Fault(f"the model cannot embed it ({type(error).__name__}: {error})")]
+            reason = error if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+            return [Fault(f"the model cannot embed it ({reason})")]
         return [embed_each(embed, [each])[0] for each in inputs]
     return list(rows)
 

@@ -11,19 +11,18 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from models.errors import ModelError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    import numpy as np
     from transformers import PretrainedConfig
 
 RECIPE = 2
@@ -42,7 +41,6 @@ class OnnxTower:
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
-        import torch
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -60,8 +58,6 @@ class OnnxTower:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return float32 `[n, dims]`, of any length, for float32 `[n, 3, height, width]`."""
-        import numpy as np
-
         size = min(AT_ONCE, max(1, -(-len(pixels) // self._threads)))
         parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
         return np.concatenate(list(self._pool.map(self._run, parts)))
@@ -98,8 +94,6 @@ def onnx_tower(
 def _prepared(
     model: torch.nn.Module, precision: str, calibration: Callable[[], np.ndarray]
 ) -> torch.nn.Module:
-    import torch
-
     lean = LeanTower(model).eval()
     return to_int8(lean, torch.from_numpy(calibration())) if precision == "int8" else lean
 
@@ -114,8 +108,6 @@ def _sides(model: torch.nn.Module) -> int:
 
 
 def _export(tower: torch.nn.Module, path: Path, sides: int, own_operators: dict[str, int] | None) -> None:
-    import torch
-
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of shapes that are the same for every picture
         try:
