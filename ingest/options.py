@@ -6,8 +6,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from ingest.files.picture import MAX_PIXELS
 from ingest.files.walk import Part
+from models.pixels import MAX_PIXELS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,6 +19,7 @@ from ingest.pipeline.embed import caption_each, embed_pictures, made_of
 from ingest.pipeline.items import Prepared
 from ingest.wiring import check_weights, create_index
 from models.errors import ModelError
+from models.pixels import MAX_UPLOAD_PIXELS
 from storage.keys import UPLOADS, original_key, thumbnail_key
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from models.profiles import Profile
     from storage.store import Storage
 
-MAX_PIXELS = 89_000_000
 """just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
 
 
@@ -118,7 +118,7 @@ class Library:
 
     def _read(self, name: str, content: FileContent) -> Prepared:
         """Decode a file and make what is stored and embedded. Raises `UnreadableImageError`."""
-        file = decode(content, path=None, max_pixels=MAX_PIXELS)
+        file = decode(content, path=None, max_pixels=MAX_UPLOAD_PIXELS)
         relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
         preprocess = self.image_encoder.preprocess  # may load the model: no fault of the file
         candidate = Candidate(Path(relative_path), relative_path)
@@ -190,5 +190,5 @@ def _in_words(fault: Fault) -> str:
     """Return the reason for somebody who uploads, and has no options."""
     if fault.pixels is None:
         return fault.reason
-    over = f"{fault.pixels / 1e6:g} megapixels are over the limit of {MAX_PIXELS / 1e6:g}"
+    over = f"{fault.pixels / 1e6:g} megapixels are over the limit of {MAX_UPLOAD_PIXELS / 1e6:g}"
     return f"{over}; make it smaller first"

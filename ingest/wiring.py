@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError, UnreadableImageError
-from ingest.files.picture import MAX_PIXELS, read_image
+from ingest.files.picture import read_image
 from ingest.files.walk import Candidate, walk
 from models.encoders import OnFirstUse
 from models.fast.execution import Requested
+from models.pixels import MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,7 +14,7 @@ class ModelError(Exception):
 
 def first_line(error: Exception) -> str:
     """Return the first line of a library's error, or at least its kind."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 @contextmanager

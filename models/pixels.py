@@ -1,40 +1,109 @@
-"""Pixels of any kind become upright RGB of a useful size: the same for what is indexed and what is asked."""
+"""Decode pictures of any kind to upright RGB of a useful size, for indexing and for searching alike."""
 
 from __future__ import annotations
 
 import io
 import math
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Exif, Image
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from models.errors import first_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "HEIF", "AVIF")
+MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
+    re.DOTALL,
+)
+MAX_PIXELS = 200_000_000
+"""of a file in a folder, unless --max-pixels says otherwise"""
+MAX_UPLOAD_PIXELS = 89_000_000
+MAX_QUERY_PIXELS = 100_000_000
+"""300 MB when decoded; JPEG files are decoded at a reduced size, and so may hold more"""
 SHORT_EDGE, LONG_EDGE = 384, 512
 """pixels that are left at least, when they were there: no tower looks closer"""
 MOST_PIXELS = 16_000_000
+"""of a reduced picture"""
 ORIENTATION = 0x0112
+
+_one_large_at_a_time = threading.Lock()
+
+
+class PictureError(Exception):
+    """Bytes are not a usable picture. The message is the reason, a phrase such as "damaged or cut short"."""
+
+    def __init__(self, reason: str, *, pixels: int | None = None) -> None:
+        super().__init__(reason)
+        self.pixels = pixels
+        """the number of pixels, if they are too many"""
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Open the bytes of a picture without decoding its pixels. Raises `PictureError`."""
+    register_formats()
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        known = MAGIC.match(data)
+        raise PictureError("damaged or cut short" if known else "not a picture in a known format") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow gives the number only in its message; it refuses from twice its limit on.
+        number = re.search(r"\d+", str(error))
+        pixels = int(number[0]) if number else 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+        raise PictureError("too many pixels", pixels=pixels) from error
+    except Exception as error:  # decoders raise anything for damaged bytes
+        raise _damaged(error) from error
+    if not (image.width and image.height):
+        raise PictureError("a picture without pixels")
+    return image
+
+
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Raise `PictureError` when a picture has more than `max_pixels`."""
+    if image.width * image.height > max_pixels:
+        raise PictureError("too many pixels", pixels=image.width * image.height)
+
+
+@contextmanager
+def decoding(image: Image.Image, *, large: int) -> Iterator[None]:
+    """Decode an opened picture; those of more than `large` pixels wait for each other, to bound memory.
+
+    Any error inside becomes `PictureError`.
+    """
+    with _one_large_at_a_time if image.width * image.height > large else nullcontext():
+        try:
+            yield
+        except Exception as error:  # decoders raise anything for damaged bytes
+            raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> PictureError:
+    return PictureError(f"damaged or cut short ({first_line(error)[:200]})")
 
 
 @cache
 def register_formats() -> None:
     """Teach Pillow every format once; threads that decode come later."""
     import pillow_heif
-    from PIL import Image
 
     pillow_heif.register_heif_opener()
     Image.init()
 
 
-def draft(image: Image) -> None:
+def draft(image: Image.Image) -> None:
     """Let the JPEG decoder skip detail that nobody will see; other formats ignore it."""
     factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
     if factor > 1 and image.mode in ("RGB", "L"):
         image.draft(image.mode, (image.width // factor, image.height // factor))
 
 
-def orientation(exif: Exif) -> int:
+def orientation(exif: Image.Exif) -> int:
     """Return EXIF's orientation, 1 to 8; 1, upright, for anything else."""
     try:
         value = int(exif.get(ORIENTATION, 1))
@@ -43,17 +112,15 @@ def orientation(exif: Exif) -> int:
     return value if value in range(1, 9) else 1
 
 
-def to_rgb(image: Image) -> Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Return RGB: transparency on white, 16 bits and floats brought to 8, inks by their profile."""
-    from PIL import Image as pil
-
     if image.mode in ("CMYK", "LAB"):
         image = _as_srgb(image)
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        white = pil.new("RGB", image.size, "white")
+        white = Image.new("RGB", image.size, "white")
         white.paste(layer, mask=layer.getchannel("A"))
         return white
     if image.mode == "RGB":
@@ -63,17 +130,15 @@ def to_rgb(image: Image) -> Image:
     return rgb
 
 
-def shrink(image: Image) -> Image:
+def shrink(image: Image.Image) -> Image.Image:
     """Return an RGB picture reduced by a whole factor, as far as the encoders and the thumbnail allow."""
     factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
     factor = max(factor, math.ceil(math.sqrt(image.width * image.height / MOST_PIXELS)))
     return image.reduce(factor) if factor > 1 else image
 
 
-def upright(image: Image, orientation: int) -> Image:
+def upright(image: Image.Image, orientation: int) -> Image.Image:
     """Return the picture as it is meant to be seen; `orientation` is EXIF's, 1 to 8."""
-    from PIL.Image import Transpose
-
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -86,10 +151,8 @@ def upright(image: Image, orientation: int) -> Image:
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _as_srgb(image: Image) -> Image:
+def _as_srgb(image: Image.Image) -> Image.Image:
     """Return CMYK or LAB as RGB by its colour profile; as it is where that cannot be followed."""
-    from PIL import ImageCms
-
     profile = image.info.get("icc_profile")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
@@ -102,9 +165,8 @@ def _as_srgb(image: Image) -> Image:
     return rgb
 
 
-def _eight_bits(image: Image) -> Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
     import numpy as np
-    from PIL import Image as pil
 
     values: np.ndarray = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
@@ -114,4 +176,4 @@ def _eight_bits(image: Image) -> Image:
     else:
         low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
         values = (values - low) * (255.0 / max(high - low, 1e-9))
-    return pil.fromarray(np.clip(values, 0, 255).round().astype(np.uint8), "L")
+    return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8), "L")

@@ -5,17 +5,28 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
-import threading
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UnreadableImageError
 from ingest.files.metadata import CameraData, camera_data, words_of
 from ingest.files.walk import RAW_EXTENSIONS, why
-from models.pixels import FORMATS, ORIENTATION, draft, orientation, register_formats, shrink, to_rgb, upright
+from models.pixels import (
+    MAX_PIXELS,
+    ORIENTATION,
+    PictureError,
+    check_pixels,
+    decoding,
+    draft,
+    open_image,
+    orientation,
+    register_formats,
+    shrink,
+    to_rgb,
+    upright,
+)
 from storage.keys import original_key
 
 if TYPE_CHECKING:
@@ -101,16 +112,9 @@ def _preview(rawpy: Any, raw: Any) -> Image | None:
     return Image.fromarray(preview.data)
 
 
-MAGIC = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
-    re.DOTALL,
-)
-MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30
 LARGE = 40_000_000
 """pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
-
-_one_large_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -215,36 +219,21 @@ def perceptual_hash(image: Image) -> str:
 def _decoding(
     content: FileContent, path: Path | None, max_pixels: int
 ) -> Iterator[tuple[Image, RawPicture | None]]:
-    """Open a picture, large ones one at a time; what goes wrong with it then is `UnreadableImageError`."""
+    """Open a picture for decoding; errors of the picture become `UnreadableImageError`."""
     raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
-    image = raw.image if raw else _open(content.data, max_pixels)
-    with _one_large_at_a_time if image.width * image.height > LARGE else nullcontext():
-        try:
-            yield image, raw
-        except Exception as error:  # decoders raise whatever damaged bytes lead them to
-            raise _damaged(error) from error
-
-
-def _open(data: bytes, max_pixels: int) -> Image:
-    from PIL import Image
-
-    register_formats()
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        reason = "damaged or cut short" if MAGIC.match(data) else "not a picture in a known format"
-        raise UnreadableImageError(reason, lasting=True) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # Pillow tells the number in words alone; what it refuses has twice the limit at least.
-        told = re.search(r"\d+", str(error))
-        raise _too_large(int(told[0]) if told else 2 * max_pixels, max_pixels) from error
-    except Exception as error:  # decoders raise whatever damaged bytes lead them to
-        raise _damaged(error) from error
-    if image.width * image.height > max_pixels:
-        raise _too_large(image.width * image.height, max_pixels)
-    if not (image.width and image.height):
-        raise UnreadableImageError("a picture without pixels", lasting=True)
-    return image
+        image = raw.image if raw else open_image(content.data)
+        if not raw:
+            check_pixels(image, max_pixels)
+        with decoding(image, large=LARGE):
+            yield image, raw
+    except PictureError as error:
+        if error.pixels is None:
+            raise UnreadableImageError(str(error), lasting=True) from error
+        raise UnreadableImageError(
+            f"{error.pixels / 1e6:g} megapixels are over the limit of {max_pixels / 1e6:g} (--max-pixels)",
+            pixels=error.pixels,
+        ) from error
 
 
 @contextmanager
@@ -262,21 +251,6 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
-
-
-def _too_large(pixels: int, max_pixels: int) -> UnreadableImageError:
-    return UnreadableImageError(
-        f"{pixels / 1e6:g} megapixels are over the limit of {max_pixels / 1e6:g} (--max-pixels)",
-        pixels=pixels,
-    )
-
-
-def _damaged(error: Exception) -> UnreadableImageError:
-    return UnreadableImageError(f"damaged or cut short ({_first_line(error)})", lasting=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
 THUMBNAIL_EDGE = 512
@@ -328,15 +302,10 @@ def keep_original(
 
 def extension_of(data: bytes) -> str:
     """Return the extension for a picture's bytes. Raises `UnreadableImageError`."""
-    from PIL import Image
-
-    from models.pixels import FORMATS, register_formats
-
-    register_formats()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return FORMAT_EXTENSIONS[image.format]
-    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        with open_image(data) as image:
+            return FORMAT_EXTENSIONS[image.format or ""]
+    except (PictureError, KeyError) as error:
         raise UnreadableImageError("damaged or cut short", lasting=True) from error
 
 
