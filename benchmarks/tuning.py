@@ -17,12 +17,12 @@ import psutil
 from benchmarks.engine import node
 from benchmarks.report import Figure, clock, percentile, show
 from es_config.scan import point_in_time, scan_view
-from es_config.vector_field import Candidate, trials
 from search_app.core.query import default_candidates
 from tuning.points import HeldOut, Latency, Point, Setting, confirmed
 from tuning.queries import Queries
 from tuning.run import Goal, Tuning, interleaved, send, tune
 from tuning.sweep import Sample, Subject, as_point, measure, measure_recall, search_body, sweep
+from tuning.trials import Candidate, trials
 from tuning.truth import scanned_truth
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""Any `dense_vector` field: what its mapping says, nearest documents, and temporary copies to measure on."""
+"""Any `dense_vector` field: its mapping, its nearest documents, and temporary indices to measure on."""
 
 from __future__ import annotations
 
-import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +16,8 @@ from elasticsearch.helpers import bulk, pack_dense_vector
 
 from es_config.client import engine_errors
 from es_config.errors import EngineError, afterwards
-from es_config.mapping import IndexOptions
-from es_config.meta import change_meta
+from es_config.index import read_documents
 from es_config.requests import exact_by_sequence, knn_body
-from es_config.scan import PAGE
 
 QUANTISED = ("int8", "int4", "bbq")
 
@@ -83,8 +80,7 @@ def read_vector_field(client: Elasticsearch, index: str, field: str) -> VectorFi
         raise EngineError(f"'{index}' names {len(answer.body)} indices: name one of them with --index.")
     ((name, found),) = answer.body.items()
     mappings = found["mappings"]
-    properties = mappings.get("properties", {})
-    mapping = _checked(name, field, properties)
+    mapping = _checked(name, field, mappings.get("properties", {}))
     options = mapping.get("index_options", {})
     return VectorField(
         index=name,
@@ -115,31 +111,20 @@ def sequence_numbers(client: Elasticsearch, index: str) -> list[dict[str, int]]:
     return [copy["seq_no"] for copies in shards for copy in copies if copy["routing"]["primary"]]
 
 
-def note_meta(client: Elasticsearch, field: VectorField, section: str, entries: Mapping[str, Any]) -> None:
-    """Merge `entries` into one section of the `_meta` of any index; the rest stays. Raises EngineError."""
-    change_meta(client, field.index, lambda meta: {**meta, section: {**meta.get(section, {}), **entries}})
-
-
-def _at(properties: Mapping[str, Any], field: str) -> dict[str, Any] | None:
-    found: Any = {"properties": properties}
-    for part in field.split("."):
-        found = (found.get("properties") or {}).get(part) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
-
-
-def _vector_fields(properties: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names = []
+def _flat(properties: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Return the mappings of all fields by their full names, objects included."""
+    found = {}
     for name, mapping in properties.items():
-        if mapping.get("type") == "dense_vector":
-            names.append(prefix + name)
-        names += _vector_fields(mapping.get("properties", {}), f"{prefix}{name}.")
-    return names
+        found[prefix + name] = mapping
+        found |= _flat(mapping.get("properties", {}), f"{prefix}{name}.")
+    return found
 
 
 def _checked(index: str, field: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Return the field's mapping. Raises EngineError unless the field holds numbers that kNN searches."""
-    mapping = _at(properties, field)
-    others = _vector_fields(properties)
+    fields = _flat(properties)
+    mapping = fields.get(field)
+    others = [name for name, each in fields.items() if each.get("type") == "dense_vector"]
     way_out = (
         f"name one with --field: {', '.join(others)}" if others else "the index has no dense_vector at all"
     )
@@ -179,27 +164,25 @@ class PlainIndex:
             body = exact_by_sequence(field=name, query_vector=vector, k=k, last_sequence=self._last_sequence)
         else:
             body = knn_body(field=name, query_vector=vector, k=k, num_candidates=num_candidates)
-        with engine_errors():
-            answer = self._client.search(index=self.field.index, body={**body, "_source": False})
-        return [hit["_id"] for hit in answer["hits"]["hits"]]
+        return _found(self._client, self.field.index, body)
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Return those of `ids` that exist."""
-        found: set[str] = set()
-        for start in range(0, len(ids), PAGE):
-            some = list(ids[start : start + PAGE])
-            with engine_errors():
-                answer = self._client.mget(index=self.field.index, ids=some, source=False)
-            found |= {document["_id"] for document in answer["docs"] if document.get("found")}
-        return found
+        return set(read_documents(self._client, self.field.index, ids, fields=["image_id"]))
 
     @cached_property
     def _last_sequence(self) -> int:
         return read_extent(self._client, self.field.index).last_sequence
 
 
+def _found(client: Elasticsearch, index: str, body: Mapping[str, Any]) -> list[str]:
+    with engine_errors():
+        answer = client.search(index=index, body={**body, "_source": False})
+    return [hit["_id"] for hit in answer["hits"]["hits"]]
+
+
 FIELD = "vector"
-TEMPORARY_PREFIX = "glimpse-compare"
+COMPARE_PREFIX = "glimpse-compare"
 
 
 class TemporaryIndex:
@@ -208,16 +191,6 @@ class TemporaryIndex:
     def __init__(self, client: Elasticsearch, name: str) -> None:
         self._client = client
         self.name = name
-
-    def create(self, *, dims: int, similarity: str, index_options: Mapping[str, Any]) -> None:
-        """Create the index, empty, with one shard; it is refreshed only by `add`."""
-        field = {"type": "dense_vector", "dims": dims, "similarity": similarity}
-        properties = {FIELD: {**field, "index_options": dict(index_options)}}
-        settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
-        with engine_errors():
-            self._client.indices.create(
-                index=self.name, settings=settings, mappings={"dynamic": "strict", "properties": properties}
-            )
 
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Write float32 `[n, dims]` vectors and make them searchable, as one segment."""
@@ -236,150 +209,42 @@ class TemporaryIndex:
     def nearest(self, vector: np.ndarray, *, k: int, num_candidates: int) -> list[str]:
         """Return the ids of the `k` nearest vectors, nearest first."""
         body = knn_body(field=FIELD, query_vector=vector, k=k, num_candidates=num_candidates)
-        with engine_errors():
-            answer = self._client.search(index=self.name, body={**body, "_source": False})
-        return [hit["_id"] for hit in answer["hits"]["hits"]]
+        return _found(self._client, self.name, body)
 
     def size_bytes(self) -> int:
         """Return the bytes that the index takes on disk."""
-        with engine_errors():
-            self._client.indices.flush(index=self.name)
-            stats = self._client.indices.stats(index=self.name, metric="store")
-        return int(stats["_all"]["primaries"]["store"]["size_in_bytes"])
+        with engine_errors(), warnings.catch_warnings():
+            # The only exact answer: the size in `_stats` is up to ten seconds old.
+            warnings.filterwarnings("ignore", message="This API is in technical preview")
+            usage = self._client.indices.disk_usage(index=self.name, run_expensive_tasks=True, flush=True)
+        return int(usage[self.name]["store_size_in_bytes"])
 
 
 @contextmanager
 def temporary_index(
-    client: Elasticsearch, *, label: str, dims: int, similarity: str, options: IndexOptions | None = None
+    client: Elasticsearch,
+    *,
+    label: str,
+    dims: int,
+    similarity: str,
+    index_options: Mapping[str, Any],
+    prefix: str = COMPARE_PREFIX,
 ) -> Iterator[TemporaryIndex]:
-    """Give an empty index `glimpse-compare-<uuid>-<label>`, gone after the `with` statement."""
-    name = f"{TEMPORARY_PREFIX}-{uuid.uuid4()}-{_safe(label)}"
-    index = TemporaryIndex(client, name)
-
-    def delete() -> None:
-        # By name, whether or not the request to create it was answered before the interruption.
+    """Give an empty index `<prefix>-<uuid>-<label>` of one shard, gone after the `with` statement."""
+    safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in label.lower())
+    name = f"{prefix}-{uuid.uuid4()}-{safe[:40]}"
+    field = {"type": "dense_vector", "dims": dims, "similarity": similarity, "index_options": index_options}
+    settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
+    mappings = {"dynamic": "strict", "properties": {FIELD: field}}
+    # Deleted by name, whether or not the request to create it was answered before an interruption.
+    with afterwards(lambda: delete_indices(client, [name])):
         with engine_errors():
-            client.options(ignore_status=404).indices.delete(index=name)
-
-    with afterwards(delete):
-        index.create(dims=dims, similarity=similarity, index_options=(options or IndexOptions()).graph)
-        yield index
+            client.indices.create(index=name, settings=settings, mappings=mappings)
+        yield TemporaryIndex(client, name)
 
 
-def _safe(label: str) -> str:
-    """Return a label as an index name may hold it."""
-    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in label.lower())
-    return kept[:40] or "profile"
-
-
-TRIAL_PREFIX = "glimpse-advise-"
-BITS = {"int8": 8, "int4": 4, "bbq": 1}
-FEWEST_DIMS_OF_BBQ = 64
-"""Elasticsearch refuses one-bit vectors of fewer dims"""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to keep vectors."""
-
-    index_type: str
-    m: int | None = None
-    """None for the types without a graph"""
-    ef_construction: int | None = None
-
-    def __str__(self) -> str:
-        """Return it as people write it."""
-        graph = f", m {self.m}, ef_construction {self.ef_construction}" if self.m else ""
-        return f"{self.index_type}{graph}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The field's `index_options`."""
-        given = {"type": self.index_type, "m": self.m, "ef_construction": self.ef_construction}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Weight:
-    """What an index costs."""
-
-    index_seconds: float
-    """writing, refresh and merging into one segment"""
-    disk_bytes: int
-    memory_bytes: int
-    """what a search walks through, and so belongs into the page cache: (quantised) vectors and the graph"""
-    memory_source: str
-    """`measured` by Elasticsearch (`index/_stats`), or `computed` here from dims and bits"""
-
-
-class Trials:
-    """The indices of one trial; their names begin with `glimpse-advise-<uuid>-`."""
-
-    def __init__(self, client: Elasticsearch) -> None:
-        self._client = client
-        self.prefix = f"{TRIAL_PREFIX}{uuid.uuid4()}-"
-
-    def add(
-        self, candidate: Candidate, ids: Sequence[str], vectors: np.ndarray, *, similarity: str
-    ) -> tuple[VectorField, Weight]:
-        """Make an index, copy float32 `[n, dims]` into it, merge it, and weigh it. Raises EngineError."""
-        slug = str(candidate).replace(", ", "-").replace(" ", "").replace("_", "-")
-        index = TemporaryIndex(self._client, f"{self.prefix}{slug}")
-        started = time.perf_counter()
-        index.create(dims=vectors.shape[1], similarity=similarity, index_options=candidate.options)
-        index.add(ids, vectors)
-        seconds = time.perf_counter() - started
-        field = read_vector_field(self._client, index.name, FIELD)
-        return field, self._weight(index.name, candidate, vectors, seconds)
-
-    def delete(self) -> None:
-        """Delete every index of this trial."""
-        delete_trials(self._client, trial_names(self._client, self.prefix))
-
-    def _weight(self, name: str, candidate: Candidate, vectors: np.ndarray, seconds: float) -> Weight:
-        with engine_errors(), warnings.catch_warnings():
-            # The only exact answer: the size in `_stats` is up to ten seconds old.
-            warnings.filterwarnings("ignore", message="This API is in technical preview")
-            usage = self._client.indices.disk_usage(index=name, run_expensive_tasks=True, flush=True)
-            stats = self._client.indices.stats(index=name, metric="dense_vector")
-        off_heap = stats["_all"]["primaries"].get("dense_vector", {}).get("off_heap")
-        memory = walked_bytes(off_heap) if off_heap else computed_bytes(candidate, *vectors.shape)
-        source = "measured" if off_heap else "computed"
-        return Weight(seconds, int(usage[name]["store_size_in_bytes"]), memory, source)
-
-
-def walked_bytes(off_heap: dict[str, int]) -> int:
-    """Return the bytes that a search walks through: all, but for the full vectors beside quantised ones.
-
-    Those are read only to rescore the few best.
-    """
-    total = off_heap["total_size_bytes"]
-    quantised = off_heap.get("total_veq_size_bytes", 0) + off_heap.get("total_veb_size_bytes", 0)
-    return total - off_heap.get("total_vec_size_bytes", 0) if quantised else total
-
-
-def computed_bytes(candidate: Candidate, count: int, dims: int) -> int:
-    """Return about how many bytes a search walks through: each number in its bits, and a byte for a link."""
-    bits = next((bits for kind, bits in BITS.items() if candidate.index_type.startswith(kind)), 32)
-    return count * (dims * bits // 8 + 2 * (candidate.m or 0))
-
-
-@contextmanager
-def trials(client: Elasticsearch) -> Iterator[Trials]:
-    """Give trial indices for the body of a `with` statement, and delete them at its end, whatever happens."""
-    ours = Trials(client)
-    with afterwards(ours.delete):
-        yield ours
-
-
-def trial_names(client: Elasticsearch, prefix: str = TRIAL_PREFIX) -> list[str]:
-    """Return the names of trial indices, of this run or left over from others."""
-    with engine_errors():
-        return sorted(client.indices.get(index=f"{prefix}*", features="aliases").body)
-
-
-def delete_trials(client: Elasticsearch, names: Sequence[str]) -> None:
-    """Delete trial indices by name; one that is gone already is no error."""
+def delete_indices(client: Elasticsearch, names: Sequence[str]) -> None:
+    """Delete indices by name; one that does not exist is no error. Raises EngineError."""
     for name in names:
         with engine_errors():
             client.options(ignore_status=404).indices.delete(index=name)

@@ -16,8 +16,9 @@ from vector_index import clustered, plain_index
 from waiting import PATIENCE_S, Hold, wait_until
 
 from es_config.errors import EngineError
-from es_config.vector_field import FIELD, Candidate, trial_names, trials
+from es_config.vector_field import FIELD
 from glimpse import main
+from tuning.trials import Candidate, trial_names, trials
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,7 +56,7 @@ def _refused(client) -> None:
     with trials(client) as ours:
         field, _ = ours.add(Candidate("hnsw", 4, 20), ["a", "b"], clustered(2, 8), similarity="cosine")
         assert (field.name, field.m) == (FIELD, 4)
-        assert trial_names(client, ours.prefix) == [field.index]
+        assert trial_names(client) == [field.index]
         ours.add(Candidate("bbq_hnsw", 4, 20), ["a", "b"], clustered(2, 8), similarity="cosine")
 
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from http_fronts import proxy
 from waiting import PATIENCE_S, Hold, wait_until
 
-from es_config.vector_field import TEMPORARY_PREFIX, temporary_index
+from es_config.mapping import IndexOptions
+from es_config.vector_field import COMPARE_PREFIX, temporary_index
 from glimpse import main
 from models.profiles import POCKET_WEIGHTS
 
@@ -52,7 +53,7 @@ def queries(gallery, tmp_path):
 
 def left_behind(client) -> list[str]:
     """Return the temporary indices that are there."""
-    return list(client.indices.get(index=f"{TEMPORARY_PREFIX}-*", expand_wildcards="all").body)
+    return list(client.indices.get(index=f"{COMPARE_PREFIX}-*", expand_wildcards="all").body)
 
 
 def test_labelled_queries_are_scored_by_mode_and_language(run, queries):
@@ -147,7 +148,9 @@ def test_models_are_compared_on_a_folder_with_labelled_queries(run, gallery, tmp
 
 def use_and_stop(client) -> None:
     """Use a temporary index as a comparison does, and press Ctrl+C in the middle."""
-    with temporary_index(client, label="Ünusual Näme", dims=4, similarity="cosine") as index:
+    graph = IndexOptions().graph
+    named = {"label": "Ünusual Näme", "dims": 4, "similarity": "cosine"}
+    with temporary_index(client, **named, index_options=graph) as index:
         index.add(["a", "b"], np.eye(4, dtype=np.float32)[:2])
         assert index.nearest(np.array([1, 0.1, 0, 0], np.float32), k=2, num_candidates=10) == ["a", "b"]
         assert index.size_bytes() > 0

@@ -20,7 +20,6 @@ from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 from es_config.requests import Filters, knn_body
-from es_config.vector_field import note_meta, read_vector_field
 
 META = IndexMeta("pocket", {"image": "r1"}, 8, 4, "cosine")
 VECTORS = np.eye(8, dtype=np.float32)
@@ -370,9 +369,8 @@ def test_notes_that_two_write_at_once_are_all_kept(client, index):
 
 
 def test_notes_into_any_index_are_kept_beside_those_of_others(client, index):
-    field = read_vector_field(client, index.alias, "image_embedding")
     index.note("relevance", {"image": {"mean": 1}})
-    note_meta(client, field, "operating_points", {"10": {"num_candidates": 50}})
+    ImageIndex(client, alias=index.name()).note("operating_points", {"10": {"num_candidates": 50}})
     meta = ImageIndex(client, alias=index.alias).meta()
     assert meta.relevance == {"image": {"mean": 1}}
     assert meta.operating_points == {"10": {"num_candidates": 50}}

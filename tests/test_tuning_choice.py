@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from es_config.vector_field import Candidate, VectorField, Weight, computed_bytes, walked_bytes
+from es_config.vector_field import VectorField
 from tuning.advise import Advice, candidates, recommend
 from tuning.points import HeldOut, Latency, Point, Setting, cheapest, confirmed, finalists, stored_points
 from tuning.report import unreachable
 from tuning.run import Check
 from tuning.sweep import bisect, climb, is_same, oversamples, steps
+from tuning.trials import Candidate, Weight, computed_bytes, walked_bytes
 
 FIELD = VectorField("photos", "v", 64, "cosine", "int8_hnsw", 16, 100, None, 1, {})
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from es_config.scan import PointInTime, point_in_time
-from es_config.vector_field import FEWEST_DIMS_OF_BBQ, Candidate, Trials, Weight
 from tuning.points import Point, finalists
 from tuning.queries import Queries
 from tuning.report import cells
 from tuning.run import FINALS, MOST_TIMED, Goal, halves, latencies
 from tuning.sweep import Sample, Subject, measure, search_body, sweep
+from tuning.trials import FEWEST_DIMS_OF_BBQ, Candidate, Trials, Weight
 from tuning.truth import scanned_truth
 
 if TYPE_CHECKING:

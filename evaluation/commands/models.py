@@ -35,6 +35,7 @@ def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tupl
 
     Raises `EvaluationError`, `ModelError`, `EngineError` and `StorageError`.
     """
+    from es_config.mapping import IndexOptions
     from es_config.vector_field import temporary_index
     from evaluation.compare_models import hold_contest
 
@@ -43,7 +44,13 @@ def contest_of(profiles: str, options: Mapping[str, Any]) -> tuple[Contest, tupl
     pictures, questions, asked, warnings = _material(options, client)
 
     def open_index(each: Contestant) -> AbstractContextManager:
-        return temporary_index(client, label=each.name, dims=each.dims, similarity=each.similarity)
+        return temporary_index(
+            client,
+            label=each.name,
+            dims=each.dims,
+            similarity=each.similarity,
+            index_options=IndexOptions().graph,
+        )
 
     contest = hold_contest(
         list(rows),

@@ -115,8 +115,8 @@ def run_trial(
 ) -> Trial:
     """Copy a sample into an index of each type, measure, and delete the indices."""
     from es_config.scan import sample_view
-    from es_config.vector_field import trials
     from tuning.advise import GRAPHS, Material, advise, candidates, recommend
+    from tuning.trials import trials
 
     field = corpus.field
     ids, vectors = sample_view(
@@ -133,7 +133,8 @@ def run_trial(
 
 def clear_leftovers(*, unasked: bool) -> None:
     """Offer to delete the trial indices of runs that could not clean up. Without a terminal, only say so."""
-    from es_config.vector_field import delete_trials, trial_names
+    from es_config.vector_field import delete_indices
+    from tuning.trials import trial_names
 
     connected = open_client(timeout_s=parts.PATIENCE_S)
     names = trial_names(connected)
@@ -141,6 +142,6 @@ def clear_leftovers(*, unasked: bool) -> None:
         return
     said = f"{len(names)} trial indices are left over from a run that was killed, or belong to one that runs"
     if unasked or (sys.stdin.isatty() and click.confirm(f"{said}. Delete them?", err=True)):
-        delete_trials(connected, names)
+        delete_indices(connected, names)
     elif not sys.stdin.isatty():
         warn(f"{said}: --remove-leftovers deletes them.")

@@ -81,7 +81,7 @@ def run_tune(
 
 def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
     """Write the pick into the index's `_meta`, if that is wanted and right, and return whether it was."""
-    from es_config.vector_field import note_meta
+    from es_config.index import ImageIndex
     from search_app.core.searcher import point_key
     from tuning.report import operating_point
 
@@ -93,7 +93,7 @@ def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
         return False
     entries = {point_key(field.name, tuning.subject.k): operating_point(tuning)}
     if field.is_ours or write:  # into the index that was measured, whatever the alias stands for now
-        note_meta(client, field, "operating_points", entries)
+        ImageIndex(client, alias=field.index).note("operating_points", entries)
     return field.is_ours or write
 
 
