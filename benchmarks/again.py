@@ -16,12 +16,11 @@ from PIL import Image
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, clock, show
-from ingest.history.failed_files import Quarantine
-from ingest.history.ingested_files import Memory, Notes
+from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
-from ingest.wiring import Parts, create_index
-from models.encoders import load_caption_text_encoder, load_image_encoder
+from ingest.wiring import Dependencies, create_index
+from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.store import open_storage
 
@@ -41,9 +40,11 @@ def main() -> bool:
         with fresh_index(client) as index:
             create_index(index, profile)
             models = {
-                "image_encoder": load_image_encoder(profile),
-                "caption_encoder": load_caption_text_encoder(profile),
+                "image_encoder": Lazy(lambda: load_image_encoder(profile)),
+                "caption_encoder": Lazy(lambda: load_caption_text_encoder(profile)),
             }
+            for each in models.values():
+                each.get()
             first, second = (_run(root, _Timed(index), models) for _ in range(2))
             return show("again", _figures(first, second))  # before a long cleaning up
 
@@ -91,11 +92,14 @@ def draw(folder: Path, count: int) -> None:
 
 def _run(root: Path, index, models: dict):
     options = IngestOptions()
-    notes = Notes(root / "ingested.sqlite", index=index.uuid())
-    memory = Memory(notes, Quarantine(root / "failed.jsonl", max_pixels=options.max_pixels))
+    history = IngestHistory(root / "ingested.sqlite", index=index.uuid(), max_pixels=options.max_pixels)
     with clock() as spent:
-        parts = Parts(index=index, storage=open_storage(f"file:{root / 'store'}"), **models)
-        summary = ingest_paths([root / "pictures"], parts=parts, options=options, memory=memory)
-        memory.close()
+        dependencies = Dependencies(
+            index=index, storage=open_storage(f"file:{root / 'store'}"), **models, captioner=None
+        )
+        summary = ingest_paths(
+            [root / "pictures"], dependencies=dependencies, options=options, history=history
+        )
+        history.close()
     assert not summary.failures, summary.failures[:3]
     return summary, spent, index.seconds

@@ -20,9 +20,9 @@ from es_config.documents import ImageDocument
 from ingest.files.picture import thumbnail
 from ingest.options import CaptionOptions
 from ingest.pipeline.captions import caption_pictures
-from ingest.wiring import Parts, create_index
+from ingest.wiring import Dependencies, create_index
 from models.captioning import bf16_gains, load_captioner
-from models.encoders import load_caption_text_encoder
+from models.encoders import Lazy, load_caption_text_encoder
 from models.profiles import get_profile
 from storage.keys import thumbnail_key
 from storage.store import open_storage
@@ -98,9 +98,10 @@ def _pass(client: object, folder: str, thumbnails: list[bytes], *, profile, mode
     with fresh_index(client) as index:
         create_index(index, profile)
         index.add(documents)
-        parts = Parts(index=index, image_encoder=None, storage=storage, **models)
+        ready = {name: Lazy(lambda each=model: each) for name, model in models.items()}
+        dependencies = Dependencies(index=index, image_encoder=None, storage=storage, **ready)
         with clock() as spent:
-            summary = caption_pictures(parts, options=CaptionOptions())
+            summary = caption_pictures(dependencies, options=CaptionOptions())
         assert summary.written == len(thumbnails), summary
     return spent
 

@@ -16,8 +16,8 @@ from demo.world.scene import sample
 from es_config.mapping import IndexMeta, IndexOptions
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
-from ingest.wiring import Parts
-from models.encoders import load_image_encoder, load_text_encoder
+from ingest.wiring import Dependencies
+from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from storage.store import open_storage
 
@@ -95,7 +95,13 @@ def _ingest(client, store: Path, pictures: list[Path], *, profile, encoder, text
     meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
     with fresh_index(client) as index, clock() as spent:
         index.create(meta, IndexOptions())
-        parts = Parts(index, encoder, texts, open_storage(f"file:{store}"))
-        summary = ingest_paths(pictures, parts=parts, options=IngestOptions(batch_size=BATCH))
+        dependencies = Dependencies(
+            index,
+            Lazy(lambda: encoder),
+            Lazy(lambda: texts),
+            open_storage(f"file:{store}"),
+            Lazy(lambda: None),
+        )
+        summary = ingest_paths(pictures, dependencies=dependencies, options=IngestOptions(batch_size=BATCH))
         assert summary.indexed == len(pictures), summary.failures[:3]
     return spent

@@ -24,8 +24,8 @@ from demo.world.scene import sample
 from es_config.mapping import IndexMeta, IndexOptions
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
-from ingest.wiring import Parts
-from models.encoders import load_image_encoder, load_text_encoder
+from ingest.wiring import Dependencies
+from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.fast.choose import run_in
 from models.fast.execution import probe
 from storage.store import open_storage
@@ -98,8 +98,16 @@ class _Race:
         with fresh_index(self._client) as index:
             index.create(meta, IndexOptions())
             with clock() as spent:
-                parts = Parts(index, self._encoders[way], self._texts, open_storage(f"file:{store}"))
-                summary = ingest_paths([folder], parts=parts, options=IngestOptions(batch_size=BATCH))
+                dependencies = Dependencies(
+                    index,
+                    Lazy(lambda: self._encoders[way]),
+                    Lazy(lambda: self._texts),
+                    open_storage(f"file:{store}"),
+                    Lazy(lambda: None),
+                )
+                summary = ingest_paths(
+                    [folder], dependencies=dependencies, options=IngestOptions(batch_size=BATCH)
+                )
         assert not summary.failed, summary.failures[:3]
         return spent
 

@@ -61,9 +61,9 @@ def _serving(index: object) -> Iterator[int]:
         library = Library(
             index=index,
             profile=profile,
-            image_encoder=images,
-            caption_encoder=load_caption_text_encoder(profile),
-            captioner=load_captioner(profile.caption_model),
+            image_encoder=Lazy(lambda: images),
+            caption_encoder=Lazy(lambda: load_caption_text_encoder(profile)),
+            captioner=Lazy(lambda: load_captioner(profile.caption_model)),
             storage=open_storage(folder),
         )
         storage = open_storage(folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
-from ingest.options import CaptionOptions, CaptionSummary, Changes, IngestOptions, IngestSummary, Progress
+from ingest.options import CaptionOptions, Changes, IngestOptions
 from ingest.pipeline.captions import caption_pictures
 from ingest.pipeline.run import ingest_paths
-from ingest.report import open_progress
-from ingest.wiring import Parts, open_memory
+from ingest.report import CaptionSummary, IngestSummary, Progress, open_progress
+from ingest.wiring import Dependencies, open_history
 from models.errors import ModelError
 
 
@@ -22,11 +22,11 @@ class IngestJob:
     """An ingest of some folders with its dependencies. A watch repeats it in rounds."""
 
     paths: Sequence[Path]
-    parts: Parts
+    dependencies: Dependencies
     options: IngestOptions
     environ: Mapping[str, str]
-    captions: str = "later"
-    """`now` with each picture, `later` when all pictures are searchable, or `off`"""
+    captions_later: bool = False
+    """caption pictures when all of them are searchable"""
     retry_failed: bool = False
 
     def run_all(self) -> IngestSummary:
@@ -43,26 +43,25 @@ class IngestJob:
         retry_failed: bool = False,
     ) -> IngestSummary:
         """Look through folders, or at `changes` below them. Raises as `ingest_paths` does."""
-        captions_now = self.captions == "now" and not self.options.dry_run
-        parts = self.parts if captions_now else replace(self.parts, captioner=None)
-        memory = open_memory(parts.index, self.environ, options=self.options, retry_failed=retry_failed)
-        with closing(memory):
+        index, options = self.dependencies.index, self.options
+        with closing(
+            open_history(index, self.environ, options=options, retry_failed=retry_failed)
+        ) as history:
             return ingest_paths(
                 folders,
-                parts=parts,
-                options=self.options,
+                dependencies=self.dependencies,
+                options=options,
                 progress=progress,
-                memory=memory,
+                history=history,
                 changes=changes,
             )
 
     def with_captions(self, summary: IngestSummary, *, say: Callable[[str], None]) -> IngestSummary:
         """Caption the pictures that a run left for `later`; the captions' `error` says why that failed."""
-        index = self.parts.index
-        if self.captions != "later" or summary.interrupted or summary.dry_run or index is None:
+        if not self.captions_later or summary.interrupted or summary.dry_run:
             return summary
         try:
-            waiting = index.captions().count_missing(every=False)
+            waiting = self.dependencies.index.captions().count_missing(every=False)
             if not waiting:
                 return summary
             say(
@@ -70,7 +69,7 @@ class IngestJob:
                 " `glimpse caption` goes on from there."
             )
             with open_progress(doing="Captioning", noun="pictures") as progress:
-                captions = caption_pictures(self.parts, options=CaptionOptions(), progress=progress)
+                captions = caption_pictures(self.dependencies, options=CaptionOptions(), progress=progress)
         except (EngineError, IngestError, ModelError) as error:
             captions = CaptionSummary(error=str(error))
         return replace(summary, captions=captions)

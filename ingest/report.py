@@ -1,4 +1,4 @@
-"""Count and show the progress of a run: a bar on a terminal, lines elsewhere, one line for each failure."""
+"""Count a run, show its progress, and sum it up in words."""
 
 from __future__ import annotations
 
@@ -6,18 +6,123 @@ import sys
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Self, TextIO
+from dataclasses import asdict, dataclass, field
+from typing import Self, TextIO
 
 from es_config.documents import one_line
+from ingest.errors import Fault
 from ingest.files.walk import Candidate, Failure, valid_unicode
-from ingest.options import SKIPPED, UNCAPTIONED, CaptionSummary, IngestSummary, Progress
 
-if TYPE_CHECKING:
-    from ingest.errors import Fault
-    from ingest.files.walk import Failure
-    from ingest.options import CaptionSummary, IngestSummary, PruneSummary
-
+SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
 LINE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class PruneSummary:
+    """What left the index; in a dry run, what would leave it with its last path."""
+
+    gone: tuple[str, ...] = ()
+    """files that are gone with no copy left; in a dry run and after a refusal they are still in the index"""
+    documents: int = 0
+    """documents that were deleted, with what the store kept: of files that are gone or have changed"""
+    human_captions: int = 0
+    """deleted documents whose caption a person had written; the captions are in removed-captions.jsonl"""
+    failures: tuple[str, ...] = ()
+    """what the index refused to change"""
+    refused: str | None = None
+    """why nothing was pruned"""
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was asked and not done."""
+        return bool(self.refused or self.failures)
+
+
+@dataclass(frozen=True)
+class CaptionSummary:
+    """What became of captions: each picture is in exactly one of `written`, `changed` and `failures`."""
+
+    written: int = 0
+    changed: int = 0
+    """pictures left alone, since their document changed or went while they were looked at"""
+    seconds: float = 0.0
+    interrupted: bool = False
+    error: str | None = None
+    """why there are no captions at all, or no more"""
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Pictures that got no caption; the next pass tries them again."""
+        return len(self.failures)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures looked at."""
+        return self.written + self.changed + self.failed
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the summary as the JSON object of `glimpse caption --json`."""
+        counted = {"pictures": self.pictures, "failed": self.failed, "seconds": round(self.seconds, 3)}
+        return asdict(self) | counted
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What a run did: `files` = `indexed` + `skipped` + `failed_before` + failed files.
+
+    `failures` has failed folders too.
+    """
+
+    files: int = 0
+    """files looked at"""
+    indexed: int = 0
+    """new documents; in a dry run, those there would be"""
+    skipped: int = 0
+    """files whose content the index had already"""
+    paths_added: int = 0
+    """skipped files whose path was new"""
+    embedded: int = 0
+    """vectors made of pictures"""
+    seconds: float = 0.0
+    interrupted: bool = False
+    dry_run: bool = False
+    failed_before: int = 0
+    """files that failed in an earlier run, have not changed since and were not tried again"""
+    failures: tuple[Failure, ...] = ()
+    pruned: PruneSummary = field(default_factory=PruneSummary)
+    captions: CaptionSummary = field(default_factory=CaptionSummary)
+    """captions that were written with the pictures or after them"""
+
+    @property
+    def failed(self) -> int:
+        """Files and folders that could not be used."""
+        return len(self.failures)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the summary as the JSON object of `glimpse ingest --json`."""
+        counted = {"failed": self.failed, "seconds": round(self.seconds, 3)}
+        return asdict(self) | counted | {"captions": self.captions.as_dict()}
+
+
+class Progress:
+    """Watches a run; this one shows nothing. Calls come from several threads, one at a time."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def start(self, total: int, *, so_far: bool = False) -> None:
+        """Learn how many files there are; `so_far` says that more may be found, and told by another call."""
+
+    def advance(self) -> None:
+        """One more file is done."""
+
+    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
+        """A file or a folder could not be used, or a picture gets no caption; `what` says which."""
 
 
 class LineProgress(Progress):
@@ -171,8 +276,8 @@ def _sentence(failure: Failure, what: str) -> str:
     return one_line(f"{what} {failure.path}: {failure.reason}")
 
 
-class Tally:
-    """The counts of one run, kept by all of its threads, and the faults of the contents that failed."""
+class RunCounts:
+    """The counts of one run, kept by all of its threads, and the faults of contents that failed."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -191,34 +296,34 @@ class Tally:
         return self._counts["indexed"]
 
     def found(self, files: int, *, so_far: bool) -> None:
-        """There are so many files, or are so far."""
+        """Show how many files there are, or are so far."""
         with self._lock:
             self._progress.start(files, so_far=so_far)
 
     def add(self, **counts: int) -> None:
-        """A file has ended; `counts` says how, in the words of `IngestSummary`, or `captioned`."""
+        """Count a file that has ended, under the names of `IngestSummary`, or as `captioned`."""
         with self._lock:
-            self._counts += Counter(counts, files=1)
+            self._counts.update(counts, files=1)
             self._progress.advance()
 
     def add_embedded(self, number: int) -> None:
-        """Vectors were made."""
+        """Count vectors of pictures."""
         with self._lock:
             self._counts["embedded"] += number
 
     def add_failure(self, candidate: Candidate, fault: Fault) -> None:
-        """A file cannot be used."""
+        """Count and show a file that cannot be used."""
         self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), fault.reason))
         self.add()
 
     def add_folder_failure(self, failure: Failure) -> None:
-        """A folder, or a link in the place of one, cannot be used; it is no file, so `files` stays."""
+        """Show a folder, or a link to one, that cannot be used. It is not a file, so `files` stays."""
         with self._lock:
             self._failures.append(failure)
             self._progress.failed(failure)
 
     def add_caption_failure(self, candidate: Candidate, fault: Fault) -> None:
-        """A picture gets no caption; what becomes of the picture itself is counted apart."""
+        """Show a picture that gets no caption; the picture itself is counted apart."""
         with self._lock:
             self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
             self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)
@@ -226,20 +331,24 @@ class Tally:
     def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:
         """Return the counts as they are now."""
         with self._lock:
-            counts, failures = dict(self._counts), tuple(self._caption_failures)
-            written = counts.pop("captioned", 0)
+            counts, failures = self._counts, tuple(self._caption_failures)
             return IngestSummary(
-                **counts,
+                files=counts["files"],
+                indexed=counts["indexed"],
+                skipped=counts["skipped"],
+                paths_added=counts["paths_added"],
+                embedded=counts["embedded"],
+                failed_before=counts["failed_before"],
                 failures=tuple(self._failures),
                 seconds=seconds,
                 interrupted=interrupted,
                 dry_run=dry_run,
-                captions=CaptionSummary(written, failures=failures, error=self.caption_error),
+                captions=CaptionSummary(counts["captioned"], failures=failures, error=self.caption_error),
             )
 
 
-class CaptionTally:
-    """The counts of one pass, kept by all of its threads."""
+class CaptionCounts:
+    """The counts of one pass of captions, kept by all of its threads."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -248,13 +357,13 @@ class CaptionTally:
         self._failures: list[Failure] = []
 
     def add(self, **counts: int) -> None:
-        """A picture got its caption, `written=1`, or was left alone as its document had `changed=1`."""
+        """Count a picture: `written=1` if it got its caption, `changed=1` if its document had changed."""
         with self._lock:
-            self._counts += Counter(counts)
+            self._counts.update(counts)
             self._progress.advance()
 
     def add_failure(self, path: str, reason: str) -> None:
-        """A picture gets no caption."""
+        """Count and show a picture that gets no caption."""
         with self._lock:
             self._failures.append(Failure(path, reason))
             self._progress.failed(self._failures[-1], what=UNCAPTIONED)
@@ -263,5 +372,11 @@ class CaptionTally:
     def summary(self, seconds: float, *, interrupted: bool, error: str | None) -> CaptionSummary:
         """Return the counts as they are now."""
         with self._lock:
-            more = {"seconds": seconds, "interrupted": interrupted, "error": error}
-            return CaptionSummary(**self._counts, **more, failures=tuple(self._failures))
+            return CaptionSummary(
+                self._counts["written"],
+                self._counts["changed"],
+                seconds=seconds,
+                interrupted=interrupted,
+                error=error,
+                failures=tuple(self._failures),
+            )

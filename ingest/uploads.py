@@ -15,8 +15,8 @@ from es_config.errors import EngineError
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode, thumbnail
 from ingest.files.walk import Candidate, safe_name
-from ingest.pipeline.embed import caption_each, embed_pictures, made_of
-from ingest.pipeline.items import Prepared
+from ingest.pipeline.embed import caption_each, embed_pictures, new_document, transform
+from ingest.pipeline.states import BadFile, NewPicture
 from ingest.wiring import check_weights, create_index
 from models.errors import ModelError
 from models.pixels import MAX_UPLOAD_PIXELS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from es_config.documents import ImageDocument
     from es_config.index import ImageIndex
     from models.captioning import Captioner
-    from models.encoders import ImageEncoder, TextEncoder
+    from models.encoders import ImageEncoder, Lazy, TextEncoder
     from models.profiles import Profile
     from storage.store import Storage
 
@@ -54,9 +54,9 @@ class Library:
 
     index: ImageIndex
     profile: Profile
-    image_encoder: ImageEncoder
-    caption_encoder: TextEncoder
-    captioner: Captioner
+    image_encoder: Lazy[ImageEncoder]
+    caption_encoder: Lazy[TextEncoder]
+    captioner: Lazy[Captioner]
     storage: Storage
     _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
     _checked: str | None = field(default=None, init=False)
@@ -74,13 +74,13 @@ class Library:
         if known and self.storage.exists(thumbnail_key(image_id)):
             return known
         try:
-            picture = self._read(name, FileContent(data, image_id))
+            file, picture = self._read(name, FileContent(data, image_id))
         except UnreadableImageError as error:
             return Addition(image_id, refused=_in_words(error.fault))
         with self._turn:  # the same content may be on its way twice
             known = self._known(image_id)
             if known is None:
-                return self._add_new(picture, data)
+                return self._add_new(picture, file, data)
             self.storage.put(thumbnail_key(image_id), picture.thumbnail)
             return known
 
@@ -98,9 +98,9 @@ class Library:
             if self._checked == name:
                 return
             try:
-                check_weights(self.index, "image", self.image_encoder.revision)
+                check_weights(self.index, "image", self.image_encoder.get().revision)
                 check_weights(self.index, "text", self.profile.text_revision())
-                check_weights(self.index, "caption_text", self.caption_encoder.revision)
+                check_weights(self.index, "caption_text", self.caption_encoder.get().revision)
             except IngestError as error:
                 raise EngineError(str(error)) from error
             self._checked = name
@@ -116,22 +116,26 @@ class Library:
             caption_source=source.get("caption_source"),
         )
 
-    def _read(self, name: str, content: FileContent) -> Prepared:
-        """Decode a file and make what is stored and embedded. Raises `UnreadableImageError`."""
+    def _read(self, name: str, content: FileContent) -> tuple[ImageFile, NewPicture]:
+        """Decode a file and prepare it for the store and the model. Raises `UnreadableImageError`."""
         file = decode(content, path=None, max_pixels=MAX_UPLOAD_PIXELS)
         relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
-        preprocess = self.image_encoder.preprocess  # may load the model: no fault of the file
-        candidate = Candidate(Path(relative_path), relative_path)
-        return Prepared(candidate, file, *made_of(file.image, preprocess, thumbnail))
+        preprocess = self.image_encoder.get().preprocess  # loading may fail: no fault of the file
+        return file, NewPicture(
+            Candidate(Path(relative_path), relative_path),
+            new_document(file, relative_path),
+            transform(file.image, thumbnail),
+            transform(file.image, preprocess),
+        )
 
-    def _add_new(self, picture: Prepared, data: bytes) -> Addition:
-        (document,) = embed_pictures(
+    def _add_new(self, picture: NewPicture, file: ImageFile, data: bytes) -> Addition:
+        (embedded,) = embed_pictures(
             [picture], image_encoder=self.image_encoder, caption_encoder=self.caption_encoder
         )
-        if isinstance(document, Fault):
-            return Addition(picture.file.image_id, refused=document.reason)
-        document, caption_error = self._captioned(document, picture.file)
-        refused = self._write(document, picture, data)
+        if isinstance(embedded, BadFile):
+            return Addition(picture.image_id, refused=embedded.fault.reason)
+        document, caption_error = self._captioned(embedded.document, file)
+        refused = self._write(document, picture.thumbnail, data, FORMAT_EXTENSIONS[file.format])
         if refused is Meanwhile.CHANGED and (known := self._known(document.image_id)):
             return known  # somebody else added the same content at the same moment: theirs stays
         if refused:
@@ -159,11 +163,10 @@ class Library:
             return document, caption.reason
         return caption.on(document), None
 
-    def _write(self, document: ImageDocument, picture: Prepared, data: bytes) -> str | None:
+    def _write(self, document: ImageDocument, small: bytes, data: bytes, extension: str) -> str | None:
         """Write the files, then the document; return why the index refused it, with the files gone again."""
-        extension = FORMAT_EXTENSIONS[picture.file.format]
         files = {
-            thumbnail_key(document.image_id): picture.thumbnail,
+            thumbnail_key(document.image_id): small,
             original_key(document.image_id, extension): data,
         }
         new = [key for key in files if not self.storage.exists(key)]

@@ -2,130 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from PIL.Image import Image
+
+from es_config.client import connect, engine_settings, glimpse_home
 from es_config.errors import EngineError
+from es_config.index import ImageIndex
+from es_config.mapping import IndexMeta, IndexOptions
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import read_image
 from ingest.files.walk import Candidate, walk
-from models.encoders import OnFirstUse
+from ingest.history.ingested_files import IngestHistory
+from ingest.options import IngestOptions
+from models.captioning import Captioner, load_captioner
+from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
+from models.fast.choose import load_fast_image_encoder
 from models.fast.execution import Requested
 from models.pixels import MAX_PIXELS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from PIL.Image import Image
-
-    from es_config.index import ImageIndex
-    from es_config.mapping import IndexMeta
-    from ingest.history.ingested_files import Memory
-    from ingest.options import IngestOptions
-    from models.captioning import Captioner
-    from models.encoders import ImageEncoder, TextEncoder
-    from models.profiles import Profile
-    from storage.store import Storage
+from models.profiles import Profile, get_profile
+from storage.store import Storage, open_storage
 
 
 @dataclass(frozen=True)
-class TowerChoice:
-    """What decides how the vision tower runs."""
+class EncoderOptions:
+    """How to run the image encoder."""
 
     requested: Requested = field(default_factory=Requested)
     sample: Callable[[], Sequence[Image]] = tuple
-    """some of the pictures to come, on which vectors are compared"""
+    """returns some of the pictures of this run, on which backends are compared"""
     say: Callable[[str], None] = lambda _: None
-    """told in one sentence what was chosen, where there is something to say"""
-
-
-def check_weights(index: ImageIndex, tower: str, revision: str) -> None:
-    """Raise `IngestError` when the index notes other weights of a tower.
-
-    Most indices note them since they were created. One that does not notes those that come first.
-    """
-    if not index.exists():
-        return
-    noted = index.claim_revision(tower, revision)
-    if noted != revision:
-        raise IngestError(
-            f"The index '{index.alias}' was made with other weights ({tower} {noted}, here {revision}):"
-            " use the models that it was made with, or run `glimpse index delete` and ingest again."
-        )
-
-
-def load_tower(profile: Profile, index: ImageIndex, choice: TowerChoice, *, cache: Path) -> ImageEncoder:
-    """Load the image encoder and note in the index which weights made its vectors, and in which precision.
-
-    Raises `ModelError` when the wished precision does not fit, `IngestError` when the weights do not.
-    """
-    from models.fast.choose import load_fast_image_encoder
-
-    while True:
-        written = index.meta().execution if index.exists() else {}
-        noted = written or _before_notes(index)
-        chosen = load_fast_image_encoder(
-            profile, requested=choice.requested, noted=noted, cache=cache, sample=choice.sample
-        )
-        check_weights(index, "image", chosen.encoder.revision)
-        is_news = chosen.compared or chosen.encoder.execution.precision not in noted
-        # Another run may have chosen meanwhile: this one then chooses again, by what that one noted.
-        if (
-            not index.exists()
-            or (written and not is_news)
-            or index.note("execution", {**noted, **chosen.note()}, seen=written)
-        ):
-            break
-    if chosen.sentence:
-        choice.say(chosen.sentence)
-    return chosen.encoder
-
-
-def _before_notes(index: ImageIndex) -> dict[str, dict]:
-    """Return what an index without notes of its vectors holds: before there were such notes, fp32 alone."""
-    holds_pictures = index.exists() and "image" in index.meta().revisions and index.count() > 0
-    return {"fp32": {}} if holds_pictures else {}
+    """receives one sentence about the choice, if there is something to say"""
 
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """Which models make the vectors, and where vectors and thumbnails go."""
+    """Names of the models, the index and the store of a run."""
 
     profile: str = "pocket"
     model_dir: Path | None = None
     alias: str = "images"
     store: str | None = None
     """address of the store; by default the folder `store` of GLIMPSE_HOME"""
-    tower: TowerChoice = field(default_factory=TowerChoice)
-    """how the vision tower runs"""
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What `ingest_paths` and `caption_pictures` are handed: here the models load on first use."""
+class Dependencies:
+    """The objects that `ingest_paths` and `caption_pictures` work with; models load on first use."""
 
-    index: ImageIndex | None
-    image_encoder: ImageEncoder
-    caption_encoder: TextEncoder
+    index: ImageIndex
+    image_encoder: Lazy[ImageEncoder]
+    caption_encoder: Lazy[TextEncoder]
     storage: Storage
-    captioner: Captioner | None = None
+    captioner: Lazy[Captioner]
 
 
-def open_parts(
+class EmptyIndex(ImageIndex):
+    """Stands for an index that does not exist, in a dry run, which creates none."""
+
+    def exists(self) -> bool:
+        """Return False."""
+        return False
+
+    def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:  # noqa: ARG002
+        """Return no picture."""
+        return {}
+
+    listed = known
+
+
+def open_dependencies(
     settings: IngestSettings, environ: Mapping[str, str], *, dry_run: bool = False, create: bool = True
-) -> Parts:
-    """Connect, check that the index belongs to the profile, and create it when there is none.
+) -> Dependencies:
+    """Connect, check that the index belongs to the profile, and create it if there is none.
 
-    In a dry run nothing is created; without `create`, an index must be there. Raises `EngineError`,
-    `ModelError`, `StorageError` or `IngestError`.
+    A dry run creates nothing; without `create`, the index must exist. Raises `EngineError`, `ModelError`,
+    `StorageError` or `IngestError`.
     """
-    from es_config.client import connect, engine_settings, glimpse_home
-    from es_config.index import ImageIndex
-    from models.profiles import get_profile
-    from storage.store import open_storage
-
     home = glimpse_home(environ)
     storage = open_storage(settings.store or f"file:{home / 'store'}")
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
@@ -136,59 +93,45 @@ def open_parts(
         index.check_profile(profile.name, profile.dims)
     elif not dry_run:
         create_index(index, profile)
-    if index.exists():
-        index = index.pinned()  # what reindexing puts in its place meanwhile must not get these vectors
-    images, texts = encoders(profile, index, tower=settings.tower, cache=home / "cache")
-    return Parts(
-        index=None if dry_run and not exists else index,
-        image_encoder=images,
-        caption_encoder=texts,
-        storage=storage,
-        captioner=captioner(profile, index),
+    if dry_run and not exists:
+        index = EmptyIndex(client, alias=settings.alias)
+    elif index.exists():
+        index = index.pinned()  # an index that a reindex puts in its place must not get these vectors
+    images, texts = lazy_encoders(profile, index, options=settings.encoder, cache=home / "cache")
+    return Dependencies(index, images, texts, storage, lazy_captioner(profile, index))
+
+
+def open_history(
+    index: ImageIndex, environ: Mapping[str, str], *, options: IngestOptions, retry_failed: bool = False
+) -> IngestHistory:
+    """Open the history of earlier runs in GLIMPSE_HOME. A dry run writes nothing there.
+
+    Raises `IngestError`, or `EngineError` if the index cannot be asked for its uuid.
+    """
+    path = glimpse_home(environ) / "ingested.sqlite"
+    return IngestHistory(
+        None if options.dry_run and not path.exists() else path,
+        index=index.uuid() if index.exists() else "",
+        kept=options.originals,
+        max_pixels=options.max_pixels,
+        retry_failed=retry_failed,
+        read_only=options.dry_run,
     )
 
 
-def open_memory(
-    index: ImageIndex | None,
-    environ: Mapping[str, str],
-    *,
-    options: IngestOptions,
-    retry_failed: bool = False,
-) -> Memory:
-    """Return what GLIMPSE_HOME remembers of earlier runs. A dry run writes nothing there.
-
-    Raises `IngestError`, or `EngineError` when the index cannot be asked who it is.
-    """
-    from es_config.client import glimpse_home
-    from ingest.history.failed_files import Quarantine
-    from ingest.history.ingested_files import Memory, Notes
-
-    home, dry = glimpse_home(environ), options.dry_run
-    limits = {"max_pixels": options.max_pixels, "retry_failed": retry_failed, "read_only": dry}
-    notes, path = None, home / "ingested.sqlite"
-    if index and (path.exists() or not dry):
-        notes = Notes(path, index=index.uuid(), kept=options.originals, read_only=dry)
-    return Memory(notes, Quarantine(home / "failed.jsonl", **limits))
-
-
 def index_meta(profile: Profile) -> IndexMeta:
-    """Return what a new index for the vectors of a profile says that it holds. Raises `ModelError`."""
-    from es_config.mapping import IndexMeta
-
+    """Return the `_meta` of a new index for a profile. Raises `ModelError`."""
     return IndexMeta(
         profile=profile.name,
         revisions=profile.revisions(),
         dims=profile.dims,
         caption_dims=profile.caption_dims,
         similarity=profile.similarity,
-        operating_points={},
     )
 
 
 def create_index(index: ImageIndex, profile: Profile) -> None:
     """Create the index of a profile with the default options. Raises `EngineError` or `ModelError`."""
-    from es_config.mapping import IndexOptions
-
     try:
         index.create(index_meta(profile), IndexOptions())
     except EngineError:
@@ -197,44 +140,89 @@ def create_index(index: ImageIndex, profile: Profile) -> None:
         index.check_profile(profile.name, profile.dims)
 
 
-def encoders(
-    profile: Profile, index: ImageIndex, *, tower: TowerChoice, cache: Path
-) -> tuple[OnFirstUse, OnFirstUse]:
-    """Return the profile's encoders of pictures and captions, checked against the index when they load."""
-    from models.encoders import load_caption_text_encoder
+def check_weights(index: ImageIndex, role: str, revision: str) -> None:
+    """Raise `IngestError` if the index notes other weights for a model's role, such as `image`.
 
-    def load_images() -> object:
-        encoder = load_tower(profile, index, tower, cache=cache)
+    An index that notes none for the role takes this revision.
+    """
+    if not index.exists():
+        return
+    noted = index.claim_revision(role, revision)
+    if noted != revision:
+        raise IngestError(
+            f"The index '{index.alias}' was made with other weights ({role} {noted}, here {revision}):"
+            " use the models that it was made with, or run `glimpse index delete` and ingest again."
+        )
+
+
+def lazy_encoders(
+    profile: Profile, index: ImageIndex, *, options: EncoderOptions, cache: Path
+) -> tuple[Lazy[ImageEncoder], Lazy[TextEncoder]]:
+    """Return the encoders of pictures and captions; loading one compares its weights with the index."""
+
+    def load_images() -> ImageEncoder:
+        encoder = load_image_encoder_for(profile, index, options, cache=cache)
         check_weights(index, "text", profile.text_revision())
         return encoder
 
-    def load_captions() -> object:
+    def load_captions() -> TextEncoder:
         encoder = load_caption_text_encoder(profile)
         check_weights(index, "caption_text", encoder.revision)
         return encoder
 
-    return OnFirstUse(load_images), OnFirstUse(load_captions)
+    return Lazy(load_images), Lazy(load_captions)
 
 
-def captioner(profile: Profile, index: ImageIndex) -> OnFirstUse:
-    """Return the profile's captioner; when it loads, the index notes its weights.
+def lazy_captioner(profile: Profile, index: ImageIndex) -> Lazy[Captioner]:
+    """Return the profile's captioner; loading it notes its weights in the index.
 
-    Any captioner may write: sentences of different ones stand side by side, as vectors of one text model.
+    Captions from different captioners may coexist, because one text model embeds all of them.
     """
-    from models import captioning
 
-    def load() -> object:
-        loaded = captioning.load_captioner(profile.caption_model)
-        if index.meta().revisions.get("caption") != loaded.revision:
-            index.note("revisions", {"caption": loaded.revision})
-        return loaded
+    def load() -> Captioner:
+        captioner = load_captioner(profile.caption_model)
+        if index.meta().revisions.get("caption") != captioner.revision:
+            index.note("revisions", {"caption": captioner.revision})
+        return captioner
 
-    return OnFirstUse(load)
+    return Lazy(load)
 
 
-PICTURES = 64
-FILES = 2048
-"""how far the walk goes for them: a million files are not looked through"""
+def load_image_encoder_for(
+    profile: Profile, index: ImageIndex, options: EncoderOptions, *, cache: Path
+) -> ImageEncoder:
+    """Load the image encoder, and note its weights and its precision in the index.
+
+    Raises `ModelError` if the requested precision does not fit, `IngestError` if the weights do not.
+    """
+    while True:
+        written = index.meta().execution if index.exists() else {}
+        noted = written or _before_notes(index)
+        chosen = load_fast_image_encoder(
+            profile, requested=options.requested, noted=noted, cache=cache, sample=options.sample
+        )
+        check_weights(index, "image", chosen.encoder.revision)
+        is_news = chosen.compared or chosen.encoder.execution.precision not in noted
+        # If another run has chosen meanwhile, choose again with its notes.
+        if (
+            not index.exists()
+            or (written and not is_news)
+            or index.note("execution", {**noted, **chosen.note()}, seen=written)
+        ):
+            break
+    if chosen.sentence:
+        options.say(chosen.sentence)
+    return chosen.encoder
+
+
+def _before_notes(index: ImageIndex) -> dict[str, dict[str, object]]:
+    """Return the precisions of an index without notes: it was filled when there was only fp32."""
+    holds_pictures = index.exists() and "image" in index.meta().revisions and index.count() > 0
+    return {"fp32": {}} if holds_pictures else {}
+
+
+SAMPLE_PICTURES, SAMPLE_FILES = 64, 2048
+"""how many pictures a sample has, and how far the walk looks for them: it never walks a million files"""
 
 
 def sample_pictures(
@@ -242,17 +230,18 @@ def sample_pictures(
     *,
     exclude: Sequence[str] = (),
     max_pixels: int = MAX_PIXELS,
-    count: int = PICTURES,
-    files: int = FILES,
+    count: int = SAMPLE_PICTURES,
+    files: int = SAMPLE_FILES,
 ) -> list[Image]:
-    """Return up to `count` RGB pictures, each content once, spread evenly over the first `files` files.
+    """Return up to `count` RGB pictures of different content, spread evenly over the first `files` files.
 
-    Files that cannot be read are left out: the run itself will say so.
+    Files that cannot be read are left out, since the run itself reports them.
     """
-    found = (each for each in walk(paths, exclude=exclude) if isinstance(each, Candidate))
-    candidates = list(islice(found, files))
+    found = walk(paths, exclude=exclude)
+    candidates = list(islice((each for each in found if isinstance(each, Candidate)), files))
+    step = max(1, len(candidates) // max(1, count))
     pictures: dict[str, Image] = {}
-    for candidate in _spread(candidates, count):
+    for candidate in (each for start in range(step) for each in candidates[start::step]):
         if len(pictures) == count:
             break
         try:
@@ -261,9 +250,3 @@ def sample_pictures(
             continue
         pictures.setdefault(file.image_id, file.image)
     return list(pictures.values())
-
-
-def _spread(candidates: list[Candidate], count: int) -> list[Candidate]:
-    """Return all candidates in an order whose first `count` are spread evenly."""
-    step = max(1, len(candidates) // max(1, count))
-    return [candidate for start in range(step) for candidate in candidates[start::step]]

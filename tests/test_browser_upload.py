@@ -57,9 +57,9 @@ def server(client, tmp_path_factory) -> Iterator[str]:
     library = Library(
         index=index,
         profile=profile,
-        image_encoder=images,
-        caption_encoder=texts,
-        captioner=load_captioner(profile.caption_model),
+        image_encoder=Lazy(lambda: images),
+        caption_encoder=Lazy(lambda: texts),
+        captioner=Lazy(lambda: load_captioner(profile.caption_model)),
         storage=storage,
     )
     library.add("first.jpg", scene("boat", "red", "sea", 1))

@@ -24,13 +24,14 @@ from es_config.index import Captions, ImageIndex
 from es_config.requests import knn_body
 from ingest.files.picture import thumbnail
 from ingest.files.walk import Failure
-from ingest.options import UNCAPTIONED, CaptionOptions
+from ingest.options import CaptionOptions
 from ingest.pipeline import captions as module
 from ingest.pipeline.captions import caption_pictures
+from ingest.report import UNCAPTIONED
 from ingest.watch.watch import IdleCaptions
-from ingest.wiring import Parts, create_index
+from ingest.wiring import Dependencies, create_index
 from models.captioning import load_captioner
-from models.encoders import OnFirstUse
+from models.encoders import Lazy
 from models.errors import ModelError
 from storage.errors import StorageError
 from storage.folder import FolderStorage
@@ -97,6 +98,10 @@ class Watcher:
         self.failures.append(failure)
 
 
+def lazy(model) -> Lazy:
+    return model if isinstance(model, Lazy) else Lazy(lambda: model)
+
+
 class Bench:
     """An index of drawn pictures with their thumbnails, and a pass over it."""
 
@@ -111,18 +116,18 @@ class Bench:
         for each in documents:
             self.storage.put(thumbnail_key(each.image_id), drawn()[int(each.image_name[:-4])][1])
 
-    def parts(self, *, captioner=None, caption_encoder=None) -> Parts:
-        return Parts(
+    def dependencies(self, *, captioner=None, caption_encoder=None) -> Dependencies:
+        return Dependencies(
             index=self.index,
             image_encoder=None,
-            caption_encoder=caption_encoder or pocket()[1],
+            caption_encoder=lazy(caption_encoder or pocket()[1]),
             storage=self.storage,
-            captioner=captioner or globals()["captioner"](),
+            captioner=lazy(captioner or globals()["captioner"]()),
         )
 
     def run(self, *, progress=None, captioner=None, caption_encoder=None, **options):
-        parts = self.parts(captioner=captioner, caption_encoder=caption_encoder)
-        return caption_pictures(parts, options=CaptionOptions(**options), progress=progress)
+        dependencies = self.dependencies(captioner=captioner, caption_encoder=caption_encoder)
+        return caption_pictures(dependencies, options=CaptionOptions(**options), progress=progress)
 
     def captioned(self) -> dict[int, str]:
         """Return the captions that a search finds, by the pictures' numbers."""
@@ -178,7 +183,7 @@ def test_a_watch_captions_the_others_when_the_newest_pictures_cannot_be(bench):
     for number in (0, 1, 4):
         bench.storage.delete(thumbnail_key(document(number).image_id))
     said, written = [], []
-    idle = IdleCaptions(bench.parts(), say=said.append, written=written.append)
+    idle = IdleCaptions(bench.dependencies(), say=said.append, written=written.append)
     while idle():
         continue
     assert sorted(bench.captioned()) == [2, 3, 5]
@@ -308,7 +313,7 @@ def test_where_nothing_is_missing_no_model_is_loaded(bench):
     def load():
         raise AssertionError("nothing may be loaded")
 
-    nothing = OnFirstUse(load)
+    nothing = Lazy(load)
     bench.fill(with_caption(0, "my boat", "human"), with_caption(1, "an old sentence", "model"))
     watcher = Watcher()
     assert counts(bench.run(captioner=nothing, caption_encoder=nothing, progress=watcher)) == (0, 0, 0)
@@ -323,7 +328,7 @@ def test_a_model_that_cannot_be_loaded_is_said_before_anything_is_read(bench):
     bench.storage.delete(thumbnail_key(document(0).image_id))
     watcher = Watcher()
     with pytest.raises(ModelError, match="no such model"):
-        bench.run(captioner=OnFirstUse(load), progress=watcher)
+        bench.run(captioner=Lazy(load), progress=watcher)
     assert (watcher.total, watcher.done) == (1, 0)
 
 

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from picture_files import png_header, save_picture, unprivileged
 from waiting import PATIENCE_S
 
-from ingest.options import IngestOptions, IngestSummary
+from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
-from ingest.wiring import Parts
+from ingest.report import IngestSummary
+from ingest.wiring import Dependencies, EmptyIndex
 from storage.folder import FolderStorage
 
 NO_MODEL = SimpleNamespace()
@@ -27,10 +28,12 @@ NO_MODEL = SimpleNamespace()
 def read_all(folder: Path, **options: object) -> IngestSummary:
     """Read a folder as ingest does, without an index. Fail when reading does not end."""
     result: list[IngestSummary] = []
-    parts = Parts(None, NO_MODEL, NO_MODEL, FolderStorage(folder / "store"))
+    dependencies = Dependencies(
+        EmptyIndex(None), NO_MODEL, NO_MODEL, FolderStorage(folder / "store"), NO_MODEL
+    )
     given = IngestOptions(dry_run=True, threads=2, **options)
     run = threading.Thread(
-        target=lambda: result.append(ingest_paths([folder], parts=parts, options=given)),
+        target=lambda: result.append(ingest_paths([folder], dependencies=dependencies, options=given)),
         daemon=True,
     )
     run.start()

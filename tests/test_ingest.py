@@ -31,8 +31,8 @@ from ingest.options import IngestOptions
 from ingest.pipeline.embed import embed_each
 from ingest.pipeline.parallel import ahead, ordered_map
 from ingest.pipeline.run import ingest_paths
-from ingest.wiring import Parts, create_index
-from models.encoders import OnFirstUse, load_caption_text_encoder, load_image_encoder
+from ingest.wiring import Dependencies, EmptyIndex, create_index
+from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.folder import FolderStorage
 from storage.keys import original_key, thumbnail_key
@@ -75,20 +75,32 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(index, store, image_encoder, caption_encoder, pictures):
-    """Return a function that ingests, with options and other parts by keyword."""
+    """Return a function that ingests, with options and other dependencies by keyword."""
 
     def ingest(*paths: Path, progress=None, **given):
-        parts = {
+        dependencies = {
             "index": index,
             "image_encoder": image_encoder,
             "caption_encoder": caption_encoder,
             "storage": store,
+            "captioner": None,
         }
-        parts |= {name: given.pop(name) for name in list(given) if name in parts}
+        dependencies |= {name: given.pop(name) for name in list(given) if name in dependencies}
+        for name in ("image_encoder", "caption_encoder"):
+            dependencies[name] = lazy(dependencies[name])
         options = IngestOptions(**given)
-        return ingest_paths(paths or (pictures,), parts=Parts(**parts), options=options, progress=progress)
+        return ingest_paths(
+            paths or (pictures,),
+            dependencies=Dependencies(**dependencies),
+            options=options,
+            progress=progress,
+        )
 
     return ingest
+
+
+def lazy(encoder) -> Lazy:
+    return encoder if isinstance(encoder, Lazy) else Lazy(lambda: encoder)
 
 
 class Watcher:
@@ -380,9 +392,9 @@ def test_a_dry_run_says_what_a_run_would_do_and_writes_nothing(run, index, store
     assert counts(run(dry_run=True)) == (20, 0, 13 + 1, 0, 7)
 
 
-def test_a_dry_run_needs_no_index(run, pictures):
+def test_a_dry_run_needs_no_index(run, pictures, client):
     save_picture(pictures / "a.png", 1)
-    assert counts(run(index=None, dry_run=True)) == (1, 1, 0, 0, 0)
+    assert counts(run(index=EmptyIndex(client, alias="test-nowhere"), dry_run=True)) == (1, 1, 0, 0, 0)
 
 
 def test_the_limit_counts_files_and_exclude_leaves_out(run, index, pictures):
@@ -585,13 +597,13 @@ def test_an_encoder_is_loaded_once_and_only_when_it_is_used():
 
     def use() -> None:
         asking.release()
-        assert lazy.dims == 16
+        assert encoder.get().dims == 16
 
-    lazy = OnFirstUse(load)
+    encoder = Lazy(load)
     assert loads == []
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: use(), range(4)))
-    assert (lazy.dims, len(loads)) == (16, 1)
+    assert (encoder.get().dims, len(loads)) == (16, 1)
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_run(run, pictures):
@@ -601,7 +613,7 @@ def test_a_model_that_cannot_be_loaded_stops_the_run(run, pictures):
         raise EngineError("no such model")
 
     with pytest.raises(IngestError, match="no such model"):
-        run(image_encoder=OnFirstUse(load))
+        run(image_encoder=Lazy(load))
 
 
 def test_reading_ahead_keeps_the_order_and_the_bounds():

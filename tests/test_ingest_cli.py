@@ -22,8 +22,7 @@ from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.files.walk import Failure
-from ingest.options import IngestSummary
-from ingest.report import BarProgress, LineProgress, in_words
+from ingest.report import BarProgress, IngestSummary, LineProgress, in_words
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"

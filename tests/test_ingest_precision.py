@@ -14,7 +14,7 @@ from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 from glimpse import main
 from ingest.errors import IngestError
-from ingest.wiring import TowerChoice, check_weights, create_index, load_tower, sample_pictures
+from ingest.wiring import EncoderOptions, check_weights, create_index, load_image_encoder_for, sample_pictures
 from models.encoders import load_caption_text_encoder
 from models.errors import ModelError
 from models.fast.execution import Requested, probe
@@ -139,10 +139,10 @@ def test_a_run_that_chose_a_precision_while_another_did_goes_by_what_that_one_no
         ImageIndex(client, alias=index_name).note("execution", note)
         return [drawn(number) for number in range(6)]
 
-    choice = TowerChoice(requested=Requested("auto", "bf16"), sample=sample)
+    choice = EncoderOptions(requested=Requested("auto", "bf16"), sample=sample)
     index = ImageIndex(client, alias=index_name)
     with pytest.raises(ModelError, match="holds vectors in int8, which do not agree with fp32"):
-        load_tower(profile, index, choice, cache=tmp_path)
+        load_image_encoder_for(profile, index, choice, cache=tmp_path)
     assert set(ImageIndex(client, alias=index_name).meta().execution) == {"int8"}
 
 

@@ -35,9 +35,9 @@ from es_config.index import CaptionUpdate, ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.errors import UnreadableImageError
-from ingest.options import Progress
 from ingest.reindex.reindex import WholePictures
 from ingest.reindex.wiring import open_reindex
+from ingest.report import Progress
 from ingest.wiring import IngestSettings
 from models.encoders import TextEncoder, load_text_encoder
 from models.profiles import get_profile

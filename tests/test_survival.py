@@ -9,7 +9,9 @@ import shutil
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,8 @@ from es_config.index import ImageIndex
 from glimpse import main
 from ingest.errors import Fault, IngestError
 from ingest.files.walk import Candidate, Stamp, is_gone, stamp_of
-from ingest.history.failed_files import Quarantine
-from ingest.history.ingested_files import Notes, Stale
-from ingest.history.prune import tidy
+from ingest.history.ingested_files import IngestHistory, StalePath
+from ingest.history.prune import prune_paths
 from ingest.options import IngestOptions, PruneOptions
 from storage.folder import FolderStorage
 from storage.keys import original_key, thumbnail_key
@@ -137,91 +138,104 @@ def test_reasons_that_pass_without_the_file_are_tried_again(ingest, pictures, en
     assert log_of(home) == []
 
 
+@contextmanager
+def history_of(folder: Path, **options: object) -> Iterator[IngestHistory]:
+    """Open the history in a folder, and close it in the end."""
+    with closing(IngestHistory(folder / "ingested.sqlite", index="one", **options)) as history:
+        yield history
+
+
 def test_a_closed_file_is_tried_again_in_every_run():
-    with unprivileged() as folder:
-        path = save_picture(folder / "a.png", 1)
-        log = Quarantine(folder / "failed.jsonl", max_pixels=1)
-        log.add(path, Fault("permission denied"), Stamp(1, 1))
-        assert log.reason(path, Stamp(1, 1)) is None
+    with unprivileged() as folder, history_of(folder) as history:
+        file = Candidate(save_picture(folder / "a.png", 1), "a.png", Stamp(1, 1))
+        history.record_failure(file, Fault("permission denied"))
+        assert not history.failed_before(file)
 
 
 def test_what_lasts_is_told_by_the_fault_and_not_by_its_words(tmp_path):
-    path, stamp = tmp_path / "a.png", Stamp(1, 1)
-    path.touch()
-    log = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
+    file = Candidate(tmp_path / "a.png", "a.png", Stamp(1, 1))
+    file.path.touch()
     for fault, lasts in (
         (Fault("the model cannot take it (RuntimeError: the file is empty, damaged, larger than 3)"), False),
         (Fault("worn out", lasting=True), True),
         (Fault("wide", pixels=101), True),
         (Fault("over the limit of 0.0001 ", pixels=100), False),
     ):
-        log.add(path, fault, stamp)
-        log.save()
-        again = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
-        assert [each.reason(path, stamp) for each in (log, again)] == [fault.reason if lasts else None] * 2
-    wide = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
-    wide.add(path, Fault("wide", pixels=200), stamp)
-    wide.save()
-    limits = {limit: Quarantine(tmp_path / "failed.jsonl", max_pixels=limit) for limit in (50, 199, 200)}
-    assert [bool(each.reason(path, stamp)) for each in limits.values()] == [True, True, False]
+        with history_of(tmp_path, max_pixels=100) as history:
+            history.record_failure(file, fault)
+            history.save(last=False)
+            with history_of(tmp_path, max_pixels=100) as again:
+                assert [each.failed_before(file) for each in (history, again)] == [lasts] * 2
+            with history_of(tmp_path, max_pixels=100, retry_failed=True) as again:
+                assert not again.failed_before(file)
+    with history_of(tmp_path, max_pixels=100) as history:
+        history.record_failure(file, Fault("wide", pixels=200))
+    for limit, lasts in ((50, True), (199, True), (200, False)):
+        with history_of(tmp_path, max_pixels=limit) as history:
+            assert history.failed_before(file) == lasts
 
 
-def test_a_file_that_an_earlier_version_listed_is_read_once_more(tmp_path):
-    line = {
-        "path": str(tmp_path / "a.png"),
-        "reason": "the file is empty",
-        "time": "",
-        "size": 1,
-        "mtime_ns": 1,
-    }
-    (tmp_path / "failed.jsonl").write_text(json.dumps(line) + "\n")
-    log = Quarantine(tmp_path / "failed.jsonl", max_pixels=100)
-    assert log.reason(tmp_path / "a.png", Stamp(1, 1)) is None
-    log.save(last=True)
-    assert (tmp_path / "failed.jsonl").read_text() == "", "the file is gone"
+def test_failed_files_that_an_earlier_version_listed_are_taken_over_once(tmp_path):
+    known, gone = Candidate(tmp_path / "a.png", "a.png", Stamp(1, 1)), tmp_path / "gone.png"
+    known.path.touch()
+    line = {"path": str(known.path), "reason": "the file is empty", "time": "", "size": 1, "mtime_ns": 1}
+    lines = [line | {"lasting": True}, line | {"path": str(gone)}]
+    (tmp_path / "failed.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    with history_of(tmp_path) as history:
+        assert history.failed_before(known)
+        assert not history.failed_before(Candidate(gone, "gone.png", Stamp(1, 1))), "it is read once more"
+        history.save(last=True)
+        assert [each["path"] for each in log_of(tmp_path)] == [str(known.path)], "the other is gone"
+    (tmp_path / "failed.jsonl").write_text(json.dumps(lines[1]) + "\n")
+    with history_of(tmp_path) as history:
+        history.record_ok(known, "content")
+        history.save(last=False)
+    assert (tmp_path / "failed.jsonl").read_text() == "", "an old log is not read twice"
 
 
 def test_a_log_that_a_crash_cut_short_or_somebody_spoiled_is_read_as_far_as_it_goes(tmp_path):
-    path = tmp_path / "failed.jsonl"
-    stamp = Stamp(3, 4)
-    names = [tmp_path / "a\nb.png", tmp_path / os.fsdecode(b"\xff.png")]
-    for name in names:
-        name.touch()
-        log = Quarantine(path, max_pixels=1)
-        log.add(name, Fault("the file is empty", lasting=True), stamp)
-        log.save(last=True)
-    with path.open("ab") as file:
-        file.write(b'[1]\n{"path": 3, "reason": 4, "time": ""}\n\xff\xfe\n{"path": "/tmp/x", "rea')
-    log = Quarantine(path, max_pixels=1)
-    assert [log.reason(name, stamp) for name in names] == ["the file is empty"] * 2
-    assert log.reason(names[0], Stamp(3, 5)) is log.reason(names[0], None) is None
-    log.discard(names[0])
-    log.save(last=True)
-    assert [line.count("{") for line in path.read_text().splitlines()] == [1]
+    names = ["a\nb.png", os.fsdecode(b"\xff.png")]
+    files = [Candidate(tmp_path / name, "x.png", Stamp(3, 4)) for name in names]
+    for file in files:
+        file.path.touch()
+        with history_of(tmp_path) as history:
+            history.record_failure(file, Fault("the file is empty", lasting=True))
+            history.save(last=True)
+    (tmp_path / "ingested.sqlite").unlink()  # as of an earlier version, which kept the log alone
+    with (tmp_path / "failed.jsonl").open("ab") as log:
+        log.write(b'[1]\n{"path": 3, "reason": 4, "time": ""}\n\xff\xfe\n{"path": "/tmp/x", "rea')
+    with history_of(tmp_path) as history:
+        assert all(history.failed_before(file) for file in files)
+        changed, unknown = (replace(files[0], stamp=stamp) for stamp in (Stamp(3, 5), None))
+        assert [history.failed_before(each) for each in (changed, unknown)] == [False, False]
+        history.record_ok(files[0], "content")
+        history.save(last=True)
+    assert [each["path"] for each in log_of(tmp_path)] == [str(files[1].path)]
     assert list(tmp_path.glob(".*.part")) == []
 
 
-def test_several_runs_share_one_log(tmp_path):
+def test_several_runs_share_one_list_of_failed_files(tmp_path):
     def work(number: int) -> None:
-        log = Quarantine(tmp_path / "failed.jsonl", max_pixels=1)
-        for each in range(20):
-            (tmp_path / f"{number}-{each}.png").touch()
-            log.add(tmp_path / f"{number}-{each}.png", Fault("the file is empty", lasting=True), Stamp(0, 1))
-            log.save()
+        with history_of(tmp_path) as history:
+            for each in range(20):
+                file = Candidate(tmp_path / f"{number}-{each}.png", "x.png", Stamp(0, 1))
+                file.path.touch()
+                history.record_failure(file, Fault("the file is empty", lasting=True))
+                history.save(last=True)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({json.loads(line)["path"] for line in (tmp_path / "failed.jsonl").open()}) == 80
+    assert len({each["path"] for each in log_of(tmp_path)}) == 80
 
 
 def test_a_run_expects_as_many_files_as_earlier_ones_noted(ingest, pictures, home, index):
     draw(pictures, *range(8))
     draw(pictures / "below", 8)
     ingest(pictures)
-    notes = Notes(home / "ingested.sqlite", index=index.uuid())
+    notes = IngestHistory(home / "ingested.sqlite", index=index.uuid())
     with closing(notes):
         assert [notes.count(each) for each in (pictures, pictures / "below", home)] == [9, 1, 0]
 
@@ -342,15 +356,15 @@ def test_prune_removes_what_is_gone_and_nothing_else(ingest, pictures, index, ho
 
 
 def test_what_a_watch_saw_go_leaves_in_the_order_of_paths(tmp_path):
-    notes = Notes(tmp_path / "notes.sqlite", index="a")
+    notes = IngestHistory(tmp_path / "notes.sqlite", index="a")
     names = [f"{number:02}.png" for number in range(30)]
     for name in names:
-        notes.record(Candidate(tmp_path / name, name, Stamp(1, 1)), f"content of {name}")
+        notes.record_ok(Candidate(tmp_path / name, name, Stamp(1, 1)), f"content of {name}")
     notes.flush()
     options = IngestOptions(dry_run=True, prune=PruneOptions(prune=True, anyway=True))
     gone = [tmp_path / name for name in random.Random(1).sample(names, len(names))]
     parts = {"index": None, "storage": None, "folders": [tmp_path], "options": options}
-    assert tidy(notes, **parts, gone=gone).gone == tuple(str(tmp_path / name) for name in names)
+    assert prune_paths(notes, **parts, gone=gone).gone == tuple(str(tmp_path / name) for name in names)
     notes.close()
 
 
@@ -479,24 +493,24 @@ def test_a_run_that_ended_before_it_could_tidy_is_tidied_by_the_next(ingest, pic
 
 
 def test_notes_turn_an_old_content_into_a_stale_path(tmp_path):
-    notes = Notes(tmp_path / "notes.sqlite", index="one")
+    notes = IngestHistory(tmp_path / "notes.sqlite", index="one")
     file = Candidate(tmp_path / "a.png", "a.png", Stamp(1, 2))
-    notes.record(file, "old")
+    notes.record_ok(file, "old")
     notes.flush()
     assert notes.look_up([file])[0].image_id == "old"
-    notes.record(file, "old")
+    notes.record_ok(file, "old")
     notes.flush()
     assert notes.stale() == []
-    notes.record(file, "new")
+    notes.record_ok(file, "new")
     notes.flush()
-    assert notes.stale() == [Stale("old", "a.png")]
-    notes.settle(notes.stale())
+    assert notes.stale() == [StalePath("old", "a.png")]
+    notes.delete_stale(notes.stale())
     assert notes.stale() == []
-    other = Notes(tmp_path / "notes.sqlite", index="two")
+    other = IngestHistory(tmp_path / "notes.sqlite", index="two")
     assert other.look_up([file]) == [None]
-    other.record(file, "new")
+    other.record_ok(file, "new")
     other.close()
-    assert (notes.elsewhere("new"), notes.elsewhere("old")) == ({"two"}, set())
+    assert (notes.other_indexes("new"), notes.other_indexes("old")) == ({"two"}, set())
     assert [note.image_id for note in notes.below(tmp_path, moved_only=False)] == ["new"]
     assert list(notes.below(tmp_path / "a", moved_only=False)) == []
     notes.close()
@@ -504,10 +518,12 @@ def test_notes_turn_an_old_content_into_a_stale_path(tmp_path):
 
 def test_several_runs_share_the_notes(tmp_path):
     def work(number: int) -> None:
-        with closing(Notes(tmp_path / "notes.sqlite", index="one")) as notes:
+        with closing(IngestHistory(tmp_path / "notes.sqlite", index="one")) as notes:
             for each in range(20):
-                notes.came(f"{number}")
-                notes.record(Candidate(tmp_path / f"{number}-{each}.png", "a.png", Stamp(1, 2)), f"{number}")
+                notes.mark_moved(f"{number}")
+                notes.record_ok(
+                    Candidate(tmp_path / f"{number}-{each}.png", "a.png", Stamp(1, 2)), f"{number}"
+                )
                 notes.flush()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -515,14 +531,14 @@ def test_several_runs_share_the_notes(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    with closing(Notes(tmp_path / "notes.sqlite", index="one")) as notes:
+    with closing(IngestHistory(tmp_path / "notes.sqlite", index="one")) as notes:
         assert len(list(notes.below(tmp_path, moved_only=False))) == 80
 
 
 def test_notes_on_a_disk_that_refuses_say_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(IngestError, match="cannot be used: .* or set GLIMPSE_HOME"):
-        Notes(tmp_path / "file" / "notes.sqlite", index="one")
+        IngestHistory(tmp_path / "file" / "notes.sqlite", index="one")
 
 
 def test_two_runs_that_meet_the_same_content_at_once_leave_one_document_with_both_paths(

@@ -34,9 +34,9 @@ from ingest.files.walk import safe_name
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.uploads import Library
-from ingest.wiring import Parts
+from ingest.wiring import Dependencies
 from models.captioning import load_captioner
-from models.encoders import Lazy, OnFirstUse
+from models.encoders import Lazy
 from models.profiles import ModelSource
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -98,9 +98,9 @@ def library_of(index: ImageIndex, folder: Path, *, captions=None) -> Library:
     return Library(
         index=index,
         profile=profile,
-        image_encoder=images,
-        caption_encoder=texts,
-        captioner=captions or captioner(),
+        image_encoder=Lazy(lambda: images),
+        caption_encoder=Lazy(lambda: texts),
+        captioner=captions or Lazy(captioner),
         storage=open_storage(str(folder)),
     )
 
@@ -183,8 +183,14 @@ def test_a_picture_uploaded_is_indexed_as_one_ingested(web, place, client, tmp_p
     other = ImageIndex(client, alias=f"{place.index.alias}-ingested")
     _, texts, images = pocket()
     other.create(place.index.meta(), IndexOptions())
-    parts = Parts(other, images, texts, open_storage(str(tmp_path / "other")))
-    summary = ingest_paths([tmp_path / "x.jpg"], parts=parts, options=IngestOptions())
+    dependencies = Dependencies(
+        other,
+        Lazy(lambda: images),
+        Lazy(lambda: texts),
+        open_storage(str(tmp_path / "other")),
+        Lazy(captioner),
+    )
+    summary = ingest_paths([tmp_path / "x.jpg"], dependencies=dependencies, options=IngestOptions())
     assert summary.indexed == 1
     mine, theirs = place.index.get(one["image_id"]), other.get(one["image_id"])
     for name in ("width", "height", "size_bytes", "phash", "exif"):
@@ -361,7 +367,7 @@ def test_the_page_of_a_picture_leads_to_its_original_where_there_is_one(web, gal
 
 
 def test_without_its_captioner_a_picture_is_indexed_and_waits_for_its_caption(place, client, tmp_path):
-    broken = OnFirstUse(lambda: load_captioner(ModelSource(str(tmp_path / "no model here"))))
+    broken = Lazy(lambda: load_captioner(ModelSource(str(tmp_path / "no model here"))))
     library = library_of(place.index, place.folder, captions=broken)
     addition = library.add("a.jpg", jpeg(BOAT))
     library.publish()

@@ -29,15 +29,15 @@ from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
 from glimpse import main
 from ingest.files.walk import walk
-from ingest.history.failed_files import Quarantine
-from ingest.history.ingested_files import Memory, Notes
-from ingest.options import IngestOptions, IngestSummary, PruneOptions
+from ingest.history.ingested_files import IngestHistory
+from ingest.options import IngestOptions, PruneOptions
 from ingest.pipeline.run import ingest_paths
+from ingest.report import IngestSummary
 from ingest.watch import events as waiting
 from ingest.watch.events import POLLING, FolderEvents, GonePaths, InotifyObserver, PendingPaths
 from ingest.watch.watch import FolderWatch, Places
-from ingest.wiring import Parts, create_index
-from models.encoders import load_caption_text_encoder, load_image_encoder
+from ingest.wiring import Dependencies, create_index
+from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
 from storage.folder import FolderStorage
 
@@ -81,8 +81,8 @@ def pictures(tmp_path: Path) -> Path:
 def tiny_models(tiny_pair: Path) -> dict:
     profile = get_profile("pocket", model_dir=tiny_pair)
     return {
-        "image_encoder": load_image_encoder(profile),
-        "caption_encoder": load_caption_text_encoder(profile),
+        "image_encoder": Lazy(lambda: load_image_encoder(profile)),
+        "caption_encoder": Lazy(lambda: load_caption_text_encoder(profile)),
     }
 
 
@@ -108,14 +108,16 @@ def watching(index: ImageIndex, tiny_models: dict, tmp_path: Path, monkeypatch: 
         wanted = IngestOptions(**options)
 
         def run(there, changes=None):
-            notes = Notes(tmp_path / "notes.sqlite", index=ours.uuid())
-            memory = Memory(notes, Quarantine(tmp_path / "failed.jsonl", max_pixels=wanted.max_pixels))
+            path = tmp_path / "notes.sqlite"
+            history = IngestHistory(path, index=ours.uuid(), max_pixels=wanted.max_pixels)
             storage = FolderStorage(tmp_path / "store")
             try:
-                parts = Parts(index=ours, storage=storage, **tiny_models)
-                return ingest_paths(there, parts=parts, memory=memory, options=wanted, changes=changes)
+                needs = Dependencies(index=ours, storage=storage, **tiny_models, captioner=None)
+                return ingest_paths(
+                    there, dependencies=needs, history=history, options=wanted, changes=changes
+                )
             finally:
-                memory.close()
+                history.close()
 
         def idle() -> bool:
             if ended.is_set():

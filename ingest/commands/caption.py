@@ -55,12 +55,14 @@ def caption(
     from ingest.options import CaptionOptions
     from ingest.pipeline.captions import caption_pictures
     from ingest.report import captions_in_words, captions_stopped, open_progress
-    from ingest.wiring import IngestSettings, open_parts
+    from ingest.wiring import IngestSettings, open_dependencies
 
-    parts = open_parts(IngestSettings(profile, model_dir, alias, store), os.environ, create=False)
+    dependencies = open_dependencies(
+        IngestSettings(profile, model_dir, alias, store), os.environ, create=False
+    )
     options = CaptionOptions(every=not missing, limit=limit, batch_size=batch_size)
     with open_progress(doing="Captioning", noun="pictures") as progress:
-        summary = caption_pictures(parts, options=options, progress=progress)
+        summary = caption_pictures(dependencies, options=options, progress=progress)
     if summary.error:
         say(captions_stopped(summary))
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else captions_in_words(summary))

@@ -14,15 +14,15 @@ import click
 from es_config.commands.options import BACKEND, INDEX, MODELS, exit_with, say, setting, store_option
 
 if TYPE_CHECKING:
-    from ingest.files.walk import Part
+    from ingest.files.walk import Shard
 
 
-def _read_part(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Part | None:
+def _read_shard(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Shard | None:
     from ingest.errors import IngestError
-    from ingest.files.walk import parse_part
+    from ingest.files.walk import parse_shard
 
     try:
-        return parse_part(text) if text else None
+        return parse_shard(text) if text else None
     except IngestError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -84,7 +84,7 @@ def _read_part(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option(
     "--part",
     metavar="3/16",
-    callback=_read_part,
+    callback=_read_shard,
     help="Take the third of sixteen parts of the files, the same on every machine.",
 )
 @click.option("--retry-failed", is_flag=True, help="Retry files that failed before and have not changed.")
@@ -121,7 +121,7 @@ def ingest(
     batch_size: int,
     max_pixels: int,
     threads: int | None,
-    part: Part | None,
+    part: Shard | None,
     retry_failed: bool,
     prune: bool,
     prune_anyway: bool,
@@ -146,7 +146,7 @@ def ingest(
     from ingest.job import IngestJob
     from ingest.options import IngestOptions, PruneOptions
     from ingest.report import captions_in_words, captions_stopped, in_words, pruned_in_words
-    from ingest.wiring import IngestSettings, TowerChoice, open_parts, sample_pictures
+    from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.execution import Requested
 
     if watch and (dry_run or limit is not None):
@@ -160,21 +160,22 @@ def ingest(
         max_pixels=max_pixels,
         no_gps=no_gps,
         originals=originals,
-        part=part or EVERYTHING,
+        caption=captions == "now",
+        shard=part or EVERYTHING,
         prune=PruneOptions(prune or prune_anyway, prune_anyway, moved_from),
     )
-    tower = TowerChoice(
+    encoder = EncoderOptions(
         requested=Requested(backend, precision),
         sample=partial(sample_pictures, paths, exclude=exclude, max_pixels=max_pixels),
         say=say,
     )
-    settings = IngestSettings(profile, model_dir, alias, store, tower)
+    settings = IngestSettings(profile, model_dir, alias, store, encoder)
     job = IngestJob(
         paths=paths,
-        parts=open_parts(settings, os.environ, dry_run=dry_run),
+        dependencies=open_dependencies(settings, os.environ, dry_run=dry_run),
         options=replace(options, threads=threads) if threads else options,
         environ=os.environ,
-        captions=captions,
+        captions_later=captions == "later",
         retry_failed=retry_failed,
     )
     if watch:

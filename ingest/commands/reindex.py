@@ -157,7 +157,7 @@ def reindex(
     from ingest.reindex.reindex import SameModelsError
     from ingest.reindex.wiring import open_reindex
     from ingest.report import open_progress
-    from ingest.wiring import IngestSettings, TowerChoice
+    from ingest.wiring import EncoderOptions, IngestSettings
     from models.fast.execution import Requested
 
     if back == bool(profile):
@@ -165,8 +165,8 @@ def reindex(
     if back:
         _go_back(alias, as_json=as_json)
         return
-    tower = TowerChoice(requested=Requested(backend, precision), say=say)
-    settings = IngestSettings(profile, model_dir, alias, store, tower)
+    encoder = EncoderOptions(requested=Requested(backend, precision), say=say)
+    settings = IngestSettings(profile, model_dir, alias, store, encoder)
     progress = open_progress(doing="Reindexing", noun="pictures")
     try:
         with open_reindex(settings, os.environ, folders=folders, progress=progress) as parts:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import SupportsFloat, TypeVar
+from xml.parsers.expat import ExpatError, ParserCreate
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from PIL.Image import Exif, Image
+from PIL.ImageFile import ImageFile as PillowFile
+from PIL.IptcImagePlugin import getiptcinfo
 
-    from PIL.Image import Exif, Image
+Fact = TypeVar("Fact")
 
 IMAGE_DESCRIPTION, MAKE, MODEL, ORIENTATION = 270, 271, 272, 274
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
@@ -59,7 +61,7 @@ def camera_data(exif: Exif) -> CameraData:
     )
 
 
-def _or_none(read, exif: Exif):
+def _or_none(read: Callable[[Exif], Fact | None], exif: Exif) -> Fact | None:
     try:
         return read(exif)
     except Exception:  # anything can be written into EXIF, and Pillow raises whatever that leads to
@@ -72,15 +74,16 @@ def _date(exif: Exif) -> datetime | None:
         match = DATE.match(plain_text(tags.get(date_tag)))
         if match:
             zone = _zone(plain_text(exif.get_ifd(EXIF_IFD).get(offset_tag)))
-            with contextlib.suppress(ValueError):  # 0000:00:00 is what a camera without a clock writes
-                return datetime(*(int(part or 0) for part in match.groups()), tzinfo=zone)
+            with suppress(ValueError):  # 0000:00:00 is what a camera without a clock writes
+                year, month, day, hour, minute, second = (int(number or 0) for number in match.groups())
+                return datetime(year, month, day, hour, minute, second, tzinfo=zone)
     return None
 
 
 def _zone(offset: str) -> tzinfo:
     """Return the time zone of `+02:00`; UTC where it is missing or makes no sense."""
     try:
-        return datetime.strptime(offset, "%z").tzinfo
+        return datetime.strptime(offset, "%z").tzinfo or UTC
     except ValueError:
         return UTC
 
@@ -94,10 +97,10 @@ def _location(exif: Exif) -> tuple[float, float] | None:
     return (latitude, longitude) if (latitude, longitude) != (0, 0) else None  # 0, 0 means "no fix"
 
 
-def _degrees(parts: tuple | None, *, negative: bool) -> float:
+def _degrees(parts: Sequence[SupportsFloat] | None, *, negative: bool) -> float:
     if not parts:
         return math.nan
-    degrees = sum(float(part) / 60**power for power, part in enumerate(parts))
+    degrees = sum((float(part) / 60.0**power for power, part in enumerate(parts)), 0.0)
     return round(-degrees if negative else degrees, 7)
 
 
@@ -122,7 +125,7 @@ def plain_text(value: object) -> str:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     text = str(value or "").split("\0")[0]
-    with contextlib.suppress(UnicodeError):
+    with suppress(UnicodeError):
         text = text.encode("latin-1").decode("utf-8")
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
@@ -173,8 +176,6 @@ class _ForbiddenXmlError(Exception):
 
 
 def _xmp(image: Image) -> _Found:
-    from xml.parsers.expat import ExpatError
-
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     packet = packet.encode() if isinstance(packet, str) else packet
     found = _Found()
@@ -186,8 +187,6 @@ def _xmp(image: Image) -> _Found:
 
 def _parse(packet: bytes, found: _Found) -> None:
     """Collect `dc:subject` and `dc:description`. No document type, and so no entity, is accepted."""
-    from xml.parsers.expat import ParserCreate
-
     parser = ParserCreate(namespace_separator=" ")
     inside: list[str] = []
     text: list[str] = []
@@ -216,11 +215,9 @@ def _parse(packet: bytes, found: _Found) -> None:
 
 
 def _iptc(image: Image) -> _Found:
-    from PIL.IptcImagePlugin import getiptcinfo
-
     try:
-        records: Mapping[tuple[int, int], Any] = getiptcinfo(image) or {}
+        records = (getiptcinfo(image) if isinstance(image, PillowFile) else None) or {}
     except Exception:  # Pillow raises whatever damaged records lead it to
         return _Found()
-    keywords, caption = records.get(IPTC_KEYWORDS, []), records.get(IPTC_CAPTION, [])
-    return _Found(*(value if isinstance(value, list) else [value] for value in (keywords, caption)))
+    found = (records.get(key, []) for key in (IPTC_KEYWORDS, IPTC_CAPTION))
+    return _Found(*(list[object](each if isinstance(each, list) else [each]) for each in found))

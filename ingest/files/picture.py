@@ -6,9 +6,15 @@ import hashlib
 import io
 import os
 import stat
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as pil
+from PIL.Image import Exif, Image, Resampling
 
 from ingest.errors import UnreadableImageError
 from ingest.files.metadata import CameraData, camera_data, words_of
@@ -28,14 +34,7 @@ from models.pixels import (
     upright,
 )
 from storage.keys import original_key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from PIL.Image import Exif, Image
-
-    from storage.store import Storage
+from storage.store import Storage
 
 SMALLEST_PREVIEW = 512
 """pixels of the longer edge; a smaller preview gives way to the sensor's own pixels"""
@@ -58,7 +57,7 @@ class RawPicture:
 
 
 def is_raw(path: Path | None) -> bool:
-    """Whether a file is a camera's RAW file by its name: by its content it may pass for a TIFF."""
+    """Return whether a file is a camera's RAW file by its name: by its content it may pass for a TIFF."""
     return path is not None and path.suffix.lower() in RAW_EXTENSIONS
 
 
@@ -83,12 +82,10 @@ def open_raw(data: bytes, *, extension: str) -> RawPicture:
 
 
 def _picture(rawpy: Any, raw: Any, data: bytes) -> RawPicture:
-    from PIL import Image
-
     size, turn = (raw.sizes.width, raw.sizes.height), FLIPS.get(raw.sizes.flip, 1)
     image = _preview(rawpy, raw)
     if image is None or max(image.size) < SMALLEST_PREVIEW:
-        image = Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, user_flip=0))
+        image = pil.fromarray(raw.postprocess(half_size=True, use_camera_wb=True, user_flip=0))
     exif = image.getexif()
     if not exif:
         with suppress(Exception):  # most RAW files are TIFFs; Pillow raises whatever the others lead it to
@@ -101,15 +98,13 @@ def _picture(rawpy: Any, raw: Any, data: bytes) -> RawPicture:
 
 def _preview(rawpy: Any, raw: Any) -> Image | None:
     """Return the preview as the camera stored it; LibRaw writes the EXIF of the file into it."""
-    from PIL import Image
-
     try:
         preview = raw.extract_thumb()
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
         return None
     if preview.format == rawpy.ThumbFormat.JPEG:
-        return Image.open(io.BytesIO(preview.data), formats=("JPEG",))
-    return Image.fromarray(preview.data)
+        return pil.open(io.BytesIO(preview.data), formats=("JPEG",))
+    return pil.fromarray(preview.data)
 
 
 MAX_BYTES = 1 << 30
@@ -130,8 +125,8 @@ class ImageFile:
     """One picture file, decoded."""
 
     image_id: str
-    image: Image | None
-    """RGB, upright, reduced where it is much larger than what is made of it; None once that is made"""
+    image: Image
+    """RGB, upright, and smaller than the file's if that is much larger than any model or thumbnail needs"""
     width: int
     """pixels of the whole picture, upright"""
     height: int
@@ -208,7 +203,6 @@ def whole_picture(content: FileContent, *, path: Path, max_pixels: int = MAX_PIX
 def perceptual_hash(image: Image) -> str:
     """Return imagehash's `phash` in hex: 64 bits."""
     import imagehash
-    from PIL.Image import Resampling
 
     # What the hash looks at; antialiased, with no pixel cut off: a copy of any size gives the same.
     small = image.convert("L").resize((32, 32), Resampling.LANCZOS, reducing_gap=3.0)
@@ -220,7 +214,7 @@ def _decoding(
     content: FileContent, path: Path | None, max_pixels: int
 ) -> Iterator[tuple[Image, RawPicture | None]]:
     """Open a picture for decoding; errors of the picture become `UnreadableImageError`."""
-    raw = open_raw(content.data, extension=path.suffix) if is_raw(path) else None
+    raw = open_raw(content.data, extension=path.suffix) if path and is_raw(path) else None
     try:
         image = raw.image if raw else open_image(content.data)
         if not raw:
@@ -239,18 +233,14 @@ def _decoding(
 @contextmanager
 def pixel_limit(max_pixels: int) -> Iterator[None]:
     """Let Pillow open pictures up to `max_pixels`, and keep its warnings off the screen, until the end."""
-    import warnings
-
-    from PIL import Image
-
-    before = Image.MAX_IMAGE_PIXELS
+    before = pil.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many by itself
+        pil.MAX_IMAGE_PIXELS = max_pixels  # Pillow refuses twice as many by itself
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            pil.MAX_IMAGE_PIXELS = before
 
 
 THUMBNAIL_EDGE = 512
@@ -260,8 +250,6 @@ ICC_LIMIT = 4096
 
 def thumbnail(image: Image) -> bytes:
     """Return a WebP whose longer edge is at most 512 pixels, without the metadata of the original."""
-    from PIL.Image import Resampling
-
     if max(image.size) > THUMBNAIL_EDGE:
         image = image.copy()
         image.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Resampling.BICUBIC, reducing_gap=2.0)

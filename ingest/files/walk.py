@@ -10,15 +10,12 @@ import stat
 import time
 import unicodedata
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 LONGEST_STEM = 100
 """characters that are kept of an uploaded file's name"""
@@ -103,30 +100,30 @@ SHAPE = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """The `number`-th of `of` shares, counted from 1."""
 
     number: int = 1
     of: int = 1
 
     def holds(self, name: str) -> bool:
-        """Whether a relative path belongs to this part: by its hash, so nobody needs a list of all files."""
+        """Whether a relative path belongs to this shard: by its hash, so nobody needs a list of all files."""
         if self.of == 1:
             return True
         digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.of == self.number - 1
 
 
-def parse_part(text: str) -> Part:
+def parse_shard(text: str) -> Shard:
     """Read `3/16`, the third of sixteen parts. Raises `IngestError`."""
     match = SHAPE.fullmatch(text.strip())
     number, of = (int(each) for each in match.groups()) if match else (0, 0)
     if not 1 <= number <= of:
         raise IngestError(f"'{text}' is no part: write 3/16 for the third of sixteen.")
-    return Part(number, of)
+    return Shard(number, of)
 
 
-EVERYTHING = Part()
+EVERYTHING = Shard()
 
 
 @dataclass(frozen=True)
@@ -148,6 +145,10 @@ class Failure:
     reason: str
 
 
+Identity = tuple[int, int]
+"""device and inode of a folder"""
+
+
 @dataclass(frozen=True)
 class Entrance:
     """Where a walk goes in: a folder or file that was named, or a link to a folder that it follows."""
@@ -162,20 +163,20 @@ def walk(
     *,
     exclude: Sequence[str] = (),
     limit: int | None = None,
-    part: Part = EVERYTHING,
+    shard: Shard = EVERYTHING,
 ) -> Iterator[Candidate | Failure]:
     """Yield the pictures of folders and every file named explicitly, folder by folder in the order of names.
 
     Hidden names are passed over; `exclude` holds globs for a name or for a whole relative path. Links are
     followed, each folder is visited once, and real folders are visited before links to them. Of all that,
-    only what belongs to `part`: files by their relative path, failures by their path; and at most `limit`
+    only what belongs to `shard`: files by their relative path, failures by their path; and at most `limit`
     files.
     """
     files = 0
     for found in _walk(paths, exclude):
         if isinstance(found, Entrance):
             continue
-        if part.holds(found.relative_path if isinstance(found, Candidate) else found.path):
+        if shard.holds(found.relative_path if isinstance(found, Candidate) else found.path):
             files += isinstance(found, Candidate)
             if limit is not None and files > limit:
                 return
@@ -188,7 +189,7 @@ def entrances(paths: Sequence[Path], *, exclude: Sequence[str] = ()) -> list[Ent
 
 
 def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate | Failure | Entrance]:
-    visited: set[tuple[int, int]] = set()
+    visited: set[Identity] = set()
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
             yield from _walk_folder(path, exclude, visited)
@@ -198,10 +199,11 @@ def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate |
 
 
 def _walk_folder(
-    root: Path, exclude: Sequence[str], visited: set
+    root: Path, exclude: Sequence[str], visited: set[Identity]
 ) -> Iterator[Candidate | Failure | Entrance]:
     # Folders with the (device, inode) of those above them, which a link must not lead back to.
-    real, links = deque(), deque([(Entrance(root, ""), ())])
+    real: deque[tuple[Entrance, tuple[Identity, ...]]] = deque()
+    links: deque[tuple[Entrance, tuple[Identity, ...]]] = deque([(Entrance(root, ""), ())])
     while real or links:
         enters = not real
         folder, ancestors = (real or links).popleft()
@@ -216,7 +218,7 @@ def _walk_folder(
         if enters and identity not in visited:
             yield folder
         visited.add(identity)
-        below = []
+        below: list[tuple[Entrance, tuple[Identity, ...]]] = []
         for entry in entries:
             relative = folder.relative + valid_unicode(entry.name)
             kind = "excluded" if is_excluded(entry.name, relative, exclude) else _kind(entry)
@@ -230,13 +232,13 @@ def _walk_folder(
         real.extendleft(reversed(below))
 
 
-def _entries(folder: Path) -> list[os.DirEntry]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
     return sorted(visible, key=lambda entry: os.fsencode(entry.name))
 
 
-def _kind(entry: os.DirEntry) -> str | OSError:
+def _kind(entry: os.DirEntry[str]) -> str | OSError:
     try:
         if entry.is_dir():
             return "link" if entry.is_symlink() else "folder"
@@ -251,8 +253,8 @@ def outermost(folders: Iterable[Path]) -> list[Path]:
     return sorted(folder for folder in whole if not whole & set(folder.parents))
 
 
-def identity_of(folder: Path) -> tuple[int, int]:
-    """Return what tells a folder from others wherever it is mounted. Raises `OSError`."""
+def identity_of(folder: Path) -> Identity:
+    """Return the identity of a folder, wherever it is mounted. Raises `OSError`."""
     status = os.stat(folder)  # noqa: PTH116 - follows a link
     return status.st_dev, status.st_ino
 

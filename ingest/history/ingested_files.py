@@ -1,29 +1,27 @@
-"""Remember ingested files, so that the next run need not read them again.
+"""Remember ingested and failed files, so that the next run need not read them again.
 
-A file of SQLite in GLIMPSE_HOME, shared by several processes. It may be deleted at any time: then everything
-is read once more, and `--prune` knows only what it has seen since.
+The history is a file of SQLite in GLIMPSE_HOME, shared by several processes. It may be deleted at any time:
+then files are read once more, and `--prune` knows only those that have been seen since. Failed files are also
+written to `failed.jsonl` beside it, for people and scripts.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, astuple, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from ingest.errors import IngestError
-from ingest.files.walk import Stamp
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from ingest.errors import Fault
-    from ingest.files.walk import Candidate
-    from ingest.history.failed_files import Quarantine
+from ingest.errors import Fault, IngestError
+from ingest.files.walk import Candidate, Stamp, is_gone
+from models.pixels import MAX_PIXELS
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
@@ -32,57 +30,330 @@ CREATE TABLE IF NOT EXISTS files (
 CREATE INDEX IF NOT EXISTS files_of_image ON files (image_id);
 CREATE TABLE IF NOT EXISTS stale (
     idx TEXT, image_id TEXT, relative_path TEXT, PRIMARY KEY (idx, image_id, relative_path)) WITHOUT ROWID;
-CREATE TEMP TABLE came (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failed (
+    path BLOB PRIMARY KEY, reason TEXT, time TEXT, size INTEGER, mtime_ns INTEGER, lasting INTEGER,
+    pixels INTEGER) WITHOUT ROWID;
+CREATE TEMP TABLE moved (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 TABLES = {
     "files": "path, relative_path, size, mtime_ns, image_id, kept",
     "stale": "image_id, relative_path",
 }
-"""what is noted for each index, without its uuid"""
+"""columns of the tables that belong to one index, without its uuid"""
+LOG_IMPORTED = 1
+"""`user_version` of a file that has taken in the failed files of an earlier version's log"""
+FLUSH_FILES, FLUSH_S, PAGE = 1000, 5.0, 1000
+MAKE_STALE = (
+    "INSERT OR IGNORE INTO stale SELECT idx, image_id, relative_path FROM files WHERE {} AND image_id <> ?"
+)
+BELOW = "idx = ? AND (path, relative_path) > (?, ?) AND path < ?"
+ONE = "idx = ? AND path = ? AND relative_path = ?"
 
 
-class NotesFile:
-    """An open file of notes. Every method raises `IngestError` when the disk refuses."""
+@dataclass(frozen=True)
+class IngestedFile:
+    """One file as it was when the index took it in."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
-        """Open or make the file; one that is no database any more is made anew."""
-        self.path, self._read_only = path, read_only
+    path: bytes
+    """absolute"""
+    relative_path: str
+    image_id: str
+    stamp: Stamp
+    kept: str
+    """form in which the store keeps the whole picture"""
+
+
+@dataclass(frozen=True)
+class StalePath:
+    """A path that a document of the index should no longer have."""
+
+    image_id: str
+    relative_path: str
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    """A file that could not be used: one line of `failed.jsonl`."""
+
+    path: str
+    """absolute; bytes that are not UTF-8 as Python's surrogates"""
+    reason: str
+    time: str
+    """ISO 8601, of the last attempt"""
+    size: int = -1
+    mtime_ns: int = -1
+    """of the file as it was read; -1 if it could not be asked, or had only just changed"""
+    lasting: bool = False
+    pixels: int | None = None
+    """both as in `Fault`; logs of the first versions lack them, so these files are read once more"""
+
+
+class IngestHistory:
+    """The history of one index. Thread-safe; every method raises `IngestError` when the disk refuses."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        index: str = "",
+        kept: str = "none",
+        max_pixels: int = MAX_PIXELS,
+        retry_failed: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """Open or create the file; a damaged one is created anew. Without a `path`, remember until `close`.
+
+        `index` is the uuid of the index. `kept` is the form in which the run keeps whole pictures: a file
+        that was not kept so must be read again. With `retry_failed`, no failed file is passed over.
+        """
+        self.path = path
+        self._index, self._kept = index, kept
+        self._max_pixels, self._retry_failed = max_pixels, retry_failed
+        self._read_only = read_only
         self._lock = threading.RLock()
+        self._waiting: list[tuple[Candidate, str]] = []
+        self._changed: set[str] = set()
+        self._flushed = time.monotonic()
         with self._errors():
             try:
                 self._base = self._open()
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError:  # nothing in it is worth a refusal
-                path.unlink(missing_ok=True)
+                Path(path or "").unlink(missing_ok=True)
                 self._base = self._open()
+            self._failed = self._read_failed()
+
+    def look_up(self, candidates: Sequence[Candidate]) -> list[IngestedFile | None]:
+        """Return for each file what was noted, if the file has not changed since."""
+        sql = f"SELECT * FROM files WHERE {ONE}"
+        with self._errors():
+            rows = [self._base.execute(sql, self._place(each)).fetchone() for each in candidates]
+        notes = [_ingested(row) if row else None for row in rows]
+        return [
+            note if note and self._is_unchanged(note, each.stamp) else None
+            for note, each in zip(notes, candidates, strict=True)
+        ]
+
+    def _is_unchanged(self, note: IngestedFile, stamp: Stamp | None) -> bool:
+        is_kept = self._kept in ("none", note.kept)
+        return is_kept and stamp is not None and stamp.is_settled and note.stamp == stamp
+
+    def failed_before(self, candidate: Candidate) -> bool:
+        """Return whether a file failed, has not changed since, and would fail again.
+
+        Only reasons that lie in the content last: permissions, models and limits change without the file.
+        """
+        failed, stamp = self._failed.get(_absolute(candidate.path)), candidate.stamp
+        if failed is None or self._retry_failed or stamp is None or not stamp.is_settled:
+            return False
+        lasts = failed.lasting or (failed.pixels is not None and failed.pixels > self._max_pixels)
+        return lasts and Stamp(failed.size, failed.mtime_ns) == stamp
+
+    def record_ok(self, candidate: Candidate, image_id: str, *, new_path: bool = False) -> None:
+        """Note that the index has a file's content under its path; another content there becomes stale.
+
+        With `new_path`, the index had the content under another path before.
+        """
+        with self._lock:
+            if self._failed and (path := _absolute(candidate.path)) in self._failed:
+                del self._failed[path]
+                self._changed.add(path)
+            self._waiting.append((candidate, image_id))
+            self._flush_in_time()
+        if new_path:
+            self.mark_moved(image_id)
+
+    def record_failure(self, candidate: Candidate, fault: Fault) -> None:
+        """Note that a file cannot be used, in place of what was noted of its failure before."""
+        stamp = candidate.stamp or Stamp(-1, -1)
+        failed = FailedFile(
+            _absolute(candidate.path),
+            fault.reason,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            stamp.size,
+            stamp.mtime_ns,
+            fault.lasting,
+            fault.pixels,
+        )
+        with self._lock:
+            self._failed[failed.path] = failed
+            self._changed.add(failed.path)
+            self._flush_in_time()
+
+    def mark_moved(self, image_id: str) -> None:
+        """Remember for this run that a known content was found under another path: it may have moved."""
+        with self._errors():  # a table of this process alone
+            self._base.execute("INSERT OR IGNORE INTO moved VALUES (?)", (image_id,))
+
+    def was_moved(self, image_id: str) -> bool:
+        """Return whether a content was found under another path in this run."""
+        return bool(self._rows("SELECT 1 FROM moved WHERE image_id = ?", image_id))
+
+    def moved_notes(self) -> list[IngestedFile]:
+        """Return every note of the contents that were found under another path in this run."""
+        ids = self._rows("SELECT image_id FROM moved")
+        return [note for (image_id,) in ids for note in self.of_image(image_id)]
+
+    def below(self, folder: Path, *, moved_only: bool) -> Iterator[IngestedFile]:
+        """Yield the notes of files below a folder; with `moved_only`, of contents marked as moved."""
+        where = "AND image_id IN (SELECT image_id FROM moved)" if moved_only else ""
+        sql = f"SELECT * FROM files WHERE {BELOW} {where} ORDER BY path, relative_path LIMIT {PAGE}"
+        path, name, end = _range(folder)
+        while True:
+            rows = self._rows(sql, self._index, path, name, end)
+            yield from map(_ingested, rows)
+            if len(rows) < PAGE:
+                return
+            path, name = rows[-1][1:3]
+
+    def at(self, path: Path) -> Iterator[IngestedFile]:
+        """Yield the notes of a file, or of those below a folder."""
+        sql = "SELECT * FROM files WHERE idx = ? AND path = ?"
+        yield from map(_ingested, self._rows(sql, self._index, os.fsencode(_absolute(path))))
+        yield from self.below(path, moved_only=False)
+
+    def count(self, folder: Path) -> int:
+        """Return the number of notes of files below a folder."""
+        ((number,),) = self._rows(f"SELECT count(*) FROM files WHERE {BELOW}", self._index, *_range(folder))
+        return int(number)
+
+    def of_image(self, image_id: str) -> list[IngestedFile]:
+        """Return every note of a content in this index."""
+        sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
+        return [_ingested(row) for row in self._rows(sql, image_id, self._index)]
+
+    def other_indexes(self, image_id: str) -> set[str]:
+        """Return the uuids of other indexes that were given the content too: they may share the store."""
+        sql = "SELECT DISTINCT idx FROM files WHERE image_id = ? AND idx <> ?"
+        return {uuid for (uuid,) in self._rows(sql, image_id, self._index)}
+
+    def forget(self, notes: Sequence[IngestedFile]) -> None:
+        """Turn notes of files that are gone into stale paths."""
+        with self._writing():
+            for note in notes:
+                place = (self._index, note.path, note.relative_path)
+                self._base.execute(MAKE_STALE.format(ONE), (*place, ""))
+                self._base.execute(f"DELETE FROM files WHERE {ONE}", place)
+
+    def stale(self) -> list[StalePath]:
+        """Return up to 1000 stale paths."""
+        sql = f"SELECT image_id, relative_path FROM stale WHERE idx = ? LIMIT {PAGE}"
+        return [StalePath(*row) for row in self._rows(sql, self._index)]
+
+    def delete_stale(self, paths: Sequence[StalePath]) -> None:
+        """Delete stale paths that have left the index."""
+        rows = [(self._index, each.image_id, each.relative_path) for each in paths]
+        with self._writing():
+            self._base.executemany(
+                "DELETE FROM stale WHERE idx = ? AND image_id = ? AND relative_path = ?", rows
+            )
 
     def copy(self, *, old: str, new: str) -> None:
-        """Let the index with the uuid `new` have the notes of `old`, and no others."""
+        """Give the index with the uuid `new` the notes of `old`, in place of its own."""
         with self._writing():
             for table, columns in TABLES.items():
                 self._base.execute(f"DELETE FROM {table} WHERE idx = ?", (new,))
                 sql = f"INSERT INTO {table} SELECT ?, {columns} FROM {table} WHERE idx = ?"
                 self._base.execute(sql, (new, old))
 
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            waiting, changed = self._waiting, self._changed
+            self._waiting, self._changed, self._flushed = [], set(), time.monotonic()
+            if self._read_only:
+                return
+            with self._writing():
+                for candidate, image_id in waiting:
+                    place = self._place(candidate)
+                    self._base.execute(MAKE_STALE.format(ONE), (*place, image_id))
+                    stamp = candidate.stamp or Stamp(-1, -1)
+                    row = (*place, stamp.size, stamp.mtime_ns, image_id, self._kept)
+                    self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                for path in changed:
+                    self._delete(path)
+                    if path in self._failed:
+                        self._insert(self._failed[path])
+
+    def save(self, *, last: bool) -> None:
+        """Write what waits, and the failed files into `failed.jsonl`.
+
+        With `last`, at the end of a whole run, failed files that are gone leave the list.
+        """
+        self.flush()
+        if self._read_only or self.path is None:
+            return
+        with self._writing():  # one process at a time
+            failed = self._failed_rows()
+            if last:
+                for path in [path for path in failed if is_gone(path)]:
+                    self._delete(path)
+                    del failed[path]
+            self._failed = failed
+            _write_log(self._log, "".join(f"{json.dumps(asdict(each))}\n" for each in failed.values()))
+
     def close(self) -> None:
-        """Close the file."""
-        self._base.close()
+        """Write what waits and close the file."""
+        try:
+            self.flush()
+        finally:
+            self._base.close()
+
+    @property
+    def _log(self) -> Path:
+        return Path(self.path or "").with_name("failed.jsonl")
 
     def _open(self) -> sqlite3.Connection:
-        if not self._read_only:
+        if self.path and not self._read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        base = sqlite3.connect(self.path, timeout=60, check_same_thread=False, isolation_level=None)
+        name = self.path or ":memory:"
+        base = sqlite3.connect(name, timeout=60, check_same_thread=False, isolation_level=None)
         base.executescript(SCHEMA)
         return base
 
-    def _rows(self, sql: str, *values: object) -> list[tuple]:
+    def _read_failed(self) -> dict[str, FailedFile]:
+        """Return failed files by path, with those of an earlier version's log, which is read once."""
+        failed = self._failed_rows()
+        ((version,),) = self._rows("PRAGMA user_version")
+        if self.path is None or version >= LOG_IMPORTED:
+            return failed
+        failed = {each.path: each for each in _read_log(self._log)} | failed
+        if not self._read_only:
+            with self._writing():
+                for each in failed.values():
+                    self._insert(each)
+                self._base.execute(f"PRAGMA user_version = {LOG_IMPORTED}")
+        return failed
+
+    def _failed_rows(self) -> dict[str, FailedFile]:
+        rows = self._rows("SELECT * FROM failed ORDER BY path")
+        return {
+            (name := os.fsdecode(path)): FailedFile(name, reason, when, size, mtime_ns, bool(lasting), pixels)
+            for path, reason, when, size, mtime_ns, lasting, pixels in rows
+        }
+
+    def _insert(self, failed: FailedFile) -> None:
+        row = (os.fsencode(failed.path), *astuple(failed)[1:])
+        self._base.execute("INSERT OR REPLACE INTO failed VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _delete(self, path: str) -> None:
+        self._base.execute("DELETE FROM failed WHERE path = ?", (os.fsencode(path),))
+
+    def _flush_in_time(self) -> None:
+        if len(self._waiting) >= FLUSH_FILES or time.monotonic() - self._flushed > FLUSH_S:
+            self.flush()
+
+    def _place(self, candidate: Candidate) -> tuple[str, bytes, str]:
+        return self._index, os.fsencode(_absolute(candidate.path)), candidate.relative_path
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._errors():
             return self._base.execute(sql, values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Open a transaction; what it writes is there whole or not at all."""
+        """Open a transaction, which is written whole or not at all."""
         with self._errors():
             self._base.execute("BEGIN IMMEDIATE")
             try:
@@ -105,224 +376,52 @@ class NotesFile:
                 ) from error
 
 
-FLUSH_FILES, FLUSH_S, PAGE = 1000, 5.0, 1000
-STAY = "INSERT OR IGNORE INTO stale SELECT idx, image_id, relative_path FROM files WHERE {} AND image_id <> ?"
-BELOW = "idx = ? AND (path, relative_path) > (?, ?) AND path < ?"
-ONE = "idx = ? AND path = ? AND relative_path = ?"
-
-
-@dataclass(frozen=True)
-class Note:
-    """One file as it was when the index took it in."""
-
-    path: bytes
-    """absolute"""
-    relative_path: str
-    image_id: str
-    stamp: Stamp
-    kept: str
-    """what the store keeps of it beside the thumbnail"""
-
-
-@dataclass(frozen=True)
-class Stale:
-    """A path that a document of the index should no longer have."""
-
-    image_id: str
-    relative_path: str
-
-
-class Notes(NotesFile):
-    """The files of one index. Thread-safe; every method raises `IngestError` when the disk refuses."""
-
-    def __init__(self, path: Path, *, index: str, kept: str = "none", read_only: bool = False) -> None:
-        """Open or make the file; `index` is the uuid of the index. A damaged file is made anew.
-
-        `kept` says what the run keeps of whole pictures: what was not kept so then must be read again.
-        """
-        super().__init__(path, read_only=read_only)
-        self._index, self._kept = index, kept
-        self._waiting: list[tuple[Candidate, str]] = []
-        self._flushed = time.monotonic()
-
-    def look_up(self, candidates: Sequence[Candidate]) -> list[Note | None]:
-        """Return for each file what was noted, if it is as it was then."""
-        sql = f"SELECT * FROM files WHERE {ONE}"
-        with self._errors():
-            rows = [self._base.execute(sql, self._place(each)).fetchone() for each in candidates]
-        notes = [row and _note(row) for row in rows]
-        return [
-            note if note and self._still_true(note, each.stamp) else None
-            for note, each in zip(notes, candidates, strict=True)
-        ]
-
-    def _still_true(self, note: Note, stamp: Stamp | None) -> bool:
-        is_kept = self._kept in ("none", note.kept)
-        return is_kept and stamp is not None and stamp.is_settled and note.stamp == stamp
-
-    def record(self, candidate: Candidate, image_id: str) -> None:
-        """Note that the index has a file's content under its path; what was there before becomes stale."""
-        if self._read_only:
-            return
-        with self._lock:
-            self._waiting.append((candidate, image_id))
-            if len(self._waiting) >= FLUSH_FILES or time.monotonic() - self._flushed > FLUSH_S:
-                self.flush()
-
-    def came(self, image_id: str) -> None:
-        """Remember for this run that a known content was found under another path: it may have moved."""
-        with self._errors():  # a table of this process alone
-            self._base.execute("INSERT OR IGNORE INTO came VALUES (?)", (image_id,))
-
-    def flush(self) -> None:
-        """Write what waits."""
-        with self._writing():
-            for candidate, image_id in self._waiting:
-                place = self._place(candidate)
-                self._base.execute(STAY.format(ONE), (*place, image_id))
-                stamp = candidate.stamp or Stamp(-1, -1)
-                row = (*place, stamp.size, stamp.mtime_ns, image_id, self._kept)
-                self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            self._waiting, self._flushed = [], time.monotonic()
-
-    def below(self, folder: Path, *, moved_only: bool) -> Iterator[Note]:
-        """Yield the notes of files below a folder; with `moved_only`, of contents that `came` in this run."""
-        where = "AND image_id IN (SELECT image_id FROM came)" if moved_only else ""
-        sql = f"SELECT * FROM files WHERE {BELOW} {where}"
-        sql += f" ORDER BY path, relative_path LIMIT {PAGE}"
-        path, name, end = _range(folder)
-        after = (path, name)
-        while True:
-            rows = self._rows(sql, self._index, *after, end)
-            yield from map(_note, rows)
-            if len(rows) < PAGE:
-                return
-            after = rows[-1][1:3]
-
-    def count(self, folder: Path) -> int:
-        """Return the number of notes of files below a folder."""
-        ((number,),) = self._rows(f"SELECT count(*) FROM files WHERE {BELOW}", self._index, *_range(folder))
-        return int(number)
-
-    def at(self, path: Path) -> Iterator[Note]:
-        """Yield the notes of a file, or of those below a folder."""
-        absolute = os.fsencode(os.path.abspath(path))  # noqa: PTH100
-        sql = "SELECT * FROM files WHERE idx = ? AND path = ?"
-        yield from map(_note, self._rows(sql, self._index, absolute))
-        yield from self.below(path, moved_only=False)
-
-    def of_image(self, image_id: str) -> list[Note]:
-        """Return every note of a content in this index."""
-        sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
-        return [_note(row) for row in self._rows(sql, image_id, self._index)]
-
-    def has_come(self, image_id: str) -> bool:
-        """Whether a content `came` under another path in this run."""
-        return bool(self._rows("SELECT 1 FROM came WHERE image_id = ?", image_id))
-
-    def come(self) -> list[Note]:
-        """Return every note of the contents that `came` in this run."""
-        return [
-            note
-            for (image_id,) in self._rows("SELECT image_id FROM came")
-            for note in self.of_image(image_id)
-        ]
-
-    def elsewhere(self, image_id: str) -> set[str]:
-        """Return the uuids of other indexes that were given the content too: they may share the store."""
-        sql = "SELECT DISTINCT idx FROM files WHERE image_id = ? AND idx <> ?"
-        return {uuid for (uuid,) in self._rows(sql, image_id, self._index)}
-
-    def forget(self, notes: Sequence[Note]) -> None:
-        """Turn notes of files that are gone into stale paths."""
-        with self._writing():
-            for note in notes:
-                place = (self._index, note.path, note.relative_path)
-                self._base.execute(STAY.format(ONE), (*place, ""))
-                self._base.execute(f"DELETE FROM files WHERE {ONE}", place)
-
-    def stale(self) -> list[Stale]:
-        """Return some of the stale paths, none when there are none."""
-        sql = f"SELECT image_id, relative_path FROM stale WHERE idx = ? LIMIT {PAGE}"
-        return [Stale(*row) for row in self._rows(sql, self._index)]
-
-    def settle(self, stale: Sequence[Stale]) -> None:
-        """Strike stale paths out that the index has no more."""
-        rows = [(self._index, each.image_id, each.relative_path) for each in stale]
-        with self._writing():
-            self._base.executemany(
-                "DELETE FROM stale WHERE idx = ? AND image_id = ? AND relative_path = ?", rows
-            )
-
-    def close(self) -> None:
-        """Write what waits and close the file."""
-        try:
-            self.flush()
-        finally:
-            super().close()
-
-    def _place(self, candidate: Candidate) -> tuple[str, bytes, str]:
-        path = os.fsencode(os.path.abspath(candidate.path))  # noqa: PTH100 - links stay as they are named
-        return self._index, path, candidate.relative_path
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and fail on a loop
 
 
 def _range(folder: Path) -> tuple[bytes, str, bytes]:
-    """Return what `BELOW` asks for: the place before the first file below a folder, and the end of paths."""
-    prefix = os.fsencode(os.path.abspath(folder)).rstrip(b"/") + b"/"  # noqa: PTH100
+    """Return the values of `BELOW`: the place before the first file below a folder, and the end of paths."""
+    prefix = os.fsencode(_absolute(folder)).rstrip(b"/") + b"/"
     return prefix, "", prefix[:-1] + b"0"  # the byte after a slash
 
 
-def _note(row: tuple) -> Note:
+def _ingested(row: tuple[Any, ...]) -> IngestedFile:
     _, path, relative_path, size, mtime_ns, image_id, kept = row
-    return Note(path, relative_path, image_id, Stamp(size, mtime_ns), kept)
+    return IngestedFile(path, relative_path, image_id, Stamp(size, mtime_ns), kept)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Either may be missing: then nothing is remembered of that kind."""
+def _read_log(path: Path) -> list[FailedFile]:
+    """Return the files of a log; a line that a crash cut short, or that somebody spoiled, is left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise IngestError(f"The log of bad files {path} cannot be read: {error}.") from error
+    return [failed for line in lines if (failed := _parse(line))]
 
-    notes: Notes | None = None
-    quarantine: Quarantine | None = None
 
-    def look_up(self, candidates: Sequence[Candidate]) -> list[Note | None]:
-        """Return for each file what was noted of it, if it is as it was then."""
-        return self.notes.look_up(candidates) if self.notes else [None] * len(candidates)
+def _parse(line: str) -> FailedFile | None:
+    try:
+        failed = FailedFile(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    types = ((failed.path, str), (failed.reason, str), (failed.size, int), (failed.mtime_ns, int))
+    well = all(isinstance(value, kind) for value, kind in types) and isinstance(failed.pixels, int | None)
+    return failed if well else None
 
-    def count(self, folders: Sequence[Path]) -> int:
-        """Return how many files below folders, each of which is below no other, earlier runs noted."""
-        return sum(map(self.notes.count, folders)) if self.notes else 0
 
-    def failed_before(self, candidate: Candidate) -> bool:
-        """Whether a file need not be tried again."""
-        return bool(self.quarantine and self.quarantine.reason(candidate.path, candidate.stamp))
-
-    def good(self, candidate: Candidate, image_id: str, *, new_path: bool = False) -> None:
-        """The index has a file's content under its path; with `new_path`, it had it under another before."""
-        if self.quarantine:
-            self.quarantine.discard(candidate.path)
-        if self.notes:
-            self.notes.record(candidate, image_id)
-        if new_path:
-            self.came(image_id)
-
-    def came(self, image_id: str) -> None:
-        """A known content was found under another path: it may have moved."""
-        if self.notes:
-            self.notes.came(image_id)
-
-    def bad(self, candidate: Candidate, fault: Fault) -> None:
-        """A file cannot be used."""
-        if self.quarantine:
-            self.quarantine.add(candidate.path, fault, candidate.stamp)
-
-    def save(self, *, last: bool) -> None:
-        """Write what waits; `last` at the end of a whole run."""
-        if self.notes:
-            self.notes.flush()
-        if self.quarantine:
-            self.quarantine.save(last=last)
-
-    def close(self) -> None:
-        """Let the files go."""
-        if self.notes:
-            self.notes.close()
+def _write_log(path: Path, text: str) -> None:
+    """Write the log at once or not at all, if it changes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if text == (path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""):
+            return
+        with temporary.open("w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise IngestError(f"The log of bad files {path} cannot be written: {error}.") from error

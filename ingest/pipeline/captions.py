@@ -3,84 +3,81 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from es_config.bulk import Meanwhile
 from es_config.errors import EngineError, afterwards
-from es_config.index import CaptionUpdate
+from es_config.index import CaptionUpdate, Uncaptioned
 from ingest.errors import Fault
-from ingest.options import CaptionOptions, CaptionSummary, Progress
-from ingest.pipeline.embed import caption_each, open_thumbnail
+from ingest.options import CaptionOptions
+from ingest.pipeline.embed import Captioned, caption_each, open_thumbnail
 from ingest.pipeline.parallel import ahead, ordered_map, write_behind
-from ingest.report import CaptionTally
+from ingest.report import CaptionCounts, CaptionSummary, Progress
+from ingest.wiring import Dependencies
 from storage.errors import NoSuchKeyError, StorageError
 from storage.keys import thumbnail_key
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from PIL.Image import Image
-
-    from es_config.index import Uncaptioned
-    from ingest.pipeline.embed import Captioned
-    from ingest.wiring import Parts
 
 READ_AHEAD_BATCHES = 1
 REFRESH_EVERY_S = 10.0
 STORE_FAILURES = 20
-"""one after the other, after which the store itself is taken to be away"""
+"""failures in a row that end the pass, because the store itself seems to be away"""
 
 
 def caption_pictures(
-    parts: Parts, *, options: CaptionOptions, progress: Progress | None = None
+    dependencies: Dependencies, *, options: CaptionOptions, progress: Progress | None = None
 ) -> CaptionSummary:
-    """Caption the pictures of the index that have no caption, from their thumbnails, and say what was done.
+    """Caption the pictures of the index that have no caption, from their thumbnails.
 
-    Only captions and their vectors are written. A picture that fails is reported, costs nothing else and is
-    missing for the next pass too. Ctrl-C, and Elasticsearch or a store that is away, end the pass early with
-    a summary: what was written stays, and the same call goes on from there. Where nothing is missing, no
-    model is loaded. Raises `ModelError` when a model cannot be loaded and `IngestError` when it is not the
-    one whose vectors the index holds.
+    Only captions and their vectors are written. A picture that fails is reported, costs nothing else, and is
+    tried again by the next pass. Ctrl-C, or the loss of Elasticsearch or the store, ends the pass early with
+    a summary: everything written stays, and the same call goes on from there. No model is loaded if nothing
+    is missing. Raises `ModelError` if a model cannot be loaded, and `IngestError` if the index holds vectors
+    of another one.
     """
     begin, interrupted, stopped = time.monotonic(), False, None
-    run = _Pass(parts, options, progress or Progress())
+    run = _Pass(dependencies, options, progress or Progress())
     try:
         run.all()
     except KeyboardInterrupt:
         interrupted = True
     except (EngineError, StorageError) as error:
         stopped = str(error)
-    return run.tally.summary(time.monotonic() - begin, interrupted=interrupted, error=stopped)
+    return run.counts.summary(time.monotonic() - begin, interrupted=interrupted, error=stopped)
 
 
 class _Pass:
-    def __init__(self, parts: Parts, options: CaptionOptions, progress: Progress) -> None:
-        self._parts = parts
-        self._captions = parts.index.captions()
+    def __init__(self, dependencies: Dependencies, options: CaptionOptions, progress: Progress) -> None:
+        self._index = dependencies.index
+        self._storage = dependencies.storage
+        self._captioner = dependencies.captioner
+        self._caption_encoder = dependencies.caption_encoder
+        self._captions = dependencies.index.captions()
         self._options = options
         self._progress = progress
-        self.tally = CaptionTally(progress)
+        self.counts = CaptionCounts(progress)
         self._refreshed = time.monotonic()
         self._store_failures = 0
 
     def all(self) -> None:
         """Do the whole pass; when it is interrupted, write what is captioned."""
-        self._parts.index.refresh()
+        self._index.refresh()
         total = self._captions.count_missing(every=self._options.every)
         limit = self._options.limit
         self._progress.start(total if limit is None else min(total, limit))
         if not total or limit == 0:
             return
-        # Before any picture is read: what cannot be loaded is said at once.
-        _ = (self._parts.captioner.revision, self._parts.caption_encoder.revision)
+        # Before any picture is read, so that a model that cannot be loaded is reported at once.
+        _ = (self._captioner.get(), self._caption_encoder.get())
         readers = ThreadPoolExecutor(self._options.threads, thread_name_prefix="thumbnails")
 
         def end() -> None:
             readers.shutdown(cancel_futures=True)
-            self._parts.index.refresh()
+            self._index.refresh()
 
         with (
             afterwards(end),
@@ -97,9 +94,9 @@ class _Pass:
             yield batch
 
     def _read(self, waiting: Uncaptioned) -> tuple[Uncaptioned, Image | Fault]:
-        """Return a picture as its thumbnail shows it, or why not. `StorageError` when the store is away."""
+        """Return a picture's thumbnail, or a fault. Raises `StorageError` if the store is away."""
         try:
-            data = self._parts.storage.get(thumbnail_key(waiting.image_id))
+            data = self._storage.get(thumbnail_key(waiting.image_id))
         except NoSuchKeyError as error:
             return waiting, Fault(f"{error} Ingest its folder again, or name its store with --store.")
         except StorageError as error:
@@ -116,8 +113,15 @@ class _Pass:
     def _caption(self, batch: Sequence[tuple[Uncaptioned, Image | Fault]]) -> list[tuple[str, CaptionUpdate]]:
         """Return an update for each picture that gets a caption, with its path, and report the others."""
         seen = [(waiting, image) for waiting, image in batch if not isinstance(image, Fault)]
-        models = {"captioner": self._parts.captioner, "caption_encoder": self._parts.caption_encoder}
-        captioned = caption_each([image for _, image in seen], **models) if seen else []
+        captioned = (
+            caption_each(
+                [image for _, image in seen],
+                captioner=self._captioner,
+                caption_encoder=self._caption_encoder,
+            )
+            if seen
+            else []
+        )
         results: list[tuple[Uncaptioned, Captioned | Fault]] = [
             (waiting, image) for waiting, image in batch if isinstance(image, Fault)
         ]
@@ -125,9 +129,17 @@ class _Pass:
         updates = []
         for waiting, one in results:
             if isinstance(one, Fault):
-                self.tally.add_failure(waiting.relative_path, one.reason)
+                self.counts.add_failure(waiting.relative_path, one.reason)
             else:
-                updates.append((waiting.relative_path, _update(waiting, one)))
+                update = CaptionUpdate(
+                    waiting.image_id,
+                    one.text,
+                    one.vector,
+                    source="model",
+                    seq_no=waiting.seq_no,
+                    primary_term=waiting.primary_term,
+                )
+                updates.append((waiting.relative_path, update))
         return updates
 
     def _write(self, updates: Sequence[tuple[str, CaptionUpdate]]) -> None:
@@ -135,22 +147,11 @@ class _Pass:
         for path, update in updates:
             reason = refused.get(update.image_id)
             if reason is None:
-                self.tally.add(written=1)
+                self.counts.add(written=1)
             elif isinstance(reason, Meanwhile):
-                self.tally.add(changed=1)
+                self.counts.add(changed=1)
             else:
-                self.tally.add_failure(path, f"the index refused its caption: {reason}")
+                self.counts.add_failure(path, f"the index refused its caption: {reason}")
         if time.monotonic() - self._refreshed > REFRESH_EVERY_S:
             self._refreshed = time.monotonic()
-            self._parts.index.refresh()
-
-
-def _update(waiting: Uncaptioned, captioned: Captioned) -> CaptionUpdate:
-    return CaptionUpdate(
-        waiting.image_id,
-        captioned.text,
-        captioned.vector,
-        source="model",
-        seq_no=waiting.seq_no,
-        primary_term=waiting.primary_term,
-    )
+            self._index.refresh()

@@ -3,50 +3,69 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image as pil
+from PIL.Image import Image
 
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
 from ingest.errors import Fault, IngestError, UnreadableImageError
-from ingest.pipeline.items import BadFile, Embedded, Prepared
+from ingest.files.picture import ImageFile
+from ingest.pipeline.states import EMPTY, BadFile, NewPicture, PictureState
+from ingest.report import RunCounts
+from models.captioning import Captioner
+from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    import numpy as np
-    from PIL.Image import Image
-
-    from ingest.pipeline.items import ToEmbed, ToWrite
-    from ingest.report import Tally
-    from models.captioning import Captioner
-    from models.encoders import ImageEncoder, TextEncoder
-
 Key = TypeVar("Key")
+Input = TypeVar("Input")
+Made = TypeVar("Made")
 OTHERS = 4
-"""a batch holds at most so many times as many items as pictures to embed: paths of known ones cost little"""
+"""a batch has at most this many times as many states as new pictures: a known picture costs little"""
 
 
-def made_of(image: Image, *functions: Callable[[Image], Any]) -> list[Any]:
-    """Return what each function makes of a picture, the encoder's `preprocess` or `thumbnail`.
-
-    Raises `UnreadableImageError`.
-    """
+def transform(image: Image, function: Callable[[Image], Made]) -> Made:
+    """Return `function(image)`, such as the encoder's `preprocess`. Raises `UnreadableImageError`."""
     try:
-        return [function(image) for function in functions]
+        return function(image)
     except Exception as error:  # whatever a library raises for a strange picture
         reason = f"the model cannot take it ({type(error).__name__}: {error})"
         raise UnreadableImageError(reason) from error
 
 
-def batches(items: Iterable[ToEmbed], *, size: int) -> Iterator[list[ToEmbed]]:
-    """Cut after `size` new pictures; what follows a picture stays behind it."""
-    batch, pictures = [], 0
-    for item in items:
-        batch.append(item)
-        pictures += isinstance(item, Prepared)
+def new_document(file: ImageFile, relative_path: str) -> ImageDocument:
+    """Return the document of a picture, without its vectors."""
+    return ImageDocument(
+        image_id=file.image_id,
+        image_name=relative_path.rsplit("/", 1)[-1],
+        relative_path=(relative_path,),
+        image_embedding=EMPTY,
+        width=file.width,
+        height=file.height,
+        size_bytes=file.size_bytes,
+        indexed_at=datetime.now(UTC),
+        phash=file.phash,
+        caption=file.exif.description,
+        caption_source="description" if file.exif.description else None,
+        exif_date=file.exif.date,
+        exif_location=file.exif.location,
+        exif_camera=file.exif.camera,
+        tags=file.tags,
+    )
+
+
+def batches(states: Iterable[PictureState], *, size: int) -> Iterator[list[PictureState]]:
+    """Cut after `size` new pictures, and keep the order."""
+    batch: list[PictureState] = []
+    pictures = 0
+    for state in states:
+        batch.append(state)
+        pictures += isinstance(state, NewPicture)
         if pictures == size or len(batch) == OTHERS * size:
             yield batch
             batch, pictures = [], 0
@@ -55,55 +74,65 @@ def batches(items: Iterable[ToEmbed], *, size: int) -> Iterator[list[ToEmbed]]:
 
 
 def embed_batch(
-    batch: Sequence[ToEmbed],
+    batch: Sequence[PictureState],
     *,
-    image_encoder: ImageEncoder,
-    caption_encoder: TextEncoder,
+    image_encoder: Lazy[ImageEncoder],
+    caption_encoder: Lazy[TextEncoder],
     drop: Callable[[BadFile], None],
-) -> list[ToWrite]:
-    """Return the batch with documents in place of its new pictures, in the same order.
+) -> list[PictureState]:
+    """Return the batch with its new pictures embedded, in the same order.
 
     A picture that the model cannot embed is handed to `drop` and left out.
     """
-    pictures = [item for item in batch if isinstance(item, Prepared)]
-    encoders = {"image_encoder": image_encoder, "caption_encoder": caption_encoder}
-    documents = iter(embed_pictures(pictures, **encoders) if pictures else ())
-    ready: list[ToWrite] = []
-    for item in batch:
-        document = next(documents) if isinstance(item, Prepared) else None
-        if document is None:
-            ready.append(item)
-        elif isinstance(document, Fault):
-            drop(BadFile(item.candidate, document, item.file.image_id))
+    new = [state for state in batch if isinstance(state, NewPicture)]
+    embedded = iter(embed_pictures(new, image_encoder=image_encoder, caption_encoder=caption_encoder))
+    ready: list[PictureState] = []
+    for state in batch:
+        result = next(embedded) if isinstance(state, NewPicture) else state
+        if isinstance(result, BadFile):
+            drop(result)
         else:
-            ready.append(Embedded(item.candidate, document, item.thumbnail))
+            ready.append(result)
     return ready
 
 
 def embed_pictures(
-    pictures: Sequence[Prepared], *, image_encoder: ImageEncoder, caption_encoder: TextEncoder
-) -> list[ImageDocument | Fault]:
-    """Return for each picture, in the same order, its document, or why it has none."""
-    import numpy as np
-
-    embed_pixels = image_encoder.embed_pixels
+    pictures: Sequence[NewPicture],
+    *,
+    image_encoder: Lazy[ImageEncoder],
+    caption_encoder: Lazy[TextEncoder],
+) -> list[NewPicture | BadFile]:
+    """Return each picture with its vectors, in the same order; a caption of the file is embedded too."""
+    if not pictures:
+        return []
+    embed_pixels = image_encoder.get().embed_pixels
     vectors = embed_each(lambda pixels: embed_pixels(np.stack(pixels)), [each.pixels for each in pictures])
-    described = ((each.file.image_id, each.file.exif.description) for each in pictures)
-    texts = {image_id: text for image_id, text in described if text}
-    captions = embed_by_key(caption_encoder.embed_texts, texts) if texts else {}
+    texts = {each.image_id: each.document.caption for each in pictures if each.document.caption}
+    captions = embed_by_key(caption_encoder.get().embed_texts, texts) if texts else {}
     return [
-        _document(picture, vector, captions.get(picture.file.image_id))
+        _embedded(picture, vector, captions.get(picture.image_id))
         for picture, vector in zip(pictures, vectors, strict=True)
     ]
 
 
-def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) -> list[np.ndarray | Fault]:
-    """Return a finite vector for each input, or why it has none.
+def _embedded(
+    picture: NewPicture, vector: np.ndarray | Fault, caption_vector: np.ndarray | Fault | None
+) -> NewPicture | BadFile:
+    if isinstance(vector, Fault):
+        return BadFile(picture.candidate, vector, picture.image_id)
+    if isinstance(caption_vector, Fault):
+        return BadFile(picture.candidate, caption_vector.of("its caption"), picture.image_id)
+    document = replace(picture.document, image_embedding=vector, caption_embedding=caption_vector)
+    return replace(picture, document=document, pixels=EMPTY)
 
-    All go through `embed` together; when that fails, each goes alone, so that the others are not lost.
+
+def embed_each(
+    embed: Callable[[list[Input]], np.ndarray], inputs: Sequence[Input]
+) -> list[np.ndarray | Fault]:
+    """Return a finite vector for each input, or a fault.
+
+    All go through `embed` together. If that fails, each goes alone, so that the others are not lost.
     """
-    import numpy as np
-
     try:
         rows = embed(list(inputs))
         if len(rows) != len(inputs):
@@ -119,38 +148,10 @@ def embed_each(embed: Callable[[list], np.ndarray], inputs: Sequence[object]) ->
 
 
 def embed_by_key(
-    embed: Callable[[list], np.ndarray], inputs: Mapping[Key, Any]
+    embed: Callable[[list[Input]], np.ndarray], inputs: Mapping[Key, Input]
 ) -> dict[Key, np.ndarray | Fault]:
-    """Return for each key of `inputs`, of which there are some, what `embed_each` does."""
+    """Do for the values of `inputs`, which is not empty, what `embed_each` does."""
     return dict(zip(inputs, embed_each(embed, list(inputs.values())), strict=True))
-
-
-def _document(
-    picture: Prepared, vector: np.ndarray | Fault, caption_vector: np.ndarray | Fault | None
-) -> ImageDocument | Fault:
-    if isinstance(vector, Fault):
-        return vector
-    if isinstance(caption_vector, Fault):
-        return caption_vector.of("its caption")
-    file, relative_path = picture.file, picture.candidate.relative_path
-    return ImageDocument(
-        image_id=file.image_id,
-        image_name=relative_path.rsplit("/", 1)[-1],
-        relative_path=(relative_path,),
-        image_embedding=vector,
-        width=file.width,
-        height=file.height,
-        size_bytes=file.size_bytes,
-        indexed_at=datetime.now(UTC),
-        phash=file.phash,
-        caption=file.exif.description,
-        caption_source="description" if file.exif.description else None,
-        caption_embedding=caption_vector,
-        exif_date=file.exif.date,
-        exif_location=file.exif.location,
-        exif_camera=file.exif.camera,
-        tags=file.tags,
-    )
 
 
 @dataclass(frozen=True)
@@ -163,24 +164,21 @@ class Captioned:
 
     def on(self, document: ImageDocument) -> ImageDocument:
         """Return the document with this caption, which a model wrote."""
-        words = {"caption": self.text, "caption_source": "model", "caption_embedding": self.vector}
-        return replace(document, **words)
+        return replace(document, caption=self.text, caption_source="model", caption_embedding=self.vector)
 
 
 def open_thumbnail(data: bytes) -> Image:
     """Return a thumbnail of the store as RGB. Raises whatever damaged bytes lead the decoder to."""
-    from PIL import Image
-
-    return Image.open(io.BytesIO(data), formats=("WEBP",)).convert("RGB")
+    return pil.open(io.BytesIO(data), formats=("WEBP",)).convert("RGB")
 
 
 def caption_each(
-    images: Sequence[Image], *, captioner: Captioner, caption_encoder: TextEncoder
+    images: Sequence[Image], *, captioner: Lazy[Captioner], caption_encoder: Lazy[TextEncoder]
 ) -> list[Captioned | Fault]:
-    """Return for each RGB picture, in the same order, its caption, or why it has none."""
-    written = captioner.caption_images(images, batch_size=max(1, len(images)))
+    """Return a caption for each RGB picture, in the same order, or a fault. Raises `ModelError`."""
+    written = captioner.get().caption_images(images, batch_size=max(1, len(images)))
     texts = [one.text for one in written if one.text is not None]
-    vectors = iter(embed_each(caption_encoder.embed_texts, texts) if texts else ())
+    vectors = iter(embed_each(caption_encoder.get().embed_texts, texts) if texts else ())
     return [
         Fault(one.error or "the captioner gave no reason")
         if one.text is None
@@ -193,32 +191,39 @@ def _joined(text: str, vector: np.ndarray | Fault) -> Captioned | Fault:
     return vector.of("its caption") if isinstance(vector, Fault) else Captioned(text, vector)
 
 
+@dataclass(frozen=True, kw_only=True)
 class CaptionNow:
-    """Captions new pictures before they are written; one without a caption is written too, and reported."""
+    """Captions new pictures before they are written. A picture without a caption is written all the same."""
 
-    def __init__(self, *, captioner: Captioner, caption_encoder: TextEncoder, tally: Tally) -> None:
-        self._models = {"captioner": captioner, "caption_encoder": caption_encoder}
-        self._tally = tally
+    captioner: Lazy[Captioner]
+    caption_encoder: Lazy[TextEncoder]
+    counts: RunCounts
 
-    def add(self, batch: Sequence[ToWrite]) -> list[ToWrite]:
+    def add(self, batch: Sequence[PictureState]) -> list[PictureState]:
         """Return the batch with a caption for every new picture that has none of its own.
 
-        A picture is seen as its thumbnail shows it, so that `glimpse caption` would say the same of it.
+        The captioner sees the thumbnail, so that `glimpse caption` would write the same.
         """
-        plain = [item for item in batch if isinstance(item, Embedded) and item.document.caption is None]
-        if not plain or self._tally.caption_error:
+        plain = [each for each in batch if isinstance(each, NewPicture) and each.document.caption is None]
+        if not plain or self.counts.caption_error:
             return list(batch)
         try:
-            _ = [model.revision for model in self._models.values()]  # loads them, on the first picture
+            _ = (self.captioner.get(), self.caption_encoder.get())
         except (EngineError, IngestError, ModelError) as error:  # pictures are worth more than captions
-            self._tally.caption_error = str(error)
+            self.counts.caption_error = str(error)
             return list(batch)
-        images = [open_thumbnail(item.thumbnail) for item in plain]
-        captioned = dict(zip(map(id, plain), caption_each(images, **self._models), strict=True))
-        return [self._with(item, captioned[id(item)]) if id(item) in captioned else item for item in batch]
+        images = [open_thumbnail(each.thumbnail) for each in plain]
+        captions = caption_each(images, captioner=self.captioner, caption_encoder=self.caption_encoder)
+        by_id = dict(zip((each.image_id for each in plain), captions, strict=True))
+        return [
+            self._with(state, by_id[state.image_id])
+            if isinstance(state, NewPicture) and state.image_id in by_id
+            else state
+            for state in batch
+        ]
 
-    def _with(self, item: Embedded, caption: Captioned | Fault) -> Embedded:
+    def _with(self, picture: NewPicture, caption: Captioned | Fault) -> NewPicture:
         if isinstance(caption, Fault):
-            self._tally.add_caption_failure(item.candidate, caption)
-            return item
-        return replace(item, document=caption.on(item.document))
+            self.counts.add_caption_failure(picture.candidate, caption)
+            return picture
+        return replace(picture, document=caption.on(picture.document))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-    from concurrent.futures import Executor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TypeVar, cast
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -20,22 +17,26 @@ STOP_CHECK_S = 0.1
 def ordered_map(
     pool: Executor,
     function: Callable[[In], Out],
-    items: Iterable[In],
+    items: Iterable[In | Out],
     *,
     window: int,
-    needed: Callable[[In], bool] = lambda _: True,
+    kind: type[In] | None = None,
 ) -> Generator[Out]:
-    """Yield `function(item)` in the order of `items`, with at most `window` calls under way or waiting.
+    """Yield `function(item)` in the order of `items`, with at most `window` calls in progress or waiting.
 
-    An item for which it is not `needed` is passed on as it is.
+    With `kind`, items of other types are passed on as they are.
     """
-    waiting = deque()
+    waiting: deque[Future[Out]] = deque()
     try:
         for item in items:
-            if not (waiting or needed(item)):
-                yield item
-                continue
-            waiting.append(pool.submit(function, item) if needed(item) else _done(item))
+            if kind is None or isinstance(item, kind):
+                waiting.append(pool.submit(function, cast("In", item)))
+            elif waiting:
+                ready: Future[Out] = Future()
+                ready.set_result(cast("Out", item))
+                waiting.append(ready)
+            else:
+                yield cast("Out", item)
             if len(waiting) >= window:
                 yield waiting.popleft().result()
         while waiting:
@@ -45,19 +46,12 @@ def ordered_map(
             future.cancel()
 
 
-def _done(item: object) -> Future:
-    """Return a future of something that is there."""
-    future: Future = Future()
-    future.set_result(item)
-    return future
-
-
 def write_behind(made: Iterable[Out], write: Callable[[Out], None], *, name: str) -> None:
-    """Call `write` for each thing in a thread of its own, while the next one is made.
+    """Call `write` for each value in a thread of its own, while the next one is made.
 
-    What was made is written even when making the next one fails. An exception of either is raised here.
+    A value is written even if making the next one fails. An exception of either is raised here.
     """
-    writing: Future | None = None
+    writing: Future[None] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix=name) as writer:
         try:
             for each in made:
@@ -69,41 +63,43 @@ def write_behind(made: Iterable[Out], write: Callable[[Out], None], *, name: str
                 writing.result()
 
 
+Entry = tuple[Out] | BaseException | None
+"""an item, an error, or the end"""
+
+
 def ahead(items: Generator[Out], *, size: int) -> Generator[Out]:
-    """Yield `items`, which are made in a thread of their own, at most `size` before they are wanted.
+    """Yield `items`, which a thread makes in advance, at most `size` before they are wanted.
 
     An exception of `items` is raised here. Closing this generator stops the thread and closes `items` there.
     """
-    line: queue.Queue = queue.Queue(maxsize=size)
+    line: queue.Queue[Entry[Out]] = queue.Queue(maxsize=size)
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(line, items, stop), name="read-ahead", daemon=True)
     thread.start()
     try:
-        while True:
-            item, last, error = line.get()
-            if error is not None:
-                raise error
-            if last:
-                return
-            yield item
+        while (entry := line.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
     finally:
         stop.set()
         thread.join()
 
 
-def _fill(line: queue.Queue, items: Generator, stop: threading.Event) -> None:
+def _fill(line: queue.Queue[Entry[Out]], items: Generator[Out], stop: threading.Event) -> None:
     try:
         for item in items:
-            if not _put(line, (item, False, None), stop):
+            if not _put(line, (item,), stop):
                 return
-        _put(line, (None, True, None), stop)
+        _put(line, None, stop)
     except BaseException as error:  # handed to the thread that reads the line
-        _put(line, (None, True, error), stop)
+        _put(line, error, stop)
     finally:
         items.close()
 
 
-def _put(line: queue.Queue, entry: tuple, stop: threading.Event) -> bool:
+def _put(line: queue.Queue[Entry[Out]], entry: Entry[Out], stop: threading.Event) -> bool:
+    """Wait for room in the line; return False if nobody wants more."""
     while not stop.is_set():
         try:
             line.put(entry, timeout=STOP_CHECK_S)

@@ -3,229 +3,199 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from es_config.errors import EngineError, afterwards
 from ingest.errors import IngestError
 from ingest.files.picture import pixel_limit
 from ingest.files.walk import Candidate, Failure, outermost, walk
-from ingest.history.ingested_files import Memory
-from ingest.history.prune import tidy
-from ingest.options import Changes, IngestOptions, IngestSummary, Progress, PruneSummary
+from ingest.history.ingested_files import IngestHistory
+from ingest.history.prune import prune_paths
+from ingest.options import Changes, IngestOptions
 from ingest.pipeline.embed import CaptionNow, batches, embed_batch
-from ingest.pipeline.items import BadFile, Embedded, FailedBefore, Prepared, Unchanged
 from ingest.pipeline.parallel import ahead
-from ingest.pipeline.read import TOGETHER, Reader, Recogniser
+from ingest.pipeline.read import Reader
+from ingest.pipeline.states import BadFile, FileState, KnownPicture, NewPicture, PictureState, Skipped
 from ingest.pipeline.write import Writer
-from ingest.report import Tally
+from ingest.report import IngestSummary, Progress, PruneSummary, RunCounts
+from ingest.wiring import Dependencies
 from models.pixels import register_formats
 from storage.errors import StorageError
 
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-    from pathlib import Path
-
-    from ingest.pipeline.items import Item, ToEmbed, ToWrite
-    from ingest.wiring import Parts
-
+TOGETHER = 500
+"""files that are compared with the history at once"""
 WALK_AHEAD = 200
 """chunks of files that a walk may be ahead, so that the number of files is soon known: 70 MB of names"""
 READ_AHEAD = 4
-"""finished items that wait; the bounds that matter are the windows of the reader"""
+"""states that wait; the bounds that matter are the windows of the reader"""
 
 
 def ingest_paths(
     paths: Sequence[Path],
     *,
-    parts: Parts,
+    dependencies: Dependencies,
     options: IngestOptions,
     progress: Progress | None = None,
-    memory: Memory | None = None,
+    history: IngestHistory | None = None,
     changes: Changes | None = None,
 ) -> IngestSummary:
-    """Make the pictures of `paths`, or `changes` below them, documents of the index; say what was done.
+    """Make the pictures of `paths`, or `changes` below them, documents of the index.
 
-    A bad file or folder is reported in the summary and costs nothing else. With a captioner new pictures
-    are written with captions; one that cannot be loaded costs the captions alone. With a `memory`, files that
-    did not change are not read again, and paths whose files have changed or gone leave the index. Ctrl-C ends
-    the run early with a summary. Only in a dry run may there be no index. Raises `IngestError` when
-    Elasticsearch or the store fails on the way: what was written stays, and the same call goes on there.
+    A bad file or folder is reported in the summary and costs nothing else; so is a captioner that cannot be
+    loaded. With a `history`, files that have not changed are not read again, and paths of files that are
+    changed or gone leave the index. Ctrl-C ends the run early with a summary. Raises `IngestError` if
+    Elasticsearch or the store fails: everything written stays, and the same call goes on there.
     """
     begin, interrupted = time.monotonic(), False
-    run = _Run(parts=parts, options=options, progress=progress or Progress(), memory=memory or Memory())
-    with pixel_limit(options.max_pixels):
-        try:
-            run.all(paths, changes)
-        except KeyboardInterrupt:
-            interrupted = True
-        except (EngineError, StorageError) as error:
-            raise IngestError(
-                f"Stopped after {run.tally.indexed} pictures were indexed. {error} Nothing is lost: once that"
-                " is mended, the same command goes on from there."
-            ) from error
-    summary = run.tally.summary(time.monotonic() - begin, interrupted=interrupted, dry_run=options.dry_run)
+    with nullcontext(history) if history else closing(IngestHistory()) as known:
+        counts = RunCounts(progress or Progress())
+        run = _Run(dependencies=dependencies, options=options, history=known, counts=counts)
+        with pixel_limit(options.max_pixels):
+            try:
+                run.all(paths, changes)
+            except KeyboardInterrupt:
+                interrupted = True
+            except (EngineError, StorageError) as error:
+                raise IngestError(
+                    f"Stopped after {counts.indexed} pictures were indexed. {error} Nothing is lost: once"
+                    " that is mended, the same command goes on from there."
+                ) from error
+    summary = counts.summary(time.monotonic() - begin, interrupted=interrupted, dry_run=options.dry_run)
     return replace(summary, pruned=run.pruned)
 
 
 @dataclass(kw_only=True)
 class _Run:
-    parts: Parts
+    dependencies: Dependencies
     options: IngestOptions
-    progress: Progress
-    memory: Memory
+    history: IngestHistory
+    counts: RunCounts
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
-
-    def __post_init__(self) -> None:
-        self.tally = Tally(self.progress)
-        self.captions = (
-            CaptionNow(
-                captioner=self.parts.captioner,
-                caption_encoder=self.parts.caption_encoder,
-                tally=self.tally,
-            )
-            if self.parts.captioner
-            else None
-        )
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run; when it is interrupted, write what is embedded."""
         register_formats()
-        options = self.options
+        needs, options = self.dependencies, self.options
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
-        reader = self._reader(pool)
-
-        def end() -> None:
-            pool.shutdown(cancel_futures=True)
-            self.memory.save(last=False)
-
-        with afterwards(end):
-            recogniser = Recogniser(
-                known=self._listed,
-                storage=self.parts.storage,
-                options=options,
-                memory=self.memory,
-                pool=pool,
-            )
-            with (
-                closing(ahead(self._found(paths, changes), size=WALK_AHEAD)) as chunks,
-                closing(ahead(reader.items(recogniser.items(chunks)), size=READ_AHEAD)) as items,
-            ):
-                if self.options.dry_run:
-                    self._count_only(self._settle(items, reader))
-                else:
-                    self._write(items, reader)
-            self._tidy(paths, changes)
-
-    def _found(
-        self, paths: Sequence[Path], changes: Changes | None
-    ) -> Generator[list[Candidate | Failure], None, None]:
-        """Yield what there is to look at, in chunks, and tell the progress how much that is so far."""
-        options, expected, files = self.options, 0, 0
-        if changes is None:
-            found = walk(paths, exclude=options.exclude, limit=options.limit, part=options.part)
-            if options.part.of == 1 and options.limit is None:
-                expected = self.memory.count(outermost(paths))
-        else:
-            found = iter(changes.files)
-        self.tally.found(expected, so_far=True)
-        while chunk := list(islice(found, TOGETHER)):
-            files += sum(isinstance(each, Candidate) for each in chunk)
-            self.tally.found(max(files, expected), so_far=True)
-            yield chunk
-        self.tally.found(files, so_far=False)
-
-    def _known(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
-        return self.parts.index.known(image_ids) if self.parts.index else {}
-
-    def _listed(self, image_ids: list[str]) -> dict[str, tuple[str, ...]]:
-        return self.parts.index.listed(image_ids) if self.parts.index else {}
-
-    def _reader(self, pool: ThreadPoolExecutor) -> Reader:
-        return Reader(
-            known=self._known,
-            preprocess=lambda: self.parts.image_encoder.preprocess,
-            storage=self.parts.storage,
-            options=self.options,
-            faults=self.tally.faults,
+        reader = Reader(
+            index=needs.index,
+            image_encoder=needs.image_encoder,
+            storage=needs.storage,
+            options=options,
+            history=self.history,
+            faults=self.counts.faults,
             pool=pool,
         )
 
-    def _tidy(self, paths: Sequence[Path], changes: Changes | None) -> None:
-        """When all files are seen: take out of the index what they are no longer, or no longer there."""
-        self.memory.save(last=True)
-        if self.memory.notes and self.parts.index:
-            self.pruned = tidy(
-                self.memory.notes,
-                index=self.parts.index,
-                storage=self.parts.storage,
-                options=self.options,
+        def end() -> None:
+            pool.shutdown(cancel_futures=True)
+            self.history.save(last=False)
+
+        with afterwards(end):
+            with (
+                closing(ahead(self._find(paths, changes), size=WALK_AHEAD)) as chunks,
+                closing(ahead(reader.states(chunks), size=READ_AHEAD)) as states,
+            ):
+                if options.dry_run:
+                    self._count_only(self._settle(states, reader))
+                else:
+                    self._write(states, reader)
+            self.history.save(last=True)
+            self.pruned = prune_paths(
+                self.history,
+                index=needs.index,
+                storage=needs.storage,
                 folders=paths,
+                options=options,
                 gone=None if changes is None else changes.gone,
             )
 
-    def _settle(self, items: Iterator[Item], reader: Reader) -> Iterator[ToEmbed]:
-        """Count the items that end here and yield the others."""
-        for item in items:
-            if isinstance(item, Unchanged):
-                self.tally.add(skipped=1)
-                if item.image_id is not None:
-                    self.memory.good(item.candidate, item.image_id)
-            elif isinstance(item, FailedBefore):
-                self.tally.add(failed_before=1)
-            elif isinstance(item, Failure):
-                self.tally.add_folder_failure(item)
-            elif isinstance(item, BadFile):
-                self._drop(item, reader)
-            else:
-                yield item
+    def _find(self, paths: Sequence[Path], changes: Changes | None) -> Generator[list[Candidate]]:
+        """Yield files in chunks, and tell the progress how many there are so far."""
+        options, expected, files = self.options, 0, 0
+        found: Iterator[Candidate | Failure]
+        if changes is None:
+            found = walk(paths, exclude=options.exclude, limit=options.limit, shard=options.shard)
+            if options.shard.of == 1 and options.limit is None:
+                expected = sum(map(self.history.count, outermost(paths)))
+        else:
+            found = iter(changes.files)
+        self.counts.found(expected, so_far=True)
+        while chunk := list(islice(found, TOGETHER)):
+            candidates = [each for each in chunk if isinstance(each, Candidate)]
+            for each in chunk:
+                if isinstance(each, Failure):
+                    self.counts.add_folder_failure(each)
+            files += len(candidates)
+            self.counts.found(max(files, expected), so_far=True)
+            yield candidates
+        self.counts.found(files, so_far=False)
+
+    def _settle(self, states: Iterable[FileState], reader: Reader) -> Iterator[PictureState]:
+        """Count the files that end here and yield the pictures that change the index."""
+        for state in states:
+            match state:
+                case Skipped(failed_before=True):
+                    self.counts.add(failed_before=1)
+                case Skipped():
+                    self.counts.add(skipped=1)
+                case BadFile():
+                    self._drop(state, reader)
+                case KnownPicture(new_path=False, thumbnail=b""):
+                    self.counts.add(skipped=1)
+                    self.history.record_ok(state.candidate, state.image_id)
+                case KnownPicture() | NewPicture():
+                    yield state
 
     def _drop(self, bad: BadFile, reader: Reader) -> None:
         if bad.image_id is not None:  # the fault first: a copy must find one or the other
-            self.tally.faults[bad.image_id] = bad.fault
+            self.counts.faults[bad.image_id] = bad.fault
             reader.in_flight.discard(bad.image_id)
-        self.tally.add_failure(bad.candidate, bad.fault)
-        self.memory.bad(bad.candidate, bad.fault)
+        self.counts.add_failure(bad.candidate, bad.fault)
+        self.history.record_failure(bad.candidate, bad.fault)
 
-    def _count_only(self, items: Iterator[ToEmbed]) -> None:
-        for item in items:
-            if isinstance(item, Prepared):
-                self.tally.add(indexed=1)
-            elif item.image_id in self.tally.faults:
-                self.tally.add_failure(item.candidate, self.tally.faults[item.image_id])
+    def _count_only(self, pictures: Iterable[PictureState]) -> None:
+        for picture in pictures:
+            if isinstance(picture, NewPicture):
+                self.counts.add(indexed=1)
+            elif fault := self.counts.faults.get(picture.image_id):
+                self.counts.add_failure(picture.candidate, fault)
             else:
-                self.tally.add(skipped=1, paths_added=1)
-                self.memory.came(item.image_id)
+                self.counts.add(skipped=1, paths_added=1)
+                self.history.mark_moved(picture.image_id)
 
-    def _write(self, items: Iterator[Item], reader: Reader) -> None:
-        with self.parts.index.bulk_load() as load:
+    def _write(self, states: Iterable[FileState], reader: Reader) -> None:
+        needs, size = self.dependencies, self.options.batch_size
+        captions = CaptionNow(
+            captioner=needs.captioner, caption_encoder=needs.caption_encoder, counts=self.counts
+        )
+        with needs.index.bulk_load() as load:
             writer = Writer(
-                index=self.parts.index,
-                storage=self.parts.storage,
-                tally=self.tally,
-                memory=self.memory,
+                index=needs.index,
+                storage=needs.storage,
+                counts=self.counts,
+                history=self.history,
                 in_flight=reader.in_flight,
                 wrote=load.wrote,
-                batch_size=self.options.batch_size,
+                batch_size=size,
             )
 
             def finish() -> None:
                 writer.finish()
-                self.parts.index.refresh()
+                needs.index.refresh()
 
             with afterwards(finish):
-                for batch in batches(self._settle(items, reader), size=self.options.batch_size):
-                    writer.submit(self._embed(batch, reader))
-
-    def _embed(self, batch: list[ToEmbed], reader: Reader) -> list[ToWrite]:
-        ready = embed_batch(
-            batch,
-            image_encoder=self.parts.image_encoder,
-            caption_encoder=self.parts.caption_encoder,
-            drop=lambda bad: self._drop(bad, reader),
-        )
-        self.tally.add_embedded(sum(isinstance(item, Embedded) for item in ready))
-        return self.captions.add(ready) if self.captions else ready
+                for batch in batches(self._settle(states, reader), size=size):
+                    ready = embed_batch(
+                        batch,
+                        image_encoder=needs.image_encoder,
+                        caption_encoder=needs.caption_encoder,
+                        drop=lambda bad: self._drop(bad, reader),
+                    )
+                    self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
+                    writer.submit(captions.add(ready) if self.options.caption else ready)

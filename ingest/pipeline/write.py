@@ -5,40 +5,34 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from es_config.bulk import Meanwhile
-from es_config.index import PathsChanged
+from es_config.index import ImageIndex, PathsChanged
 from ingest.errors import Fault
-from ingest.pipeline.items import Embedded, LostThumbnail, NewPath
+from ingest.files.walk import Candidate
+from ingest.history.ingested_files import IngestHistory
+from ingest.pipeline.states import KnownPicture, NewPicture, PictureState
+from ingest.report import RunCounts
 from storage.keys import thumbnail_key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from es_config.index import ImageIndex
-    from ingest.files.walk import Candidate
-    from ingest.history.ingested_files import Memory
-    from ingest.pipeline.items import ToWrite
-    from ingest.report import Tally
-    from storage.store import Storage
+from storage.store import Storage
 
 WAITING_BATCHES = 16
 TOGETHER = 512
-"""pictures of waiting batches that are written at once: an Elasticsearch slower than the model needs that"""
+"""pictures that one request writes at most: a slow Elasticsearch needs large requests"""
 ENOUGH, GATHER_S = 4, 2.0
 """batches that are waited for, and for how long, before they are written together"""
 STOP_CHECK_S = 0.1
 PUTS = 8
-"""thumbnails that are stored at the same time: a store that is far away is waited for once, not 32 times"""
+"""thumbnails that are stored at the same time, because a store may be slow to answer"""
 
 
 class Writer:
-    """Writes batches in their order, in one thread; few wait (512 pictures): a slow index slows the reader.
+    """Writes batches in their order, in one thread. At most 512 pictures wait: a slow index slows the reader.
 
-    After a failure nothing more is written, and `submit` and `finish` raise what went wrong.
+    After a failure nothing more is written, and `submit` and `finish` raise the error.
     """
 
     def __init__(
@@ -46,19 +40,19 @@ class Writer:
         *,
         index: ImageIndex,
         storage: Storage,
-        tally: Tally,
+        counts: RunCounts,
         in_flight: set[str],
-        memory: Memory,
+        history: IngestHistory,
         batch_size: int,
         wrote: Callable[[int], None],
     ) -> None:
         self._index = index
-        self._wrote = wrote
         self._storage = storage
-        self._tally = tally
+        self._counts = counts
         self._in_flight = in_flight
-        self._memory = memory
-        self._line: queue.Queue[Sequence[ToWrite] | None] = queue.Queue(
+        self._history = history
+        self._wrote = wrote
+        self._line: queue.Queue[Sequence[PictureState] | None] = queue.Queue(
             maxsize=min(WAITING_BATCHES, max(2, TOGETHER // batch_size))
         )
         self._enough = ENOUGH * batch_size
@@ -67,8 +61,8 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, batch: Sequence[ToWrite]) -> None:
-        """Hand over a batch; waits while others are before it. Raises `EngineError` or `StorageError`."""
+    def submit(self, batch: Sequence[PictureState]) -> None:
+        """Hand over a batch; wait while the line is full. Raises `EngineError` or `StorageError`."""
         while self._error is None:
             try:
                 self._line.put(batch, timeout=STOP_CHECK_S)
@@ -86,7 +80,7 @@ class Writer:
             raise self._error
 
     def _work(self) -> None:
-        while batch := self._waiting():
+        while batch := self._gather():
             if self._error is not None:
                 continue
             try:
@@ -95,13 +89,13 @@ class Writer:
             except Exception as error:  # raised in the thread that submits
                 self._error = error
 
-    def _waiting(self) -> list[ToWrite]:
-        """Wait for batches worth a request and return them together; nothing when there will be none.
+    def _gather(self) -> list[PictureState]:
+        """Wait for batches worth a request and return them together; return none at the end.
 
-        Small requests cost Elasticsearch twice as much for each picture; what a kill may cost is bounded by
-        time, as a model may be slow.
+        Small requests cost Elasticsearch twice as much for each picture. The wait is short, because a kill
+        loses the waiting pictures.
         """
-        together: list[ToWrite] = []
+        together: list[PictureState] = []
         until: float | None = None
         while len(together) < self._enough or (len(together) < TOGETHER and not self._line.empty()):
             try:
@@ -115,79 +109,66 @@ class Writer:
             together += batch
         return together
 
-    def _write(self, batch: Sequence[ToWrite]) -> None:
-        # Thumbnails first: a document is never without its thumbnail, even when the power fails in between.
-        pictures = [item for item in batch if not isinstance(item, NewPath)]
-        list(self._putters.map(self._put_thumbnail, pictures))  # a failure of any is raised here
-        new = [item for item in batch if isinstance(item, Embedded)]
-        others = [item for item in batch if not isinstance(item, Embedded)]
-        self._add(new, [item for item in others if isinstance(item, NewPath)])
-        self._finish_others(others, merged={_id(item) for item in new})
+    def _write(self, batch: Sequence[PictureState]) -> None:
+        # Thumbnails first: no document is without its thumbnail, even if the power fails in between.
+        list(self._putters.map(self._put_thumbnail, batch))  # a failure of any is raised here
+        new = [each for each in batch if isinstance(each, NewPicture)]
+        known = [each for each in batch if isinstance(each, KnownPicture)]
+        self._add(new, known)
+        self._add_paths(known, merged={each.image_id for each in new})
 
-    def _put_thumbnail(self, item: Embedded | LostThumbnail) -> None:
-        self._storage.put(thumbnail_key(_id(item)), item.thumbnail)
+    def _put_thumbnail(self, picture: PictureState) -> None:
+        if picture.thumbnail:
+            self._storage.put(thumbnail_key(picture.image_id), picture.thumbnail)
 
-    def _add(self, new: Sequence[Embedded], paths: Sequence[NewPath]) -> None:
+    def _add(self, new: Sequence[NewPicture], known: Sequence[KnownPicture]) -> None:
         """Write new documents, each with every path of this batch that holds its content."""
-        documents = {item.document.image_id: item.document for item in new}
-        for item in paths:
-            document = documents.get(item.image_id)
-            if document and item.candidate.relative_path not in document.relative_path:
-                more = (*document.relative_path, item.candidate.relative_path)
-                documents[item.image_id] = replace(document, relative_path=more)
+        documents = {each.image_id: each.document for each in new}
+        for copy in known:
+            document, path = documents.get(copy.image_id), copy.candidate.relative_path
+            if document and path not in document.relative_path:
+                documents[copy.image_id] = replace(document, relative_path=(*document.relative_path, path))
         refused = self._index.add(list(documents.values()), only_new=True).failed if documents else {}
-        # Somebody else indexed the same content at the same time: theirs stays, with our paths.
+        # Another machine indexed the same content at the same time: its document stays, with our paths.
         taken = {
-            each: documents[each].relative_path
-            for each, reason in refused.items()
+            image_id: documents[image_id].relative_path
+            for image_id, reason in refused.items()
             if reason is Meanwhile.CHANGED
         }
-        refused = {each: reason for each, reason in refused.items() if each not in taken}
+        refused = {image_id: reason for image_id, reason in refused.items() if image_id not in taken}
         refused |= self._index.add_paths(taken).failed if taken else {}
-        self._tally.faults.update(
-            {image_id: Fault(f"the index refused it: {reason}") for image_id, reason in refused.items()}
-        )
+        for image_id, reason in refused.items():
+            self._counts.faults[image_id] = Fault(f"the index refused it: {reason}")
         self._in_flight.difference_update(documents)
-        for item in new:
-            self._finish_new(item, is_new=item.document.image_id not in taken)
+        for picture in new:
+            if fault := self._counts.faults.get(picture.image_id):
+                self._fail(picture.candidate, fault)
+                continue
+            self._history.record_ok(picture.candidate, picture.image_id)
+            if picture.image_id in taken:
+                self._counts.add(skipped=1, paths_added=1)
+            else:
+                self._counts.add(indexed=1, captioned=picture.document.caption_source == "model")
 
-    def _finish_new(self, item: Embedded, *, is_new: bool) -> None:
-        if fault := self._tally.faults.get(item.document.image_id):
-            self._fail(item.candidate, fault)
-            return
-        self._memory.good(item.candidate, item.document.image_id)
-        if is_new:
-            self._tally.add(indexed=1, captioned=item.document.caption_source == "model")
-        else:
-            self._tally.add(skipped=1, paths_added=1)
-
-    def _finish_others(self, others: Sequence[NewPath | LostThumbnail], *, merged: set[str]) -> None:
-        """Add the paths of known pictures; those in `merged` were written with them just now."""
+    def _add_paths(self, known: Sequence[KnownPicture], *, merged: set[str]) -> None:
+        """Add the paths of known pictures; those in `merged` were written with their documents just now."""
         paths: dict[str, list[str]] = {}
-        for item in others:
-            if _is_new(item) and item.image_id not in merged and item.image_id not in self._tally.faults:
-                paths.setdefault(item.image_id, []).append(item.candidate.relative_path)
+        for each in known:
+            if each.new_path and each.image_id not in merged and each.image_id not in self._counts.faults:
+                paths.setdefault(each.image_id, []).append(each.candidate.relative_path)
         changed = self._index.add_paths(paths) if paths else PathsChanged()
-        for item in others:
-            fault = self._tally.faults.get(item.image_id)
-            if fault is None and item.image_id in changed.failed:
-                fault = Fault(changed.failed[item.image_id])
-            if item.image_id in changed.absent:
+        for each in known:
+            fault = self._counts.faults.get(each.image_id)
+            if fault is None and each.image_id in changed.failed:
+                fault = Fault(changed.failed[each.image_id])
+            if each.image_id in changed.absent:
                 fault = Fault("its picture left the index meanwhile: run the same command again")
             if fault:
-                self._fail(item.candidate, fault)
+                self._fail(each.candidate, fault)
             else:
-                self._memory.good(item.candidate, item.image_id, new_path=_is_new(item))
-                self._tally.add(skipped=1, paths_added=_is_new(item))
+                self._history.record_ok(each.candidate, each.image_id, new_path=each.new_path)
+                self._counts.add(skipped=1, paths_added=each.new_path)
 
     def _fail(self, candidate: Candidate, fault: Fault) -> None:
-        self._tally.add_failure(candidate, fault)
-        self._memory.bad(candidate, fault)
-
-
-def _is_new(item: NewPath | LostThumbnail) -> bool:
-    return isinstance(item, NewPath) or item.new_path
-
-
-def _id(item: ToWrite) -> str:
-    return item.document.image_id if isinstance(item, Embedded) else item.image_id
+        self._counts.add_failure(candidate, fault)
+        self._history.record_failure(candidate, fault)

@@ -18,7 +18,7 @@ from es_config.errors import EngineError
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, read_content
 from ingest.files.walk import Failure, valid_unicode
-from ingest.pipeline.embed import embed_by_key, made_of
+from ingest.pipeline.embed import embed_by_key, transform
 from ingest.pipeline.parallel import ahead, ordered_map, write_behind
 from models.pixels import register_formats
 from storage.errors import StorageError
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from es_config.aliases import Alias, Document, ReindexReader, ReindexWriter, Switched
-    from ingest.history.ingested_files import Notes
-    from ingest.options import IngestOptions, Progress
-    from models.encoders import ImageEncoder, TextEncoder
+    from ingest.history.ingested_files import IngestHistory
+    from ingest.options import IngestOptions
+    from ingest.report import Progress
+    from models.encoders import ImageEncoder, Lazy, TextEncoder
     from storage.store import Storage
 
 
@@ -88,7 +89,7 @@ class WholePictures:
     Thread-safe. Every method raises `StorageError` when the store cannot be asked.
     """
 
-    notes: Notes | None
+    history: IngestHistory | None
     folders: Sequence[Path]
     storage: Storage
 
@@ -113,8 +114,8 @@ class WholePictures:
         return None
 
     def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[Path]:
-        if self.notes:
-            yield from (Path(os.fsdecode(note.path)) for note in self.notes.of_image(image_id))
+        if self.history:
+            yield from (Path(os.fsdecode(note.path)) for note in self.history.of_image(image_id))
         for folder in self.folders:
             yield from (folder / path for path in paths)
 
@@ -140,7 +141,7 @@ class Reindexing:
 
     alias: Alias
     passes: Passes
-    notes: Notes | None
+    history: IngestHistory | None
     _begin: float = field(default_factory=time.monotonic, init=False)
     _since: int = field(default=EVERYTHING, init=False)
     _deleted: int = field(default=0, init=False)
@@ -180,8 +181,8 @@ class Reindexing:
             filled = self._filled()
             if filled.missing and not allow_missing:
                 return filled, None
-            if self.notes:
-                self.notes.copy(old=self.passes.reader.index.uuid(), new=self.passes.writer.index.uuid())
+            if self.history:
+                self.history.copy(old=self.passes.reader.index.uuid(), new=self.passes.writer.index.uuid())
             return filled, self.alias.switch()
 
     def _catch_up(self) -> int:
@@ -231,8 +232,8 @@ class Passes:
 
     reader: ReindexReader
     writer: ReindexWriter
-    image_encoder: ImageEncoder
-    caption_encoder: TextEncoder
+    image_encoder: Lazy[ImageEncoder]
+    caption_encoder: Lazy[TextEncoder]
     pictures: WholePictures
     options: IngestOptions
     progress: Progress
@@ -271,10 +272,10 @@ class Passes:
         """Return the task with its encoder's input, where the picture is to be embedded, or why not."""
         if task.known is not None:
             return task
-        preprocess = self.image_encoder.preprocess  # may load the model, which failing is no picture's fault
+        preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
         try:
             file, is_copy = self.pictures.read(task.document.image_id, task.document.source)
-            (pixels,) = made_of(file.image, preprocess)
+            pixels = transform(file.image, preprocess)
             return _Task(task.document, None, pixels, is_copy)
         except UnreadableImageError as error:
             return task, error.fault
@@ -296,7 +297,7 @@ class Passes:
         import numpy as np
 
         def embed_pixels(pixels: list[np.ndarray]) -> np.ndarray:
-            return self.image_encoder.embed_pixels(np.stack(pixels))
+            return self.image_encoder.get().embed_pixels(np.stack(pixels))
 
         pixels = {i: task.pixels for i, task in enumerate(batch) if task.known is None}
         images = embed_by_key(embed_pixels, pixels) if pixels else {}
@@ -321,7 +322,7 @@ class Passes:
         news = {i: task.document for i, task in enumerate(batch) if _has_new_caption(task)}
         ready = {i: each.caption_embedding for i, each in news.items() if self._fits(each)}
         texts = {i: each.source["caption"] for i, each in news.items() if i not in ready}
-        return ready | (embed_by_key(self.caption_encoder.embed_texts, texts) if texts else {})
+        return ready | (embed_by_key(self.caption_encoder.get().embed_texts, texts) if texts else {})
 
     def _fits(self, document: Document) -> bool:
         return document.caption_embedding is not None and self._same_caption_model
@@ -330,7 +331,7 @@ class Passes:
     def _same_caption_model(self) -> bool:
         """Whether vectors of captions may be copied; asking loads the model, which notes itself."""
         noted = self.reader.index.meta().revisions.get("caption_text")
-        return self.caption_encoder.revision == noted
+        return self.caption_encoder.get().revision == noted
 
     def _write(self, copies: Sequence[tuple[_Task, CopiedDocument]]) -> None:
         refused = self.writer.write([copy for _, copy in copies])

@@ -10,7 +10,7 @@ from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import pixel_limit
 from ingest.options import IngestOptions
 from ingest.reindex.reindex import NO_LIMIT, Passes, Reindexing, SameModelsError, WholePictures
-from ingest.wiring import PICTURES, encoders, index_meta
+from ingest.wiring import SAMPLE_PICTURES, index_meta, lazy_encoders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from es_config.aliases import Alias
     from es_config.index import ImageIndex
-    from ingest.options import Progress
+    from ingest.report import Progress
     from ingest.wiring import IngestSettings
     from models.profiles import Profile
 
@@ -53,7 +53,7 @@ def open_reindex(
     """
     from es_config.aliases import Alias, ReindexReader, ReindexWriter
     from es_config.client import connect, engine_settings, glimpse_home
-    from ingest.history.ingested_files import Notes
+    from ingest.history.ingested_files import IngestHistory
     from models.profiles import get_profile
     from storage.store import open_storage
 
@@ -65,10 +65,10 @@ def open_reindex(
     new = _next_index(client, alias, old, profile)
     storage = open_storage(settings.store or f"file:{home / 'store'}")
     path = home / "ingested.sqlite"
-    notes = Notes(path, index=old.uuid()) if path.exists() else None
-    pictures = WholePictures(notes=notes, folders=folders, storage=storage)
-    tower = replace(settings.tower, sample=lambda: _sample(client, old, pictures))
-    images, texts = encoders(profile, new, tower=tower, cache=home / "cache")
+    history = IngestHistory(path, index=old.uuid()) if path.exists() else None
+    pictures = WholePictures(history=history, folders=folders, storage=storage)
+    encoder = replace(settings.encoder, sample=lambda: _sample(client, old, pictures))
+    images, texts = lazy_encoders(profile, new, options=encoder, cache=home / "cache")
     passes = Passes(
         reader=ReindexReader(client, old),
         writer=ReindexWriter(client, new),
@@ -78,8 +78,8 @@ def open_reindex(
         options=IngestOptions(),
         progress=progress,
     )
-    work = Reindexing(alias=alias, passes=passes, notes=notes)
-    with closing(notes) if notes else nullcontext():
+    work = Reindexing(alias=alias, passes=passes, history=history)
+    with closing(history) if history else nullcontext():
         yield ReindexParts(alias, old, new, profile, client, settings.model_dir, progress, work)
 
 
@@ -119,7 +119,7 @@ def _sample(client: Elasticsearch, old: ImageIndex, pictures: WholePictures) -> 
     from es_config.scan import read_sample
 
     drawn = read_sample(
-        client, old.name(), fields=["image_embedding"], size=PICTURES, source=["relative_path"]
+        client, old.name(), fields=["image_embedding"], size=SAMPLE_PICTURES, source=["relative_path"]
     )
     found = []
     with pixel_limit(NO_LIMIT):

@@ -29,20 +29,20 @@ from ingest.files.walk import (
     valid_unicode,
 )
 from ingest.job import IngestJob
-from ingest.options import (
+from ingest.options import CaptionOptions, Changes, IngestOptions
+from ingest.pipeline.captions import caption_pictures
+from ingest.report import (
     UNCAPTIONED,
-    CaptionOptions,
     CaptionSummary,
-    Changes,
-    IngestOptions,
     IngestSummary,
+    LineProgress,
     Progress,
     PruneSummary,
+    in_words,
+    pruned_in_words,
 )
-from ingest.pipeline.captions import caption_pictures
-from ingest.report import LineProgress, in_words, pruned_in_words
 from ingest.watch.events import FolderEvents, GonePaths
-from ingest.wiring import Parts
+from ingest.wiring import Dependencies
 from models.errors import ModelError
 from storage.errors import StorageError
 
@@ -63,9 +63,9 @@ def watch_folders(job: IngestJob, report: WatchReport) -> IngestSummary:
     If the first run is interrupted, nothing is watched or reported. Raises as `ingest_paths` does in the
     first run, later failures are reported and retried.
     """
-    index = job.parts.index
+    index = job.dependencies.index
     meta = index.meta()
-    captions = IdleCaptions(job.parts, say=report.say, written=report.captions)
+    captions = IdleCaptions(job.dependencies, say=report.say, written=report.captions)
 
     def run(folders: Sequence[Path], changes: Changes | None) -> IngestSummary:
         # The alias may stand for another index by now, whose vectors are of another model.
@@ -76,7 +76,7 @@ def watch_folders(job: IngestJob, report: WatchReport) -> IngestSummary:
             captions.wake()
         return summary
 
-    idle = captions if job.captions == "later" else lambda: False
+    idle = captions if job.captions_later else lambda: False
     watch = FolderWatch(
         job.paths, options=job.options, run=run, idle=idle, say=report.say, finished=report.round
     )
@@ -87,7 +87,7 @@ def watch_folders(job: IngestJob, report: WatchReport) -> IngestSummary:
                 report.first(summary)
                 with suppress(EngineError):  # if it went away, the first round waits for it, and loads
                     if summary.files:
-                        _ = job.parts.image_encoder.preprocess  # the first new picture need not wait for it
+                        job.dependencies.image_encoder.get()  # the first new picture need not wait for it
                 report.say("Watching. Ctrl-C ends it.")
                 watch.run_forever()
             except KeyboardInterrupt:
@@ -273,7 +273,7 @@ class FolderWatch:
             elif found := self._places.named(path, folder=was_folder):
                 if is_gone(path):
                     self._gone.add([found.path] if not self._roots.is_away(found.path) else [])
-                elif not was_folder and self._options.part.holds(found.relative_path):
+                elif not was_folder and self._options.shard.holds(found.relative_path):
                     files[found] = None
         return tuple(files)
 
@@ -374,9 +374,11 @@ MOST_FAILED = 64
 class IdleCaptions(Progress):
     """Captions what has none, until nothing is left that can be captioned and `wake` is called."""
 
-    def __init__(self, parts: Parts, *, say: Callable[[str], None], written: Callable[[int], None]) -> None:
+    def __init__(
+        self, dependencies: Dependencies, *, say: Callable[[str], None], written: Callable[[int], None]
+    ) -> None:
         """`say` is told what goes wrong, once; `written` how many there were when the last is done."""
-        self._parts = parts
+        self._dependencies = dependencies
         self._say = say
         self._written = written
         self._count, self._failed, self._at = 0, 0, 0.0
@@ -397,7 +399,7 @@ class IdleCaptions(Progress):
         try:
             limit = SLICE + self._failed  # those that failed are looked at again: they come first
             options = CaptionOptions(limit=limit, batch_size=SLICE)
-            summary = caption_pictures(self._parts, options=options, progress=self)
+            summary = caption_pictures(self._dependencies, options=options, progress=self)
         except (EngineError, IngestError, ModelError) as error:
             return self._rest(AGAIN_S, str(error))
         self._count += summary.written

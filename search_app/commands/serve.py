@@ -102,14 +102,14 @@ def _open_library(searcher: Searcher, storage: Storage) -> Library:
     """Return a library of the searcher's index. Its other models load with the first picture."""
     from ingest.uploads import Library
     from models.captioning import load_captioner
-    from models.encoders import OnFirstUse, load_caption_text_encoder
+    from models.encoders import Lazy, load_caption_text_encoder
 
     profile = searcher.profile
     return Library(
         index=searcher.index,
         profile=profile,
-        image_encoder=searcher.image_encoder.get(),
-        caption_encoder=OnFirstUse(lambda: load_caption_text_encoder(profile)),
-        captioner=OnFirstUse(lambda: load_captioner(profile.caption_model)),
+        image_encoder=searcher.image_encoder,
+        caption_encoder=Lazy(lambda: load_caption_text_encoder(profile)),
+        captioner=Lazy(lambda: load_captioner(profile.caption_model)),
         storage=storage,
     )
