@@ -218,7 +218,7 @@ def open_progress(*, doing: str = "Ingesting", noun: str = "files") -> BarProgre
 def in_words(summary: IngestSummary) -> str:
     """Return the summary as a person reads it."""
     if not summary.files and not summary.failures and not summary.interrupted:
-        return "There are no pictures there."
+        return "No pictures found."
     would = "would be " if summary.dry_run else ""
     moved = f" ({summary.paths_added} under a new path)" if summary.paths_added else ""
     rate = summary.files / summary.seconds if summary.seconds else 0.0

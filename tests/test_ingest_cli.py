@@ -198,7 +198,7 @@ def test_no_path_is_a_usage_error(environ):
 def test_a_folder_without_pictures_is_no_failure(environ, tmp_path):
     (tmp_path / "empty").mkdir()
     done = glimpse(environ, tmp_path / "empty")
-    assert (done.exit_code, done.stdout) == (0, "There are no pictures there.\n")
+    assert (done.exit_code, done.stdout) == (0, "No pictures found.\n")
 
 
 def test_ctrl_c_ends_with_a_summary_and_the_next_run_goes_on(environ, tmp_path, client: Elasticsearch):
