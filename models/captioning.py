@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL.Image import Image
@@ -15,6 +15,7 @@ from models.profiles import ModelSource, fingerprint, local_folder, read_config,
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BlipForConditionalGeneration, PreTrainedTokenizerBase
 
 BATCH_SIZE = 16
 LONGEST = 40
@@ -33,43 +34,19 @@ class Caption:
     error: str | None = None
 
 
-class CaptionTokenizer(Protocol):
-    """The words of a captioner."""
-
-    def batch_decode(self, sequences: torch.Tensor, *, skip_special_tokens: bool) -> list[str]:
-        """Return a text for each row of tokens."""
-
-
-class CaptionModel(Protocol):
-    """transformers' BLIP, as far as it is used here."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def generate(self, pixel_values: torch.Tensor, **options: object) -> torch.Tensor:
-        """Return tokens `[n, length]` for pixels `[n, 3, height, width]`."""
-
-
+@dataclass(eq=False)
 class Captioner:
     """A BLIP model; `revision` is the fingerprint of its weights."""
 
-    def __init__(
-        self,
-        *,
-        model: CaptionModel,
-        image_processor: Callable[..., Mapping[str, Sequence[np.ndarray]]],
-        tokenizer: CaptionTokenizer,
-        revision: str,
-    ) -> None:
-        self._model = model
-        self._image_processor = image_processor
-        self._tokenizer = tokenizer
-        self.revision = revision
+    model: BlipForConditionalGeneration
+    image_processor: Callable[..., Mapping[str, Sequence[np.ndarray]]]
+    tokenizer: PreTrainedTokenizerBase
+    revision: str
 
     @property
     def dtype(self) -> str:
         """The type that it computes in: `float32` or `bfloat16`."""
-        return str(self._model.dtype).removeprefix("torch.")
+        return str(self.model.dtype).removeprefix("torch.")
 
     def caption_images(self, images: Sequence[Image], *, batch_size: int = BATCH_SIZE) -> list[Caption]:
         """Return a caption for each RGB picture, always the same for the same picture.
@@ -92,7 +69,7 @@ class Captioner:
 
         try:
             # Without the explicit format a picture one pixel high is taken for one with three channels.
-            batch = self._image_processor(image, return_tensors="np", input_data_format=ChannelDimension.LAST)
+            batch = self.image_processor(image, return_tensors="np", input_data_format=ChannelDimension.LAST)
             return batch["pixel_values"][0]
         except Exception as error:  # libraries raise anything for a strange picture
             return Caption(None, f"the captioner failed on it ({first_line(error)})")
@@ -111,10 +88,12 @@ class Captioner:
     def _generated(self, pixels: list[np.ndarray]) -> list[Caption]:
         import torch
 
-        values = torch.from_numpy(np.stack(pixels)).to(self._model.device, self._model.dtype)
+        values = torch.from_numpy(np.stack(pixels)).to(self.model.device, self.model.dtype)
         with torch.inference_mode():
-            tokens = self._model.generate(values, max_new_tokens=LONGEST, do_sample=False, num_beams=1)
-        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            tokens = self.model.generate(
+                cast("torch.FloatTensor", values), max_new_tokens=LONGEST, do_sample=False, num_beams=1
+            )
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [
             Caption(text.strip()) if text.strip() else Caption(None, "the model found no words for it")
             for text in texts

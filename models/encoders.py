@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
@@ -25,7 +26,7 @@ from models.profiles import Profile, fingerprint, local_folder, read_config, tow
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
-    from transformers import BatchEncoding, PretrainedConfig
+    from transformers import BatchEncoding, CLIPImageProcessor, CLIPModel, SiglipImageProcessor, SiglipModel
 
 T_co = TypeVar("T_co", covariant=True)
 LONGEST_WORD = 512
@@ -71,53 +72,28 @@ class TextEncoder(Protocol):
         ...
 
 
-class ImageProcessor(Protocol):
-    """transformers' image processor, as far as it is used here."""
-
-    do_rescale: bool
-    rescale_factor: float
-    do_normalize: bool
-    image_mean: Sequence[float]
-    image_std: Sequence[float]
-
-    def __call__(self, images: Image.Image, **options: object) -> Mapping[str, Sequence[np.ndarray]]:
-        """Return `pixel_values`, one array `[3, height, width]` for each picture."""
-
-
+@dataclass(frozen=True, eq=False)
 class ImageEncoder:
-    """A CLIP or SigLIP vision tower; `revision` is the fingerprint of its weights."""
+    """A CLIP or SigLIP vision tower."""
 
-    def __init__(
-        self,
-        *,
-        tower: Callable[[np.ndarray], np.ndarray],
-        processor: ImageProcessor,
-        dims: int,
-        revision: str,
-        execution: Execution = EXACT,
-    ) -> None:
-        self.tower = tower
-        self._processor = processor
-        self.dims = dims
-        self.revision = revision
-        self.execution = execution
+    tower: Callable[[np.ndarray], np.ndarray]
+    """from preprocessed pictures to vectors of any length"""
+    processor: CLIPImageProcessor | SiglipImageProcessor
+    dims: int
+    revision: str
+    """fingerprint of the weights"""
+    execution: Execution = EXACT
 
     def running(self, tower: Callable[[np.ndarray], np.ndarray], execution: Execution) -> ImageEncoder:
         """Return the same encoder with its tower run in another way."""
-        return ImageEncoder(
-            tower=tower,
-            processor=self._processor,
-            dims=self.dims,
-            revision=self.revision,
-            execution=execution,
-        )
+        return replace(self, tower=tower, execution=execution)
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
         from transformers.image_utils import ChannelDimension
 
         # The processor takes three passes over floats to scale and centre what is one line here.
-        batch = self._processor(
+        batch = self.processor(
             _not_too_long(image),
             do_rescale=False,
             do_normalize=False,
@@ -131,10 +107,10 @@ class ImageEncoder:
 
     @cached_property
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the processor multiplies by and adds: float32 `[3, 1, 1]` each."""
-        asked = self._processor
-        factor = asked.rescale_factor if asked.do_rescale else 1.0
-        mean, std = (asked.image_mean, asked.image_std) if asked.do_normalize else ([0.0] * 3, [1.0] * 3)
+        """Return the factor and the offset of the processor's scaling: float32 `[3, 1, 1]` each."""
+        steps = self.processor
+        factor = steps.rescale_factor if steps.do_rescale else 1.0
+        mean, std = (steps.image_mean, steps.image_std) if steps.do_normalize else ([0.0] * 3, [1.0] * 3)
         means, stds = (np.asarray(each, np.float64).reshape(3, 1, 1) for each in (mean, std))
         return (factor / stds).astype(np.float32), (-means / stds).astype(np.float32)
 
@@ -145,7 +121,7 @@ class ImageEncoder:
         """
         way_out = WAY_OUT if self.execution == EXACT else "use --backend torch --precision fp32"
         with running(f"The image model in {self.execution}", way_out=way_out):
-            return unit_rows(self.tower(pixels))
+            return _finite_unit_rows(self.tower(pixels))
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, row by row the vectors of RGB pictures."""
@@ -158,13 +134,13 @@ class ImageEncoder:
         return np.concatenate(batches) if batches else np.zeros((0, self.dims), np.float32)
 
 
+@dataclass(eq=False)
 class SentenceEncoder:
     """A text tower in sentence-transformers' layout, such as DistilBERT with pooling and Dense."""
 
-    def __init__(self, *, model: SentenceTransformer, dims: int, revision: str) -> None:
-        self._model = model
-        self.dims = dims
-        self.revision = revision
+    model: SentenceTransformer
+    dims: int
+    revision: str
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
@@ -172,46 +148,20 @@ class SentenceEncoder:
             return np.zeros((0, self.dims), np.float32)
         plain = [plain_text(text) for text in texts]  # as Elasticsearch reads them
         with running("The text model"):
-            vectors = self._model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
-            return unit_rows(vectors.astype(np.float32, copy=False))
+            vectors = self.model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
+            return _finite_unit_rows(vectors.astype(np.float32, copy=False))
 
 
-class PairConfig(Protocol):
-    """The configuration of a CLIP or SigLIP model, as far as it is used here."""
-
-    model_type: str
-    text_config: PretrainedConfig
-
-
-class PairedModel(Protocol):
-    """transformers' CLIP or SigLIP with both towers."""
-
-    config: PairConfig
-    device: torch.device
-
-    def get_text_features(self, **tokens: torch.Tensor) -> torch.Tensor:
-        """Return `[n, dims]`, of any length."""
-
-
+@dataclass(eq=False)
 class PairedTextEncoder:
     """The text tower of a CLIP or SigLIP model that holds both towers."""
 
-    def __init__(
-        self,
-        *,
-        model: PairedModel,
-        tokenizer: Callable[..., BatchEncoding],
-        padding: str,
-        max_length: int,
-        dims: int,
-        revision: str,
-    ) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
-        self._padding = padding
-        self._max_length = max_length
-        self.dims = dims
-        self.revision = revision
+    model: CLIPModel | SiglipModel
+    tokenizer: Callable[..., BatchEncoding]
+    padding: str
+    max_length: int
+    dims: int
+    revision: str
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
@@ -220,19 +170,19 @@ class PairedTextEncoder:
         rows = [np.zeros((0, self.dims), np.float32)]
         for start in range(0, len(texts), BATCH_SIZE):
             with running("The text model"), torch.inference_mode():
-                tokens = self._tokenizer(
+                tokens = self.tokenizer(
                     list(texts[start : start + BATCH_SIZE]),
-                    padding=self._padding,
+                    padding=self.padding,
                     truncation=True,
-                    max_length=self._max_length,
+                    max_length=self.max_length,
                     return_tensors="pt",
                 )
-                features = self._model.get_text_features(**tokens.to(self._model.device))
-                rows.append(unit_rows(features.float().cpu().numpy()))
+                features = self.model.get_text_features(**tokens.to(self.model.device))
+                rows.append(_finite_unit_rows(features.float().cpu().numpy()))
         return np.concatenate(rows)
 
 
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
+def _finite_unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Return `vectors` `[n, dims]` divided by their lengths; a zero vector stays zero.
 
     Raises `ValueError` for values that are not numbers.
@@ -297,7 +247,7 @@ def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
     from transformers import AutoTokenizer
 
     folder = towers_folder(folder)
-    model = cast("PairedModel", _load_tower(folder, whole=True))
+    model = cast("CLIPModel | SiglipModel", _load_tower(folder, whole=True))
     # SigLIP was trained on padded texts; CLIP gives the same vector with and without padding.
     padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
     return PairedTextEncoder(

@@ -247,12 +247,12 @@ def test_pictures_that_fail_cost_themselves_and_are_tried_again(bench):
     def image_processor(image, **options):
         if np.array_equal(np.asarray(image), poison):
             raise RuntimeError("out of memory")
-        return captioner()._image_processor(image, **options)
+        return captioner().image_processor(image, **options)
 
     moody = type(captioner())(
-        model=captioner()._model,
+        model=captioner().model,
         image_processor=image_processor,
-        tokenizer=captioner()._tokenizer,
+        tokenizer=captioner().tokenizer,
         revision="r",
     )
     watcher = Watcher()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -24,6 +24,7 @@ from models.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+    from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionTransformer
 
 RECIPE = 2
 """counts the ways in which towers were exported: another one, another file"""
@@ -182,49 +183,6 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-class VisionAttention(Protocol):
-    """The attention of a layer, as transformers' CLIP and SigLIP hold it."""
-
-    num_heads: int
-    scale: float
-    q_proj: nn.Linear
-    k_proj: nn.Linear
-    v_proj: nn.Linear
-    out_proj: nn.Linear
-
-
-class VisionMlp(Protocol):
-    """The two products of a layer that work on each token alone."""
-
-    fc1: nn.Linear
-    activation_fn: Callable[[torch.Tensor], torch.Tensor]
-    fc2: nn.Linear
-
-
-class VisionLayer(Protocol):
-    """One layer of transformers' vision towers."""
-
-    layer_norm1: nn.LayerNorm
-    self_attn: VisionAttention
-    layer_norm2: nn.LayerNorm
-    mlp: VisionMlp
-
-
-class VisionEncoder(Protocol):
-    """The layers of a vision tower."""
-
-    layers: Sequence[VisionLayer]
-
-
-class VisionModel(Protocol):
-    """transformers' vision towers, as far as CLIP's and SigLIP's are alike."""
-
-    embeddings: nn.Module
-    encoder: VisionEncoder
-    post_layernorm: nn.Module
-    head: nn.Module
-
-
 class LeanTower(nn.Module):
     """The vision tower of a CLIP or SigLIP model, for inference alone: pixels in, vectors out.
 
@@ -234,10 +192,11 @@ class LeanTower(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        vision = cast("VisionModel", model.vision_model)
+        vision = cast("CLIPVisionTransformer", model.vision_model)
         self.embeddings = vision.embeddings
         self.norm_in = getattr(vision, "pre_layrnorm", nn.Identity())  # transformers spells it so
-        self.head: nn.Module | None = vision.head if getattr(vision, "use_head", False) else None
+        has_head = getattr(vision, "use_head", False)  # SigLIP's
+        self.head = cast("nn.Module", vision.head) if has_head else None
         *first, last = vision.encoder.layers
         self.layers = nn.ModuleList([LeanLayer(layer) for layer in first])
         self.layers.append(LeanLayer(last, first_token_only=self.head is None))
@@ -257,7 +216,7 @@ class LeanTower(nn.Module):
 class LeanLayer(nn.Module):
     """One layer of the encoder, with keys and values in one product and the scale inside the queries."""
 
-    def __init__(self, layer: VisionLayer, *, first_token_only: bool = False) -> None:
+    def __init__(self, layer: CLIPEncoderLayer, *, first_token_only: bool = False) -> None:
         super().__init__()
         attention = layer.self_attn
         self.heads = attention.num_heads
