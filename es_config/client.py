@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import platformdirs
+from elasticsearch import (
+    ApiError,
+    ConnectionError,
+    ConnectionTimeout,
+    Elasticsearch,
+    SerializationError,
+    TransportError,
+    UnsupportedProductError,
+)
 
 from es_config.errors import EngineError
 from es_config.local_node.process_file import find_running
-
-if TYPE_CHECKING:
-    import ssl
-
-    from elasticsearch import Elasticsearch
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,6 @@ def glimpse_home(environ: Mapping[str, str]) -> Path:
     """Return GLIMPSE_HOME, by default the platform's folder for the data of a user's programs."""
     if environ.get("GLIMPSE_HOME"):
         return Path(environ["GLIMPSE_HOME"]).expanduser().absolute()
-    import platformdirs
-
     return platformdirs.user_data_path("glimpse")
 
 
@@ -59,12 +64,13 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
     url = remote_url(environ)
     if url is None:
         return EngineSettings(_local_url(home), local=True)
-    ca_certs = environ.get("ELASTICSEARCH_CA_CERTS") or None
-    return EngineSettings(
-        ",".join(_checked_url(each.strip()) for each in url.split(",")),
-        _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY"),
-        _checked_ca(Path(ca_certs).expanduser()) if ca_certs else None,
-    )
+    ca_certs = Path(named).expanduser() if (named := environ.get("ELASTICSEARCH_CA_CERTS")) else None
+    if ca_certs and not ca_certs.is_file():
+        raise EngineError(
+            f"ELASTICSEARCH_CA_CERTS names {ca_certs}, which is not a file: give the CA certificate as PEM."
+        )
+    urls = ",".join(_checked_url(each.strip()) for each in url.split(","))
+    return EngineSettings(urls, _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY"), ca_certs)
 
 
 def remote_url(environ: Mapping[str, str]) -> str | None:
@@ -98,15 +104,8 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _checked_ca(path: Path) -> Path:
-    if not path.is_file():
-        raise EngineError(
-            f"ELASTICSEARCH_CA_CERTS names {path}, which is not a file: give the CA certificate as PEM."
-        )
-    return path
-
-
 MIN_VERSION = (9, 5)
+WANTED = ".".join(map(str, MIN_VERSION))
 TIMEOUT_S = 60.0
 BY_KIND = {
     "index_not_found_exception": (
@@ -132,8 +131,6 @@ ANY_OTHER = "Elasticsearch{at} answered {status} ({reason}): see `glimpse doctor
 
 def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasticsearch:
     """Return a client that has spoken to the server once. Raises EngineError when that fails."""
-    from elasticsearch import Elasticsearch
-
     # Not 429: the client would repeat the request at once, and bulk writing backs off by itself.
     options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_status": (502, 503, 504)}
     if settings.api_key:
@@ -154,22 +151,14 @@ def _check_version(number: str, url: str) -> None:
     found = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
     if found < MIN_VERSION:
         raise EngineError(
-            f"Elasticsearch at {url} is version {number}: Glimpse needs {_wanted()} or newer; upgrade it, "
+            f"Elasticsearch at {url} is version {number}: Glimpse needs {WANTED} or newer; upgrade it, "
             "or use the local node (`glimpse up`)."
         )
-
-
-def _wanted() -> str:
-    return ".".join(map(str, MIN_VERSION))
 
 
 @contextmanager
 def engine_errors(url: str = "") -> Iterator[None]:
     """Turn the client's errors in the body of a `with` statement into EngineError."""
-    import ssl
-
-    from elasticsearch import ApiError, TransportError
-
     try:
         yield
     except (ApiError, TransportError, ssl.SSLError) as error:
@@ -178,10 +167,6 @@ def engine_errors(url: str = "") -> Iterator[None]:
 
 def raise_item_error(item: Any, meta: Any) -> None:
     """Raise the client's ApiError if one answer of several, such as of `_msearch`, is an error."""
-    from dataclasses import replace
-
-    from elasticsearch import ApiError
-
     if "error" in item:
         status = int(item.get("status", 500))
         raise ApiError(item["error"]["type"], replace(meta, status=status), dict(item))
@@ -189,14 +174,6 @@ def raise_item_error(item: Any, meta: Any) -> None:
 
 def explain(error: Exception, *, url: str = "") -> EngineError:
     """Say what an exception of the client means and what to do; `url` is where the server was sought."""
-    from elasticsearch import (
-        ApiError,
-        ConnectionError,
-        ConnectionTimeout,
-        SerializationError,
-        UnsupportedProductError,
-    )
-
     at = f" at {url}" if url else ""
     if isinstance(error, UnsupportedProductError | SerializationError):
         return EngineError(f"What answers{at} is not Elasticsearch: correct ELASTICSEARCH_URL.")
@@ -215,8 +192,6 @@ def explain(error: Exception, *, url: str = "") -> EngineError:
 
 def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
     """Return the error of `ssl` that an exception was made of."""
-    import ssl
-
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -231,8 +206,6 @@ def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
 
 def _untrusted(fault: ssl.SSLError, at: str) -> EngineError:
     """Explain what is wrong with TLS by the codes of OpenSSL."""
-    import ssl
-
     code = getattr(fault, "verify_code", None)
     if code in NAME_MISMATCH:
         return EngineError(
@@ -260,12 +233,12 @@ def _untrusted(fault: ssl.SSLError, at: str) -> EngineError:
     return EngineError(f"TLS with Elasticsearch{at} failed ({reason}): see its log, and `glimpse doctor`.")
 
 
-def _refused(error: Any, at: str) -> EngineError:
+def _refused(error: ApiError, at: str) -> EngineError:
     reason = refusal(error.body, error.message)
     if error.error == "cluster_block_exception":
         return blocked(reason, error.status_code)
     sentence = BY_KIND.get(error.error) or BY_STATUS.get(error.status_code) or ANY_OTHER
-    return EngineError(sentence.format(at=at, reason=reason, status=error.status_code, version=_wanted()))
+    return EngineError(sentence.format(at=at, reason=reason, status=error.status_code, version=WANTED))
 
 
 def refusal(body: Any, message: str) -> str:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from es_config.documents import unit_rows
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SAMPLE_SIZE = 512
 STRONG, WEAK, NONE = "strong", "weak", "none"
@@ -70,8 +69,6 @@ def scores_of(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.n
 
     `vectors` come from `comparable`; `queries` are float32 `[queries, dims]`.
     """
-    import numpy as np
-
     if similarity == "l2_norm":
         squares = (queries**2).sum(axis=1)[:, None] + (vectors**2).sum(axis=1)[None, :]
         distances: np.ndarray = np.sqrt(np.maximum(squares - 2 * queries @ vectors.T, 0))

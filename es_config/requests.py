@@ -8,8 +8,10 @@ German query meets an English caption.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -132,10 +134,10 @@ def exact_body(
     check_knn_limits(k, MAX_CANDIDATES)
     query = _query(field, query_vector, like_id, index)
     ranges = _id_ranges(-(-documents // partition))
-    return _paged({"knn": exact_sections(query, k, ranges, filter_clauses(filters))}, k, size, from_)
+    return _paged({"knn": _exact_sections(query, k, ranges, filter_clauses(filters))}, k, size, from_)
 
 
-def exact_sections(
+def _exact_sections(
     query: Mapping[str, Any], k: int, ranges: Iterable[dict[str, Any]], clauses: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return a section of `knn` for each range of documents, which scores every one of them exactly."""
@@ -176,8 +178,6 @@ def as_curl(
     body: Mapping[str, Any], *, url: str, index: str, api_key: bool = False, ca_certs: str | None = None
 ) -> str:
     """Return a shell command that sends `body`; vectors are written as numbers, a key as its variable."""
-    import shlex
-
     options = [f"--cacert {shlex.quote(ca_certs)}"] if ca_certs else []
     options += ['-H "Authorization: ApiKey $ELASTICSEARCH_API_KEY"'] if api_key else []
     options += ["-H 'Content-Type: application/json'", "--data-binary @-"]
@@ -185,26 +185,18 @@ def as_curl(
     return f"curl -sS {address} {' '.join(options)} <<'JSON'\n{json.dumps(_legible(body))}\nJSON"
 
 
-def _legible(part: Any) -> Any:
+def _legible(part: Any, key: str = "") -> Any:
     """Write packed query vectors as the shortest decimal numbers that are the same float32."""
-    if isinstance(part, list):
-        return [_legible(each) for each in part]
-    if not isinstance(part, Mapping):
-        return part
-    return {
-        key: _numbers(value) if key == "query_vector" and isinstance(value, str) else _legible(value)
-        for key, value in part.items()
-    }
-
-
-def _numbers(packed: str) -> list[float]:
-    import base64
-
     import numpy as np
 
-    return [
-        float(str(value)) for value in np.frombuffer(base64.b64decode(packed), dtype=">f4").astype("float32")
-    ]
+    if isinstance(part, list):
+        return [_legible(each) for each in part]
+    if isinstance(part, Mapping):
+        return {name: _legible(value, name) for name, value in part.items()}
+    if key == "query_vector" and isinstance(part, str):
+        values = np.frombuffer(base64.b64decode(part), dtype=">f4").astype("float32")
+        return [float(str(value)) for value in values]
+    return part
 
 
 def exact_by_sequence(
@@ -221,12 +213,10 @@ def exact_by_sequence(
     It is `exact_body` with its sections cut by the sequence number that Elasticsearch gives every document;
     `last_sequence` is the highest of any shard.
     """
-    from elasticsearch.helpers import pack_dense_vector
-
     starts = range(0, last_sequence + 1, partition)
     ranges = [{"range": {"_seq_no": {"gte": start, "lt": start + partition}}} for start in starts]
-    query = {"field": field, "query_vector": pack_dense_vector(query_vector)}
-    sections = exact_sections(query, k, ranges or [{"match_all": {}}], filters)
+    query = _query(field, query_vector, None, None)
+    sections = _exact_sections(query, k, ranges or [{"match_all": {}}], filters)
     return {"knn": sections, "size": k, "_source": False}
 
 

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 
 from es_config.client import explain, refusal
 from es_config.documents import unit_rows
 from es_config.errors import EngineError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from elasticsearch import Elasticsearch
 
 REQUEST_TIMEOUT_S = 300
 START_TIMEOUT = "120s"
@@ -36,7 +35,7 @@ class DeploymentOptions:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What Elasticsearch knows of a model."""
+    """The state of a model in Elasticsearch."""
 
     model_id: str
     state: str
@@ -44,7 +43,7 @@ class ModelStatus:
     dims: int | None = None
     size_bytes: int = 0
     revision: str | None = None
-    """what the model was uploaded from, None when Glimpse did not upload it"""
+    """of the weights that were uploaded; None when Glimpse did not upload it"""
     number_of_allocations: int = 0
     threads_per_allocation: int = 0
     inference_count: int = 0
@@ -60,8 +59,6 @@ class TrainedModel:
 
     def status(self) -> ModelStatus:
         """Return the model's state, `absent` included."""
-        from elasticsearch import NotFoundError
-
         with expected():
             try:
                 found = self.client.ml.get_trained_models(model_id=self.model_id, include="definition_status")
@@ -99,8 +96,6 @@ class TrainedModel:
 @contextmanager
 def expected(model_id: str = "") -> Iterator[None]:
     """Turn what Elasticsearch refuses into one sentence, an `EngineError`."""
-    from elasticsearch import ApiError, TransportError
-
     try:
         yield
     except ApiError as error:
@@ -126,7 +121,7 @@ def _status(config: dict[str, Any], stats: dict[str, Any]) -> ModelStatus:
     )
 
 
-def _refused(error: Any, model_id: str) -> EngineError:
+def _refused(error: ApiError, model_id: str) -> EngineError:
     reason = refusal(error.body, str(error))
     if error.status_code == 404:
         return EngineError(
@@ -158,13 +153,13 @@ LONGEST_WITHOUT_LIMIT = 512
 
 @dataclass(frozen=True)
 class TextModelSource:
-    """What is uploaded."""
+    """A text model to upload."""
 
     folder: Path
     name: str
-    """what people know the model by"""
+    """for people"""
     revision: str
-    """what tells its weights from others"""
+    """fingerprint of its weights"""
     dims: int | None = None
     """the width that its vectors must have; None: any"""
     task_type: str = "text_embedding"
@@ -199,7 +194,19 @@ def upload(
         if state != "absent":
             model.delete(force=True)
         say(f"Uploading {Path(definition).stat().st_size / 1e6:.1f} MB as {model.model_id}")
-        _put(model.client, model.model_id, config=config, definition=definition, vocabulary=vocabulary)
+        from eland.ml.pytorch import (
+            PyTorchModel,
+        )  # imported once warnings of its import are hushed: by `export`
+
+        uploaded = PyTorchModel(model.client, model.model_id)
+        uploaded.put_config(config=config)
+        try:
+            uploaded.put_model(definition)
+            uploaded.put_vocab(vocabulary)
+        except BaseException:
+            ignoring = model.client.options(ignore_status=404)
+            ignoring.ml.delete_trained_model(model_id=model.model_id, force=True)
+            raise
 
 
 def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str, Any, str]:
@@ -223,11 +230,6 @@ def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str
         except Exception as error:  # eland, transformers, safetensors and torch each raise their own
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise EngineError(f"{source.name} cannot be exported for Elasticsearch ({reason}).") from error
-    _describe(config, source)
-    return definition, config, vocabulary
-
-
-def _describe(config: Any, source: TextModelSource) -> None:
     size = config.inference_config.embedding_size
     if source.dims is not None and size != source.dims:
         raise EngineError(
@@ -236,19 +238,7 @@ def _describe(config: Any, source: TextModelSource) -> None:
         )
     config.description = f"Text model {source.name}, uploaded by Glimpse"
     config.metadata = {**(config.metadata or {}), "glimpse_revision": source.revision}
-
-
-def _put(client: Elasticsearch, model_id: str, *, config: Any, definition: str, vocabulary: str) -> None:
-    from eland.ml.pytorch import PyTorchModel
-
-    uploaded = PyTorchModel(client, model_id)
-    uploaded.put_config(config=config)
-    try:
-        uploaded.put_model(definition)
-        uploaded.put_vocab(vocabulary)
-    except BaseException:
-        client.options(ignore_status=404).ml.delete_trained_model(model_id=model_id, force=True)
-        raise
+    return definition, config, vocabulary
 
 
 @contextmanager
@@ -301,7 +291,7 @@ def longest_text(folder: Path) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a JSON file's content; where a file may be absent, nothing is known."""
+    """Return the content of a JSON file; empty if there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -354,8 +344,6 @@ class InferTextEncoder:
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length. Raises `InferUnavailableError`, naming the way out."""
-        import numpy as np
-
         self._check_once()
         rows = [np.zeros((0, self.dims), np.float32)]
         for start in range(0, len(texts), DOCS_A_REQUEST):
@@ -363,8 +351,6 @@ class InferTextEncoder:
         return np.concatenate(rows)
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        import numpy as np
-
         docs = [{"text_field": text} for text in texts]
         answer = self._call(
             self._client.ml.infer_trained_model,
@@ -397,8 +383,6 @@ class InferTextEncoder:
         self._checked = True
 
     def _call(self, function: Any, **arguments: Any) -> Any:
-        from elasticsearch import ApiError, ConnectionTimeout, TransportError
-
         try:
             return function(**arguments)
         except ApiError as error:

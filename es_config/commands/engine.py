@@ -14,6 +14,7 @@ import click
 
 from es_config.commands.options import AS_JSON, INDEX, MODELS, Decorator, open_client, say
 from es_config.documents import SIMILARITIES
+from es_config.local_node.process_file import START_TIMEOUT_S
 from es_config.mapping import INDEX_TYPES
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 
 def _option(name: str, kind: Any, text: str, **settings: Any) -> Decorator:
-    settings.setdefault("show_default", settings.get("default") is not None)
-    return click.option(name, type=kind, help=text, **settings)
+    return click.option(name, type=kind, help=text, show_default=True, **settings)
 
 
 def _megabytes(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
@@ -36,7 +36,7 @@ def _megabytes(_ctx: click.Context, _param: click.Parameter, text: str | None) -
 @click.command()
 @_option("--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.")
 @_option("--heap", str, "Java heap, as 512m or 2g; else by the memory.", callback=_megabytes)
-@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=120)
+@_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=START_TIMEOUT_S)
 @AS_JSON
 def up(port: int | None, heap: int | None, timeout: float, as_json: bool) -> None:
     """Start the local Elasticsearch node and wait until it can be searched.

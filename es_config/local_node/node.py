@@ -21,10 +21,9 @@ from filelock import FileLock, Timeout
 
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome, fetch_jars, find_java
-from es_config.local_node.process_file import PROGRAM, RunningNode, find_running
+from es_config.local_node.process_file import PROGRAM, START_TIMEOUT_S, RunningNode, find_running
 
 FREE_PORTS = "9200-9300"
-START_TIMEOUT_S = 120.0
 SHARDS_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 MIN_HEAP_MB = 256

@@ -12,6 +12,8 @@ from typing import Literal
 PROGRAM = "es_config.local_node.process"
 FORMER_PROGRAM = "es_config.node_process"
 """the name under which an older Glimpse started its node, which `glimpse down` must still end"""
+START_TIMEOUT_S = 120
+"""for how long `glimpse up` waits"""
 
 
 @dataclass(frozen=True)
