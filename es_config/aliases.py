@@ -22,7 +22,7 @@ from es_config.scan import PAGE, pages, read_vectors
 from es_config.vector_field import sequence_numbers
 
 SETTLE_S = 1.0
-"""for how long nobody may write after a switch: what was sent just before it must not arrive elsewhere"""
+"""pause in writes after a switch: a request sent just before it must not reach the other index"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Alias:
         return index.pinned()
 
     def behind(self, alias: str) -> str | None:
-        """Return the name of the index behind one of the three aliases; None when there is none."""
+        """Return the name of the index behind one of the three aliases, or None."""
         with engine_errors():
             found = self._client.options(ignore_status=404).indices.get_alias(name=alias)
         return None if found.meta.status == 404 else min(found.body)
@@ -78,7 +78,7 @@ class Alias:
         return ImageIndex(self._client, alias=self.next)
 
     def switch(self) -> Switched:
-        """Put the next index behind the alias; the one that was there becomes the former one."""
+        """Put the next index behind the alias in the place of the current one, which becomes the former."""
         now, then = self._known(self.next), self._known(self.name)
         left = self.behind(self.former)
         actions = [*self._move(then, now), _remove(now, self.next)]
@@ -88,7 +88,7 @@ class Alias:
         return Switched(now, then, left)
 
     def back(self) -> Switched:
-        """Put the former index behind the alias again; the one that was there becomes the former one."""
+        """Put the former index behind the alias in the place of the current one, which becomes the former."""
         if self.behind(self.former) is None:
             raise EngineError(
                 f"There is no former index to go back to: '{self.former}' names none. Nothing was put in its"
@@ -100,7 +100,7 @@ class Alias:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Refuse writes to the index that answers, for a `switch`; without one they are let in again."""
+        """Refuse writes to the current index, until a `switch` or else until the end of the context."""
         name = self._known(self.name)
         with ExitStack() as undo:
             self._block(name, undo)
@@ -118,7 +118,7 @@ class Alias:
         ]
 
     def _flip(self, now: str, then: str, actions: list[dict[str, Any]]) -> None:
-        """Change the aliases in one request; neither index takes what writers meant for the other."""
+        """Change the aliases in one request, while neither index takes writes."""
         with ExitStack() as undo:
             self._block(then, undo)
             with ExitStack() as reopen:
@@ -136,13 +136,13 @@ class Alias:
         return name
 
     def _block(self, name: str, undo: ExitStack) -> None:
-        """Refuse writes to an index, until `undo` ends; returns once every write under way is done."""
+        """Refuse writes to an index until `undo` ends, and wait for those under way."""
         undo.push(partial(self._unblock, name))  # first: a request that failed may have been heard
         with engine_errors():
             self._client.indices.add_block(index=name, block="write")
 
     def _unblock(self, name: str, _: object, error: BaseException | None, __: object) -> None:
-        """Let writes in again; when that fails after another error, that one is raised, with a note."""
+        """Let writes in again. After another error, a failure of this becomes a note of that error."""
         try:
             with engine_errors():
                 self._client.indices.put_settings(index=name, settings={"index.blocks.write": None})
@@ -161,7 +161,7 @@ def _remove(index: str, alias: str) -> dict[str, Any]:
 
 
 def options_of(client: Elasticsearch, index: str) -> IndexOptions:
-    """Return how an index keeps its vectors, and with how many shards and replicas. Raises EngineError."""
+    """Return the vector options, shards and replicas of an index. Raises EngineError."""
     with engine_errors():
         (found,) = client.indices.get(index=index).body.values()
     settings = found["settings"]["index"]
@@ -217,7 +217,7 @@ class ReindexReader:
 
 @dataclass(frozen=True)
 class CopiedDocument:
-    """One document to write: whole, or its changes if `known` is what the index has of it."""
+    """One document to write: whole, or only its changes from `known`, its source in the next index."""
 
     document: Document
     known: Mapping[str, Any] | None
@@ -238,7 +238,7 @@ class ReindexWriter:
         return {image_id: _plain(each["_source"]) for image_id, each in found.items()}
 
     def write(self, copies: Iterable[CopiedDocument]) -> dict[str, str]:
-        """Write documents; return why the index refused some, by image id."""
+        """Write documents and return the reason for each refusal, by image id."""
         meta = self.index.meta()
         failed, actions = {}, []
         for copy in copies:
@@ -253,7 +253,7 @@ class ReindexWriter:
         return failed | send_bulk(self._client, self.index.write_target(), actions)
 
     def drop_absent(self, source: ImageIndex) -> int:
-        """Delete documents that `source` no longer has; return how many."""
+        """Delete the documents that `source` no longer has, and return their number."""
         self.index.refresh()
         source.refresh()
         body = {"query": {"match_all": {}}, "sort": [{"image_id": "asc"}], "size": PAGE, "_source": False}

@@ -34,7 +34,7 @@ Action = dict[str, Any]
 
 
 class Meanwhile(StrEnum):
-    """Refusals that are nobody's fault: somebody else wrote at the same moment."""
+    """Refusals that are no fault: another writer changed the document at the same moment."""
 
     CHANGED = "changed meanwhile"
     DELETED = "deleted meanwhile"
@@ -44,11 +44,11 @@ REASONS = {
     "version_conflict_engine_exception": Meanwhile.CHANGED,
     "document_missing_exception": Meanwhile.DELETED,
 }
-"""type of an error of Elasticsearch -> what it means"""
+"""type of an error of Elasticsearch -> its meaning"""
 
 
 def document_source(document: ImageDocument) -> dict[str, Any]:
-    """Return the JSON document of a picture; absent values are left out."""
+    """Return the JSON document of a picture, without absent values."""
     location = document.exif_location
     exif = {
         "date": document.exif_date.isoformat() if document.exif_date else None,
@@ -80,7 +80,7 @@ def _present(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def vector_fault(vector: np.ndarray, dims: int) -> str | None:
-    """Explain why a vector does not fit a field of `dims` dims; return None when it fits.
+    """Explain why a vector does not fit a field of `dims` dims, or return None.
 
     Elasticsearch would take base64 of half the dims as 16-bit numbers and store a vector that nobody sent.
     """
@@ -105,9 +105,10 @@ def add_documents(
     held: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> AddResult:
-    """Write `documents` through `alias`; one that the index refuses is reported and does not stop the others.
+    """Write `documents` through `alias`, and report those that the index refuses.
 
-    With `only_new`, a document that is there already stays and is reported as "changed meanwhile".
+    A refused document does not stop the others. With `only_new`, an existing document stays and is
+    reported as "changed meanwhile".
 
     Raises EngineError when nothing can be written at all: no such index, a full disk, no connection, or a
     server that is still overloaded after the last retry.
@@ -131,7 +132,7 @@ def send_bulk(
     held: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
-    """Send operations through `alias`; return why the index refused some, by image id.
+    """Send operations through `alias` and return the reason for each refusal, by image id.
 
     Raises EngineError as `add_documents` does, and also when the alias was switched from `held` to another
     index while a request was on its way; documents that came into being there are deleted again.
@@ -165,7 +166,7 @@ def send_bulk(
 def _results(
     client: Elasticsearch, alias: str, actions: Sequence[Action], *, held: str | None
 ) -> list[dict[str, Any]]:
-    """Send requests, two at a time; return what Elasticsearch says of each action, in their order."""
+    """Send requests, two at a time, and return the result of each action, in their order."""
     answers = parallel_bulk(
         client,
         actions,
@@ -185,7 +186,7 @@ def _results(
 
 
 def _reason(alias: str, result: dict[str, Any]) -> str | None:
-    """Return why an action failed; None when it may pass later.
+    """Return the reason for a failure, or None if the action may pass later.
 
     Raises EngineError for a refusal that every other action will meet as well.
     """
@@ -217,7 +218,7 @@ def switched(alias: str, *, held: str, now: str) -> EngineError:
 def _refuse_others(
     client: Elasticsearch, alias: str, results: Sequence[dict[str, Any]], *, held: str
 ) -> None:
-    """Raise EngineError when the alias led to another index than `held`; delete what is new there."""
+    """Raise EngineError when the alias led to another index than `held`, and delete new documents there."""
     others = [each for each in results if "error" not in each and each["_index"] != held]
     if not others:
         return
@@ -268,7 +269,7 @@ class LoadingRun:
         return f"process {self.process} on {self.machine}, since {self.since[:16]}Z"
 
     def may_be_running(self) -> bool:
-        """Whether the run may go on: certain for one of this machine, a guess by its age for another's."""
+        """Return False if a run of this machine has lost its process, or one of another machine is old."""
         since = datetime.fromisoformat(self.since).timestamp()
         if self.machine != socket.gethostname():
             return time.time() - since < LONGEST_S
@@ -304,7 +305,7 @@ class BulkLoad:
             _end(self._client, self._index, self._run)
 
     def wrote(self, pictures: int) -> None:
-        """Count pictures; after the thousandth the index is set for bulk."""
+        """Count pictures, and set the index for bulk after the thousandth."""
         self._written += pictures
         if self._written >= MANY and self._run is None:
             now = datetime.now(UTC).isoformat()
@@ -333,7 +334,7 @@ def loading_runs(client: Elasticsearch, index: str) -> list[LoadingRun]:
 
 
 def restore_after_kill(client: Elasticsearch, index: str) -> bool:
-    """Restore the settings if every noted run was killed; return whether it did. Raises EngineError."""
+    """Restore the settings and return True if every noted run was killed. Raises EngineError."""
     name, note = _read(client, index)
     if not (runs := _runs(note)) or any(run.may_be_running() for run in runs):
         return False
@@ -342,7 +343,7 @@ def restore_after_kill(client: Elasticsearch, index: str) -> bool:
 
 
 def refresh_interval(client: Elasticsearch, index: str) -> str | None:
-    """Return the `refresh_interval` of an index; None is Elasticsearch's default. Raises EngineError."""
+    """Return the `refresh_interval` of an index, or None for the default. Raises EngineError."""
     with engine_errors():
         (found,) = client.indices.get_settings(index=index, flat_settings=True).body.values()
     interval: str | None = found["settings"].get("index.refresh_interval")
@@ -350,7 +351,7 @@ def refresh_interval(client: Elasticsearch, index: str) -> str | None:
 
 
 def _end(client: Elasticsearch, index: str, ended: LoadingRun | None) -> None:
-    """Take `ended` and killed runs off the note; when no run is left, restore the settings."""
+    """Take `ended` and killed runs off the note, and restore the settings when no run is left."""
     name, note = _read(client, index)
     if not note or (ended is None and any(run.may_be_running() for run in _runs(note))):
         return

@@ -28,7 +28,7 @@ from es_config.local_node.process_file import find_running
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Where Elasticsearch is and how to log in."""
+    """Address of Elasticsearch and login."""
 
     url: str
     """the address of a node, or of several with commas between them: when one is away, another is asked"""
@@ -74,7 +74,7 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
 
 
 def remote_url(environ: Mapping[str, str]) -> str | None:
-    """Return ELASTICSEARCH_URL, or else ES_URL, as it is written; None where the local node is meant."""
+    """Return ELASTICSEARCH_URL, or else ES_URL, as it is written. None means the local node."""
     return _either(environ, "ELASTICSEARCH_URL", "ES_URL")
 
 
@@ -173,7 +173,7 @@ def raise_item_error(item: Any, meta: Any) -> None:
 
 
 def explain(error: Exception, *, url: str = "") -> EngineError:
-    """Say what an exception of the client means and what to do; `url` is where the server was sought."""
+    """Explain an exception of the client in a sentence with the way out. `url` was asked."""
     at = f" at {url}" if url else ""
     if isinstance(error, UnsupportedProductError | SerializationError):
         return EngineError(f"What answers{at} is not Elasticsearch: correct ELASTICSEARCH_URL.")
@@ -205,7 +205,7 @@ def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def _untrusted(fault: ssl.SSLError, at: str) -> EngineError:
-    """Explain what is wrong with TLS by the codes of OpenSSL."""
+    """Explain a failure of TLS by the codes of OpenSSL."""
     code = getattr(fault, "verify_code", None)
     if code in NAME_MISMATCH:
         return EngineError(

@@ -1,4 +1,4 @@
-"""Check everything that a search needs, and say where Elasticsearch is and what it holds."""
+"""Check everything that a search needs, and describe Elasticsearch and its index."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOW_DISK = 2 * 2**30
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
     detail: str
-    """what was found, or what is wrong with the way out"""
+    """the finding, or the fault with the way out"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Engine:
 def examine(
     environ: Mapping[str, str], home: Path, *, alias: str, profile_dims: Mapping[str, int]
 ) -> list[Check]:
-    """Return every check that can be made; `profile_dims` maps the known profiles to their dims."""
+    """Return the result of every check. `profile_dims` maps the known profiles to their dims."""
     checks = [] if remote_url(environ) else [_check("java", lambda: _java(environ))]
     try:
         settings = engine_settings(environ, home)
@@ -62,7 +62,7 @@ def examine(
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:
-    """Run one look; an EngineError, of the look or of the server, explains the fault."""
+    """Run one check. Its EngineError, or that of the server, explains the fault."""
     try:
         with engine_errors():
             return Check(name, True, look())
@@ -168,7 +168,7 @@ INDEX_CHECKS: Looks = (
 
 @dataclass(frozen=True)
 class Status:
-    """The engine and its index at one moment; without an index there is neither profile nor image."""
+    """The engine and its index at one moment. Without an index there is neither profile nor image."""
 
     url: str
     kind: str

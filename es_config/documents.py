@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageDocument:
-    """One picture as the index keeps it; `image_id` is the SHA-256 of the file's content, in hex."""
+    """One picture as the index keeps it. `image_id` is the SHA-256 of the file's content, in hex."""
 
     image_id: str
     image_name: str
@@ -50,7 +50,7 @@ def paths_of(source: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def shown_path(source: Mapping[str, Any], image_id: str) -> str:
-    """Return the path by which people are told of a picture; its id where it has none."""
+    """Return the path that names a picture in messages, or its id if it has none."""
     return (paths_of(source) or (image_id,))[0]
 
 
@@ -88,7 +88,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class AddResult:
-    """What became of one bulk request: `failed` maps an image id to the reason."""
+    """The outcome of one bulk request: `failed` maps an image id to the reason."""
 
     added: int
     failed: dict[str, str]
@@ -112,7 +112,7 @@ def from_score(similarity: str, score: float) -> float:
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return `vectors` `[n, dims]` divided by their lengths; a zero vector stays zero."""
+    """Return `vectors` `[n, dims]` divided by their lengths. A zero vector stays zero."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -121,7 +121,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def read_hits(answer: Mapping[str, Any], *, similarity: str | None) -> SearchResult:
-    """Return the hits of an answer; with no `similarity` of a field, a hit's similarity is its score."""
+    """Return the hits of an answer. Without a field's `similarity`, that of a hit is its score."""
     hits = []
     for hit in answer["hits"]["hits"]:
         score = float(hit.get("_score") or 0.0)

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 
 class EngineError(Exception):
-    """Elasticsearch, the node or the index cannot do what was asked; the message says why and what to do."""
+    """Elasticsearch, the node or the index refuses a task. The message has the reason and the way out."""
 
 
 @contextmanager
 def afterwards(clean_up: Callable[[], object]) -> Iterator[None]:
-    """Call `clean_up` at the end of a `with` statement, whatever happens in its body.
+    """Call `clean_up` at the end of a `with` statement, also after an error in its body.
 
-    When both fail, the body's error is raised, with what the clean-up says as a note. An interruption is
+    When both fail, the body's error is raised, with the message of the clean-up as a note. An interruption is
     raised only after a clean-up that succeeds.
     """
     try:

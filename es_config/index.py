@@ -83,13 +83,14 @@ class ImageIndex:
     def __init__(self, client: Elasticsearch, *, alias: str = "images", held: str | None = None) -> None:
         self._client = client
         self.alias = alias
-        self._held = held
+        self.held = held
+        """name of the index that is read and written; None follows the alias"""
         self._seen: tuple[float, str, IndexMeta] | None = None
 
     @property
     def target(self) -> str:
-        """Where everything is read: the index by its name where it is held, else the alias."""
-        return self._held or self.alias
+        """The name that is read: that of the held index, else the alias."""
+        return self.held or self.alias
 
     def pinned(self) -> Self:
         """Return the same index, held by its name: for work during which the alias may be switched.
@@ -98,25 +99,20 @@ class ImageIndex:
         """
         return type(self)(self._client, alias=self.alias, held=self.name())
 
-    @property
-    def held(self) -> str | None:
-        """The name by which the index is held; None when it is whatever is behind the alias."""
-        return self._held
-
     def write_target(self) -> str:
         """Return the alias, through which everything is written, if it still stands for this index.
 
         It may be switched while a request is on its way: `send_bulk` looks again where the request went.
         """
-        if self._held is not None:
+        if self.held is not None:
             with engine_errors():
                 behind = self._client.options(ignore_status=404).indices.get_alias(index=self.alias)
-            if behind.meta.status != 404 and self._held not in behind.body:
-                raise switched(self.alias, held=self._held, now=min(behind.body))
+            if behind.meta.status != 404 and self.held not in behind.body:
+                raise switched(self.alias, held=self.held, now=min(behind.body))
         return self.alias
 
     def exists(self) -> bool:
-        """Whether there is an index behind the alias."""
+        """Return whether an index is behind the alias."""
         with engine_errors():
             return bool(self._client.indices.exists(index=self.target))
 
@@ -125,20 +121,20 @@ class ImageIndex:
         return self._read()[0]
 
     def uuid(self) -> str:
-        """Return what tells the index from every other, also from a later one of the same name."""
+        """Return the id that no other index has, not even a later one of the same name."""
         with engine_errors():
             answer = self._client.indices.get_settings(index=self.name(), name="index.uuid")
         (settings,) = answer.body.values()
         return str(settings["settings"]["index"]["uuid"])
 
     def uuids(self) -> frozenset[str]:
-        """Return the uuids of all indexes of this Elasticsearch that may be seen."""
+        """Return the uuids of all visible indexes of this Elasticsearch."""
         with engine_errors():
             answer = self._client.indices.get_settings(index="_all", name="index.uuid")
         return frozenset(each["settings"]["index"]["uuid"] for each in answer.body.values())
 
     def meta(self) -> IndexMeta:
-        """Return what the index says that it holds; at most ten seconds old."""
+        """Return the index's `_meta`, at most ten seconds old."""
         return self._read()[1]
 
     def mappings(self) -> dict[str, Any]:
@@ -180,9 +176,9 @@ class ImageIndex:
             )
 
     def claim_revision(self, tower: str, revision: str) -> str:
-        """Note which weights make the vectors, unless the index notes some; return those that it notes then.
+        """Note the weights that make the vectors, unless some are noted, and return the noted ones.
 
-        Of several callers with different weights, all are told the same ones.
+        Several callers with different weights all get the same ones.
         """
         noted = self.meta().revisions.get(tower)
         if noted is None:
@@ -198,7 +194,7 @@ class ImageIndex:
         only_new: bool = False,
         seen: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Merge `entries` into one section of `_meta`, such as `operating_points`; the rest stays.
+        """Merge `entries` into one section of `_meta`, such as `operating_points`, and keep the rest.
 
         With `only_new`, entries that are there stay. With `seen`, return False and write nothing unless the
         section still holds just that.
@@ -249,19 +245,19 @@ class ImageIndex:
             self._client.indices.delete(index=name)
 
     def add(self, documents: Sequence[ImageDocument], *, only_new: bool = False) -> AddResult:
-        """Write documents under their `image_id`; what the index refuses is reported, the rest is written.
+        """Write documents under their `image_id`, and report those that the index refuses.
 
-        With `only_new`, what is there already stays and is reported as `Meanwhile.CHANGED`.
+        With `only_new`, existing documents stay and are reported as `Meanwhile.CHANGED`.
         """
         target, meta = self.write_target(), self.meta()
         return add_documents(self._client, target, documents, meta=meta, only_new=only_new, held=self.held)
 
     def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
-        """Note more paths of many pictures, by image id; their vectors stay as they are."""
+        """Add paths to pictures, by image id, and leave their vectors alone."""
         return self._change_paths(paths, lambda old, more: list(dict.fromkeys((*old, *more))))
 
     def drop_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
-        """Take paths from pictures, by image id; a picture without a path is deleted."""
+        """Take paths from pictures, by image id, and delete a picture without a path."""
         return self._change_paths(paths, lambda old, gone: [path for path in old if path not in gone])
 
     def _change_paths(
@@ -276,9 +272,8 @@ class ImageIndex:
         ids = list(paths)
         for start in range(0, len(ids), PAGE):
             waiting = ids[start : start + PAGE]
-            for _ in range(
-                CONFLICT_RETRIES
-            ):  # somebody else may change a document between reading and writing
+            # Another writer may change a document between our reading and writing.
+            for _ in range(CONFLICT_RETRIES):
                 documents = read_documents(
                     self._client, target, waiting, fields=["relative_path", "caption", "caption_source"]
                 )
@@ -311,7 +306,7 @@ class ImageIndex:
         return {image_id: paths_of(each["_source"]) for image_id, each in found.items()}
 
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return what `known` does, of pictures that searches find already: quickly, from columns."""
+        """Return the same as `known` for searchable pictures only, quickly from columns."""
         found: dict[str, tuple[str, ...]] = {}
         for start in range(0, len(image_ids), PAGE):
             some = list(image_ids[start : start + PAGE])
@@ -339,13 +334,13 @@ class ImageIndex:
             self._client.indices.refresh(index=self.target)
 
     def search(self, body: dict[str, Any]) -> SearchResult:
-        """Send a search; similarities are recovered from the scores when these come from kNN alone."""
+        """Send a search. Similarities are recovered from scores that come from kNN alone."""
         with engine_errors():
             answer = self._client.search(index=self.target, body=body)
         return self._result(body, answer)
 
     def search_many(self, bodies: Sequence[dict[str, Any]]) -> list[SearchResult]:
-        """Send several searches as one `_msearch` request; if one of them fails, all do."""
+        """Send several searches as one `_msearch` request, which fails if one of them fails."""
         lines = [line for body in bodies for line in ({}, body)]
         with engine_errors():
             answer = self._client.msearch(index=self.target, searches=lines)
@@ -359,11 +354,11 @@ class ImageIndex:
         return Captions(self._client, index=self)
 
     def get(self, image_id: str) -> dict[str, Any] | None:
-        """Return the `_source` of a picture, which holds no vectors; None when there is no such picture."""
+        """Return the `_source` of a picture, which holds no vectors, or None without such a picture."""
         return self._source(image_id)
 
     def vector(self, image_id: str, field: str = "image_embedding") -> np.ndarray | None:
-        """Return a stored vector, float32 `[dims]`; None when the picture or its vector does not exist."""
+        """Return a stored vector, float32 `[dims]`, or None without the picture or its vector."""
         source = self._source(image_id, source_includes=[field], source_exclude_vectors=False)
         values = (source or {}).get(field)
         return None if values is None else np.asarray(values, dtype=np.float32)
@@ -373,7 +368,7 @@ class ImageIndex:
         return read_hits(answer, similarity=self.meta().similarity if is_knn else None)
 
     def _source(self, image_id: str, **options: Any) -> dict[str, Any] | None:
-        """Return a document's `_source`; None when there is an index but not this document."""
+        """Return a document's `_source`, or None if the index lacks it."""
         with engine_errors():
             answer = self._client.options(ignore_status=404).get(index=self.target, id=image_id, **options)
         if answer.meta.status == 404 and "error" in answer.body:
@@ -399,13 +394,13 @@ def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
 
 
 CAPTIONS_TOGETHER = 200
-"""pictures that one request lists: few, so that what it says of them is fresh when their turn comes"""
+"""pictures that one request lists: few, so that their versions are fresh when their turn comes"""
 NEWEST_FIRST = [{"indexed_at": "desc"}, {"image_id": "asc"}]
 
 
 @dataclass(frozen=True)
 class CaptionUpdate:
-    """A caption to write; with `seq_no` and `primary_term`, only if nothing has changed since."""
+    """A caption to write. With `seq_no` and `primary_term`, only if nothing has changed since."""
 
     image_id: str
     caption: str
@@ -435,10 +430,10 @@ class Captions:
         self._index = index
 
     def write(self, updates: Sequence[CaptionUpdate]) -> AddResult:
-        """Write captions; all else of the documents stays, the vectors of the pictures above all.
+        """Write captions, and leave the rest of the documents alone.
 
         A document that changed after its `seq_no` is left alone and reported as "changed meanwhile", one
-        that is gone as "deleted meanwhile", and whatever the index refuses with its reason.
+        that is gone as "deleted meanwhile", and one that the index refuses with its reason.
         """
         dims = self._index.meta().caption_dims
         faults = {update.image_id: vector_fault(update.caption_embedding, dims) for update in updates}
@@ -448,7 +443,7 @@ class Captions:
         return AddResult(added=len(updates) - len(failed), failed=failed)
 
     def write_human(self, image_id: str, caption: str, caption_embedding: np.ndarray) -> None:
-        """Write what a person says of a picture, whatever was there. EngineError without such a picture."""
+        """Write a person's caption in the place of any other. Raises EngineError without such a picture."""
         update = CaptionUpdate(image_id, caption, caption_embedding, source="human")
         # A conflict is another change of the same moment, such as one more path: both are to stay.
         for _ in range(CONFLICT_RETRIES):

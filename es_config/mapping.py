@@ -20,7 +20,7 @@ INDEX_TYPES = ("hnsw", "int8_hnsw", "int4_hnsw", "bbq_hnsw")
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """What may be chosen when an index is created; always written out, as the engine's defaults change."""
+    """Options of a new index, always written out, as the engine's defaults change."""
 
     type: str = "int8_hnsw"
     m: int = 16
@@ -40,7 +40,7 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class IndexMeta:
-    """What an index holds, kept in the mapping's `_meta`."""
+    """The models and findings of an index, kept in the mapping's `_meta`."""
 
     profile: str
     revisions: dict[str, str]
@@ -48,9 +48,9 @@ class IndexMeta:
     caption_dims: int
     similarity: str
     operating_points: dict[str, Any] = field(default_factory=dict)
-    """what `glimpse tune` found: for each `k`, as text, its `num_candidates`, `oversample` and figures"""
+    """by `glimpse tune`: for each `k`, as text, its `num_candidates`, `oversample` and figures"""
     relevance: dict[str, Any] = field(default_factory=dict)
-    """what `glimpse calibrate` found: for each mode, the thresholds of a strong and of a weak hit"""
+    """by `glimpse calibrate`: for each mode, the thresholds of a strong and of a weak hit"""
     execution: dict[str, Any] = field(default_factory=dict)
     """how vectors of pictures were made: for each precision its backend and how it agreed with fp32"""
     bulk_load: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +105,7 @@ def read_meta(index: str, mappings: Mapping[str, Any]) -> IndexMeta:
 
 
 def differences(meta: IndexMeta, mappings: Mapping[str, Any]) -> list[str]:
-    """Return what in a mapping departs from the contract, in words; an empty list when nothing does."""
+    """Return the departures of a mapping from the contract, in words."""
     wanted = index_body(meta, IndexOptions())["mappings"]
     found = mappings.get("properties", {})
     wrong = [f"{name} is missing" for name in wanted["properties"] if name not in found]

@@ -1,4 +1,4 @@
-"""Change the `_meta` of an index without losing what others write into it at the same moment.
+"""Change the `_meta` of an index without losing notes that others write at the same moment.
 
 Elasticsearch replaces `_meta` whole, and cannot compare it before. Writers therefore take turns. Each puts a
 hidden alias of its own on the index, then reads the index, and writes only when no other writer's alias is
@@ -28,7 +28,7 @@ POLL_S = 0.05
 
 
 def change_meta(client: Elasticsearch, index: str, change: Callable[[Meta], Meta]) -> None:
-    """Replace the `_meta` of an index by what `change` makes of it; what `change` raises is passed on.
+    """Replace the `_meta` of an index by the result of `change`, whose errors are passed on.
 
     `index` is the name of the index itself. Needs the privilege `manage` on `<index>*`. Raises EngineError.
     """
@@ -51,7 +51,7 @@ def change_meta(client: Elasticsearch, index: str, change: Callable[[Meta], Meta
 
 
 class _Turns:
-    """Whose turn it is to write the `_meta` of one index."""
+    """The turns of several writers of the `_meta` of one index."""
 
     def __init__(self, client: Elasticsearch, index: str) -> None:
         self._client, self._index = client, index
@@ -74,7 +74,7 @@ class _Turns:
         return mine
 
     def wait_alone(self, mine: str) -> Meta | None:
-        """Return `_meta` once no other writer is there; None when it is another's turn."""
+        """Return `_meta` once no other writer is there, or None if it is another's turn."""
         while True:
             meta, holders = self._read()
             if mine not in holders:
@@ -87,7 +87,7 @@ class _Turns:
             time.sleep(POLL_S)
 
     def write(self, mine: str, meta: Meta, wanted: Meta) -> bool:
-        """Write `wanted` if it is news; return False when our alias was taken away meanwhile."""
+        """Write `wanted` if it is news, and return False if our alias was taken away meanwhile."""
         if wanted == meta:
             return True
         with engine_errors():

@@ -1,4 +1,4 @@
-"""Whether a hit is good, judged beside what the same query scores on a fixed sample of the index.
+"""Judge a hit beside the scores of the same query on a fixed sample of the index.
 
 No cut-off is the same for every query: a hit must clear a bar that is made for its query, from the mean and
 the deviation of the query's own scores over the sample. A test of the gap above the mean is the bar with
@@ -33,7 +33,7 @@ class Calibration:
     sample: int = SAMPLE_SIZE
     """pictures whose scores give m and s"""
     figures: dict[str, Any] = field(default_factory=dict)
-    """what calibrating measured: rates, queries, pictures, when"""
+    """measured by calibrating: rates, queries, pictures, time"""
 
     def bars(self, m: float, s: float) -> tuple[float, float]:
         """Return the weak and the strong bar of a query with mean `m` and deviation `s` over the sample."""
@@ -51,7 +51,7 @@ class Calibration:
 
 
 def read_calibration(relevance: Mapping[str, Any], mode: str) -> Calibration | None:
-    """Return the calibration of a mode from `IndexMeta.relevance`; None when there is none that is whole."""
+    """Return the calibration of a mode from `IndexMeta.relevance`, or None without a complete one."""
     found = relevance.get(mode, {})
     try:
         return Calibration(**{each.name: found[each.name] for each in fields(Calibration)})

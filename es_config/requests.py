@@ -31,7 +31,7 @@ PARTITION = 8_000
 
 @dataclass(frozen=True)
 class Filters:
-    """What a neighbour must satisfy. Days are whole: `date_to` includes its day."""
+    """Conditions on a neighbour. Days are whole: `date_to` includes its day."""
 
     date_from: date | None = None
     date_to: date | None = None
@@ -59,7 +59,7 @@ def check_knn_limits(k: int, num_candidates: int) -> None:
 
 
 def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
-    """Return the filters as clauses of the query language; none for no filters."""
+    """Return the filters as clauses of the query language."""
     if filters is None:
         return []
     clauses: list[dict[str, Any]] = []
@@ -177,7 +177,7 @@ def _paged(body: dict[str, Any], k: int, size: int | None, from_: int) -> dict[s
 def as_curl(
     body: Mapping[str, Any], *, url: str, index: str, api_key: bool = False, ca_certs: str | None = None
 ) -> str:
-    """Return a shell command that sends `body`; vectors are written as numbers, a key as its variable."""
+    """Return a shell command that sends `body`, with vectors as numbers and a key as its variable."""
     options = [f"--cacert {shlex.quote(ca_certs)}"] if ca_certs else []
     options += ['-H "Authorization: ApiKey $ELASTICSEARCH_API_KEY"'] if api_key else []
     options += ["-H 'Content-Type: application/json'", "--data-binary @-"]
@@ -223,7 +223,7 @@ def exact_by_sequence(
 ONE_IN = 3
 """how many of a query's words ask that a caption hold one more of them; it must always hold one"""
 OTHER_NUMBER_BOOST = 0.4
-"""what "boat" counts for "boats": measured best of 0, 0.2, … 1 on drawn and on real captions"""
+"""weight of "boat" for "boats": measured best of 0, 0.2, … 1 on drawn and on real captions"""
 WORD = re.compile(r"\w+(?:['’.]\w+)*")
 """as the standard analyzer cuts, which keeps "grandmother's" whole"""
 MOST_WORDS = 64
@@ -245,7 +245,7 @@ SPELLINGS = (
 
 
 def words_body(text: str, *, size: int, filters: Filters | None = None) -> dict[str, Any]:
-    """Return a search for captions that hold the words of `text`; each hit's `matched` names those it has.
+    """Return a search for captions with words of `text`. A hit's `matched` names its words.
 
     A text without any word finds nothing.
     """
@@ -266,7 +266,7 @@ def query_words(text: str) -> tuple[str, ...]:
 
 
 def other_numbers(word: str) -> tuple[str, ...]:
-    """Return the singular of an English plural, and else the plural; two where spelling allows both."""
+    """Return the singular of an English plural, else the plural, or two if spelling allows both."""
     if word in IRREGULAR:
         return (IRREGULAR[word],)
     if len(word) < 3 or not (word.isascii() and word.isalpha()):

@@ -22,7 +22,7 @@ KEEP_ALIVE = "10m"
 
 
 class PointInTime:
-    """A frozen view of an index: what is written meanwhile is not seen."""
+    """A frozen view of an index, without later writes."""
 
     def __init__(self, client: Elasticsearch, index: str) -> None:
         """Open the view. Raises EngineError when there is no such index."""
@@ -46,7 +46,7 @@ class PointInTime:
     def msearch(
         self, bodies: Sequence[dict[str, Any]], *, filter_path: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Send searches together; return of each answer what `filter_path` names. Raises EngineError."""
+        """Send searches together, and return the parts `filter_path` of each answer. Raises EngineError."""
         lines = [line for body in bodies for line in ({}, self._viewed(body))]
         paths = [f"responses.{path}" for path in (*filter_path, "error", "status")]
         with engine_errors():
@@ -58,7 +58,7 @@ class PointInTime:
         return answers
 
     def close(self) -> None:
-        """Let the view go; one that has expired is gone already."""
+        """Close the view, unless it has expired."""
         self._client.options(ignore_status=404).close_point_in_time(id=self._id)
 
     def _viewed(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def sample_view(
 
 
 def random_body(query: dict[str, Any], *, seed: int) -> dict[str, Any]:
-    """Return a query that scores what `query` matches by chance, from 0 to 1, alike for the same seed."""
+    """Return a query that scores matches of `query` randomly from 0 to 1, repeatably by seed."""
     score = {"seed": seed, "field": "_seq_no"}
     return {"function_score": {"query": query, "random_score": score, "boost_mode": "replace"}}
 
@@ -221,7 +221,7 @@ def scan_hashes(
 
 
 def hashes_body(*, size: int) -> dict[str, Any]:
-    """Return the search for one block; columns are read, not documents."""
+    """Return the search for one block, which reads columns and no documents."""
     return {
         "query": {"match_all": {}},
         "size": size,

@@ -81,12 +81,12 @@ class TrainedModel:
             )
 
     def stop(self, *, force: bool = False) -> None:
-        """End the deployment; without one nothing happens."""
+        """End the deployment, if there is one."""
         with expected(self.model_id):
             self.client.ml.stop_trained_model_deployment(model_id=self.model_id, force=force)
 
     def delete(self, *, force: bool = False) -> None:
-        """Remove the model; one that is deployed only with `force`."""
+        """Remove the model, but a deployed one only with `force`."""
         with expected(self.model_id):
             if force:
                 self.client.ml.stop_trained_model_deployment(model_id=self.model_id, force=True)
@@ -95,7 +95,7 @@ class TrainedModel:
 
 @contextmanager
 def expected(model_id: str = "") -> Iterator[None]:
-    """Turn what Elasticsearch refuses into one sentence, an `EngineError`."""
+    """Turn a refusal of Elasticsearch into one sentence, an `EngineError`."""
     try:
         yield
     except ApiError as error:
@@ -243,7 +243,7 @@ def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str
 
 @contextmanager
 def _quietly_on_the_cpu() -> Iterator[None]:
-    """Hide graphics cards from torch, since a model half on a card cannot be traced; hush the libraries."""
+    """Silence the libraries, and hide GPUs from torch, as a model half on a GPU cannot be traced."""
     hidden = {"CUDA_VISIBLE_DEVICES": "", "KINETO_LOG_LEVEL": "99"}
     before = {name: os.environ.get(name) for name in hidden}
     os.environ.update(hidden)
@@ -291,7 +291,7 @@ def longest_text(folder: Path) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; empty if there is no such file."""
+    """Return the content of a JSON file, empty if it is absent."""
     if not path.is_file():
         return {}
     try:
@@ -316,7 +316,7 @@ CAUSES = {
 
 
 class InferUnavailableError(EngineError):
-    """`_infer` cannot be had at the moment; `cause` names why in two words."""
+    """`_infer` is not available at the moment. `cause` is the reason in two words."""
 
     def __init__(self, cause: str, reason: str) -> None:
         super().__init__(reason)
@@ -324,10 +324,10 @@ class InferUnavailableError(EngineError):
 
 
 class InferTextEncoder:
-    """Embeds texts with the model deployed as `model_id`; the lane `infer`.
+    """Embeds texts with the model deployed as `model_id`, in the lane `infer`.
 
-    `revision` is what the model was uploaded from. A deployed model that says it came from something else is
-    refused: vectors of other weights have the right width and mean nothing.
+    `revision` is the fingerprint of the profile's weights. A deployed model with another one is refused:
+    vectors of other weights have the right width and mean nothing.
     """
 
     lane = "infer"

@@ -35,35 +35,35 @@ class VectorField:
     m: int | None
     ef_construction: int | None
     oversample: float | None
-    """what Elasticsearch rescores by when a search does not say; None: it does not rescore"""
+    """default of a search; None: Elasticsearch does not rescore"""
     shards: int
     meta: Mapping[str, Any]
     """the mapping's `_meta`"""
 
     @property
     def is_quantised(self) -> bool:
-        """Whether rescoring can raise recall: the graph is walked with coarser vectors than are stored."""
+        """True if a search walks coarser vectors than are stored, so that rescoring raises recall."""
         return self.index_type.startswith(QUANTISED)
 
     @property
     def is_exact(self) -> bool:
-        """Whether a kNN search looks at every stored vector anyway."""
+        """True if a kNN search compares every stored vector anyway."""
         return self.index_type == "flat"
 
     @property
     def has_graph(self) -> bool:
-        """Whether a search walks a graph, and `num_candidates` means something."""
+        """True if a search walks a graph, so that `num_candidates` matters."""
         return self.index_type.endswith("hnsw")
 
     @property
     def is_ours(self) -> bool:
-        """Whether the index was made by Glimpse."""
+        """True if Glimpse made the index."""
         return "profile" in self.meta and "revisions" in self.meta
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much an index holds; two that differ mean that it changed in between."""
+    """The extent of an index, which differs after a change."""
 
     documents: int
     last_sequence: int
@@ -148,7 +148,7 @@ class PlainIndex:
     """Documents by their vectors. Every method raises EngineError when Elasticsearch cannot do it."""
 
     def __init__(self, client: Elasticsearch, *, index: str, field: str) -> None:
-        """Take the index and the field; raises EngineError when kNN cannot search it."""
+        """Take the index and the field. Raises EngineError when kNN cannot search it."""
         self._client = client
         self.field: VectorField = read_vector_field(client, index, field)
 
@@ -244,7 +244,7 @@ def temporary_index(
 
 
 def delete_indices(client: Elasticsearch, names: Sequence[str]) -> None:
-    """Delete indices by name; one that does not exist is no error. Raises EngineError."""
+    """Delete indices by name, if they exist. Raises EngineError."""
     for name in names:
         with engine_errors():
             client.options(ignore_status=404).indices.delete(index=name)

@@ -91,7 +91,7 @@ def status(alias: str, as_json: bool) -> None:
 @INDEX
 @AS_JSON
 def doctor(alias: str, as_json: bool) -> None:
-    """Check everything and say what is wrong, with the way out. Exit code 1 when something is.
+    """Check everything, and say how to mend each fault. Exit code 1 if there is one.
 
     \b
     Example:
@@ -155,7 +155,7 @@ def create_index(
 @INDEX
 @AS_JSON
 def index_status(alias: str, as_json: bool) -> None:
-    """Show what the index is and holds.
+    """Show the index: its name, models, options and number of pictures.
 
     \b
     Example:

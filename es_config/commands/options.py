@@ -1,4 +1,4 @@
-"""What the commands of every package share: options with their environment variables, and words on stderr."""
+"""Options that commands of several packages share, with their environment variables, and words on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
 Decorator = Callable[[Any], Any]
-"""what click makes of an option: it takes a function or a command, and returns it with the option"""
+"""an option as click makes it: takes a function or a command, and returns it with the option"""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -33,9 +33,9 @@ def setting(names: str, variable: str, **more: Any) -> Decorator:
     return click.option(*names.split(), envvar=variable, show_envvar=True, **shown)
 
 
-def store_option(what: str) -> Decorator:
-    """Return `--store`, whose help says `what` the command does with the store."""
-    return setting("--store", "GLIMPSE_STORE", help=f"{what}  [default: a folder of GLIMPSE_HOME]")
+def store_option(use: str) -> Decorator:
+    """Return `--store`, whose help begins with the command's `use` of the store."""
+    return setting("--store", "GLIMPSE_STORE", help=f"{use}  [default: a folder of GLIMPSE_HOME]")
 
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
