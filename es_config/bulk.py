@@ -319,8 +319,8 @@ class BulkLoad:
         changes = interval is None or SHORTER.fullmatch(interval) is not None
 
         def note(meta: Meta) -> Meta:
-            noted = {"refresh_interval": interval} if changes else {}
-            noted |= meta.get("bulk_load", {})
+            before = {"refresh_interval": interval} if changes else {}
+            noted = before | meta.get("bulk_load", {})
             return {**meta, "bulk_load": {**noted, "runs": [*noted.get("runs", ()), asdict(run)]}}
 
         change_meta(self._client, self._index, note)

@@ -373,7 +373,8 @@ class ImageIndex:
             answer = self._client.options(ignore_status=404).get(index=self.target, id=image_id, **options)
         if answer.meta.status == 404 and "error" in answer.body:
             self.mappings()  # raises for an index that is not there
-        return answer.body.get("_source")
+        source: dict[str, Any] | None = answer.body.get("_source")
+        return source
 
     def _read(self) -> tuple[str, IndexMeta]:
         if self._seen is None or time.monotonic() - self._seen[0] > META_SECONDS:
@@ -496,7 +497,7 @@ def _caption_action(update: CaptionUpdate) -> Action:
         "caption_source": update.source,
         "caption_embedding": pack_dense_vector(update.caption_embedding),
     }
-    action = {"_op_type": "update", "_id": update.image_id, "doc": doc}
+    action: Action = {"_op_type": "update", "_id": update.image_id, "doc": doc}
     if update.seq_no is not None:
         action |= {"if_seq_no": update.seq_no, "if_primary_term": update.primary_term}
     return action

@@ -23,6 +23,7 @@ from es_config.errors import EngineError
 if TYPE_CHECKING:
     import numpy as np
 
+DEFAULT_K = 10
 MAX_CANDIDATES = 10_000
 """Elasticsearch refuses a larger `num_candidates`"""
 PARTITION = 8_000

@@ -106,7 +106,7 @@ def scan_view(
     At most `size` come at a time, so the memory is that of one block. With `drawn`, a seed and a number from
     0 to 1, only the documents whose throw is at least that number. Raises EngineError.
     """
-    body = {
+    body: dict[str, Any] = {
         "query": {"bool": {"filter": [{"exists": {"field": field}}, *filters]}},
         "size": size,
         "sort": ["_shard_doc"],

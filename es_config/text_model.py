@@ -230,7 +230,7 @@ def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str
         except Exception as error:  # eland, transformers, safetensors and torch each raise their own
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise EngineError(f"{source.name} cannot be exported for Elasticsearch ({reason}).") from error
-    size = config.inference_config.embedding_size
+    size = getattr(config.inference_config, "embedding_size", None)  # only models that embed have one
     if source.dims is not None and size != source.dims:
         raise EngineError(
             f"{source.name} gives vectors of {size} dims and the profile needs {source.dims};"

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import EvaluationError
-from evaluation.judge import difference, estimate, query_metrics
+from evaluation.judge import ALPHA, difference, estimate, query_metrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from es_config.vector_field import TemporaryIndex
     from evaluation.judge import Difference, Estimate
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.documents import paths_of
 from evaluation.errors import EvaluationError, LabelError
+from storage.keys import IMAGE_ID
 
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
@@ -202,7 +203,6 @@ def _oddities(queries: tuple[LabelledQuery, ...]) -> Iterator[str]:
         yield f"{len(empty)} queries name no relevant picture and are left out, such as '{empty[0][:60]}'."
 
 
-IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 EXAMPLES = 3
 
 

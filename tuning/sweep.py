@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.requests import MAX_CANDIDATES, knn_body
 from es_config.scan import vectors_of
+from search_app.core.query import CANDIDATE_STEPS
 from tuning.points import HeldOut, Point, Setting
 from tuning.truth import closeness, lower_bound, share_reached
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from es_config.vector_field import VectorField
     from tuning.truth import Truth
 
-FACTORS = (1, 1.5, 2, 3, 5, 7.5)
-"""of `k`, then of 10 `k`, of 100 `k`, …"""
 FINE = 1.06
 """settings nearer to each other than this factor differ by less than latency can be measured"""
 NEXT = (1.08, 1.17, 1.27)
@@ -48,7 +47,7 @@ def steps(k: int, *, least: int, most: int) -> Iterator[int]:
     yield least
     scale, last = 1, least
     while last < most:
-        for factor in FACTORS:
+        for factor in CANDIDATE_STEPS:
             step = min(math.ceil(factor * scale * k), most)
             if step > last:
                 yield (last := step)

@@ -12,6 +12,8 @@ from typing import TypeVar, cast
 In = TypeVar("In")
 Out = TypeVar("Out")
 STOP_CHECK_S = 0.1
+READ_AHEAD = 4
+"""items that wait between two steps; the bounds that matter are the windows of the reader"""
 
 
 def ordered_map(

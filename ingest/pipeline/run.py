@@ -18,7 +18,7 @@ from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
 from ingest.options import Changes, IngestOptions
 from ingest.pipeline.embed import CaptionNow, batches, embed_batch
-from ingest.pipeline.parallel import ahead
+from ingest.pipeline.parallel import READ_AHEAD, ahead
 from ingest.pipeline.read import Reader
 from ingest.pipeline.states import BadFile, FileState, KnownPicture, NewPicture, PictureState, Skipped
 from ingest.pipeline.write import Writer
@@ -31,8 +31,6 @@ TOGETHER = 500
 """files that are compared with the history at once"""
 WALK_AHEAD = 200
 """chunks of files that a walk may be ahead, so that the number of files is soon known: 70 MB of names"""
-READ_AHEAD = 4
-"""states that wait; the bounds that matter are the windows of the reader"""
 
 
 def ingest_paths(

@@ -14,6 +14,7 @@ from es_config.index import ImageIndex, PathsChanged
 from ingest.errors import Fault
 from ingest.files.walk import Candidate
 from ingest.history.ingested_files import IngestHistory
+from ingest.pipeline.parallel import STOP_CHECK_S
 from ingest.pipeline.states import KnownPicture, NewPicture, PictureState
 from ingest.report import RunCounts
 from storage.keys import thumbnail_key
@@ -24,7 +25,6 @@ TOGETHER = 512
 """pictures that one request writes at most: a slow Elasticsearch needs large requests"""
 ENOUGH, GATHER_S = 4, 2.0
 """batches that are waited for, and for how long, before they are written together"""
-STOP_CHECK_S = 0.1
 PUTS = 8
 """thumbnails that are stored at the same time, because a store may be slow to answer"""
 

@@ -19,7 +19,7 @@ from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, read_content
 from ingest.files.walk import Failure, valid_unicode
 from ingest.pipeline.embed import embed_by_key, transform
-from ingest.pipeline.parallel import ahead, ordered_map, write_behind
+from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
 from models.pixels import register_formats
 from storage.errors import StorageError
 from storage.store import find_original
@@ -212,7 +212,6 @@ class Reindexing:
         )
 
 
-READ_AHEAD = 4
 IMAGE_VECTOR = "image_embedding"
 
 

@@ -12,6 +12,7 @@ import click
 
 from es_config.commands.options import FILTERS, INDEX, MODELS, say, setting, together, warn
 from es_config.documents import one_line
+from es_config.requests import DEFAULT_K
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from search_app.core.response import SearchHit, SearchResponse
     from search_app.core.searcher import Searcher
 
-DEFAULT_K = 10
 
 MODEL_OPTIONS = together(
     MODELS,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-from es_config.requests import Filters
+from es_config.requests import MAX_CANDIDATES, Filters
 from search_app.errors import QueryError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 MODES = ("image", "caption", "hybrid")
-MAX_CANDIDATES = 10_000
-"""Elasticsearch's own limit for `k` and `num_candidates`"""
+CANDIDATE_STEPS = (1, 1.5, 2, 3, 5, 7.5)
+"""`num_candidates` that are tried: times `k`, then times 10 `k`, 100 `k`, …"""
 MAX_TEXT = 1_000
 
 

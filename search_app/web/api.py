@@ -8,6 +8,7 @@ from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from es_config.requests import DEFAULT_K
 from search_app.core.pictures import read_upload
 from search_app.core.query import SearchArguments, load_query, query_of
 from search_app.core.response import API_PREFIX
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from search_app.settings import AppSettings
     from storage.store import Storage
 
-DEFAULT_K = 10
 POST_BODY = {
     "content": {
         JSON: {"schema": SearchBody},

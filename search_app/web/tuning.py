@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, render_template, request
 
 from es_config.mapping import MODE_FIELDS
-from search_app.core.query import MAX_CANDIDATES, Query, default_candidates, load_query
+from es_config.requests import DEFAULT_K, MAX_CANDIDATES
+from search_app.core.query import CANDIDATE_STEPS, Query, default_candidates, load_query
 from search_app.core.response import SearchHit, search_hit
 from search_app.core.searcher import operating_point, tuned_points
 
@@ -141,9 +142,7 @@ def _recalls(lowest: float) -> list[float]:
 
 
 FIELD = MODE_FIELDS["image"]
-DEFAULT_K = 10
 MOST_K = 100
-FACTORS = (1, 1.5, 2, 3, 5, 7.5)
 BEYOND = 8
 """the slider goes to this many times the larger of the default and the pick"""
 SHOWN = ("q", "like", "vector")
@@ -209,7 +208,7 @@ def slider_steps(k: int, points: Mapping[str, Any]) -> list[int]:
     steps = {k, usual, default}
     scale = 1
     while scale * k <= most:
-        steps |= {round(factor * scale * k) for factor in FACTORS if factor * scale * k <= most}
+        steps |= {round(factor * scale * k) for factor in CANDIDATE_STEPS if factor * scale * k <= most}
         scale *= 10
     return sorted(steps)
 

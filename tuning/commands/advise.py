@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.commands.options import AS_JSON, open_client, warn
+from es_config.requests import DEFAULT_K
 from tuning.commands import shared as parts
 from tuning.commands.shared import QUERIES, SUBJECT, TYPES, K, graphs, index_types
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tuning.queries import Corpus, Queries
     from tuning.run import Goal
 
-DEFAULT_K = 10
 SAMPLE = 20_000
 USUAL = ("16,100", "32,200")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.commands.options import AS_JSON, together, warn
+from es_config.requests import DEFAULT_K
 from tuning.commands import shared as parts
 from tuning.commands.shared import FILE, QUERIES, RESTRICTED, SUBJECT, K
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from tuning.run import Tuning
 
-DEFAULT_K = 10
 NAMED_FILTERS = ("path", "camera", "tag", "date_from", "date_to", "place")
 OUTPUT = together(
     click.option("--plot", type=FILE, help="Draw recall against latency: a .png, .svg or .html file."),
