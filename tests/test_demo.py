@@ -33,8 +33,9 @@ def test_what_is_missing_is_drawn_again_the_same(folder):
 
 def test_pictures_carry_a_date_a_place_and_a_camera_but_no_words(folder):
     for path in folder.rglob("*.jpg"):
-        exif = Image.open(path).getexif()
-        assert Image.open(path).size == (512, 512)
+        with Image.open(path) as image:
+            exif = image.getexif()
+        assert image.size == (512, 512)
         assert 0x010E not in exif, "ImageDescription: what the demo says of its pictures, its captioner says"
         assert exif[0x0110], "Model"
         assert exif.get_ifd(0x8769)[0x9003], "DateTimeOriginal"

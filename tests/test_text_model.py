@@ -1,6 +1,7 @@
 """Uploading a text model with eland: its vectors, and the refusals before anything is sent."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_the_export_gives_the_encoders_own_vectors(source, tmp_path):
     options = exported.to_dict()["inference_config"]["text_embedding"]
     assert options["embedding_size"] == 16
     assert options["tokenization"] == {"bert": {"do_lower_case": True, "max_sequence_length": 64}}
-    assert len(json.loads(open(vocabulary).read())["vocabulary"]) > 60  # noqa: PTH123, SIM115
+    assert len(json.loads(Path(vocabulary).read_text())["vocabulary"]) > 60
     script = torch.jit.load(definition)
     original = SentenceTransformer(str(source.folder), device="cpu")
     for text in hard_texts(60):

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -124,7 +125,7 @@ class LocalNode:
         # The process must find this very code, however it is installed and wherever the process starts.
         path = os.pathsep.join(filter(None, (str(CODE), self._environ.get("PYTHONPATH"))))
         with self.home.process_log.open("wb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=self.home.root,
                 env={**self._environ, "PYTHONPATH": path},
@@ -133,6 +134,9 @@ class LocalNode:
                 stderr=log,
                 start_new_session=True,
             )
+        # Nobody else waits for it: the node may outlive this process, and must not stay behind as a zombie.
+        threading.Thread(target=process.wait, name="reap the local node", daemon=True).start()
+        return process
 
     def _wait(self, process: subprocess.Popen[bytes] | None, deadline: float) -> None:
         """Wait until the node is ready, and leave no half-started process behind on any failure."""
