@@ -1,6 +1,7 @@
 """The import rules of docs/architecture.md, held over the syntax tree of every module."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -185,3 +186,14 @@ def test_importing_every_command_loads_no_heavy_library():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert done.stdout.split() == []
+
+
+def test_benchmarks_and_scripts_import_names_that_exist():
+    files = [path for folder in ("benchmarks", "scripts") for path in (ROOT / folder).glob("*.py")]
+    assert len(files) > 20
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in PACKAGES | NOT_INSTALLED:
+                module = importlib.import_module(node.module)
+                for name in (alias.name for alias in node.names):
+                    assert hasattr(module, name), f"{path.name}: {node.module} has no {name}"
