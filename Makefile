@@ -34,7 +34,7 @@ demo: install
 
 test: install
 	@scripts/test-requirements
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -23,9 +23,26 @@ OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY", "AWS_")
 TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 """what would change how rich prints"""
 
+LONGEST_FIRST = (
+    "test_three_nodes.py",
+    "test_readme.py",
+    "test_tune.py",
+    "test_outages.py",
+    "test_crash.py",
+    "test_caption_cli.py",
+    "test_wheel.py",
+)
+"""long files of few tests: run last, one of them would keep one worker busy while the others idle"""
+
 # How long an example takes says how busy the machine is, and nothing about the property.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
