@@ -97,7 +97,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Groups of duplicates; each near group has two pictures or more."""
+    """Groups of duplicates. Each near group has two pictures or more."""
 
     pictures: int
     """documents that were compared"""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class IngestError(Exception):
-    """A run cannot go on; the message says why and what to do."""
+    """A run cannot go on. The message names the reason and the way out."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fault:
 
 
 class UnreadableImageError(IngestError):
-    """One file cannot be used as a picture; the run goes on and reports the fault."""
+    """One file cannot be used as a picture. The run goes on and reports the fault."""
 
     def __init__(self, reason: str, *, lasting: bool = False, pixels: int | None = None) -> None:
         super().__init__(reason)

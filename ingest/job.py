@@ -57,7 +57,7 @@ class IngestJob:
             )
 
     def with_captions(self, summary: IngestSummary, *, say: Callable[[str], None]) -> IngestSummary:
-        """Caption the pictures that a run left for `later`; the captions' `error` says why that failed."""
+        """Caption the pictures that a run left for `later`. The captions' `error` says why that failed."""
         if not self.captions_later or summary.interrupted or summary.dry_run:
             return summary
         try:

@@ -19,7 +19,7 @@ LINE_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class PruneSummary:
-    """What left the index; in a dry run, what would leave it with its last path."""
+    """The pictures that left the index, or in a dry run would leave it with their last path."""
 
     gone: tuple[str, ...] = ()
     """files that are gone with no copy left; in a dry run and after a refusal they are still in the index"""
@@ -40,7 +40,7 @@ class PruneSummary:
 
 @dataclass(frozen=True)
 class CaptionSummary:
-    """What became of captions: each picture is in exactly one of `written`, `changed` and `failures`."""
+    """The results of captioning: each picture is in one of `written`, `changed` and `failures`."""
 
     written: int = 0
     changed: int = 0
@@ -53,7 +53,7 @@ class CaptionSummary:
 
     @property
     def failed(self) -> int:
-        """Pictures that got no caption; the next pass tries them again."""
+        """Pictures that got no caption. The next pass tries them again."""
         return len(self.failures)
 
     @property
@@ -69,7 +69,7 @@ class CaptionSummary:
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What a run did: `files` = `indexed` + `skipped` + `failed_before` + failed files.
+    """The counts of a run: `files` = `indexed` + `skipped` + `failed_before` + failed files.
 
     `failures` has failed folders too.
     """
@@ -106,7 +106,7 @@ class IngestSummary:
 
 
 class Progress:
-    """Watches a run; this one shows nothing. Calls come from several threads, one at a time."""
+    """Progress of a run, shown nowhere. Calls come from several threads, one at a time."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -116,17 +116,17 @@ class Progress:
         """End."""
 
     def start(self, total: int, *, so_far: bool = False) -> None:
-        """Learn how many files there are; `so_far` says that more may be found, and told by another call."""
+        """Learn how many files there are. With `so_far`, more may be found and told by another call."""
 
     def advance(self) -> None:
         """One more file is done."""
 
     def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
-        """A file or a folder could not be used, or a picture gets no caption; `what` says which."""
+        """A file or a folder could not be used, or a picture gets no caption, according to `what`."""
 
 
 class LineProgress(Progress):
-    """Writes a line every ten seconds: what a log file can take."""
+    """Writes a line every ten seconds, for log files."""
 
     def __init__(self, stream: TextIO, *, noun: str = "files", every_s: float = LINE_EVERY_S) -> None:
         self._stream = stream
@@ -141,7 +141,7 @@ class LineProgress(Progress):
         self._total, self._so_far = total, so_far
 
     def advance(self) -> None:
-        """Count one file; the clock starts with the first, when the models are loaded."""
+        """Count one file. The clock starts with the first, when the models are loaded."""
         now = time.monotonic()
         if not self._done:
             self._begin = self._last = now
@@ -155,7 +155,7 @@ class LineProgress(Progress):
             self._write(f"{self._done} of {total} {self._noun}, {rate:.1f}/s, {time_left}")
 
     def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
-        """Say what cannot be used."""
+        """Report a file that cannot be used."""
         self._write(_sentence(failure, what))
 
     def _write(self, line: str) -> None:
@@ -163,7 +163,7 @@ class LineProgress(Progress):
 
 
 class BarProgress(Progress):
-    """A bar with the count, the rate and the time left; failures scroll above it."""
+    """A bar with the count, the rate and the time left. Failures scroll above it."""
 
     def __init__(self, *, doing: str = "Ingesting") -> None:
         from rich import progress
@@ -198,7 +198,7 @@ class BarProgress(Progress):
         self._bar.update(self._task, description=self._doing, total=total if is_known else None)
 
     def advance(self) -> None:
-        """Count one file; the clock starts with the first, when the models are loaded."""
+        """Count one file. The clock starts with the first, when the models are loaded."""
         if not self._done:
             self._begin = time.monotonic()
         self._done += 1
@@ -206,7 +206,7 @@ class BarProgress(Progress):
         self._bar.update(self._task, advance=1, rate=rate)
 
     def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
-        """Say what cannot be used, above the bar."""
+        """Report a file that cannot be used, above the bar."""
         self._bar.console.print(_sentence(failure, what), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -232,7 +232,7 @@ def in_words(summary: IngestSummary) -> str:
 
 
 def pruned_in_words(pruned: PruneSummary, *, dry_run: bool) -> list[str]:
-    """Return sentences about what left the index; none when nothing did and nothing was to."""
+    """Return sentences about the pictures that left the index, or were to leave it."""
     sentences = [one_line(f"Would remove {path}") for path in pruned.gone] if dry_run else []
     sentences += [f"Error: {pruned.refused}"] if pruned.refused else []
     if dry_run and pruned.gone and not pruned.refused:
@@ -251,7 +251,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def captions_in_words(summary: CaptionSummary) -> str:
-    """Return what became of the captions as a person reads it."""
+    """Return the results of captioning in a sentence."""
     if not (summary.pictures or summary.interrupted or summary.error):
         return "No picture waits for a caption."
     took = (
@@ -265,7 +265,7 @@ def captions_in_words(summary: CaptionSummary) -> str:
 
 
 def captions_stopped(summary: CaptionSummary) -> str:
-    """Say why captions are not written, or no more of them, and what to do."""
+    """Say why captions are not written, or no more of them, with the way out."""
     return (
         f"Error: The pictures are searchable, but not all have captions: {summary.error}"
         " Once that is mended, `glimpse caption` goes on from there."
@@ -323,7 +323,7 @@ class RunCounts:
             self._progress.failed(failure)
 
     def add_caption_failure(self, candidate: Candidate, fault: Fault) -> None:
-        """Show a picture that gets no caption; the picture itself is counted apart."""
+        """Show a picture that gets no caption. The picture itself is counted apart."""
         with self._lock:
             self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
             self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)

@@ -1,4 +1,4 @@
-"""Adding single pictures while people search: what is uploaded is indexed as what is ingested."""
+"""Adding single pictures while people search, indexed in the same way as by ingest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Addition:
-    """What became of one file: a picture of the index, or the reason in `refused` why it is none."""
+    """The result of one file: a picture of the index, or the reason in `refused`."""
 
     image_id: str
     is_new: bool = False
@@ -63,7 +63,7 @@ class Library:
     """name of the index whose weights were compared with these models'"""
 
     def add(self, name: str, data: bytes) -> Addition:
-        """Index one file's content; searches find it after `publish`.
+        """Index one file's content, which searches find after `publish`.
 
         Of a refused file nothing is kept. Raises `EngineError`, `ModelError` or `StorageError` when nothing
         can be added at all.
@@ -85,11 +85,11 @@ class Library:
             return known
 
     def publish(self) -> None:
-        """Let searches find what was added. Raises `EngineError`."""
+        """Let searches find the added pictures. Raises `EngineError`."""
         self.index.refresh()
 
     def _make_ready(self) -> None:
-        """Create the index where there is none; refuse one that was made with other models."""
+        """Create the index if there is none, and refuse one that was made with other models."""
         with self._turn:
             if not self.index.exists():
                 create_index(self.index, self.profile)
@@ -164,7 +164,7 @@ class Library:
         return caption.on(document), None
 
     def _write(self, document: ImageDocument, small: bytes, data: bytes, extension: str) -> str | None:
-        """Write the files, then the document; return why the index refused it, with the files gone again."""
+        """Write the files, then the document. If the index refuses it, delete the files and return why."""
         files = {
             thumbnail_key(document.image_id): small,
             original_key(document.image_id, extension): data,

@@ -1,4 +1,4 @@
-"""Build what a run needs from settings: the one place where `ingest` connects and finds models."""
+"""Build the parts of a run from settings: the one place where `ingest` connects and finds models."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class IngestSettings:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The objects that `ingest_paths` and `caption_pictures` work with; models load on first use."""
+    """The objects that `ingest_paths` and `caption_pictures` work with. Models load on first use."""
 
     index: ImageIndex
     image_encoder: Lazy[ImageEncoder]
@@ -158,7 +158,7 @@ def check_weights(index: ImageIndex, role: str, revision: str) -> None:
 def lazy_encoders(
     profile: Profile, index: ImageIndex, *, options: EncoderOptions, cache: Path
 ) -> tuple[Lazy[ImageEncoder], Lazy[TextEncoder]]:
-    """Return the encoders of pictures and captions; loading one compares its weights with the index."""
+    """Return the encoders of pictures and captions. Loading one compares its weights with the index."""
 
     def load_images() -> ImageEncoder:
         encoder = load_image_encoder_for(profile, index, options, cache=cache)
@@ -174,7 +174,7 @@ def lazy_encoders(
 
 
 def lazy_captioner(profile: Profile, index: ImageIndex) -> Lazy[Captioner]:
-    """Return the profile's captioner; loading it notes its weights in the index.
+    """Return the profile's captioner. Loading it notes its weights in the index.
 
     Captions from different captioners may coexist, because one text model embeds all of them.
     """

@@ -2,7 +2,7 @@
 
 
 class QueryError(Exception):
-    """A query is not valid; the message says which part and what is allowed. HTTP status 400 unless said."""
+    """An invalid query. The message names the part and the allowed values. HTTP status 400 by default."""
 
     status = 400
 
@@ -20,7 +20,7 @@ class TooLargeError(QueryError):
 
 
 class BusyError(QueryError):
-    """Too much is asked at once; the same will work in `retry_after_s` seconds."""
+    """Too many requests at once. The same will work in `retry_after_s` seconds."""
 
     status = 503
 
@@ -36,4 +36,4 @@ class WrongTypeError(QueryError):
 
 
 class ServeError(Exception):
-    """The server cannot start; the message says why and what to do."""
+    """The server cannot start. The message names the reason and the way out."""

@@ -38,7 +38,7 @@ def build_searcher(
     warm: bool = False,
     client: Elasticsearch | None = None,
 ) -> Searcher:
-    """Return a searcher whose models load on first use, or at once with `warm`; it connects if it must.
+    """Return a searcher whose models load on first use, or at once with `warm`. It connects if it must.
 
     Raises `EngineError` without Elasticsearch, `ModelError` for an unknown profile, `QueryError` for a text
     lane that the profile does not have; the models' errors come with their loading.
@@ -112,7 +112,7 @@ def _caption_texts(profile: Profile) -> Lazy[TextEncoder] | None:
 
 
 def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> str:
-    """Return the request that a query by a vector becomes, as a curl command; nothing is sent.
+    """Return the request of a query by a vector as a curl command, without sending it.
 
     Only for an exact search the pictures are counted. What was tuned is not known here: `num_candidates` is
     the query's own or the default. Raises `EngineError`.
@@ -151,7 +151,7 @@ def serve_pictures(
     ready: Callable[[str], None],
     open_library: Callable[[Searcher, Storage], Library] | None = None,
 ) -> None:
-    """Load the models, then serve the page until interrupted; `ready` gets the address that answers.
+    """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
 
     Pictures can be added where there is `open_library`, which returns what adds them.
 
@@ -189,7 +189,7 @@ def serve_pictures(
 
 
 class AliasFollower:
-    """Replaces a service's searcher, and the library beside it, when `renew` returns another; a context.
+    """A context that replaces a service's searcher, and its library, when `renew` returns another.
 
     Inside the context a thread asks `renew` every few seconds. Until it returns one, the former index answers
     by its name: no search fails because the alias was switched. An error is shown once, and the former
@@ -239,7 +239,7 @@ class AliasFollower:
 def renewed(
     former: Searcher, settings: SearchSettings, client: Elasticsearch, *, warn: Callable[[str], None]
 ) -> Searcher | None:
-    """Return a searcher of the index behind the alias, its models loaded; None when `former` is one.
+    """Return a searcher of the index behind the alias, its models loaded, or None when `former` is one.
 
     Raises `EngineError` when the models of that index are not known here, and as `build_searcher` does.
     """

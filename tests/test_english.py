@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("benchmarks", "demo", "evaluation", "scripts", "storage", "tests", "training", "tuning")
+FOLDERS = (
+    "benchmarks",
+    "demo",
+    "evaluation",
+    "ingest",
+    "scripts",
+    "search_app",
+    "storage",
+    "tests",
+    "training",
+    "tuning",
+)
 CODE = re.compile(r"`[^`]*`")
 UNPLAIN = re.compile(r"\bwhat\b|;", re.IGNORECASE)
 

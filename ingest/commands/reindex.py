@@ -74,7 +74,7 @@ def _filled(filled: Filled) -> str:
 
 
 def not_switched(parts: ReindexParts, filled: Filled) -> str:
-    """Return why the next index is not put behind the alias, and what to do."""
+    """Return why the next index is not put behind the alias, and the way out."""
     return (
         f"Error: '{parts.alias.name}' is {parts.old.name()} as before: {len(filled.missing)} of its pictures"
         " would be lost. Name the folders that hold them with --originals-from, or add --allow-missing."
@@ -101,7 +101,7 @@ def _switched(parts: ReindexParts, outcome: Outcome) -> str:
 
 
 def _text_model(parts: ReindexParts, folder: str) -> list[str]:
-    """Say what Elasticsearch needs where it embedded the texts of the former index."""
+    """Name the model that Elasticsearch needs if it embedded the texts of the former index."""
     from es_config.text_model import TrainedModel
 
     former, new = former_profile(parts), parts.profile
@@ -194,7 +194,7 @@ def _outcome(parts: ReindexParts, *, no_switch: bool, allow_missing: bool) -> Ou
 def _finish(
     parts: ReindexParts, outcome: Outcome, *, store: str | None, as_json: bool, allow_missing: bool
 ) -> None:
-    """Print what was done and end with the exit code."""
+    """Print the result and end with the exit code."""
     if as_json:
         click.echo(json.dumps(outcome.as_dict(), indent=2))
     else:

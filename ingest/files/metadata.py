@@ -41,7 +41,7 @@ LONGEST_CAPTION = 10_000
 
 @dataclass(frozen=True)
 class CameraData:
-    """What the EXIF of one picture says; None where it says nothing that makes sense."""
+    """The EXIF values of one picture, None for each that is missing or makes no sense."""
 
     date: datetime | None = None
     """aware; a camera that wrote no offset is taken to have meant UTC"""
@@ -81,7 +81,7 @@ def _date(exif: Exif) -> datetime | None:
 
 
 def _zone(offset: str) -> tzinfo:
-    """Return the time zone of `+02:00`; UTC where it is missing or makes no sense."""
+    """Return the time zone of `+02:00`, or UTC if it is missing or makes no sense."""
     try:
         return datetime.strptime(offset, "%z").tzinfo or UTC
     except ValueError:
@@ -116,12 +116,12 @@ def _description(exif: Exif) -> str | None:
 
 
 def as_caption(text: str) -> str | None:
-    """Return what a person wrote of a picture; None for what cameras write into every one."""
+    """Return a person's description of a picture, or None for camera boilerplate."""
     return None if BOILERPLATE.fullmatch(text) else text[:LONGEST_CAPTION]
 
 
 def plain_text(value: object) -> str:
-    """Return a tag as text on one line; EXIF's ASCII is often UTF-8, which Pillow reads as Latin-1."""
+    """Return a tag as text on one line. EXIF's ASCII is often UTF-8, which Pillow reads as Latin-1."""
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     text = str(value or "").split("\0")[0]
@@ -147,7 +147,7 @@ class Words:
 
 
 def words_of(image: Image) -> Words:
-    """Return what XMP and IPTC say, XMP first; what is damaged says nothing and costs nothing else."""
+    """Return the captions of XMP and IPTC, XMP first, without damaged ones."""
     xmp, iptc = _xmp(image), _iptc(image)
     said = (as_caption(plain_text(text)) for text in (*xmp.descriptions, *iptc.descriptions))
     return Words(clean_tags([*xmp.subjects, *iptc.subjects]), next((text for text in said if text), None))

@@ -47,7 +47,7 @@ FLIPS = {3: 3, 5: 8, 6: 6}
 
 @dataclass(frozen=True)
 class RawPicture:
-    """What a RAW file shows: its preview, and the size of the whole picture."""
+    """The preview of a RAW file, and the size of the whole picture."""
 
     image: Image
     size: tuple[int, int]
@@ -97,7 +97,7 @@ def _picture(rawpy: Any, raw: Any, data: bytes) -> RawPicture:
 
 
 def _preview(rawpy: Any, raw: Any) -> Image | None:
-    """Return the preview as the camera stored it; LibRaw writes the EXIF of the file into it."""
+    """Return the preview as the camera stored it. LibRaw writes the EXIF of the file into it."""
     try:
         preview = raw.extract_thumb()
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
@@ -213,7 +213,7 @@ def perceptual_hash(image: Image) -> str:
 def _decoding(
     content: FileContent, path: Path | None, max_pixels: int
 ) -> Iterator[tuple[Image, RawPicture | None]]:
-    """Open a picture for decoding; errors of the picture become `UnreadableImageError`."""
+    """Open a picture for decoding. Errors of the picture become `UnreadableImageError`."""
     raw = open_raw(content.data, extension=path.suffix) if path and is_raw(path) else None
     try:
         image = raw.image if raw else open_image(content.data)
@@ -274,7 +274,7 @@ QUALITY, LONGEST_EDGE = 85, 16383
 def keep_original(
     content: FileContent, *, path: Path, storage: Storage, form: str, max_pixels: int = MAX_PIXELS
 ) -> None:
-    """Put a picture into the store in one of `FORMS`, unless it is there already; none for `none`.
+    """Put a picture into the store in one of `FORMS`, unless it is there already or the form is `none`.
 
     Of a RAW file, which no browser shows, it is always the WebP copy of its preview. Raises
     `UnreadableImageError` and `StorageError`.

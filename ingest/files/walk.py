@@ -43,7 +43,7 @@ def valid_unicode(name: str) -> str:
 
 
 def safe_name(name: str, extension: str) -> str:
-    """Return what a file of this name and content is called here: no folders, nothing that a shell obeys.
+    """Return the safe name of a file of this name and content: no folders, nothing that a shell obeys.
 
     Names come from strangers; `extension` is that of the content, and replaces a picture's extension.
     """
@@ -60,7 +60,7 @@ SETTLED_NS = 2_000_000_000
 
 @dataclass(frozen=True)
 class Stamp:
-    """Size and time of a file; the same stamp twice means the same content."""
+    """Size and time of a file. The same stamp twice means the same content."""
 
     size: int
     """bytes"""
@@ -74,7 +74,7 @@ class Stamp:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Return the stamp of a regular file as it is now; None for anything else and what cannot be asked."""
+    """Return the present stamp of a regular file, or None for anything else and on errors."""
     try:
         status = os.stat(path)  # noqa: PTH116 - this is called once for every file of a run
     except (OSError, ValueError):

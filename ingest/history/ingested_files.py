@@ -89,7 +89,7 @@ class FailedFile:
 
 
 class IngestHistory:
-    """The history of one index. Thread-safe; every method raises `IngestError` when the disk refuses."""
+    """The history of one index. Thread-safe. Every method raises `IngestError` when the disk refuses."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class IngestHistory:
         retry_failed: bool = False,
         read_only: bool = False,
     ) -> None:
-        """Open or create the file; a damaged one is created anew. Without a `path`, remember until `close`.
+        """Open or create the file, also anew if it is damaged. Without a `path`, remember until `close`.
 
         `index` is the uuid of the index. `kept` is the form in which the run keeps whole pictures: a file
         that was not kept so must be read again. With `retry_failed`, no failed file is passed over.
@@ -125,7 +125,7 @@ class IngestHistory:
             self._failed = self._read_failed()
 
     def look_up(self, candidates: Sequence[Candidate]) -> list[IngestedFile | None]:
-        """Return for each file what was noted, if the file has not changed since."""
+        """Return the note of each file that has not changed since."""
         sql = f"SELECT * FROM files WHERE {ONE}"
         with self._errors():
             rows = [self._base.execute(sql, self._place(each)).fetchone() for each in candidates]
@@ -151,7 +151,7 @@ class IngestHistory:
         return lasts and Stamp(failed.size, failed.mtime_ns) == stamp
 
     def record_ok(self, candidate: Candidate, image_id: str, *, new_path: bool = False) -> None:
-        """Note that the index has a file's content under its path; another content there becomes stale.
+        """Note that the index has a file's content under its path. Another content there becomes stale.
 
         With `new_path`, the index had the content under another path before.
         """
@@ -165,7 +165,7 @@ class IngestHistory:
             self.mark_moved(image_id)
 
     def record_failure(self, candidate: Candidate, fault: Fault) -> None:
-        """Note that a file cannot be used, in place of what was noted of its failure before."""
+        """Note that a file cannot be used, in place of an earlier note of its failure."""
         stamp = candidate.stamp or Stamp(-1, -1)
         failed = FailedFile(
             _absolute(candidate.path),
@@ -196,7 +196,7 @@ class IngestHistory:
         return [note for (image_id,) in ids for note in self.of_image(image_id)]
 
     def below(self, folder: Path, *, moved_only: bool) -> Iterator[IngestedFile]:
-        """Yield the notes of files below a folder; with `moved_only`, of contents marked as moved."""
+        """Yield the notes of files below a folder, with `moved_only` those of contents marked as moved."""
         where = "AND image_id IN (SELECT image_id FROM moved)" if moved_only else ""
         sql = f"SELECT * FROM files WHERE {BELOW} {where} ORDER BY path, relative_path LIMIT {PAGE}"
         path, name, end = _range(folder)
@@ -258,7 +258,7 @@ class IngestHistory:
                 self._base.execute(sql, (new, old))
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the waiting notes."""
         with self._lock:
             waiting, changed = self._waiting, self._changed
             self._waiting, self._changed, self._flushed = [], set(), time.monotonic()
@@ -277,7 +277,7 @@ class IngestHistory:
                         self._insert(self._failed[path])
 
     def save(self, *, last: bool) -> None:
-        """Write what waits, and the failed files into `failed.jsonl`.
+        """Write the waiting notes, and the failed files into `failed.jsonl`.
 
         With `last`, at the end of a whole run, failed files that are gone leave the list.
         """
@@ -294,7 +294,7 @@ class IngestHistory:
             _write_log(self._log, "".join(f"{json.dumps(asdict(each))}\n" for each in failed.values()))
 
     def close(self) -> None:
-        """Write what waits and close the file."""
+        """Write the waiting notes and close the file."""
         try:
             self.flush()
         finally:
@@ -392,7 +392,7 @@ def _ingested(row: tuple[Any, ...]) -> IngestedFile:
 
 
 def _read_log(path: Path) -> list[FailedFile]:
-    """Return the files of a log; a line that a crash cut short, or that somebody spoiled, is left out."""
+    """Return the files of a log without damaged lines, such as one that a crash cut short."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:

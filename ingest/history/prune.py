@@ -117,7 +117,7 @@ def _any_exists(notes: Iterable[IngestedFile]) -> bool:
 def _drop_stale(
     history: IngestHistory, index: ImageIndex, storage: Storage
 ) -> tuple[list[Removed], tuple[str, ...]]:
-    """Take stale paths from their documents; of documents that are deleted then, the store keeps nothing."""
+    """Take stale paths from their documents, and the files of deleted documents from the store."""
     removed: list[Removed] = []
     failures: dict[str, str] = {}
     while batch := [each for each in history.stale() if each.image_id not in failures]:

@@ -64,7 +64,7 @@ class _Pass:
         self._store_failures = 0
 
     def all(self) -> None:
-        """Do the whole pass; when it is interrupted, write what is captioned."""
+        """Do the whole pass. On an interrupt, write the captions made so far."""
         self._index.refresh()
         total = self._captions.count_missing(every=self._options.every)
         limit = self._options.limit

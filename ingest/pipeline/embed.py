@@ -1,4 +1,4 @@
-"""Embed and caption batches of pictures; one bad picture costs itself alone."""
+"""Embed and caption batches of pictures. One bad picture does not stop the others."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def embed_pictures(
     image_encoder: Lazy[ImageEncoder],
     caption_encoder: Lazy[TextEncoder],
 ) -> list[NewPicture | BadFile]:
-    """Return each picture with its vectors, in the same order; a caption of the file is embedded too."""
+    """Return each picture with its vectors and that of its file's caption, in the same order."""
     if not pictures:
         return []
     embed_pixels = image_encoder.get().embed_pixels
@@ -150,7 +150,7 @@ def embed_each(
 def embed_by_key(
     embed: Callable[[list[Input]], np.ndarray], inputs: Mapping[Key, Input]
 ) -> dict[Key, np.ndarray | Fault]:
-    """Do for the values of `inputs`, which is not empty, what `embed_each` does."""
+    """Apply `embed_each` to the values of `inputs`, which is not empty."""
     return dict(zip(inputs, embed_each(embed, list(inputs.values())), strict=True))
 
 

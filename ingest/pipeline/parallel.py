@@ -101,7 +101,7 @@ def _fill(line: queue.Queue[Entry[Out]], items: Generator[Out], stop: threading.
 
 
 def _put(line: queue.Queue[Entry[Out]], entry: Entry[Out], stop: threading.Event) -> bool:
-    """Wait for room in the line; return False if nobody wants more."""
+    """Wait for room in the line. Return False if nobody wants more."""
     while not stop.is_set():
         try:
             line.put(entry, timeout=STOP_CHECK_S)

@@ -76,7 +76,7 @@ class _Run:
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
-        """Do the whole run; when it is interrupted, write what is embedded."""
+        """Do the whole run. On an interrupt, write the pictures embedded so far."""
         register_formats()
         needs, options = self.dependencies, self.options
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")

@@ -62,7 +62,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, batch: Sequence[PictureState]) -> None:
-        """Hand over a batch; wait while the line is full. Raises `EngineError` or `StorageError`."""
+        """Hand over a batch, waiting while the line is full. Raises `EngineError` or `StorageError`."""
         while self._error is None:
             try:
                 self._line.put(batch, timeout=STOP_CHECK_S)
@@ -90,7 +90,7 @@ class Writer:
                 self._error = error
 
     def _gather(self) -> list[PictureState]:
-        """Wait for batches worth a request and return them together; return none at the end.
+        """Wait for batches worth a request and return them together, or none at the end.
 
         Small requests cost Elasticsearch twice as much for each picture. The wait is short, because a kill
         loses the waiting pictures.
@@ -151,7 +151,7 @@ class Writer:
                 self._counts.add(indexed=1, captioned=picture.document.caption_source == "model")
 
     def _add_paths(self, known: Sequence[KnownPicture], *, merged: set[str]) -> None:
-        """Add the paths of known pictures; those in `merged` were written with their documents just now."""
+        """Add the paths of known pictures. Those in `merged` were written with their documents just now."""
         paths: dict[str, list[str]] = {}
         for each in known:
             if each.new_path and each.image_id not in merged and each.image_id not in self._counts.faults:

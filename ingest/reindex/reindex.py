@@ -43,7 +43,7 @@ class SameModelsError(IngestError):
 
 @dataclass(frozen=True)
 class Filled:
-    """What became of the next index."""
+    """The outcome for the next index."""
 
     index: str
     """its name"""
@@ -65,7 +65,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of `glimpse reindex` did."""
+    """The result of one run of `glimpse reindex`."""
 
     filled: Filled
     switched: Switched | None = None
@@ -217,7 +217,7 @@ IMAGE_VECTOR = "image_embedding"
 
 @dataclass(frozen=True)
 class _Task:
-    """A document that the next index lacks, or has otherwise: `known` is then what it has."""
+    """A document that the next index lacks, or has in another form, which is `known`."""
 
     document: Document
     known: dict[str, Any] | None
@@ -227,7 +227,7 @@ class _Task:
 
 @dataclass(kw_only=True)
 class Passes:
-    """Makes the next index like the one that answers, as often as it is called, and counts what was done."""
+    """Makes the next index like the one that answers, as often as it is called, and counts its writes."""
 
     reader: ReindexReader
     writer: ReindexWriter
@@ -243,7 +243,7 @@ class Passes:
     """by image id, what could not be embedded or written"""
 
     def run(self, *, since: int) -> int:
-        """Do what changed after a checkpoint and return how many documents were written.
+        """Copy the changes after a checkpoint and return how many documents were written.
 
         Raises `EngineError`, `StorageError`, `ModelError` or `IngestError`; the next pass goes on there.
         """
@@ -328,7 +328,7 @@ class Passes:
 
     @cached_property
     def _same_caption_model(self) -> bool:
-        """Whether vectors of captions may be copied; asking loads the model, which notes itself."""
+        """Whether vectors of captions may be copied. Asking loads the model, which notes itself."""
         noted = self.reader.index.meta().revisions.get("caption_text")
         return self.caption_encoder.get().revision == noted
 

@@ -1,4 +1,4 @@
-"""Builds what a reindexing needs from settings."""
+"""Builds the parts of a reindexing from settings."""
 
 from __future__ import annotations
 

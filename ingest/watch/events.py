@@ -81,7 +81,7 @@ class FolderEvents(FileSystemEventHandler):
         self.observer, self.is_lost, self.is_limited = None, False, False
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Keep the paths of an event; one that was a folder gets a slash at its end."""
+        """Keep the paths of an event, with a slash at the end of one that was a folder."""
         path = os.fsdecode(event.src_path)
         self.pending.touch(f"{path}/" if event.is_directory else path)
         if event.dest_path and not event.is_directory:
@@ -171,7 +171,7 @@ class PendingPaths:
             self._since[path] = self._clock()
 
     def put_back(self, paths: Iterable[str]) -> None:
-        """Keep paths that were taken and could not be indexed; the next `take` returns them."""
+        """Keep paths that were taken and could not be indexed, for the next `take`."""
         with self._lock:
             back = {path: float("-inf") for path in paths if path not in self._since}
             self._since = back | self._since

@@ -58,7 +58,7 @@ ROUND_WORDS = {
 
 
 def watch_folders(job: IngestJob, report: WatchReport) -> IngestSummary:
-    """Observe, run over all folders and then in rounds until Ctrl-C or SIGTERM; return the first summary.
+    """Observe, run over all folders, then in rounds until Ctrl-C or SIGTERM. Return the first summary.
 
     If the first run is interrupted, nothing is watched or reported. Raises as `ingest_paths` does in the
     first run, later failures are reported and retried.
@@ -202,7 +202,7 @@ class FolderWatch:
         self._events.close()
 
     def run_forever(self) -> None:
-        """Index what happens until `KeyboardInterrupt`, which is raised."""
+        """Index changes until `KeyboardInterrupt`, which is raised."""
         while True:
             self._look_at_roots()
             is_due = time.monotonic() >= self._not_before
@@ -224,7 +224,7 @@ class FolderWatch:
         self._walk_again |= self._events.is_lost or self._events.is_limited
 
     def _round(self) -> bool:
-        """Index the paths that are due; return whether there were any."""
+        """Index the paths that are due, and return whether there were any."""
         if self._walk_again:
             self._walk_again = False
             self._attempt(None, [])
@@ -236,7 +236,7 @@ class FolderWatch:
         return bool(taken or changes.gone)
 
     def _attempt(self, changes: Changes | None, taken: list[str]) -> None:
-        """Make a round; if Elasticsearch, the store or a disk is away, everything waits for the next one."""
+        """Make a round. If Elasticsearch, the store or a disk is away, everything waits for the next one."""
         try:
             if changes is None:
                 self._observe()
@@ -279,7 +279,7 @@ class FolderWatch:
 
 
 class Roots:
-    """What was named on the command line; for a file, the folder it is in has to be there."""
+    """A path of the command line. For a file, its folder has to exist."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._folders = {path: path if os.path.isdir(path) else path.parent for path in paths}  # noqa: PTH112
@@ -291,7 +291,7 @@ class Roots:
         return [path for path, identity in self._seen.items() if identity]
 
     def look(self) -> dict[Path, bool]:
-        """Look again: return what has come or is another folder now (True), and what has gone (False)."""
+        """Look again. Return the roots that are new or another folder (True), or gone (False)."""
         now = {path: _identity(folder) for path, folder in self._folders.items()}
         changed = {path: bool(now[path]) for path in now if now[path] != self._seen[path]}
         self._seen = now
@@ -312,7 +312,7 @@ class Places:
         self._entrances = [(_real(each), each) for each in entrances(paths, exclude=exclude)]
 
     def to_watch(self) -> list[tuple[str, bool]]:
-        """Return real folders, with whether what is below them counts too; none is below another."""
+        """Return real folders, none below another, each with whether it counts with all below it."""
         whole = {real for real, each in self._entrances if not _is_file(each)}
         folders = [real for real in sorted(whole) if not any(_below(real, other) for other in whole)]
         alone = {os.path.dirname(real) for real, each in self._entrances if _is_file(each)}  # noqa: PTH120
@@ -372,12 +372,12 @@ MOST_FAILED = 64
 
 
 class IdleCaptions(Progress):
-    """Captions what has none, until nothing is left that can be captioned and `wake` is called."""
+    """Captions pictures without a caption until none is left, and again after each `wake`."""
 
     def __init__(
         self, dependencies: Dependencies, *, say: Callable[[str], None], written: Callable[[int], None]
     ) -> None:
-        """`say` is told what goes wrong, once; `written` how many there were when the last is done."""
+        """Call `say` once with each problem, and `written` with the number of captions at the end."""
         self._dependencies = dependencies
         self._say = say
         self._written = written
@@ -393,7 +393,7 @@ class IdleCaptions(Progress):
         self._once(f"{what} {failure.path}: {failure.reason}")
 
     def __call__(self) -> bool:
-        """Write a slice; return whether there may be more. Raises `KeyboardInterrupt`."""
+        """Write a slice and return whether there may be more. Raises `KeyboardInterrupt`."""
         if time.monotonic() < self._at:
             return False
         try:

@@ -185,7 +185,7 @@ def _answer(searcher: Searcher, query: Query, as_json: bool) -> None:
 
 
 def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -> None:
-    """Write a response to stdout; `first` is the rank of its first hit."""
+    """Write a response to stdout. `first` is the rank of its first hit."""
     if as_json:
         print(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
         return

@@ -1,1 +1,1 @@
-"""Queries, the searcher and its response; measuring and reindexing stand on it too."""
+"""Queries, the searcher and its response. Measuring and reindexing stand on it too."""

@@ -39,7 +39,7 @@ class Fused:
 
 
 def fuse(rankings: Mapping[str, Sequence[str]], *, weights: Mapping[str, float]) -> list[Fused]:
-    """Fuse rankings (image ids, best first, by name) by reciprocal rank; return all pictures, best first.
+    """Fuse rankings (image ids, best first, by name) by reciprocal rank into one, best first.
 
     Pictures of equal score are ordered by their best rank, and then by id, so that the same rankings always
     give the same order. A ranking that is empty changes nothing.
@@ -73,7 +73,7 @@ def weights_of(profile_name: str) -> Mapping[str, float]:
 def fuse_results(
     results: Mapping[str, SearchResult], *, weights: Mapping[str, float], words: Sequence[str] = ()
 ) -> list[SearchHit]:
-    """Return the pictures of all parts, best first; each says why it is there, with `words` in their order.
+    """Return the pictures of all parts, best first, each with its reason, `words` in their order.
 
     The score is that of the fusion. The similarity is the picture's cosine, None when the picture is not
     among its nearest.

@@ -1,4 +1,4 @@
-"""Marks hits as strong, weak or none, beside what the same query scores on a sample of the index."""
+"""Mark hits as strong, weak or none, beside the same query's scores on a sample of the index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Evidence:
 
 
 class Marks:
-    """Judges the hits of queries in words. Thread-safe; an index that was not calibrated gets no marks."""
+    """Judges the hits of queries in words. Thread-safe. An index without calibration gets no marks."""
 
     def __init__(self, *, index: ImageIndex, read_vectors: Callable[[str, int], np.ndarray]) -> None:
         """Take the index, and a function that samples n vectors of a field, float32 `[n, dims]`."""
@@ -51,7 +51,7 @@ class Marks:
         vector_of: Callable[[str], np.ndarray],
         evidence: Evidence,
     ) -> tuple[SearchHit, ...]:
-        """Return the hits with their marks; `vector_of` gives the query's vector, float32 `[dims]`, by mode.
+        """Return the hits with their marks. `vector_of` gives the query's vector, float32 `[dims]`, by mode.
 
         A hit of a hybrid search gets the higher of the marks of picture and caption, and is never `none`
         when its caption holds all words. Raises `EngineError` when the sample cannot be read.
@@ -73,7 +73,7 @@ class Marks:
     def _judge(
         self, mode: str, similarities: Mapping[str, float], vector_of: Callable[[str], np.ndarray]
     ) -> dict[str, str] | None:
-        """Return marks by image id; None when the mode is not calibrated."""
+        """Return marks by image id, or None when the mode is not calibrated."""
         meta = self._index.meta()
         bars = read_calibration(meta.relevance, mode)
         if bars is None:

@@ -43,7 +43,7 @@ class QueryLog:
     def __init__(
         self, path: Path, *, warn: Callable[[str], None] = lambda _: None, max_bytes: int = MAX_BYTES
     ) -> None:
-        """Take the file; `warn` is told once when it cannot be written."""
+        """Take the file. `warn` is called once when it cannot be written."""
         self.path = path
         self._warn = warn
         self._max_bytes = max_bytes

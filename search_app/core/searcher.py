@@ -217,7 +217,7 @@ class Searcher:
         caption_text_encoder: Lazy[TextEncoder] | None = None,
         marks: Marks | None = None,
     ) -> None:
-        """Take the parts; without `caption_text_encoder`, `text_encoder` reads queries for captions too.
+        """Take the parts. Without `caption_text_encoder`, `text_encoder` reads queries for captions too.
 
         Without `marks`, no hit is judged.
         """
@@ -360,7 +360,7 @@ class SearchService:
 
 
 def vector_request(query: Query, *, count: Callable[[], int]) -> dict[str, Any]:
-    """Return the body of a search with a query's vector; only an exact one asks the `count` of pictures."""
+    """Return the body of a search with a query's vector. Only an exact one asks the `count` of pictures."""
     import numpy as np
 
     knn = {

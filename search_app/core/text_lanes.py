@@ -78,7 +78,7 @@ class TextLanes:
         return vectors, lane
 
     def _may_try(self) -> bool:
-        """Whether to ask `_infer`; after a failure one thread at a time does."""
+        """Whether to ask `_infer`. After a failure, one thread at a time does."""
         if self._only_infer:
             return True
         with self._lock:

@@ -23,7 +23,7 @@ MAX_RECORDING = 10_000_000
 
 
 def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
-    """Return the `Transcriber` of the settings, loaded on first use; None where voice is off.
+    """Return the `Transcriber` of the settings, loaded on first use, or None when voice is off.
 
     Raises `ModelError` for a folder that is no voice model and for an unknown size.
     """
@@ -45,7 +45,7 @@ def needed_transcriber(settings: SearchSettings) -> Lazy[Transcriber]:
 
 
 def warm(transcriber: Lazy[Transcriber] | None, *, warn: Callable[[str], None]) -> None:
-    """Load a transcriber and run it once; where that fails the page works on, and a recording tries again."""
+    """Load a transcriber and run it once. If that fails, the page works on and a recording tries again."""
     if transcriber is None:
         return
     try:
@@ -66,7 +66,7 @@ def read_clip(path: Path) -> bytes:
 
 
 def heard(recording: bytes, transcriber: Transcriber) -> Transcript:
-    """Return what is said in a recording.
+    """Return the transcript of a recording.
 
     Raises `QueryError` when that is nothing or the recording cannot be used, `ModelError` without a model.
     """

@@ -72,14 +72,14 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     @api.response(200, PictureSchema, content_type=JSON)
     @may_fail(api, 404, 503)
     def picture(image_id: str) -> Response:
-        """Show what the index knows about one picture."""
+        """Show the index's document of one picture."""
         return picture_document(image_id, service.searcher.picture(image_id))
 
     @api.get("/images/<image_id>/thumbnail")
     @api.response(200, BINARY, content_type="image/webp")
     @may_fail(api, 404, 503)
     def thumbnail(image_id: str) -> Response:
-        """Send the WebP thumbnail; it never changes, for the id is the hash of the content."""
+        """Send the WebP thumbnail, which never changes, for the id is the hash of the content."""
         return unchanging(_thumbnail(storage, image_id), mimetype="image/webp", etag=image_id)
 
     return api

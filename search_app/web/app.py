@@ -51,7 +51,7 @@ def health_blueprint(*, service: SearchService) -> Blueprint:
 
     @health.get("/readyz")
     def readyz() -> dict[str, object]:
-        """Answer 200 when a search would work; otherwise a 503 problem document says why."""
+        """Answer 200 when a search would work, otherwise a 503 problem document with the reason."""
         searcher = service.searcher
         images = searcher.index.count()
         searcher.check_profile()

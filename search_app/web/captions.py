@@ -80,7 +80,7 @@ def caption_blueprint(*, service: SearchService) -> Blueprint:
     @may_fail(api, 400, 403, 404, 415, 503)
     @requires_write_access
     def write_caption(image_id: str) -> Response:
-        """Write what a person says of a picture; searches find it at once, and no captioner overwrites it."""
+        """Write a person's caption of a picture. Searches find it at once, and no captioner overwrites it."""
         return picture_document(image_id, correct_caption(service.searcher, image_id, _caption_of_json()))
 
     return api

@@ -74,7 +74,7 @@ class SearchResponseSchema(Schema):
 
 
 class SearchBody(SearchArguments):
-    """A search as a JSON body; the vector is an array."""
+    """A search as a JSON body, with the vector as an array."""
 
     vector = fields.Raw(metadata={"type": "array", "items": {"type": "number"}})
 
@@ -218,7 +218,7 @@ class ForbiddenError(QueryError):
 
 
 def requires_write_access(view: View) -> View:
-    """Mark a view that changes something; it has to be the innermost decorator.
+    """Mark a view that changes something. It has to be the innermost decorator.
 
     The view then raises `ForbiddenError` when the server is read-only, and when a browser sends the request
     for another site's page: a form on any page that a person visits can be sent to this machine.
@@ -262,7 +262,7 @@ WAITING = 14
 
 
 class RequestQueue:
-    """Let `at_once` threads run and `waiting` more wait; refuse any further one with the sentence `busy`."""
+    """Let `at_once` threads run and `waiting` more wait, and refuse others with the sentence `busy`."""
 
     def __init__(
         self, *, busy: str, retry_after_s: int, at_once: int = AT_ONCE, waiting: int = WAITING

@@ -137,7 +137,7 @@ def address(state: Mapping[str, object], image_id: str | None = None) -> str:
 
 
 def _given() -> dict[str, str]:
-    """Return the parameters that say something; words win over the picture that was shown before."""
+    """Return the parameters that have values. Words win over the picture that was shown before."""
     given = {name: value for name, value in request.args.items() if value.strip()}
     if "q" in given:
         given.pop("like", None)
@@ -187,7 +187,7 @@ def _place(location: object) -> str | None:
 
 
 def _neighbours(searcher: Searcher, image_id: str) -> tuple[SearchHit, ...]:
-    """Return the nearest other pictures; none when they cannot be had, for the metadata still can."""
+    """Return the nearest other pictures, or none when only the metadata can be had."""
     try:
         hits = searcher.search(Query(like=image_id, k=NEIGHBOURS + 1)).hits
     except (EngineError, QueryError):

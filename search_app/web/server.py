@@ -38,7 +38,7 @@ def is_loopback(host: str) -> bool:
 
 
 def address_of(host: str, port: int) -> str:
-    """Return the page's address; IPv6 needs brackets in one."""
+    """Return the page's address, with brackets around an IPv6 host."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -52,7 +52,7 @@ def trusted_hosts(host: str, named: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise `ServeError` when `port` cannot be listened on; to be asked before models are loaded."""
+    """Raise `ServeError` when `port` cannot be listened on, before models are loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -96,7 +96,7 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
 
 
 def run_server(app: Flask, *, host: str, port: int, threads: int, ready: Callable[[], None]) -> None:
-    """Serve until interrupted; call `ready` once the port is open. Raises `ServeError` when it is taken."""
+    """Serve until interrupted, calling `ready` once the port is open. Raises `ServeError` if it is taken."""
     server = build_server(app, host=host, port=port, threads=threads)
     # A page asks for two dozen thumbnails at once: that some of them wait their turn is no news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -119,7 +119,7 @@ class _TooLarge(RequestEntityTooLarge):
 
 class _Parser(HTTPRequestParser):
     def received(self, data: bytes) -> int:
-        """Take bytes of a request; one over the limit is an error as soon as that is known."""
+        """Take bytes of a request. One over the limit is an error as soon as that is known."""
         consumed = super().received(data)
         if isinstance(self.error, RequestEntityTooLarge):
             megabytes = self.adj.max_request_body_size / 1_000_000

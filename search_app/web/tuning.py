@@ -92,7 +92,7 @@ class _Scale:
 
 
 def chart(point: Mapping[str, Any]) -> Chart | None:
-    """Return the chart of one operating point's stored points; None when none are stored."""
+    """Return the chart of one operating point's stored points, or None when none are stored."""
     rows = point.get("points") or ()
     if not rows:
         return None
@@ -168,7 +168,7 @@ class Comparison:
 
 
 def tuning_blueprint(*, service: SearchService) -> Blueprint:
-    """Return the page around a search service. It reads what `glimpse tune` wrote, and searches."""
+    """Return the page around a search service. It reads the results of `glimpse tune`, and searches."""
     page = Blueprint("tuning", __name__)
 
     @page.get("/tuning")
@@ -237,6 +237,6 @@ def compare(searcher: Searcher, query: Query, num_candidates: int) -> Comparison
 
 
 def _number(text: str | None, *, least: int, most: int, default: int) -> int:
-    """Return a number from the address, or the default when it says none; never out of range."""
+    """Return a number from the address, or the default when it names none, never out of range."""
     number = int(text) if text is not None and text.isdecimal() and len(text) < 9 else default
     return min(max(number, least), most)

@@ -70,7 +70,7 @@ class Addition(Protocol):
 
 
 class Library(Protocol):
-    """Adds pictures to the index; the door hands one in, built from the parts of ingest."""
+    """Adds pictures to the index. The command hands one in, built from the parts of ingest."""
 
     def add(self, name: str, data: bytes) -> Addition:
         """Index one file's content. Raises `EngineError`, `ModelError` or `StorageError`."""
@@ -106,7 +106,7 @@ class AddedFile:
 
 
 def add_files(library: Library, files: Sequence[FileStorage], *, max_upload: int) -> list[AddedFile]:
-    """Add files, one after the other, and make them findable; one that is refused does not stop the others.
+    """Add files one after the other and make them findable. A refused file does not stop the others.
 
     Raises `QueryError` when there is no file or more than `MAX_FILES`.
     """
@@ -189,7 +189,7 @@ class Uploads:
             return add_files(library, files, max_upload=self._max_upload)
 
     def _files(self) -> list[FileStorage]:
-        """Read the form, which may be larger than one of a search; what is too large is not read at all."""
+        """Read the form, which may be larger than one of a search. A form over the limit is not read."""
         request.max_content_length = largest_request(self._max_upload)
         try:
             return request.files.getlist("image")
@@ -216,7 +216,7 @@ def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploa
     @may_fail(api, 400, 403, 413, 503)
     @requires_write_access
     def add() -> Response:
-        """Add one or several pictures (multipart `image`); with the answer, searches find them."""
+        """Add one or several pictures (multipart `image`). With the answer, searches find them."""
         return _answer(uploads.add_request())
 
     @api.get("/images/<image_id>/original")
@@ -252,7 +252,7 @@ def _send_original(storage: Storage, image_id: str, key: str, *, name: str) -> R
 
 
 def _answer(added: Sequence[AddedFile]) -> Response:
-    """Answer 201 when something is new, 200 when the index had what could be used, else with a problem."""
+    """Answer 201 when something is new, 200 when the index had every usable file, else with a problem."""
     shown = [each.to_json() for each in added]
     if all(each.is_refused for each in added):
         status = max(each.status for each in added)
@@ -278,7 +278,7 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
     @page.post("/add")
     @requires_write_access
     def add_chosen() -> str:
-        """Add the chosen pictures and show what became of each: for browsers without JavaScript."""
+        """Add the chosen pictures and show the result of each, for browsers without JavaScript."""
         return render_template("add.html", added=uploads.add_request())
 
     @page.app_context_processor
@@ -292,7 +292,7 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
 
 
 def _original_url(storage: Storage, image_id: str, source: Mapping[str, Any]) -> str | None:
-    """Return where the original of a picture is; None where none is kept, or where nobody can say."""
+    """Return the address of a picture's original, or None when none is kept or known."""
     try:
         kept = find_original(storage, image_id, names=names_of(source))
     except StorageError:

@@ -36,7 +36,7 @@ POST_BODY = {
 
 
 def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueue | None = None) -> Blueprint:
-    """Return the route of voice; without a transcriber it says that voice is off."""
+    """Return the route of voice. Without a transcriber it answers that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
     queue = queue or RequestQueue(
         busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
@@ -47,7 +47,7 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
     @api.response(200, TranscriptSchema, content_type=JSON)
     @may_fail(api, 400, 403, 413, 503)
     def transcribe() -> Response:
-        """Write down what is said in a recording of at most 30 seconds; nothing is kept."""
+        """Transcribe a recording of at most 30 seconds. Nothing is kept."""
         if transcriber is None:
             abort(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
         check_origin(request.headers, host=request.host)  # nothing is changed, but it costs time
@@ -68,7 +68,7 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
 
 
 def read_recording(asked: Request) -> bytes:
-    """Return the recording of a multipart field `audio` or of the body itself; it stays in memory.
+    """Return the recording of a multipart field `audio` or of the body itself, kept in memory.
 
     Raises `TooLargeError` over `MAX_RECORDING` bytes, `QueryError` when there is none.
     """
