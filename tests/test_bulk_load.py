@@ -60,7 +60,7 @@ def a_run(*, machine: str = "elsewhere", process: int = 17, seconds_ago: float =
 
 
 def begun(client, index: ImageIndex, *runs: LoadingRun) -> None:
-    """Leave the note and the setting of runs that have begun, in the place of what is noted."""
+    """Leave the note and the setting of runs that have begun, in place of the present ones."""
     noted = {"refresh_interval": "7s", "runs": [asdict(run) for run in runs]}
     change_meta(client, index.name(), lambda meta: {**meta, "bulk_load": noted})
     client.indices.put_settings(index=index.alias, settings={"refresh_interval": BULK_REFRESH})

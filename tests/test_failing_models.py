@@ -1,4 +1,4 @@
-"""Models that load, or nearly, and then fail: one sentence says which one and what to do."""
+"""Models that load, or nearly, and then fail: one sentence names the model and the way out."""
 
 import json
 import shutil
