@@ -36,7 +36,7 @@ class Caption:
 
 @dataclass(eq=False)
 class Captioner:
-    """A BLIP model; `revision` is the fingerprint of its weights."""
+    """A BLIP model, whose `revision` is the fingerprint of its weights."""
 
     model: BlipForConditionalGeneration
     image_processor: Callable[..., Mapping[str, Sequence[np.ndarray]]]
@@ -51,7 +51,7 @@ class Captioner:
     def caption_images(self, images: Sequence[Image], *, batch_size: int = BATCH_SIZE) -> list[Caption]:
         """Return a caption for each RGB picture, always the same for the same picture.
 
-        A picture that fails has an `error` and does not touch the others; nothing is raised for it.
+        A picture that fails has an `error` and does not affect the others.
         """
         captions: list[Caption] = []
         for start in range(0, len(images), batch_size):
@@ -75,7 +75,7 @@ class Captioner:
             return Caption(None, f"the captioner failed on it ({first_line(error)})")
 
     def _written(self, pixels: list[np.ndarray]) -> list[Caption]:
-        """Caption preprocessed pictures together; when that fails, one by one."""
+        """Caption preprocessed pictures together, or one by one if that fails."""
         if not pixels:
             return []
         try:

@@ -58,11 +58,11 @@ def _plain(letter: str) -> str:
 
 BATCH_SIZE = 32
 WIDEST_RATIO = 8
-"""Longer pictures are cropped to this ratio first: resizing the short side alone would fill the memory."""
+"""longer pictures are cropped to this ratio first: resizing by their short side would fill the memory"""
 
 
 class TextEncoder(Protocol):
-    """What every text encoder offers, wherever the model runs."""
+    """The interface of every text encoder, wherever the model runs."""
 
     dims: int
     revision: str
@@ -183,9 +183,9 @@ class PairedTextEncoder:
 
 
 def _finite_unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return `vectors` `[n, dims]` divided by their lengths; a zero vector stays zero.
+    """Return `vectors` `[n, dims]` divided by their lengths.
 
-    Raises `ValueError` for values that are not numbers.
+    A zero vector stays zero. Raises `ValueError` for values that are not numbers.
     """
     if not np.isfinite(vectors).all():
         raise ValueError("it gives values that are not numbers")
@@ -292,7 +292,7 @@ def _check_width(vectors: np.ndarray, dims: int, folder: Path) -> None:
 
 
 class TorchTower:
-    """A CLIP or SigLIP vision tower, called with pixels; `model` is what it runs."""
+    """A CLIP or SigLIP vision tower run by torch, called with pixels."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         first = next(model.parameters())
@@ -326,7 +326,7 @@ def bf16_tower(model: torch.nn.Module) -> TorchTower:
 
 
 class Lazy(Generic[T_co]):
-    """A value that is loaded by the first `get`, once. Thread-safe; a load that fails is tried again."""
+    """A value that the first `get` loads, once, in any thread. A load that fails is tried again."""
 
     def __init__(self, load: Callable[[], T_co]) -> None:
         self._load = load
@@ -334,7 +334,7 @@ class Lazy(Generic[T_co]):
         self._lock = threading.Lock()
 
     def get(self) -> T_co:
-        """Return the value. Raises what loading raises: `ModelError`."""
+        """Return the value. Raises the errors of loading, such as `ModelError`."""
         with self._lock:
             if not self._loaded:
                 self._loaded.append(self._load())

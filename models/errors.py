@@ -9,7 +9,7 @@ WAY_OUT = "free some memory, or copy or download it again"
 
 
 class ModelError(Exception):
-    """A profile or a model cannot be used; the message says why and what to do."""
+    """A profile or a model cannot be used. The message says why, and the way out."""
 
 
 def first_line(error: Exception) -> str:

@@ -72,7 +72,7 @@ def check_pixels(image: Image.Image, max_pixels: int) -> None:
 
 @contextmanager
 def decoding(image: Image.Image, *, large: int) -> Iterator[None]:
-    """Decode an opened picture; those of more than `large` pixels wait for each other, to bound memory.
+    """Decode an opened picture, one at a time if it has more than `large` pixels, to bound memory.
 
     Any error inside becomes `PictureError`.
     """
@@ -89,7 +89,7 @@ def _damaged(error: Exception) -> PictureError:
 
 @cache
 def register_formats() -> None:
-    """Teach Pillow every format once; threads that decode come later."""
+    """Teach Pillow every format, once, before threads decode."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()
@@ -97,14 +97,14 @@ def register_formats() -> None:
 
 
 def draft(image: Image.Image) -> None:
-    """Let the JPEG decoder skip detail that nobody will see; other formats ignore it."""
+    """Let the JPEG decoder skip detail that no tower sees. Other formats ignore it."""
     factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
     if factor > 1 and image.mode in ("RGB", "L"):
         image.draft(image.mode, (image.width // factor, image.height // factor))
 
 
 def orientation(exif: Image.Exif) -> int:
-    """Return EXIF's orientation, 1 to 8; 1, upright, for anything else."""
+    """Return EXIF's orientation, 1 to 8, or 1 (upright) for any other value."""
     try:
         value = int(exif.get(ORIENTATION, 1))
     except Exception:  # anything can be written into EXIF, and Pillow raises whatever that leads to
@@ -138,7 +138,7 @@ def shrink(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the picture as it is meant to be seen; `orientation` is EXIF's, 1 to 8."""
+    """Return the picture turned upright by EXIF's `orientation`, 1 to 8."""
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -152,7 +152,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _as_srgb(image: Image.Image) -> Image.Image:
-    """Return CMYK or LAB as RGB by its colour profile; as it is where that cannot be followed."""
+    """Return CMYK or LAB as RGB by its colour profile, or unchanged if the profile is unusable."""
     profile = image.info.get("icc_profile")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")

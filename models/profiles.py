@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from models.errors import ModelError, first_line
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "open_clip*"]
 OLD_WEIGHTS = "pytorch_model.bin"
-"""what a repository without safetensors has; transformers reads numbers from it and nothing else"""
+"""the weights of a repository without safetensors; transformers reads only numbers from it"""
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ def _known(width: int | None, folder: Path, config: Mapping[str, Any], what: str
     return int(width)
 
 
-def unusable(what: str, folder: Path, error: Exception, *, get: str = "copy") -> ModelError:
-    """Say that a library could not load `what` from a folder; `get` is how people got it."""
+def unusable(part: str, folder: Path, error: Exception, *, get: str = "copy") -> ModelError:
+    """Return the error of a part of a model that a library cannot load, where `get` is how people got it."""
     return ModelError(
-        f"{what} in {folder} cannot be loaded ({first_line(error)}); {get} or download it again."
+        f"{part} in {folder} cannot be loaded ({first_line(error)}); {get} or download it again."
     )
 
 
@@ -155,7 +155,7 @@ class Profile:
     caption_model: ModelSource
     """writes captions"""
     voice_model: str
-    """what `models.voice.load_transcriber` takes: a size or a folder"""
+    """a size or a folder, as `models.voice.load_transcriber` takes it"""
     languages: str
 
     @property
@@ -170,8 +170,14 @@ class Profile:
             return f"glimpse__{self.name}-text"
         return es_model_id(self.text_model.name)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as `glimpse model list --json` prints it."""
+        sources = {key: vars(self)[key].name for key in ("image_model", "text_model", "caption_text_model")}
+        es_id = self.es_model_id if "infer" in self.text_lanes else None
+        return {**asdict(self), **sources, "es_model_id": es_id}
+
     def text_revision(self) -> str:
-        """Return what tells other text weights from these: the hub's commit, or the folder's fingerprint.
+        """Return the identity of the text weights: the hub's commit, or the folder's fingerprint.
 
         Raises `ModelError` when the folder does not exist.
         """
@@ -182,7 +188,7 @@ class Profile:
         return fingerprint(towers_folder(local_folder(self.image_model)))
 
     def revisions(self, *, download: bool = True) -> dict[str, str]:
-        """Return what tells other weights from these, by tower, as far as a new index notes it.
+        """Return the identity of the weights of each tower that a new index notes.
 
         Captions may never be written, so their model counts only when it is the text model. Without
         `download`, weights that are not in a local folder are left out. Raises `ModelError`.
@@ -229,9 +235,10 @@ def _photographs(
     size_mb: int = 610,
     languages: str = "en",
 ) -> Profile:
-    """Return a pair of towers for photographs; without a `text_model` one model holds both.
+    """Return a row for a pair of towers that know photographs.
 
-    The text tower of such a model runs in this process only.
+    Without a `text_model`, the image model holds both towers, and its text tower runs in this process only.
+    Captions and voice are the same in all such rows. The defaults fit a CLIP of the size ViT-B/32.
     """
     return Profile(
         name=name,
@@ -330,7 +337,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
-    """Return the row called `name`; with `model_dir`, the pair of towers comes from that folder.
+    """Return the row called `name`, with its pair of towers from `model_dir` if that is given.
 
     The folder holds `image/` and `text/`, or is itself one model with both towers. The dims are then read
     from the folder, and captions are embedded by the folder's text tower, so that nothing is downloaded.
@@ -368,45 +375,37 @@ def _from_folder(profile: Profile, folder: Path) -> Profile:
 
 @dataclass(frozen=True)
 class UploadSource:
-    """A text model on this machine, and what Elasticsearch is to call it."""
+    """A text model on this machine with its id for Elasticsearch."""
 
     folder: Path
     name: str
     revision: str
     es_model_id: str
     dims: int | None
-    """the width that its vectors must have; None: any"""
+    """the width that its vectors must have, or None for any"""
 
 
 def upload_source(profile_name: str, *, model_dir: Path | None, hub_model_id: str | None) -> UploadSource:
-    """Return the text model to upload, downloaded where it comes from the hub.
+    """Return the text model to upload, downloaded if it comes from the hub.
 
     The hub name of a profile's text model means that profile, with its pinned revision. Raises `ModelError`.
     """
-    named = [row for row in PROFILES.values() if hub_model_id == row.text_model.name]
-    if hub_model_id and not named:
-        return _of_name(hub_model_id)
-    profile = named[0] if named else get_profile(profile_name, model_dir=model_dir)
+    row = next((each for each in PROFILES.values() if each.text_model.name == hub_model_id), None)
+    if hub_model_id and row is None:
+        is_folder = Path(hub_model_id).is_dir()
+        folder = local_folder(ModelSource(str(Path(hub_model_id).resolve()) if is_folder else hub_model_id))
+        return UploadSource(folder, hub_model_id, fingerprint(folder), es_model_id(hub_model_id), dims=None)
+    profile = row or get_profile(profile_name, model_dir=model_dir)
     if "infer" not in profile.text_lanes:
         raise ModelError(
             f"The text model of profile {profile.name} runs in Glimpse's own process only: there is nothing"
             " to upload; search with it as it is."
         )
-    return _of_profile(profile)
-
-
-def _of_profile(profile: Profile) -> UploadSource:
-    is_folder = Path(profile.text_model.name).is_absolute()
+    name = profile.text_model.name
     return UploadSource(
         folder=local_folder(profile.text_model),
-        name=f"the text model of profile {profile.name}" if is_folder else profile.text_model.name,
+        name=f"the text model of profile {profile.name}" if _is_local(profile.text_model) else name,
         revision=profile.text_revision(),
         es_model_id=profile.es_model_id,
         dims=profile.dims,
     )
-
-
-def _of_name(name: str) -> UploadSource:
-    is_folder = Path(name).is_dir()
-    folder = local_folder(ModelSource(str(Path(name).resolve()) if is_folder else name))
-    return UploadSource(folder, name, fingerprint(folder), es_model_id(name), dims=None)

@@ -1,4 +1,4 @@
-"""Transcribe a recording with faster-whisper; clips without speech give no text."""
+"""Decode and transcribe recordings with faster-whisper."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CONTAINERS = "wav,w64,mp3,ogg,flac,mov,mp4,m4a,3gp,matroska,webm,aac,aiff,caf,am
 
 
 class RecordingError(ModelError):
-    """A recording cannot be used; the message says why and what to do."""
+    """A recording cannot be used. The message says why, and the way out."""
 
 
 def decode_recording(data: bytes, *, longest: float = LONGEST) -> np.ndarray:
-    """Return float32 `[n]` mono samples at 16 kHz, -1 to 1, of the first sound track; no file is written.
+    """Return float32 `[n]` mono samples at 16 kHz, -1 to 1, of the first sound track.
 
-    Raises `RecordingError` for what is empty, no recording, without sound, broken off, or longer than
-    `longest` seconds. A long one is refused from its header, or else as soon as `longest` is decoded.
+    No file is written. Raises `RecordingError` for bytes that are empty, not a recording, without sound,
+    broken off, or longer than `longest` seconds: by its header, or else as soon as that much is decoded.
     """
     import av
 
@@ -79,7 +79,7 @@ def _check_bytes(data: bytes) -> None:
 
 
 def _declared(container: av.container.InputContainer, stream: av.AudioStream) -> float:
-    """Return the seconds that the header promises; 0 when it does not say."""
+    """Return the seconds that the header promises, or 0."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / 1_000_000
@@ -88,7 +88,7 @@ def _declared(container: av.container.InputContainer, stream: av.AudioStream) ->
 def _pieces(
     container: av.container.InputContainer, stream: av.AudioStream, longest: float
 ) -> Iterator[np.ndarray]:
-    """Decode and resample; a damaged packet is left out, the rest goes on."""
+    """Decode and resample, without the packets that are damaged."""
     import av
 
     resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
@@ -170,11 +170,11 @@ class Pipeline(Protocol):
     """faster-whisper's `BatchedInferencePipeline`: it finds speech and fills the model's windows with it."""
 
     def transcribe(self, audio: np.ndarray, **options: object) -> tuple[Iterable[Segment], SpokenLanguage]:
-        """Return the segments, made one by one, and what is known of the whole."""
+        """Return the segments, made one by one, and the findings about the whole."""
 
 
 def is_believable(segment: Segment) -> bool:
-    """Whether Whisper itself believes its text, by its own probabilities; an invented text is dropped."""
+    """Whether Whisper believes its own text, by its probabilities."""
     if segment.avg_logprob < LIKELY or segment.compression_ratio > REPETITIVE:
         return False
     return segment.no_speech_prob <= NO_SPEECH or segment.avg_logprob >= SURE
@@ -188,7 +188,7 @@ class Transcriber:
         self.name = name
 
     def transcribe(self, recording: bytes) -> Transcript:
-        """Decode a recording of at most 30 seconds and write down what is said; nothing is kept.
+        """Transcribe a recording of at most 30 seconds. Nothing is kept.
 
         Raises `RecordingError` as `decode_recording` does, `ModelError` when the model fails on it.
         """
@@ -289,7 +289,7 @@ def voice_folder(voice_model: str) -> Path:
 
 
 def whisper_pipeline(folder: str, **options: object) -> Pipeline:
-    """Load a Whisper whose window may be shorter than 30 seconds; faster-whisper pads everything to 30."""
+    """Load a Whisper whose window may be shorter than the 30 seconds to which faster-whisper pads."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     class WindowedWhisper(WhisperModel):

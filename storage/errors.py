@@ -6,4 +6,4 @@ class StorageError(Exception):
 
 
 class NoSuchKeyError(StorageError):
-    """The store works and holds nothing under this key, or the key is none that a store can have."""
+    """The store works but holds nothing under this key, or no store can have such a key."""

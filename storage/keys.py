@@ -8,7 +8,7 @@ from storage.errors import NoSuchKeyError
 
 IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 UPLOADS = "uploads/"
-"""the beginning of the relative path of an uploaded picture; the rest is its safe file name"""
+"""beginning of the relative path of an uploaded picture, before its safe file name"""
 ORIGINAL_TYPES = {
     "jpg": "image/jpeg",
     "png": "image/png",

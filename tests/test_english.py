@@ -15,6 +15,7 @@ PLACES = (
     "es_config",
     "evaluation",
     "ingest",
+    "models",
     "scripts",
     "search_app",
     "storage",

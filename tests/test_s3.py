@@ -155,7 +155,9 @@ def test_a_server_that_is_not_there_is_named_soon_and_without_its_password(monke
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with closed_port() as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:secret@127.0.0.1:{port}")
-        with pytest.raises(StorageError, match=f"http://127.0.0.1:{port}.*: nobody answers there") as caught:
+        with pytest.raises(
+            StorageError, match=f"http://127.0.0.1:{port}.*: no server answers there"
+        ) as caught:
             open_storage("s3://bucket/prefix").put("a", b"x")
     assert "secret" not in str(caught.value)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from es_config.commands.options import AS_JSON, MODELS, Decorator, open_client, 
 
 if TYPE_CHECKING:
     from es_config.text_model import ModelStatus, TrainedModel
-    from models.profiles import Profile
 
 POSITIVE = click.IntRange(min=1)
 
@@ -27,17 +26,19 @@ def option(name: str, text: str, **more: Any) -> Decorator:
 
 PROFILE = together(
     MODELS,
-    setting("--es-model-id", "GLIMPSE_ES_MODEL_ID", help="Id in Elasticsearch; without it the profile's."),
+    setting("--es-model-id", "GLIMPSE_ES_MODEL_ID", help="Id in Elasticsearch; by default the profile's."),
 )
 DEPLOYMENT = together(
-    option("--number-of-allocations", "Texts computed at the same time.", default=1, type=POSITIVE),
-    option("--threads-per-allocation", "Threads that compute one text.", default=1, type=POSITIVE),
-    option("--queue-capacity", "Texts that may wait.", default=1024, type=POSITIVE),
+    option("--number-of-allocations", "Texts embedded at the same time.", default=1, type=POSITIVE),
+    option("--threads-per-allocation", "Threads for each text.", default=1, type=POSITIVE),
+    option("--queue-capacity", "Texts that may wait in the queue.", default=1024, type=POSITIVE),
 )
 EXPORT = together(
-    option("--hub-model-id", "Another text model: a hub name or a folder."),
-    option("--task-type", "What it is for.", default="text_embedding", type=click.Choice(["text_embedding"])),
-    option("--max-model-input-length", "Longest text in tokens; without it the model's own.", type=POSITIVE),
+    option("--hub-model-id", "Another text model, by its hub name or folder."),
+    option(
+        "--task-type", "Task of the model.", default="text_embedding", type=click.Choice(["text_embedding"])
+    ),
+    option("--max-model-input-length", "Longest text in tokens; by default the model's own.", type=POSITIVE),
 )
 
 
@@ -78,7 +79,7 @@ def list_profiles(as_json: bool) -> None:
     """Show the profiles: which models belong together."""
     from models.profiles import PROFILES
 
-    rows = [_row(profile) for profile in PROFILES.values()]
+    rows = [profile.to_json() for profile in PROFILES.values()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -101,7 +102,17 @@ def list_profiles(as_json: bool) -> None:
 @DEPLOYMENT
 @AS_JSON
 def upload(
-    profile: str, model_dir: Path | None, es_model_id: str | None, hub_model_id: str | None, **options: Any
+    *,
+    profile: str,
+    model_dir: Path | None,
+    es_model_id: str | None,
+    hub_model_id: str | None,
+    task_type: str,
+    max_model_input_length: int | None,
+    clear_previous: bool,
+    start: bool,
+    as_json: bool,
+    **deployment: int,
 ) -> None:
     """Put a text model into Elasticsearch.
 
@@ -120,14 +131,14 @@ def upload(
         name=found.name,
         revision=found.revision,
         dims=found.dims,
-        task_type=options["task_type"],
-        max_model_input_length=options["max_model_input_length"],
+        task_type=task_type,
+        max_model_input_length=max_model_input_length,
     )
     uploaded = TrainedModel(open_client(), model_id=es_model_id or found.es_model_id)
-    upload_model(uploaded, source, clear_previous=options["clear_previous"], say=say)
-    if options["start"]:
-        _start(uploaded, options)
-    _show(uploaded.status(), as_json=options["as_json"])
+    upload_model(uploaded, source, clear_previous=clear_previous, say=say)
+    if start:
+        _start(uploaded, deployment)
+    _show(uploaded.status(), as_json=as_json)
 
 
 @model.command()
@@ -136,43 +147,35 @@ def status(_trained: TrainedModel) -> None:
     """Show the text model's state in Elasticsearch."""
 
 
-@model.command()
+@model.command("start")
 @DEPLOYMENT
 @on_model
-def start(trained: TrainedModel, **options: int) -> None:
+def start_model(trained: TrainedModel, **deployment: int) -> None:
     """Start the text model, and wait until it answers."""
-    _start(trained, options)
+    _start(trained, deployment)
 
 
 @model.command()
-@click.option("--force", is_flag=True, help="Stop it even where an ingest pipeline uses it.")
+@click.option("--force", is_flag=True, help="Stop it even if an ingest pipeline uses it.")
 @on_model
 def stop(trained: TrainedModel, force: bool) -> None:
-    """Stop the text model; it stays uploaded."""
+    """Stop the text model and keep it uploaded."""
     trained.stop(force=force)
 
 
 @model.command()
-@click.option("--force", is_flag=True, help="Stop it first when it is started.")
+@click.option("--force", is_flag=True, help="Stop it first if it is started.")
 @on_model
 def delete(trained: TrainedModel, force: bool) -> None:
     """Remove the text model from Elasticsearch."""
     trained.delete(force=force)
 
 
-def _row(profile: Profile) -> dict[str, Any]:
-    row = asdict(profile)
-    in_engine = profile.es_model_id if "infer" in profile.text_lanes else None
-    models = {key: row[key]["name"] for key in ("image_model", "text_model", "caption_text_model")}
-    return {**row, **models, "es_model_id": in_engine}
-
-
-def _start(trained: TrainedModel, options: Mapping[str, Any]) -> None:
+def _start(trained: TrainedModel, deployment: dict[str, int]) -> None:
     from es_config.text_model import DeploymentOptions
 
     say(f"Starting {trained.model_id}")
-    names = [field.name for field in fields(DeploymentOptions)]
-    trained.start(DeploymentOptions(**{name: options[name] for name in names}))
+    trained.start(DeploymentOptions(**deployment))
 
 
 def _show(found: ModelStatus, *, as_json: bool) -> None:

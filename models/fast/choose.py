@@ -23,7 +23,7 @@ COSINE = 0.999
 OVERLAP = 0.98
 NEIGHBOURS = 10
 FEWEST_TO_RANK = 32
-"""pictures; among fewer, ten neighbours are no choice and their overlap says nothing"""
+"""pictures: among fewer, the overlap of ten neighbours says nothing"""
 EVEN = 1e-6
 """similarities that differ by less are a draw"""
 SMALL = 20_000_000
@@ -42,7 +42,7 @@ class Agreement:
 
     @property
     def passed(self) -> bool:
-        """Whether both limits are kept; a comparison without pictures does not pass."""
+        """Whether both limits are kept. A comparison without pictures does not pass."""
         enough = self.overlap is None or self.overlap >= OVERLAP
         return self.pictures > 0 and self.cosine >= COSINE and enough
 

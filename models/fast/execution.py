@@ -35,7 +35,7 @@ FASTEST_FIRST = (
 
 @dataclass(frozen=True)
 class Requested:
-    """The backend and precision to use; `auto` leaves the choice to the processor and to a comparison."""
+    """The backend and precision to use, where `auto` leaves the choice to a comparison."""
 
     backend: str = "auto"
     precision: str = "auto"
@@ -50,7 +50,7 @@ class Requested:
         return self.backend == self.precision == "auto"
 
     def ways(self) -> tuple[Execution, ...]:
-        """Return the ways that fit, fastest first; at least one."""
+        """Return the ways that fit, at least one, fastest first."""
         fitting = tuple(
             way
             for way in FASTEST_FIRST
@@ -83,7 +83,7 @@ class Processor:
 
 
 def probe(*, cpuinfo: Path = CPUINFO) -> Processor:
-    """Ask the kernel and torch for the features of this machine; an unknown feature counts as absent."""
+    """Ask the kernel and torch for the features of this machine. An unknown feature counts as absent."""
     import torch
 
     try:

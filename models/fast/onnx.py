@@ -30,11 +30,11 @@ RECIPE = 2
 """counts the ways in which towers were exported: another one, another file"""
 OPSET = 17
 AT_ONCE = 8
-"""pictures at most that a thread takes; what passes between the layers then stays in the processor's cache"""
+"""most pictures of a thread, so that the states between the layers stay in the processor's cache"""
 
 
 class OnnxTower:
-    """An ONNX file in ONNX Runtime, called with pixels as the torch tower is; on the CPU, in any thread.
+    """An ONNX file run by ONNX Runtime on the CPU, called with pixels from any thread.
 
     Each thread takes some of the pictures through all layers. Threads that share each layer would wait for
     one another in every one, and all of them for one that another job holds up.
@@ -228,7 +228,7 @@ class LeanLayer(nn.Module):
         self.widen, self.act, self.narrow = _joined(layer.mlp.fc1), layer.mlp.activation_fn, layer.mlp.fc2
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Return states `[n, tokens, width]`; of the first token alone where only that is read."""
+        """Return states `[n, tokens, width]`, or of the first token alone if only that is read."""
         normal = self.norm1(states)
         if self.first_token_only:
             states, asking = states[:, :1], normal[:, :1]
@@ -272,7 +272,7 @@ SMALLEST = 1e-5
 
 
 def to_int8(tower: LeanTower, pixels: torch.Tensor) -> LeanTower:
-    """Change a tower in place to eight-bit layers, balanced on calibration pictures; return it.
+    """Change a tower in place to eight-bit layers, balanced on calibration pictures, and return it.
 
     `pixels` is float32 `[n, 3, height, width]`. Patches, pooling and projection stay in float32.
     """
@@ -304,7 +304,7 @@ class Graph(Protocol):
     """torch's graph while it is written as ONNX."""
 
     def op(self, operator: str, *inputs: object, **attributes: object) -> object:
-        """Add an operator; return its value."""
+        """Add an operator and return its value."""
 
 
 class _Product(torch.autograd.Function):

@@ -103,7 +103,7 @@ class Synthesiser:
         # Each time: another synthesiser may have set its own since, and may be gone by now.
         self._library.espeak_SetSynthCallback(self._callback)
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ModelError(f"espeak-ng has no voice '{voice}'; `espeak-ng --voices` lists what it has.")
+            raise ModelError(f"espeak-ng has no voice '{voice}'; `espeak-ng --voices` lists its voices.")
         self._library.espeak_SetParameter(SPEED, speed, 0)
         self._library.espeak_SetParameter(PITCH, pitch, 0)
         data = text.encode() + b"\0"
