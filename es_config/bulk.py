@@ -295,7 +295,8 @@ class BulkLoad:
 
     def __enter__(self) -> Self:
         with contextlib.suppress(EngineError):
-            if restore_after_kill(self._client, self._index):
+            _, restored = restore_after_kill(self._client, self._index)
+            if restored:
                 with engine_errors():
                     self._client.indices.refresh(index=self._index)
         return self
@@ -328,18 +329,14 @@ class BulkLoad:
             _put(self._client, self._index, {"refresh_interval": BULK_REFRESH})
 
 
-def loading_runs(client: Elasticsearch, index: str) -> list[LoadingRun]:
-    """Return the runs that the index notes as writing much. Raises EngineError."""
-    return _runs(_read(client, index)[1])
-
-
-def restore_after_kill(client: Elasticsearch, index: str) -> bool:
-    """Restore the settings and return True if every noted run was killed. Raises EngineError."""
+def restore_after_kill(client: Elasticsearch, index: str) -> tuple[list[LoadingRun], bool]:
+    """Return the noted runs, and True if all were killed and are now cleaned up. Raises EngineError."""
     name, note = _read(client, index)
-    if not (runs := _runs(note)) or any(run.may_be_running() for run in runs):
-        return False
+    runs = _runs(note)
+    if not runs or any(run.may_be_running() for run in runs):
+        return runs, False
     _end(client, name, None)
-    return True
+    return runs, True
 
 
 def refresh_interval(client: Elasticsearch, index: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from es_config.bulk import loading_runs, restore_after_kill
+from es_config.bulk import restore_after_kill
 from es_config.client import connect, engine_errors, engine_settings, remote_url
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
@@ -129,11 +129,11 @@ def _profile(engine: _Engine) -> str:
 
 
 def _refresh(engine: _Engine) -> str:
-    runs = loading_runs(engine.client, engine.index.alias)
+    runs, restored = restore_after_kill(engine.client, engine.index.alias)
     if not runs:
         return "as usual"
     named = "; ".join(map(str, runs))
-    if restore_after_kill(engine.client, engine.index.alias):
+    if restored:
         return f"restored: an ingest that was killed ({named}) had made it rare"
     return f"rare while an ingest writes ({named}): its pictures are searchable when it ends"
 
