@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "doctor": (
         "es_config.commands.engine:doctor",
-        "Check everything and say what is wrong, with the way out.",
+        "Check everything, and say how to mend each fault.",
     ),
     "index": ("es_config.commands.engine:index", "Create, show or delete the index."),
     "ingest": ("ingest.commands.ingest:ingest", "Make the pictures of folders searchable."),

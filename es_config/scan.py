@@ -58,8 +58,9 @@ class PointInTime:
         return answers
 
     def close(self) -> None:
-        """Close the view, unless it has expired."""
-        self._client.options(ignore_status=404).close_point_in_time(id=self._id)
+        """Close the view, unless it has expired. Raises EngineError."""
+        with engine_errors():
+            self._client.options(ignore_status=404).close_point_in_time(id=self._id)
 
     def _viewed(self, body: dict[str, Any]) -> dict[str, Any]:
         return {**body, "pit": {"id": self._id, "keep_alive": KEEP_ALIVE}}
@@ -84,12 +85,7 @@ def pages(client: Elasticsearch, index: str, body: dict[str, Any]) -> Iterator[l
 def point_in_time(client: Elasticsearch, index: str) -> Iterator[PointInTime]:
     """Open a frozen view for the body of a `with` statement. Raises EngineError."""
     view = PointInTime(client, index)
-
-    def close() -> None:
-        with engine_errors():
-            view.close()
-
-    with afterwards(close):
+    with afterwards(view.close):
         yield view
 
 

@@ -75,7 +75,7 @@ class Marks:
     ) -> dict[str, str] | None:
         """Return marks by image id, or None when the mode is not calibrated."""
         meta = self._index.meta()
-        bars = read_calibration(meta.relevance, mode)
+        bars = read_calibration(meta.relevance, mode) if mode in meta.relevance else None
         if bars is None:
             return None
         sample = self._sample(MODE_FIELDS[mode], bars.sample, meta.similarity)
