@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING
 
-from search_app.core.query import MAX_CANDIDATES, doubled
+from es_config.requests import MAX_CANDIDATES
+from search_app.core.query import doubled
 from search_app.core.response import SearchHit, search_hit
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from es_config.errors import EngineError
 from es_config.mapping import MODE_FIELDS
-from es_config.requests import exact_body, knn_body, query_words, words_body
+from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
 from search_app.core.hybrid import VECTOR_PARTS, WORDS, fuse_results, weights_of, window
 from search_app.core.marks import Evidence, Marks, at_least
 from search_app.core.pictures import open_picture
-from search_app.core.query import MAX_CANDIDATES, default_candidates, doubled
+from search_app.core.query import default_candidates, doubled
 from search_app.core.response import SearchHit, SearchResponse, search_hit
 from search_app.errors import NotFoundError, QueryError
 

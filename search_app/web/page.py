@@ -10,9 +10,9 @@ from flask import Blueprint, current_app, redirect, render_template, request, ur
 
 from es_config.documents import paths_of
 from es_config.errors import EngineError
-from es_config.requests import Filters
+from es_config.requests import MAX_CANDIDATES, Filters
 from search_app.core.pictures import read_upload
-from search_app.core.query import FILTERS, MAX_CANDIDATES, Query, encode_vector, load_query, query_arguments
+from search_app.core.query import FILTERS, Query, encode_vector, load_query, query_arguments
 from search_app.core.response import thumbnail_url
 from search_app.errors import QueryError
 
