@@ -35,8 +35,8 @@ from es_config.index import CaptionUpdate, ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.errors import UnreadableImageError
-from ingest.reindex.reindex import WholePictures
-from ingest.reindex.wiring import open_reindex
+from ingest.reindex.reindex import OriginalReader
+from ingest.reindex.wiring import open_reindexer
 from ingest.report import Progress
 from ingest.wiring import IngestSettings
 from models.encoders import TextEncoder, load_text_encoder
@@ -100,10 +100,10 @@ class Place:
 
     @contextmanager
     def opened(self):
-        """The parts of that command."""
+        """The reindexer of that command."""
         settings = IngestSettings("pocket", self.models["new"], self.alias)
-        with open_reindex(settings, self.environ, folders=[], progress=Progress()) as parts:
-            yield parts
+        with open_reindexer(settings, self.environ, folders=[], progress=Progress()) as reindexer:
+            yield reindexer
 
     def documents(self) -> dict[str, dict]:
         """Return every document without its vectors, by image id."""
@@ -211,22 +211,22 @@ def test_a_killed_run_goes_on_and_embeds_nothing_twice(place):
 
 def test_what_changes_meanwhile_is_not_lost_and_nothing_is_written_for_the_former_model(place):
     held = place.index.pinned()
-    with place.opened() as parts:
-        assert parts.work.fill().embedded == PICTURES
+    with place.opened() as reindexer:
+        assert reindexer.fill().embedded == PICTURES
         added = save_picture(place.files / "new.png", 99, size=(60, 40))
         (place.files / "00.png").unlink()
         assert place.run("ingest", place.files, "--prune")["pruned"]["documents"] == 1
         kept = next(each for each, source in place.documents().items() if source["image_name"] == "05.png")
         write_caption(place, kept, "what a person sees", "human")
         before = place.documents()
-        filled, switched = parts.work.switch(allow_missing=False)
-    assert (filled.images, filled.embedded, filled.updated, filled.deleted) == (12, 13, 1, 1)
-    assert place.index.name() == switched.now
+        done = reindexer.switch(allow_missing=False)
+    assert (done.images, done.embedded, done.updated, done.deleted) == (12, 13, 1, 1)
+    assert place.index.name() == done.switched.now
     assert place.documents() == before
     assert before[kept]["caption_source"] == "human"
     assert {"new.png", "05.png"} <= {each["image_name"] for each in before.values()}
     assert added.exists()
-    with pytest.raises(EngineError, match=f"switched from {held.name()} to {switched.now}"):
+    with pytest.raises(EngineError, match=f"switched from {held.name()} to {done.switched.now}"):
         held.add_paths({kept: ["elsewhere.png"]})
     assert held.count() == PICTURES
     place.index.add_paths({kept: ["elsewhere.png"]})
@@ -514,7 +514,7 @@ def test_pictures_that_are_nowhere_are_listed_and_keep_the_former_index(place, t
 def test_a_webp_copy_of_the_store_counts_as_the_picture_and_its_thumbnail_never_does(tmp_path):
     storage, image_id = open_storage(str(tmp_path / "store")), "ab" * 32
     storage.put(thumbnail_key(image_id), save_picture(tmp_path / "small.webp", 3).read_bytes())
-    pictures = WholePictures(notes=None, folders=[], storage=storage)
+    pictures = OriginalReader(history=None, folders=[], storage=storage)
     with pytest.raises(UnreadableImageError, match="the store keeps no original"):
         pictures.read(image_id, {"relative_path": ["x.png"]})
     copy = save_picture(tmp_path / "copy.webp", 3, size=(60, 40))

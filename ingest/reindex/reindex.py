@@ -1,9 +1,10 @@
-"""Reindex: fill an index for other models beside the one that answers, then switch at once."""
+"""Fill an index for other models beside the one that answers, then switch at once."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -12,29 +13,43 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from es_config.aliases import CAPTION_VECTOR, CopiedDocument
+import numpy as np
+
+from es_config.aliases import (
+    CAPTION_VECTOR,
+    Alias,
+    CopiedDocument,
+    Document,
+    ReindexReader,
+    ReindexWriter,
+    Switched,
+)
 from es_config.documents import paths_of, shown_path
 from es_config.errors import EngineError
+from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, read_content
 from ingest.files.walk import Failure, valid_unicode
+from ingest.history.ingested_files import IngestHistory
+from ingest.options import IngestOptions
 from ingest.pipeline.embed import embed_by_key, transform
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
+from ingest.report import Progress
+from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import register_formats
+from models.profiles import Profile
 from storage.errors import StorageError
-from storage.store import find_original
+from storage.store import Storage, find_original
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from elasticsearch import Elasticsearch
 
-    import numpy as np
-
-    from es_config.aliases import Alias, Document, ReindexReader, ReindexWriter, Switched
-    from ingest.history.ingested_files import IngestHistory
-    from ingest.options import IngestOptions
-    from ingest.report import Progress
-    from models.encoders import ImageEncoder, Lazy, TextEncoder
-    from storage.store import Storage
+FEW = 100
+"""changes in one pass after which the rest waits for the switch, when nobody may write"""
+EVERYTHING = -1
+NO_LIMIT = 1 << 40
+"""pixels; the index accepted its pictures before, and they are recognised by their content"""
+IMAGE_VECTOR = "image_embedding"
 
 
 class SameModelsError(IngestError):
@@ -42,8 +57,8 @@ class SameModelsError(IngestError):
 
 
 @dataclass(frozen=True)
-class Filled:
-    """The outcome for the next index."""
+class ReindexSummary:
+    """The state of the next index after one run of `glimpse reindex`."""
 
     index: str
     """its name"""
@@ -61,29 +76,16 @@ class Filled:
     """pictures that are in the former index only, each with the reason"""
     seconds: float
     interrupted: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one run of `glimpse reindex`."""
-
-    filled: Filled
     switched: Switched | None = None
+    """None if the next index is not behind the alias"""
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object of `glimpse reindex --json`."""
-        return {
-            **asdict(self.filled),
-            "switched": self.switched and asdict(self.switched),
-        }
-
-
-NO_LIMIT = 1 << 40
-"""pixels; what is in the index was let in before, and is recognised by its content"""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholePictures:
+class OriginalReader:
     """Reads pictures by image id: from where they were ingested, from given folders, from the store.
 
     Thread-safe. Every method raises `StorageError` when the store cannot be asked.
@@ -130,94 +132,9 @@ class WholePictures:
         return content, Path(key)
 
 
-FEW = 100
-"""changes in one pass after which the rest waits for the switch, when nobody may write"""
-EVERYTHING = -1
-
-
-@dataclass(kw_only=True)
-class Reindexing:
-    """Fills the next index and switches to it. Whatever stops it, a new one goes on from there."""
-
-    alias: Alias
-    passes: Passes
-    history: IngestHistory | None
-    _begin: float = field(default_factory=time.monotonic, init=False)
-    _since: int = field(default=EVERYTHING, init=False)
-    _deleted: int = field(default=0, init=False)
-
-    def fill(self) -> Filled:
-        """Bring the next index as near to the one that answers as it can be while that one changes.
-
-        Ctrl-C ends it early. Raises `ModelError`, or `IngestError` when Elasticsearch or the store fails.
-        """
-        register_formats()
-        self.passes.progress.start(self.passes.reader.index.count())
-        try:
-            with pixel_limit(NO_LIMIT):
-                while self._catch_up() > FEW:
-                    continue
-                self._deleted += self.passes.writer.drop_absent(self.passes.reader.index)
-        except KeyboardInterrupt:
-            return self._filled(interrupted=True)
-        except (EngineError, StorageError) as error:
-            done = self.passes.embedded
-            raise IngestError(
-                f"Stopped after {done} pictures were embedded. {error} Searches go on in the former index,"
-                " and nothing is lost: once that is mended, the same command goes on from there."
-            ) from error
-        return self._filled()
-
-    def switch(self, *, allow_missing: bool) -> tuple[Filled, Switched | None]:
-        """Take in the last changes while nobody may write, then put the next index behind the alias.
-
-        Without `allow_missing` nothing is switched while a picture is missing. Raises `EngineError`,
-        `StorageError`, `ModelError` or `IngestError`; the former index then takes writes again.
-        """
-        with pixel_limit(NO_LIMIT), self.alias.closed():
-            self._catch_up()
-            self._deleted += self.passes.writer.drop_absent(self.passes.reader.index)
-            self._forget_gone()
-            filled = self._filled()
-            if filled.missing and not allow_missing:
-                return filled, None
-            if self.history:
-                self.history.copy(old=self.passes.reader.index.uuid(), new=self.passes.writer.index.uuid())
-            return filled, self.alias.switch()
-
-    def _catch_up(self) -> int:
-        done = self.passes.reader.checkpoint()
-        changed = self.passes.run(since=self._since)
-        self._since = done
-        return changed
-
-    def _forget_gone(self) -> None:
-        """Pictures that left meanwhile are not missing."""
-        missing = self.passes.missing
-        for image_id in missing.keys() - self.passes.reader.index.listed(list(missing)).keys():
-            del missing[image_id]
-
-    def _filled(self, *, interrupted: bool = False) -> Filled:
-        self.passes.writer.index.refresh()
-        return Filled(
-            index=self.passes.writer.index.name(),
-            images=self.passes.writer.index.count(),
-            embedded=self.passes.embedded,
-            from_copies=self.passes.from_copies,
-            updated=self.passes.updated,
-            deleted=self._deleted,
-            missing=tuple(self.passes.missing.values()),
-            seconds=round(time.monotonic() - self._begin, 3),
-            interrupted=interrupted,
-        )
-
-
-IMAGE_VECTOR = "image_embedding"
-
-
 @dataclass(frozen=True)
 class _Task:
-    """A document that the next index lacks, or has in another form, which is `known`."""
+    """A document that the next index lacks, or of which it has another version: `known`."""
 
     document: Document
     known: dict[str, Any] | None
@@ -226,40 +143,119 @@ class _Task:
 
 
 @dataclass(kw_only=True)
-class Passes:
-    """Makes the next index like the one that answers, as often as it is called, and counts its writes."""
+class Reindexer:
+    """Fills the next index and switches to it. After an interruption, a new one continues."""
 
+    alias: Alias
     reader: ReindexReader
     writer: ReindexWriter
+    client: Elasticsearch
+    profile: Profile
+    """of the next index"""
     image_encoder: Lazy[ImageEncoder]
     caption_encoder: Lazy[TextEncoder]
-    pictures: WholePictures
+    originals: OriginalReader
     options: IngestOptions
     progress: Progress
     embedded: int = field(default=0, init=False)
     from_copies: int = field(default=0, init=False)
     updated: int = field(default=0, init=False)
+    deleted: int = field(default=0, init=False)
     missing: dict[str, Failure] = field(default_factory=dict, init=False)
-    """by image id, what could not be embedded or written"""
+    """by image id, the pictures that could not be embedded or written"""
+    _begin: float = field(default_factory=time.monotonic, init=False)
+    _since: int = field(default=EVERYTHING, init=False)
 
-    def run(self, *, since: int) -> int:
-        """Copy the changes after a checkpoint and return how many documents were written.
+    @property
+    def old(self) -> ImageIndex:
+        """The index that answers."""
+        return self.reader.index
 
-        Raises `EngineError`, `StorageError`, `ModelError` or `IngestError`; the next pass goes on there.
+    @property
+    def new(self) -> ImageIndex:
+        """The next index."""
+        return self.writer.index
+
+    def run(self, *, switch: bool, allow_missing: bool) -> ReindexSummary:
+        """Fill the next index, then `switch` unless that would lose pictures. Raises as these two do."""
+        with self.progress:
+            summary = self.fill()
+        if summary.interrupted or not switch or (summary.missing and not allow_missing):
+            return summary
+        return self.switch(allow_missing=allow_missing)
+
+    def fill(self) -> ReindexSummary:
+        """Bring the next index as near to the one that answers as possible while that one changes.
+
+        Ctrl-C ends it early. Raises `ModelError`, or `IngestError` when Elasticsearch or the store fails.
         """
-        before = self.embedded + self.updated
+        register_formats()
+        self.progress.start(self.old.count())
+        try:
+            with pixel_limit(NO_LIMIT):
+                while self._catch_up() > FEW:
+                    continue
+                self.deleted += self.writer.drop_absent(self.old)
+        except KeyboardInterrupt:
+            return self._summary(interrupted=True)
+        except (EngineError, StorageError) as error:
+            raise IngestError(
+                f"Stopped after {self.embedded} pictures were embedded. {error} Searches go on in the former"
+                " index, and nothing is lost: once that is mended, the same command goes on from there."
+            ) from error
+        return self._summary()
+
+    def switch(self, *, allow_missing: bool) -> ReindexSummary:
+        """Apply the last changes while nobody may write, then put the next index behind the alias.
+
+        Without `allow_missing` nothing is switched while a picture is missing. Raises `EngineError`,
+        `StorageError`, `ModelError` or `IngestError`; the former index then takes writes again.
+        """
+        with pixel_limit(NO_LIMIT), self.alias.closed():
+            self._catch_up()
+            self.deleted += self.writer.drop_absent(self.old)
+            listed = self.old.listed(list(self.missing))  # a picture that left meanwhile is not missing
+            self.missing = {each: self.missing[each] for each in self.missing if each in listed}
+            if self.missing and not allow_missing:
+                return self._summary()
+            if self.originals.history:
+                self.originals.history.copy(old=self.old.uuid(), new=self.new.uuid())
+            return self._summary(switch=True)
+
+    def _summary(self, *, interrupted: bool = False, switch: bool = False) -> ReindexSummary:
+        self.new.refresh()
+        return ReindexSummary(
+            index=self.new.name(),
+            images=self.new.count(),
+            embedded=self.embedded,
+            from_copies=self.from_copies,
+            updated=self.updated,
+            deleted=self.deleted,
+            missing=tuple(self.missing.values()),
+            seconds=round(time.monotonic() - self._begin, 3),
+            interrupted=interrupted,
+            switched=self.alias.switch() if switch else None,
+        )
+
+    def _catch_up(self) -> int:
+        """Write the changes since the last call, the whole index at first, and return how many these were.
+
+        Raises `EngineError`, `StorageError`, `ModelError` or `IngestError`; the next call goes on there.
+        """
+        before, done = self.embedded + self.updated, self.reader.checkpoint()
         pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="decode")
         window = max(self.options.batch_size, 2 * self.options.threads)
         try:
-            read = ordered_map(pool, self._read, self._tasks(since), window=window)
+            read = ordered_map(pool, self._read, self._tasks(), window=window)
             with closing(ahead(read, size=READ_AHEAD)) as tasks:
                 write_behind(map(self._embed, self._batches(tasks)), self._write, name="reindex")
         finally:
             pool.shutdown(cancel_futures=True)
+        self._since = done
         return self.embedded + self.updated - before
 
-    def _tasks(self, since: int) -> Iterator[_Task]:
-        for page in self.reader.pages(since=since):
+    def _tasks(self) -> Iterator[_Task]:
+        for page in self.reader.pages(since=self._since):
             known = self.writer.known([each.image_id for each in page])
             for document in page:
                 if known.get(document.image_id) == document.source:
@@ -268,18 +264,18 @@ class Passes:
                     yield _Task(document, known.get(document.image_id))
 
     def _read(self, task: _Task) -> _Task | tuple[_Task, Fault]:
-        """Return the task with its encoder's input, where the picture is to be embedded, or why not."""
+        """Return the task with the encoder's input if the picture is to be embedded, or why that failed."""
         if task.known is not None:
             return task
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
         try:
-            file, is_copy = self.pictures.read(task.document.image_id, task.document.source)
+            file, is_copy = self.originals.read(task.document.image_id, task.document.source)
             pixels = transform(file.image, preprocess)
             return _Task(task.document, None, pixels, is_copy)
         except UnreadableImageError as error:
             return task, error.fault
 
-    def _batches(self, tasks: Iterator[_Task | tuple[_Task, Fault]]) -> Generator[list[_Task]]:
+    def _batches(self, tasks: Iterator[_Task | tuple[_Task, Fault]]) -> Iterator[list[_Task]]:
         batch: list[_Task] = []
         for task in tasks:
             if isinstance(task, tuple):
@@ -293,44 +289,44 @@ class Passes:
             yield batch
 
     def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, CopiedDocument]]:
-        import numpy as np
-
-        def embed_pixels(pixels: list[np.ndarray]) -> np.ndarray:
-            return self.image_encoder.get().embed_pixels(np.stack(pixels))
-
+        """Return the tasks of a batch whose vectors could be made, and report the others."""
         pixels = {i: task.pixels for i, task in enumerate(batch) if task.known is None}
-        images = embed_by_key(embed_pixels, pixels) if pixels else {}
-        captions = self._captions(batch)
+        images = embed_by_key(self._embed_pixels, pixels) if pixels else {}
+        captions = self._embed_captions(batch)
         done = []
         for i, task in enumerate(batch):
-            named = {IMAGE_VECTOR: images.get(i), CAPTION_VECTOR: captions.get(i)}
-            fault = next((each for each in named.values() if isinstance(each, Fault)), None)
-            if fault:
-                self._fail(task.document, fault.reason)
+            vectors: dict[str, np.ndarray] = {}
+            for name, vector in ((IMAGE_VECTOR, images.get(i)), (CAPTION_VECTOR, captions.get(i))):
+                if isinstance(vector, Fault):
+                    self._fail(task.document, vector.reason)
+                    break
+                if vector is not None:
+                    vectors[name] = vector
             else:
-                vectors = {
-                    field: each
-                    for field, each in named.items()
-                    if each is not None and not isinstance(each, Fault)
-                }
                 done.append((task, CopiedDocument(task.document, task.known, vectors)))
         return done
 
-    def _captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | Fault]:
-        """Return by position the vectors of captions that are new: those that exist where they fit."""
-        news = {i: task.document for i, task in enumerate(batch) if _has_new_caption(task)}
-        ready = {i: each.caption_embedding for i, each in news.items() if self._fits(each)}
-        texts = {i: each.source["caption"] for i, each in news.items() if i not in ready}
-        return ready | (embed_by_key(self.caption_encoder.get().embed_texts, texts) if texts else {})
+    def _embed_pixels(self, pixels: list[np.ndarray]) -> np.ndarray:
+        return self.image_encoder.get().embed_pixels(np.stack(pixels))
 
-    def _fits(self, document: Document) -> bool:
-        return document.caption_embedding is not None and self._same_caption_model
+    def _embed_captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | Fault]:
+        """Return by position the vectors of new captions. Those of the old index are kept if they fit."""
+        vectors: dict[int, np.ndarray | Fault] = {}
+        texts: dict[int, str] = {}
+        for i, task in enumerate(batch):
+            caption, vector = task.document.source.get("caption"), task.document.caption_embedding
+            if not caption or (task.known is not None and task.known.get("caption") == caption):
+                continue
+            if vector is not None and self._is_same_caption_model:
+                vectors[i] = vector
+            else:
+                texts[i] = caption
+        return vectors | (embed_by_key(self.caption_encoder.get().embed_texts, texts) if texts else {})
 
     @cached_property
-    def _same_caption_model(self) -> bool:
-        """Whether vectors of captions may be copied. Asking loads the model, which notes itself."""
-        noted = self.reader.index.meta().revisions.get("caption_text")
-        return self.caption_encoder.get().revision == noted
+    def _is_same_caption_model(self) -> bool:
+        """Whether vectors of captions may be copied. Reading this loads the model, which notes itself."""
+        return self.caption_encoder.get().revision == self.old.meta().revisions.get("caption_text")
 
     def _write(self, copies: Sequence[tuple[_Task, CopiedDocument]]) -> None:
         refused = self.writer.write([copy for _, copy in copies])
@@ -351,8 +347,3 @@ class Passes:
         self.missing[document.image_id] = failure
         self.progress.failed(failure)
         self.progress.advance()
-
-
-def _has_new_caption(task: _Task) -> bool:
-    caption = task.document.source.get("caption")
-    return bool(caption) and (task.known is None or task.known.get("caption") != caption)
