@@ -16,7 +16,7 @@ from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from demo.world.draw import draw
 from demo.world.scene import sample
-from ingest.uploads import Library
+from ingest.uploads import UploadIndexer
 from models.captioning import load_captioner
 from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
@@ -58,17 +58,17 @@ def _serving(index: object) -> Iterator[int]:
         image_encoder=Lazy(lambda: images),
     )
     with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder:
-        library = Library(
+        indexer = UploadIndexer(
             index=index,
             profile=profile,
-            image_encoder=Lazy(lambda: images),
+            image_encoder=searcher.image_encoder,
             caption_encoder=Lazy(lambda: load_caption_text_encoder(profile)),
             captioner=Lazy(lambda: load_captioner(profile.caption_model)),
             storage=open_storage(folder),
         )
         storage = open_storage(folder)
         app = create_app(
-            service=SearchService(searcher), storage=storage, settings=AppSettings(), library=lambda: library
+            service=SearchService(searcher), storage=storage, settings=AppSettings(), indexer=lambda: indexer
         )
         server = build_server(app, host="127.0.0.1", port=0, threads=8)
         threading.Thread(target=server.run, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Adding single pictures while people search, indexed in the same way as by ingest."""
+"""Index single uploaded pictures as a run of ingest would, while people search."""
 
 from __future__ import annotations
 
@@ -7,50 +7,30 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from es_config.bulk import Meanwhile
-from es_config.documents import shown_path
+from es_config.documents import ImageDocument, shown_path
 from es_config.errors import EngineError
+from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode, thumbnail
 from ingest.files.walk import Candidate, safe_name
 from ingest.pipeline.embed import caption_each, embed_pictures, new_document, transform
 from ingest.pipeline.states import BadFile, NewPicture
 from ingest.wiring import check_weights, create_index
+from models.captioning import Captioner
+from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.errors import ModelError
 from models.pixels import MAX_UPLOAD_PIXELS
+from models.profiles import Profile
+from search_app.core.pictures import Addition
 from storage.keys import UPLOADS, original_key, thumbnail_key
-
-if TYPE_CHECKING:
-    from es_config.documents import ImageDocument
-    from es_config.index import ImageIndex
-    from models.captioning import Captioner
-    from models.encoders import ImageEncoder, Lazy, TextEncoder
-    from models.profiles import Profile
-    from storage.store import Storage
-
-"""just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
-
-
-@dataclass(frozen=True)
-class Addition:
-    """The result of one file: a picture of the index, or the reason in `refused`."""
-
-    image_id: str
-    is_new: bool = False
-    """False where the index had the content already: nothing is written then"""
-    path: str | None = None
-    caption: str | None = None
-    caption_source: str | None = None
-    caption_error: str | None = None
-    """why the picture is indexed without a caption; `glimpse caption --missing` tries again"""
-    refused: str | None = None
+from storage.store import Storage
 
 
 @dataclass(kw_only=True)
-class Library:
-    """Adds pictures to an index and keeps their files. Thread-safe: the models are used by one at a time."""
+class UploadIndexer:
+    """Adds pictures to an index and keeps their files. Thread-safe: one thread at a time uses the models."""
 
     index: ImageIndex
     profile: Profile
@@ -58,14 +38,14 @@ class Library:
     caption_encoder: Lazy[TextEncoder]
     captioner: Lazy[Captioner]
     storage: Storage
-    _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _checked: str | None = field(default=None, init=False)
     """name of the index whose weights were compared with these models'"""
 
     def add(self, name: str, data: bytes) -> Addition:
         """Index one file's content, which searches find after `publish`.
 
-        Of a refused file nothing is kept. Raises `EngineError`, `ModelError` or `StorageError` when nothing
+        Nothing of a refused file is kept. Raises `EngineError`, `ModelError` or `StorageError` when no file
         can be added at all.
         """
         image_id = hashlib.sha256(data).hexdigest()
@@ -76,8 +56,8 @@ class Library:
         try:
             file, picture = self._read(name, FileContent(data, image_id))
         except UnreadableImageError as error:
-            return Addition(image_id, refused=_in_words(error.fault))
-        with self._turn:  # the same content may be on its way twice
+            return Addition(image_id, refused=_reason(error.fault))
+        with self._lock:  # two requests may add the same content
             known = self._known(image_id)
             if known is None:
                 return self._add_new(picture, file, data)
@@ -89,8 +69,8 @@ class Library:
         self.index.refresh()
 
     def _make_ready(self) -> None:
-        """Create the index if there is none, and refuse one that was made with other models."""
-        with self._turn:
+        """Create a missing index. Raises `EngineError` if the index was made with other models."""
+        with self._lock:
             if not self.index.exists():
                 create_index(self.index, self.profile)
             self.index.check_profile(self.profile.name, self.profile.dims)
@@ -117,7 +97,7 @@ class Library:
         )
 
     def _read(self, name: str, content: FileContent) -> tuple[ImageFile, NewPicture]:
-        """Decode a file and prepare it for the store and the model. Raises `UnreadableImageError`."""
+        """Decode a file and make its thumbnail and the encoder's input. Raises `UnreadableImageError`."""
         file = decode(content, path=None, max_pixels=MAX_UPLOAD_PIXELS)
         relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
         preprocess = self.image_encoder.get().preprocess  # loading may fail: no fault of the file
@@ -137,7 +117,7 @@ class Library:
         document, caption_error = self._captioned(embedded.document, file)
         refused = self._write(document, picture.thumbnail, data, FORMAT_EXTENSIONS[file.format])
         if refused is Meanwhile.CHANGED and (known := self._known(document.image_id)):
-            return known  # somebody else added the same content at the same moment: theirs stays
+            return known  # another process added the same content at the same moment, and its document stays
         if refused:
             return Addition(document.image_id, refused=f"the index refused it: {refused}")
         return Addition(
@@ -150,7 +130,7 @@ class Library:
         )
 
     def _captioned(self, document: ImageDocument, file: ImageFile) -> tuple[ImageDocument, str | None]:
-        """Return the document with a caption of the model, or as it is with the reason why it has none."""
+        """Return the document with a caption, or as it is with the reason why the captioner failed."""
         if document.caption:
             return document, None
         try:
@@ -159,14 +139,12 @@ class Library:
             )
         except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
             return document, str(error)
-        if isinstance(caption, Fault):
-            return document, caption.reason
-        return caption.on(document), None
+        return (document, caption.reason) if isinstance(caption, Fault) else (caption.on(document), None)
 
-    def _write(self, document: ImageDocument, small: bytes, data: bytes, extension: str) -> str | None:
+    def _write(self, document: ImageDocument, webp: bytes, data: bytes, extension: str) -> str | None:
         """Write the files, then the document. If the index refuses it, delete the files and return why."""
         files = {
-            thumbnail_key(document.image_id): small,
+            thumbnail_key(document.image_id): webp,
             original_key(document.image_id, extension): data,
         }
         new = [key for key in files if not self.storage.exists(key)]
@@ -175,7 +153,7 @@ class Library:
                 self.storage.put(key, content)
             refused = self.index.add([document], only_new=True).failed.get(document.image_id)
         except Exception:
-            with suppress(Exception):  # the first error is the one to tell
+            with suppress(Exception):  # the first error is the one to report
                 self._forget(document.image_id, new)
             raise
         if refused:
@@ -189,8 +167,8 @@ class Library:
                 self.storage.delete(key)
 
 
-def _in_words(fault: Fault) -> str:
-    """Return the reason for somebody who uploads, and has no options."""
+def _reason(fault: Fault) -> str:
+    """Return the reason for people who upload and cannot set options."""
     if fault.pixels is None:
         return fault.reason
     over = f"{fault.pixels / 1e6:g} megapixels are over the limit of {MAX_UPLOAD_PIXELS / 1e6:g}"

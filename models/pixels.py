@@ -24,6 +24,7 @@ MAGIC = re.compile(
 MAX_PIXELS = 200_000_000
 """of a file in a folder, unless --max-pixels says otherwise"""
 MAX_UPLOAD_PIXELS = 89_000_000
+"""just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
 MAX_QUERY_PIXELS = 100_000_000
 """300 MB when decoded; JPEG files are decoded at a reduced size, and so may hold more"""
 SHORT_EDGE, LONG_EDGE = 384, 512

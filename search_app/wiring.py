@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from search_app.core.marks import Marks
     from search_app.core.query import Query
     from search_app.settings import AppSettings, SearchSettings
-    from search_app.web.uploads import Library
+    from search_app.web.uploads import PictureIndexer
     from storage.store import Storage
 
 
@@ -149,11 +149,11 @@ def serve_pictures(
     threads: int,
     warn: Callable[[str], None],
     ready: Callable[[str], None],
-    open_library: Callable[[Searcher, Storage], Library] | None = None,
+    open_indexer: Callable[[Searcher, Storage], PictureIndexer] | None = None,
 ) -> None:
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
 
-    Pictures can be added where there is `open_library`, which returns what adds them.
+    Pictures can be added where there is `open_indexer`, which returns what adds them.
 
     Raises `ServeError` when the port is taken, and as `build_searcher` does.
     """
@@ -173,7 +173,7 @@ def serve_pictures(
     follower = AliasFollower(
         service,
         renew=lambda former: renewed(former, settings, client, warn=warn),
-        open_library=(lambda each: open_library(each, store)) if open_library else None,
+        open_indexer=(lambda each: open_indexer(each, store)) if open_indexer else None,
         warn=warn,
     )
     warm(transcriber, warn=warn)
@@ -182,18 +182,18 @@ def serve_pictures(
         storage=store,
         settings=app_settings,
         transcriber=transcriber,
-        library=lambda: follower.library,
+        indexer=lambda: follower.indexer,
     )
     with follower:
         run_server(app, host=host, port=port, threads=threads, ready=lambda: ready(address_of(host, port)))
 
 
 class AliasFollower:
-    """A context that replaces a service's searcher, and its library, when `renew` returns another.
+    """A context that replaces a service's searcher, and its indexer, when `renew` returns another.
 
     Inside the context a thread asks `renew` every few seconds. Until it returns one, the former index answers
     by its name: no search fails because the alias was switched. An error is shown once, and the former
-    searcher and library stay. `library` is None when `open_library` is.
+    searcher and indexer stay. `indexer` is None when `open_indexer` is.
     """
 
     def __init__(
@@ -201,13 +201,13 @@ class AliasFollower:
         service: SearchService,
         *,
         renew: Callable[[Searcher], Searcher | None],
-        open_library: Callable[[Searcher], Library] | None,
+        open_indexer: Callable[[Searcher], PictureIndexer] | None,
         warn: Callable[[str], None],
         every_s: float = META_SECONDS,
     ) -> None:
         self.service = service
-        self._renew, self._open_library, self._warn, self._every_s = renew, open_library, warn, every_s
-        self.library = open_library(service.searcher) if open_library else None
+        self._renew, self._open_indexer, self._warn, self._every_s = renew, open_indexer, warn, every_s
+        self.indexer = open_indexer(service.searcher) if open_indexer else None
         self._warned: set[str] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
@@ -225,8 +225,8 @@ class AliasFollower:
         while True:
             try:
                 if newer := self._renew(self.service.searcher):
-                    if self._open_library:
-                        self.library = self._open_library(newer)
+                    if self._open_indexer:
+                        self.indexer = self._open_indexer(newer)
                     self.service.searcher = newer
             except Exception as error:  # whatever loading a model raises: the former one goes on
                 if str(error) not in self._warned:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
-from ingest.uploads import Library
+from ingest.uploads import UploadIndexer
 from models.captioning import load_captioner
 from models.encoders import Lazy
 from search_app.core.searcher import Searcher, SearchService
@@ -54,7 +54,7 @@ def server(client, tmp_path_factory) -> Iterator[str]:
     profile, texts, images = pocket()
     index = ImageIndex(client, alias=f"test-{uuid.uuid4()}")
     storage = open_storage(str(tmp_path_factory.mktemp("store")))
-    library = Library(
+    indexer = UploadIndexer(
         index=index,
         profile=profile,
         image_encoder=Lazy(lambda: images),
@@ -62,14 +62,14 @@ def server(client, tmp_path_factory) -> Iterator[str]:
         captioner=Lazy(lambda: load_captioner(profile.caption_model)),
         storage=storage,
     )
-    library.add("first.jpg", scene("boat", "red", "sea", 1))
-    library.publish()
+    indexer.add("first.jpg", scene("boat", "red", "sea", 1))
+    indexer.publish()
     searcher = Searcher(
         index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
     )
     settings = AppSettings(max_upload=MAX_UPLOAD)
     app = create_app(
-        service=SearchService(searcher), storage=storage, settings=settings, library=lambda: library
+        service=SearchService(searcher), storage=storage, settings=settings, indexer=lambda: indexer
     )
     listening = build_server(app, host="127.0.0.1", port=0, threads=8)
     with serving(listening) as url:

@@ -410,7 +410,7 @@ def served(place: Place, folder: Path) -> Iterator[str]:
     follower = AliasFollower(
         service,
         renew=lambda former: renewed(former, settings, place.client, warn=told.append),
-        open_library=None,
+        open_indexer=None,
         warn=told.append,
         every_s=0.2,
     )

@@ -33,7 +33,7 @@ from es_config.mapping import IndexMeta, IndexOptions
 from ingest.files.walk import safe_name
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
-from ingest.uploads import Library
+from ingest.uploads import UploadIndexer
 from ingest.wiring import Dependencies
 from models.captioning import load_captioner
 from models.encoders import Lazy
@@ -60,7 +60,7 @@ class Place:
 
     index: ImageIndex
     searcher: Searcher
-    library: Library
+    indexer: UploadIndexer
     folder: Path
 
     def app(self, **settings):
@@ -69,7 +69,7 @@ class Place:
             service=SearchService(self.searcher),
             storage=open_storage(str(self.folder)),
             settings=AppSettings(max_upload=MAX_UPLOAD, **settings),
-            library=lambda: self.library,
+            indexer=lambda: self.indexer,
         )
 
     def files(self) -> list[str]:
@@ -93,9 +93,9 @@ def captioner():
     return load_captioner(pocket()[0].caption_model)
 
 
-def library_of(index: ImageIndex, folder: Path, *, captions=None) -> Library:
+def indexer_of(index: ImageIndex, folder: Path, *, captions=None) -> UploadIndexer:
     profile, texts, images = pocket()
-    return Library(
+    return UploadIndexer(
         index=index,
         profile=profile,
         image_encoder=Lazy(lambda: images),
@@ -113,7 +113,7 @@ def place(client, index_name, tmp_path) -> Place:
         index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
     )
     folder = tmp_path / "store"
-    return Place(index, searcher, library_of(index, folder), folder)
+    return Place(index, searcher, indexer_of(index, folder), folder)
 
 
 @pytest.fixture
@@ -368,9 +368,9 @@ def test_the_page_of_a_picture_leads_to_its_original_where_there_is_one(web, gal
 
 def test_without_its_captioner_a_picture_is_indexed_and_waits_for_its_caption(place, client, tmp_path):
     broken = Lazy(lambda: load_captioner(ModelSource(str(tmp_path / "no model here"))))
-    library = library_of(place.index, place.folder, captions=broken)
-    addition = library.add("a.jpg", jpeg(BOAT))
-    library.publish()
+    indexer = indexer_of(place.index, place.folder, captions=broken)
+    addition = indexer.add("a.jpg", jpeg(BOAT))
+    indexer.publish()
     assert (addition.is_new, addition.caption, addition.refused) == (True, None, None)
     assert "no model here" in addition.caption_error
     assert place.index.count() == 1
@@ -389,7 +389,7 @@ def test_a_picture_that_another_machine_adds_at_the_same_moment_keeps_its_docume
     """It comes between the look into the index and the write, with a caption that a person wrote."""
     data = jpeg(BOAT)
     image_id = hashlib.sha256(data).hexdigest()
-    add = library_of(place.index, tmp_path / "elsewhere").add
+    add = indexer_of(place.index, tmp_path / "elsewhere").add
     _, texts, _ = pocket()
 
     def meanwhile(_method: str, path: str) -> None:
@@ -398,7 +398,7 @@ def test_a_picture_that_another_machine_adds_at_the_same_moment_keeps_its_docume
             place.index.captions().write_human(image_id, "my own words", texts.embed_texts(["x"])[0])
 
     with proxy(node.url, meanwhile) as url, Elasticsearch(url) as slow:
-        mine = library_of(ImageIndex(slow, alias=place.index.alias), place.folder)
+        mine = indexer_of(ImageIndex(slow, alias=place.index.alias), place.folder)
         added = mine.add("mine.jpg", data)
     assert (added.is_new, added.refused, added.caption) == (False, None, "my own words")
     assert added.path == "uploads/theirs.jpg"
@@ -500,7 +500,7 @@ def test_a_server_for_others_warns_of_what_they_can_do(node, options, warning):
     assert f"Port {port}" in result.stderr
 
 
-def test_without_a_library_adding_is_switched_off(place):
+def test_without_an_indexer_adding_is_switched_off(place):
     app = create_app(
         service=SearchService(place.searcher), storage=open_storage(str(place.folder)), settings=AppSettings()
     )
@@ -516,7 +516,7 @@ def test_the_form_works_without_javascript(web):
 
 def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
     queue = RequestQueue(busy="Come back later.", retry_after_s=3, at_once=1, waiting=0)
-    uploads = Uploads(library=lambda: place.library, max_upload=MAX_UPLOAD, queue=queue)
+    uploads = Uploads(indexer=lambda: place.indexer, max_upload=MAX_UPLOAD, queue=queue)
     app = Flask("search_app")
     app.config.update(READ_ONLY=False, API_TITLE="", API_VERSION="", OPENAPI_VERSION="3.0.3")
     routes = upload_blueprint(
@@ -552,14 +552,14 @@ def get(address: tuple[str, int], path: str) -> dict:
 def test_ten_uploads_at_once_are_all_added_and_the_page_stays_usable(address, place, monkeypatch):
     files = [jpeg(Scene("meadow", "sunny", (Group("cat", "black", 1),), None, n)) for n in range(10)]
     post(address, jpeg(BOAT))
-    add, under_way, asked = place.library.add, threading.Semaphore(0), threading.Event()
+    add, under_way, asked = place.indexer.add, threading.Semaphore(0), threading.Event()
 
     def held(*arguments, **options):
         under_way.release()
         assert asked.wait(PATIENCE_S)
         return add(*arguments, **options)
 
-    monkeypatch.setattr(place.library, "add", held)
+    monkeypatch.setattr(place.indexer, "add", held)
     with ThreadPoolExecutor(10) as pool:
         sent = [pool.submit(post, address, data) for data in files]
         try:

@@ -14,7 +14,7 @@ from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ingest.uploads import Library
+    from ingest.uploads import UploadIndexer
     from search_app.core.searcher import Searcher
     from storage.store import Storage
 
@@ -84,7 +84,7 @@ def serve(
         host=host,
         warn=warn,
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
-        open_library=None if read_only else _open_library,
+        open_indexer=None if read_only else _open_indexer,
         **listen,
     )
 
@@ -98,14 +98,14 @@ def _who_can(host: str, read_only: bool) -> str:
     )
 
 
-def _open_library(searcher: Searcher, storage: Storage) -> Library:
-    """Return a library of the searcher's index. Its other models load with the first picture."""
-    from ingest.uploads import Library
+def _open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
+    """Return what adds pictures to the searcher's index. Its other models load with the first picture."""
+    from ingest.uploads import UploadIndexer
     from models.captioning import load_captioner
     from models.encoders import Lazy, load_caption_text_encoder
 
     profile = searcher.profile
-    return Library(
+    return UploadIndexer(
         index=searcher.index,
         profile=profile,
         image_encoder=searcher.image_encoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.pixels import (
@@ -28,6 +29,21 @@ LARGE = 16_000_000
 
 FORM_ROOM = 256 * 1024
 """bytes that a form may need around its picture"""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """The result of adding one file to an index: a picture, or the reason in `refused` why it is not one."""
+
+    image_id: str
+    is_new: bool = False
+    """False if the index had the content already: nothing is written then"""
+    path: str | None = None
+    caption: str | None = None
+    caption_source: str | None = None
+    caption_error: str | None = None
+    """why the picture is indexed without a caption; `glimpse caption --missing` tries again"""
+    refused: str | None = None
 
 
 def read_upload(upload: FileStorage | None, *, max_upload: int) -> bytes:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from models.voice import Transcriber
     from search_app.core.searcher import SearchService
     from search_app.settings import AppSettings
-    from search_app.web.uploads import Library
+    from search_app.web.uploads import PictureIndexer
     from storage.store import Storage
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -124,11 +124,11 @@ def create_app(
     storage: Storage,
     settings: AppSettings,
     transcriber: Lazy[Transcriber] | None = None,
-    library: Callable[[], Library | None] = lambda: None,
+    indexer: Callable[[], PictureIndexer | None] = lambda: None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
-    Without a transcriber, voice is off. `library` returns the current one, None when none can be added to.
+    Without a transcriber, voice is off. `indexer` returns the current one, None when none can be added to.
     """
     app = Flask("search_app")
     app.config.update(
@@ -148,7 +148,7 @@ def create_app(
     api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings))
     api.register_blueprint(voice_blueprint(transcriber=transcriber))
     app.register_blueprint(page_blueprint(service=service, settings=settings))
-    uploads = Uploads(library=library, max_upload=settings.max_upload)
+    uploads = Uploads(indexer=indexer, max_upload=settings.max_upload)
     api.register_blueprint(upload_blueprint(service=service, storage=storage, uploads=uploads))
     app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
     api.register_blueprint(caption_blueprint(service=service))

@@ -16,7 +16,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from es_config.documents import paths_of
 from es_config.errors import EngineError
 from models.errors import ModelError
-from search_app.core.pictures import FORM_ROOM, read_upload
+from search_app.core.pictures import FORM_ROOM, Addition, read_upload
 from search_app.core.response import API_PREFIX, thumbnail_url
 from search_app.errors import NotFoundError, QueryError, TooLargeError
 from search_app.web.http import (
@@ -50,27 +50,8 @@ KNOWN = ("image_id", "path", "caption", "caption_source", "caption_error")
 NOT_NOW = (EngineError, ModelError, StorageError)
 
 
-class Addition(Protocol):
-    """The result of adding one file. `refused` is the reason when it did not become a picture."""
-
-    @property
-    def image_id(self) -> str: ...
-    @property
-    def is_new(self) -> bool: ...
-    @property
-    def path(self) -> str | None: ...
-    @property
-    def caption(self) -> str | None: ...
-    @property
-    def caption_source(self) -> str | None: ...
-    @property
-    def caption_error(self) -> str | None: ...
-    @property
-    def refused(self) -> str | None: ...
-
-
-class Library(Protocol):
-    """Adds pictures to the index. The command hands one in, built from the parts of ingest."""
+class PictureIndexer(Protocol):
+    """Adds pictures to the index. `glimpse serve` builds one from the parts of ingest and hands it in."""
 
     def add(self, name: str, data: bytes) -> Addition:
         """Index one file's content. Raises `EngineError`, `ModelError` or `StorageError`."""
@@ -105,7 +86,7 @@ class AddedFile:
         return kept if self.is_refused else {**kept, "caption": self.caption}
 
 
-def add_files(library: Library, files: Sequence[FileStorage], *, max_upload: int) -> list[AddedFile]:
+def add_files(indexer: PictureIndexer, files: Sequence[FileStorage], *, max_upload: int) -> list[AddedFile]:
     """Add files one after the other and make them findable. A refused file does not stop the others.
 
     Raises `QueryError` when there is no file or more than `MAX_FILES`.
@@ -115,16 +96,16 @@ def add_files(library: Library, files: Sequence[FileStorage], *, max_upload: int
         raise QueryError("No picture arrived: send one or several files as the multipart field `image`.")
     if len(sent) > MAX_FILES:
         raise QueryError(f"{len(sent)} files arrived, and one request adds {MAX_FILES}; send the rest after.")
-    added = [_add(library, file, max_upload=max_upload) for file in sent]
+    added = [_add(indexer, file, max_upload=max_upload) for file in sent]
     if not all(each.is_refused for each in added):
-        library.publish()
+        indexer.publish()
     return added
 
 
-def _add(library: Library, file: FileStorage, *, max_upload: int) -> AddedFile:
+def _add(indexer: PictureIndexer, file: FileStorage, *, max_upload: int) -> AddedFile:
     name = (file.filename or "").replace("\\", "/").rpartition("/")[2][:LONGEST_NAME]
     try:
-        addition = library.add(name, read_upload(file, max_upload=max_upload))
+        addition = indexer.add(name, read_upload(file, max_upload=max_upload))
     except TooLargeError as error:
         return AddedFile(name, error.status, f"'{name}' was not added. {error}")
     except QueryError as error:
@@ -161,12 +142,16 @@ SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 class Uploads:
-    """Adds the files of a few requests at a time. `library` returns the current one, or None if off."""
+    """Adds the files of a few requests at a time. `indexer` returns the current one, or None if off."""
 
     def __init__(
-        self, *, library: Callable[[], Library | None], max_upload: int, queue: RequestQueue | None = None
+        self,
+        *,
+        indexer: Callable[[], PictureIndexer | None],
+        max_upload: int,
+        queue: RequestQueue | None = None,
     ) -> None:
-        self._library = library
+        self._indexer = indexer
         self._max_upload = max_upload
         self._queue = queue or RequestQueue(
             busy="Too many pictures are being added at the moment; send this one again in a few seconds.",
@@ -176,17 +161,17 @@ class Uploads:
     @property
     def is_open(self) -> bool:
         """Whether this server adds pictures at all."""
-        return self._library() is not None and not current_app.config["READ_ONLY"]
+        return self._indexer() is not None and not current_app.config["READ_ONLY"]
 
     def add_request(self) -> list[AddedFile]:
         """Add the files of this request. Raises `QueryError`, `BusyError` or `ForbiddenError`."""
         check_writable()
-        library = self._library()
-        if library is None:
+        indexer = self._indexer()
+        if indexer is None:
             raise ForbiddenError("Adding pictures is switched off on this server.")
         files = self._files()
         with self._queue.turn():
-            return add_files(library, files, max_upload=self._max_upload)
+            return add_files(indexer, files, max_upload=self._max_upload)
 
     def _files(self) -> list[FileStorage]:
         """Read the form, which may be larger than one of a search. A form over the limit is not read."""
