@@ -290,7 +290,7 @@ class Reindexer:
 
     def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, CopiedDocument]]:
         """Return the tasks of a batch whose vectors could be made, and report the others."""
-        pixels = {i: task.pixels for i, task in enumerate(batch) if task.known is None}
+        pixels = {i: task.pixels for i, task in enumerate(batch) if task.pixels is not None}
         images = embed_by_key(self._embed_pixels, pixels) if pixels else {}
         captions = self._embed_captions(batch)
         done = []
