@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,6 +154,28 @@ def _check_version(number: str, url: str) -> None:
             f"Elasticsearch at {url} is version {number}: Glimpse needs {WANTED} or newer; upgrade it, "
             "or use the local node (`glimpse up`)."
         )
+
+
+@contextmanager
+def afterwards(clean_up: Callable[[], object]) -> Iterator[None]:
+    """Call `clean_up` at the end of a `with` statement, also after an error in its body.
+
+    When both fail, the body's error is raised, with the message of the clean-up as a note. An interruption is
+    raised only after a clean-up that succeeds.
+    """
+    try:
+        yield
+    except Exception as error:
+        try:
+            clean_up()
+        except Exception as failed:
+            if failed is not error:
+                error.add_note(str(failed))
+        raise
+    except BaseException:
+        clean_up()
+        raise
+    clean_up()
 
 
 @contextmanager

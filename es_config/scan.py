@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from elasticsearch import Elasticsearch
 
-from es_config.client import engine_errors
-from es_config.errors import afterwards
+from es_config.client import afterwards, engine_errors
 
 PAGE = 1000
 """documents that one request reads or names"""

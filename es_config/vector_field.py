@@ -14,8 +14,8 @@ import numpy as np
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import bulk, pack_dense_vector
 
-from es_config.client import engine_errors
-from es_config.errors import EngineError, afterwards
+from es_config.client import afterwards, engine_errors
+from es_config.errors import EngineError
 from es_config.index import read_documents
 from es_config.requests import exact_by_sequence, knn_body
 

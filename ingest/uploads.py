@@ -15,8 +15,8 @@ from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode, thumbnail
 from ingest.files.walk import Candidate, safe_name
-from ingest.pipeline.embed import caption_each, embed_pictures, new_document, transform
-from ingest.pipeline.states import BadFile, NewPicture
+from ingest.pipeline.embed import caption_each, embed_pictures
+from ingest.pipeline.read import BadFile, NewPicture, new_document, transform
 from ingest.wiring import check_weights, create_index
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder

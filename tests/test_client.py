@@ -13,9 +13,9 @@ import pytest
 from http_fronts import closed_port, proxy, tls_front
 
 from es_config.bulk import RETRY_AFTER_S, add_documents
-from es_config.client import EngineSettings, connect, engine_errors
+from es_config.client import EngineSettings, afterwards, connect, engine_errors
 from es_config.documents import ImageDocument
-from es_config.errors import EngineError, afterwards
+from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 

@@ -143,8 +143,8 @@ def ingest(
       glimpse ingest ~/Pictures --watch
     """
     from ingest.files.walk import EVERYTHING
-    from ingest.job import IngestJob
     from ingest.options import IngestOptions, PruneOptions
+    from ingest.pipeline.run import IngestJob
     from ingest.report import captions_in_words, captions_stopped, in_words, pruned_in_words
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.execution import Requested

@@ -223,6 +223,11 @@ class IngestHistory:
         sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
         return [_ingested(row) for row in self._rows(sql, image_id, self._index)]
 
+    def has_outdated(self) -> bool:
+        """Return whether there are stale paths, or contents that may have moved in this run."""
+        sql = "SELECT 1 FROM moved UNION ALL SELECT 1 FROM stale WHERE idx = ? LIMIT 1"
+        return bool(self._rows(sql, self._index))
+
     def other_indexes(self, image_id: str) -> set[str]:
         """Return the uuids of other indexes that were given the content too: they may share the store."""
         sql = "SELECT DISTINCT idx FROM files WHERE image_id = ? AND idx <> ?"

@@ -11,7 +11,8 @@ from itertools import chain, islice
 from PIL.Image import Image
 
 from es_config.bulk import Meanwhile
-from es_config.errors import EngineError, afterwards
+from es_config.client import afterwards
+from es_config.errors import EngineError
 from es_config.index import CaptionUpdate, Uncaptioned
 from ingest.errors import Fault
 from ingest.options import CaptionOptions

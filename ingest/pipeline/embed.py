@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
@@ -14,9 +13,8 @@ from PIL.Image import Image
 
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
-from ingest.errors import Fault, IngestError, UnreadableImageError
-from ingest.files.picture import ImageFile
-from ingest.pipeline.states import EMPTY, BadFile, NewPicture, PictureState
+from ingest.errors import Fault, IngestError
+from ingest.pipeline.read import EMPTY, BadFile, NewPicture, PictureState
 from ingest.report import RunCounts
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder
@@ -24,39 +22,8 @@ from models.errors import ModelError
 
 Key = TypeVar("Key")
 Input = TypeVar("Input")
-Made = TypeVar("Made")
 OTHERS = 4
 """a batch has at most this many times as many states as new pictures: a known picture costs little"""
-
-
-def transform(image: Image, function: Callable[[Image], Made]) -> Made:
-    """Return `function(image)`, such as the encoder's `preprocess`. Raises `UnreadableImageError`."""
-    try:
-        return function(image)
-    except Exception as error:  # whatever a library raises for a strange picture
-        reason = f"the model cannot take it ({type(error).__name__}: {error})"
-        raise UnreadableImageError(reason) from error
-
-
-def new_document(file: ImageFile, relative_path: str) -> ImageDocument:
-    """Return the document of a picture, without its vectors."""
-    return ImageDocument(
-        image_id=file.image_id,
-        image_name=relative_path.rsplit("/", 1)[-1],
-        relative_path=(relative_path,),
-        image_embedding=EMPTY,
-        width=file.width,
-        height=file.height,
-        size_bytes=file.size_bytes,
-        indexed_at=datetime.now(UTC),
-        phash=file.phash,
-        caption=file.exif.description,
-        caption_source="description" if file.exif.description else None,
-        exif_date=file.exif.date,
-        exif_location=file.exif.location,
-        exif_camera=file.exif.camera,
-        tags=file.tags,
-    )
 
 
 def batches(states: Iterable[PictureState], *, size: int) -> Iterator[list[PictureState]]:

@@ -1,4 +1,7 @@
-"""The first half of a run: skip files that have not changed, hash the others, decode new pictures."""
+"""The first half of a run: skip files that have not changed, hash the others, decode new pictures.
+
+Each file of a walk becomes one of four states: `Skipped`, `BadFile`, `KnownPicture` or `NewPicture`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import chain
 from typing import TypeVar
 
+import numpy as np
+from PIL.Image import Image
+
+from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from ingest.errors import Fault, UnreadableImageError
 from ingest.files.picture import FileContent, ImageFile, decode, keep_original, read_content, thumbnail
 from ingest.files.walk import Candidate, stamp_of
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions
-from ingest.pipeline.embed import new_document, transform
 from ingest.pipeline.parallel import ordered_map
-from ingest.pipeline.states import BadFile, FileState, KnownPicture, NewPicture, Skipped
 from models.encoders import ImageEncoder, Lazy
 from storage.errors import StorageError
 from storage.keys import thumbnail_key
@@ -25,8 +31,63 @@ from storage.store import Storage
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Made = TypeVar("Made")
 LOOKUP_FILES, LOOKUP_BYTES = 128, 32 << 20
 """one request looks up this many files, or fewer that have this many bytes together"""
+
+
+EMPTY = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not read, because it has not changed since it was indexed or since it failed."""
+
+    candidate: Candidate
+    failed_before: bool = False
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used."""
+
+    candidate: Candidate
+    fault: Fault
+    image_id: str | None = None
+    """None if the file could not be read, or another file with this content failed before it"""
+
+
+@dataclass(frozen=True)
+class KnownPicture:
+    """A file whose content the index has, or will have when the new picture before it is written."""
+
+    candidate: Candidate
+    image_id: str
+    new_path: bool
+    """whether the index lacks the path of this file"""
+    thumbnail: bytes = b""
+    """WebP, if the store had lost it"""
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """A picture that the index lacks."""
+
+    candidate: Candidate
+    document: ImageDocument
+    """its vectors are empty until it is embedded"""
+    thumbnail: bytes
+    pixels: np.ndarray = field(default_factory=lambda: EMPTY)
+    """the encoder's input, float32 `[3, height, width]`; empty in a dry run and after embedding"""
+
+    @property
+    def image_id(self) -> str:
+        """Return the SHA-256 of the file's content."""
+        return self.document.image_id
+
+
+PictureState = KnownPicture | NewPicture
+FileState = Skipped | BadFile | PictureState
 
 
 @dataclass(frozen=True)
@@ -186,3 +247,33 @@ def _chunks(hashed: Iterable[_HashedFile | FileState]) -> Iterator[list[_HashedF
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def transform(image: Image, function: Callable[[Image], Made]) -> Made:
+    """Return `function(image)`, such as the encoder's `preprocess`. Raises `UnreadableImageError`."""
+    try:
+        return function(image)
+    except Exception as error:  # whatever a library raises for a strange picture
+        reason = f"the model cannot take it ({type(error).__name__}: {error})"
+        raise UnreadableImageError(reason) from error
+
+
+def new_document(file: ImageFile, relative_path: str) -> ImageDocument:
+    """Return the document of a picture, without its vectors."""
+    return ImageDocument(
+        image_id=file.image_id,
+        image_name=relative_path.rsplit("/", 1)[-1],
+        relative_path=(relative_path,),
+        image_embedding=EMPTY,
+        width=file.width,
+        height=file.height,
+        size_bytes=file.size_bytes,
+        indexed_at=datetime.now(UTC),
+        phash=file.phash,
+        caption=file.exif.description,
+        caption_source="description" if file.exif.description else None,
+        exif_date=file.exif.date,
+        exif_location=file.exif.location,
+        exif_camera=file.exif.camera,
+        tags=file.tags,
+    )

@@ -1,29 +1,39 @@
-"""One run of ingest: from paths to documents, with every dependency handed in."""
+"""Runs of ingest: from paths to documents, with the history of earlier runs and the captions that follow."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from es_config.errors import EngineError, afterwards
+from es_config.client import afterwards
+from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.files.picture import pixel_limit
 from ingest.files.walk import Candidate, Failure, outermost, walk
 from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
-from ingest.options import Changes, IngestOptions
+from ingest.options import CaptionOptions, Changes, IngestOptions
+from ingest.pipeline.captions import caption_pictures
 from ingest.pipeline.embed import CaptionNow, batches, embed_batch
 from ingest.pipeline.parallel import READ_AHEAD, ahead
-from ingest.pipeline.read import Reader
-from ingest.pipeline.states import BadFile, FileState, KnownPicture, NewPicture, PictureState, Skipped
+from ingest.pipeline.read import (
+    BadFile,
+    FileState,
+    KnownPicture,
+    NewPicture,
+    PictureState,
+    Reader,
+    Skipped,
+)
 from ingest.pipeline.write import Writer
-from ingest.report import IngestSummary, Progress, PruneSummary, RunCounts
-from ingest.wiring import Dependencies
+from ingest.report import CaptionSummary, IngestSummary, Progress, PruneSummary, RunCounts, open_progress
+from ingest.wiring import Dependencies, open_history
+from models.errors import ModelError
 from models.pixels import register_formats
 from storage.errors import StorageError
 
@@ -104,14 +114,16 @@ class _Run:
                 else:
                     self._write(states, reader)
             self.history.save(last=True)
-            self.pruned = prune_paths(
-                self.history,
-                index=needs.index,
-                storage=needs.storage,
-                folders=paths,
-                options=options,
-                gone=None if changes is None else changes.gone,
-            )
+            gone = None if changes is None else changes.gone
+            if options.prune.prune or gone or self.history.has_outdated():
+                self.pruned = prune_paths(
+                    self.history,
+                    index=needs.index,
+                    storage=needs.storage,
+                    folders=paths,
+                    options=options,
+                    gone=gone,
+                )
 
     def _find(self, paths: Sequence[Path], changes: Changes | None) -> Generator[list[Candidate]]:
         """Yield files in chunks, and tell the progress how many there are so far."""
@@ -197,3 +209,61 @@ class _Run:
                     )
                     self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
                     writer.submit(captions.add(ready) if self.options.caption else ready)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestJob:
+    """An ingest of some folders with its dependencies. A watch repeats it in rounds."""
+
+    paths: Sequence[Path]
+    dependencies: Dependencies
+    options: IngestOptions
+    environ: Mapping[str, str]
+    captions_later: bool = False
+    """caption pictures when all of them are searchable"""
+    retry_failed: bool = False
+
+    def run_all(self) -> IngestSummary:
+        """Look through all folders, with a progress on stderr. Raises as `ingest_paths` does."""
+        with open_progress() as progress:
+            return self.run(self.paths, None, progress=progress, retry_failed=self.retry_failed)
+
+    def run(
+        self,
+        folders: Sequence[Path],
+        changes: Changes | None,
+        *,
+        progress: Progress,
+        retry_failed: bool = False,
+    ) -> IngestSummary:
+        """Look through folders, or at `changes` below them. Raises as `ingest_paths` does."""
+        index, options = self.dependencies.index, self.options
+        with closing(
+            open_history(index, self.environ, options=options, retry_failed=retry_failed)
+        ) as history:
+            return ingest_paths(
+                folders,
+                dependencies=self.dependencies,
+                options=options,
+                progress=progress,
+                history=history,
+                changes=changes,
+            )
+
+    def with_captions(self, summary: IngestSummary, *, say: Callable[[str], None]) -> IngestSummary:
+        """Caption the pictures that a run left for `later`. The captions' `error` says why that failed."""
+        if not self.captions_later or summary.interrupted or summary.dry_run:
+            return summary
+        try:
+            waiting = self.dependencies.index.captions().count_missing(every=False)
+            if not waiting:
+                return summary
+            say(
+                f"The pictures are searchable now; {waiting} captions follow. Ctrl-C is safe:"
+                " `glimpse caption` goes on from there."
+            )
+            with open_progress(doing="Captioning", noun="pictures") as progress:
+                captions = caption_pictures(self.dependencies, options=CaptionOptions(), progress=progress)
+        except (EngineError, IngestError, ModelError) as error:
+            captions = CaptionSummary(error=str(error))
+        return replace(summary, captions=captions)

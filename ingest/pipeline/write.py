@@ -15,7 +15,7 @@ from ingest.errors import Fault
 from ingest.files.walk import Candidate
 from ingest.history.ingested_files import IngestHistory
 from ingest.pipeline.parallel import STOP_CHECK_S
-from ingest.pipeline.states import KnownPicture, NewPicture, PictureState
+from ingest.pipeline.read import KnownPicture, NewPicture, PictureState
 from ingest.report import RunCounts
 from storage.keys import thumbnail_key
 from storage.store import Storage

@@ -32,8 +32,9 @@ from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, re
 from ingest.files.walk import Failure, valid_unicode
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions
-from ingest.pipeline.embed import embed_by_key, transform
+from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
+from ingest.pipeline.read import transform
 from ingest.report import Progress
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import register_formats

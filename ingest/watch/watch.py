@@ -28,9 +28,9 @@ from ingest.files.walk import (
     is_gone,
     valid_unicode,
 )
-from ingest.job import IngestJob
 from ingest.options import CaptionOptions, Changes, IngestOptions
 from ingest.pipeline.captions import caption_pictures
+from ingest.pipeline.run import IngestJob
 from ingest.report import (
     UNCAPTIONED,
     CaptionSummary,
