@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from es_config.client import EngineSettings, connect
+from es_config.client import connect, engine_settings
 from es_config.index import ImageIndex
 from es_config.local_node.node import LocalNode
 
@@ -21,7 +21,7 @@ def node() -> Iterator[tuple[object, str]]:
         local = LocalNode(Path(home), environ=os.environ)
         url = local.up(heap_mb=1024).node.url
         try:
-            yield connect(EngineSettings(url, local=True)), url
+            yield connect(engine_settings({}, Path(home))), url
         finally:
             local.down()
 

@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from elasticsearch import (
 )
 
 from es_config.errors import EngineError
-from es_config.local_node.process_file import find_running
+from es_config.local_node.process_file import RunningNode, find_running
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class EngineSettings:
     ca_certs: Path | None = None
     local: bool = False
     """whether it is the local node of this machine"""
+    local_key: str | None = field(default=None, repr=False)
+    """the API key of the local node"""
 
     @property
     def shown_url(self) -> str:
@@ -63,14 +65,17 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
     """
     url = remote_url(environ)
     if url is None:
-        return EngineSettings(_local_url(home), local=True)
+        local = _local_node(home)
+        return EngineSettings(local.url, local=True, local_key=local.key)
     ca_certs = Path(named).expanduser() if (named := environ.get("ELASTICSEARCH_CA_CERTS")) else None
     if ca_certs and not ca_certs.is_file():
         raise EngineError(
             f"ELASTICSEARCH_CA_CERTS names {ca_certs}, which is not a file: give the CA certificate as PEM."
         )
     urls = ",".join(_checked_url(each.strip()) for each in url.split(","))
-    return EngineSettings(urls, _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY"), ca_certs)
+    node, api_key = find_running(home), _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY")
+    local_key = node.key if node and node.url == urls else None
+    return EngineSettings(urls, api_key, ca_certs, local_key=local_key)
 
 
 def remote_url(environ: Mapping[str, str]) -> str | None:
@@ -82,7 +87,7 @@ def _either(environ: Mapping[str, str], *names: str) -> str | None:
     return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
 
 
-def _local_url(home: Path) -> str:
+def _local_node(home: Path) -> RunningNode:
     node = find_running(home)
     if node is None:
         raise EngineError("No Elasticsearch is running here: run `glimpse up` or set ELASTICSEARCH_URL.")
@@ -90,7 +95,7 @@ def _local_url(home: Path) -> str:
         raise EngineError(
             "The local node is still starting: wait a few seconds, or run `glimpse up` to wait for it."
         )
-    return node.url
+    return node
 
 
 def _checked_url(url: str) -> str:
@@ -133,8 +138,8 @@ def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasti
     """Return a client that has spoken to the server once. Raises EngineError when that fails."""
     # Not 429: the client would repeat the request at once, and bulk writing backs off by itself.
     options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_status": (502, 503, 504)}
-    if settings.api_key:
-        options["api_key"] = settings.api_key
+    if key := settings.api_key or settings.local_key:
+        options["api_key"] = key
     if settings.ca_certs:
         options["ca_certs"] = str(settings.ca_certs)
     with engine_errors(settings.shown_url):

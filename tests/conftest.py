@@ -85,7 +85,7 @@ def client(node: RunningNode) -> Iterator[Elasticsearch]:
     """A client of the shared node."""
     from elasticsearch import Elasticsearch
 
-    with Elasticsearch(node.url, request_timeout=PATIENCE_S) as connected:
+    with Elasticsearch(node.url, api_key=node.key, request_timeout=PATIENCE_S) as connected:
         # Whenever it looks at the disk, Elasticsearch lifts the block of a full one, which tests set.
         connected.cluster.put_settings(persistent={"cluster.info.update.interval": "1d"})
         yield connected

@@ -44,6 +44,7 @@ def test_pictures_carry_a_date_a_place_and_a_camera_but_no_words(folder):
 
 def test_the_demo_fills_an_index_and_a_second_run_adds_nothing(node, index_name, tmp_path, monkeypatch):
     monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY", node.key)
     monkeypatch.setenv("GLIMPSE_HOME", str(tmp_path))
     monkeypatch.setenv("GLIMPSE_INDEX", index_name)
     runner = CliRunner()

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from elasticsearch import Elasticsearch
 from hard_texts import hard_texts
 from model_folders import vocabulary as pocket_words
 from tiny_torchscript import VOCABULARY, Gate, config, fresh_model, parts, put_parts, torchscript, upload
@@ -59,14 +60,14 @@ def infer(client, model_id: str, *texts: str, **options) -> list[dict]:
     return client.ml.infer_trained_model(model_id=model_id, docs=docs, **options)["inference_results"]
 
 
-def put(client, path: str, body: bytes | str) -> int:
+def put(node, path: str, body: bytes | str) -> int:
     """Send a body that no client would make, and return the status."""
     import urllib.error
     import urllib.request
 
-    url = f"{next(iter(client.transport.node_pool.all())).base_url}/_ml/trained_models/{path}"
+    url = f"{node.url}/_ml/trained_models/{path}"
     data = body if isinstance(body, bytes) else body.encode()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Authorization": f"ApiKey {node.key}"}
     request = urllib.request.Request(url, data, headers, method="POST" if "_infer" in path else "PUT")
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
@@ -147,10 +148,10 @@ def test_other_tokenizations_are_a_clear_400(client, model_id, kind):
     assert kind in reason
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{", '{"unknown_field": 1}', b"\xff\xfe"])
-def test_bodies_that_are_not_understood_are_400(client, started, body):
+@pytest.mark.parametrize("body", ["", "[]", "{", '{"unknown_field": 1}', b"\xff\xfe", "[" * 100_000])
+def test_bodies_that_are_not_understood_are_400(node, started, body):
     for path in ("test-bad", f"{started}/vocabulary", f"{started}/definition/0", f"{started}/_infer"):
-        assert put(client, path, body) == 400, path
+        assert put(node, path, body) == 400, path
 
 
 def test_parts_may_come_in_any_order(client, model_id, definition):
@@ -375,6 +376,10 @@ def test_force_deletes_a_started_model_and_leaves_nothing(client, started, node_
         {"threads_per_allocation": -1},
         {"queue_capacity": 0},
         {"deployment_id": "x"},
+        {"number_of_allocations": 3000},
+        {"threads_per_allocation": 3000},
+        {"number_of_allocations": 100, "threads_per_allocation": 100},
+        {"queue_capacity": 100_001},
     ],
 )
 def test_deployments_that_cannot_run_are_refused(client, model_id, definition, options):
@@ -465,6 +470,25 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
     np.testing.assert_allclose(found, vector, rtol=0, atol=LAST_DIGITS)
     for models in (before, after):
         models.stop("kept")
+
+
+@pytest.mark.parametrize("login", [None, "Basic abc", "ApiKey wrong", "ApiKey"])
+def test_only_who_has_the_key_of_the_home_changes_models(node, started, definition, login):
+    with Elasticsearch(node.url, headers={"authorization": login} if login else {}) as stranger:
+        ml = stranger.ml
+        for call, more in (
+            (ml.put_trained_model, config()),
+            (ml.put_trained_model_definition_part, {"part": 0, **parts(definition, 1)[0]}),
+            (ml.put_trained_model_vocabulary, {"vocabulary": VOCABULARY}),
+            (ml.start_trained_model_deployment, {}),
+            (ml.stop_trained_model_deployment, {}),
+            (ml.delete_trained_model, {"force": True}),
+        ):
+            status, kind, reason = refused(call, model_id=started, **more)
+            assert (status, kind) == (401, "security_exception")
+            assert "node/api_key of GLIMPSE_HOME" in reason
+        assert ml.get_trained_models(model_id=started)["count"] == 1
+        assert len(infer(stranger, started, "boat")) == 1
 
 
 @pytest.mark.usefixtures("torch_threads")

@@ -58,7 +58,7 @@ if "GLIMPSE_SHARED" in os.environ:
         from elasticsearch import Elasticsearch
 
         kept = []
-        with Elasticsearch(node.url, request_timeout=60) as recorded:
+        with Elasticsearch(node.url, api_key=node.key, request_timeout=60) as recorded:
             send = recorded.transport.perform_request
 
             def perform_request(method, target, *, body=None, **options):

@@ -16,6 +16,7 @@ from models.profiles import PROFILES, es_model_id, upload_source
 def run(node, monkeypatch):
     """Run `glimpse model …` against the shared node and return click's result."""
     monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY", node.key)
 
     def call(*arguments: str):
         return CliRunner().invoke(main, ["model", *arguments])

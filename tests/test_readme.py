@@ -24,6 +24,7 @@ def shell(node, tmp_path_factory):
         **{name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ELASTICSEARCH_URL": node.url,
+        "ELASTICSEARCH_API_KEY": node.key,
         "GLIMPSE_HOME": str(home),
         "GLIMPSE_INDEX": f"test-{uuid.uuid4()}",
         "COLUMNS": "120",

@@ -58,7 +58,13 @@ def test_a_ca_file_that_is_missing_is_named(tmp_path):
 def test_without_an_address_the_running_local_node_is_meant(node, node_home):
     found = engine_settings({}, node_home)
     assert found.local
-    assert found.url == node.url
+    assert (found.url, found.local_key) == (node.url, node.key)
+    assert node.key not in repr(found)
+
+
+def test_the_local_node_gets_its_key_also_where_the_environment_names_it(node, node_home):
+    assert engine_settings({"ELASTICSEARCH_URL": f"{node.url}/"}, node_home).local_key == node.key
+    assert engine_settings({"ELASTICSEARCH_URL": "http://127.0.0.1:1"}, node_home).local_key is None
 
 
 def test_without_an_address_and_a_node_the_way_out_is_said(tmp_path):

@@ -18,9 +18,10 @@ from typing import Any
 import jpype
 from jpype import JClass
 
+from es_config.local_node.guard import refuse_pages
 from es_config.local_node.install import DATA, NODE_NAME, VECTOR_MODULE, NodeHome
 from es_config.local_node.ml.routes import TrainedModelRoutes
-from es_config.local_node.process_file import PROGRAM, write_process_file
+from es_config.local_node.process_file import PROGRAM, make_key, write_process_file
 from es_config.local_node.rest import RestRoutes
 
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="[%(asctime)s][%(levelname)-5s] %(message)s"
     )
+    os.umask(0o077)
     stop = threading.Event()
     home = NodeHome(options.home)
     write_process_file(options.home, url="", state="starting")
@@ -45,7 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     root = RestRoutes(node, workers=1)  # Elastic's published jars lack it, and `_ml/trained_models`
     for method in ("GET", "HEAD"):
         root.add(method, "/", lambda _: (200, node_info(node)))
-    TrainedModelRoutes(home.trained_models, node_id=str(node.getNodeEnvironment().nodeId())).add_to(node)
+    node_id, key = str(node.getNodeEnvironment().nodeId()), make_key(options.home)
+    TrainedModelRoutes(home.trained_models, node_id=node_id, key=key).add_to(node)
     write_process_file(options.home, url=node_url(node), state="ready")
     while not stop.wait(1):  # with a time-out, so that Python comes round to run its signal handlers
         pass
@@ -96,7 +99,9 @@ def start_node(home: NodeHome) -> Any:
     modules = PluginsLoader.loadModulesBundles(paths.of(str(home.module.parent)), True)
     # The last False: the modules are not in a module layer of their own.
     loader = PluginsLoader.createPluginsLoader(modules, HashSet(), HashMap(), False)
-    return JClass("org.elasticsearch.node.Node")(environment, loader).start()
+    node = JClass("org.elasticsearch.node.Node")(environment, loader)
+    refuse_pages(node)
+    return node.start()
 
 
 def node_url(node: Any) -> str:

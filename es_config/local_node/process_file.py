@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,8 @@ class RunningNode:
     url: str
     """empty until the node listens"""
     ready: bool
+    key: str | None = field(default=None, repr=False)
+    """the API key that the routes of `_ml` want before they change anything"""
 
 
 def node_folder(glimpse_home: Path) -> Path:
@@ -34,6 +37,27 @@ def node_folder(glimpse_home: Path) -> Path:
 def process_file(glimpse_home: Path) -> Path:
     """Return the path of the process file in a GLIMPSE_HOME."""
     return node_folder(glimpse_home) / "process.json"
+
+
+def key_file(glimpse_home: Path) -> Path:
+    """Return the path of the file with the API key in a GLIMPSE_HOME."""
+    return node_folder(glimpse_home) / "api_key"
+
+
+def read_key(glimpse_home: Path) -> str | None:
+    """Return the API key, or None if there is none, or none that this user may read."""
+    try:
+        return key_file(glimpse_home).read_text(encoding="ascii")
+    except OSError:
+        return None
+
+
+def make_key(glimpse_home: Path) -> str:
+    """Return the API key, made when a node starts for the first time."""
+    if (key := read_key(glimpse_home)) is None:
+        key = secrets.token_urlsafe(32)
+        _replace(key_file(glimpse_home), key)
+    return key
 
 
 def find_running(glimpse_home: Path) -> RunningNode | None:
@@ -48,18 +72,25 @@ def find_running(glimpse_home: Path) -> RunningNode | None:
             and process.status() != psutil.STATUS_ZOMBIE
             and not {PROGRAM, FORMER_PROGRAM}.isdisjoint(process.cmdline())
         )
-        return RunningNode(process.pid, found["url"], found["state"] == "ready") if is_ours else None
+        if not is_ours:
+            return None
+        return RunningNode(process.pid, found["url"], found["state"] == "ready", read_key(glimpse_home))
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
 
 
 def write_process_file(glimpse_home: Path, *, url: str, state: Literal["starting", "ready"]) -> None:
-    """Describe this process in a file that is replaced as a whole, so that no reader sees half of it."""
+    """Describe this process in the process file, of which no reader ever sees half."""
     import psutil
 
     created = psutil.Process().create_time()
     process = {"pid": os.getpid(), "created": created, "url": url, "state": state, "since": time.time()}
-    path = process_file(glimpse_home)
+    _replace(process_file(glimpse_home), json.dumps(process))
+
+
+def _replace(path: Path, content: str) -> None:
+    """Write a file that its owner alone can read."""
     partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(process), encoding="utf-8")
+    partial.touch(mode=0o600)
+    partial.write_text(content, encoding="utf-8")
     partial.replace(path)

@@ -24,6 +24,8 @@ class RestRequest:
     """the values of the names in the route's path"""
     query: Mapping[str, str]
     body: bytes
+    login: str = ""
+    """the header `Authorization`"""
 
 
 Answer = tuple[int, Any]
@@ -97,10 +99,11 @@ def _read(request: Any, names: list[str]) -> RestRequest:
     """Copy a request out of Java: its content is released as soon as `handleRequest` returns."""
     params = {str(entry.getKey()): str(entry.getValue() or "") for entry in request.params().entrySet()}
     path = {name: params.pop(name) for name in names if name in params}
-    if not request.hasContent():
-        return RestRequest(path, params, b"")
-    content = JClass("org.elasticsearch.common.bytes.BytesReference").toBytes(request.content())
-    return RestRequest(path, params, bytes(memoryview(content)))
+    login, body = str(request.header("Authorization") or ""), b""
+    if request.hasContent():
+        content = JClass("org.elasticsearch.common.bytes.BytesReference").toBytes(request.content())
+        body = bytes(memoryview(content))
+    return RestRequest(path, params, body, login)
 
 
 def _answer(

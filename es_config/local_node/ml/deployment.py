@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,8 @@ from typing import Any
 
 from es_config.local_node.rest import RestError
 
+MAX_THREADS = max(8, os.cpu_count() or 1)
+MAX_QUEUE = 100_000
 WARM_UP_RUNS = 3
 """TorchScript compiles itself during its first runs"""
 MAX_WORD = 100
@@ -101,6 +104,13 @@ class DeploymentParameters:
     threads_per_allocation: int = 1
     queue_capacity: int = 1024
     priority: str = "normal"
+
+    def check(self) -> None:
+        """Raise `RestError` 400 for more threads or places than this machine should have."""
+        threads = self.number_of_allocations * self.threads_per_allocation
+        if threads > MAX_THREADS or self.queue_capacity > MAX_QUEUE:
+            limits = f"must be at most {MAX_THREADS} here, and [queue_capacity] at most {MAX_QUEUE}"
+            raise RestError(400, f"[number_of_allocations] times [threads_per_allocation] {limits}")
 
 
 class Deployment:

@@ -310,6 +310,7 @@ class LocalModels:
                 _log.warning("The deployment [%s] could not be loaded: %s", model_id, error)
 
     def _load(self, model_id: str, parameters: DeploymentParameters) -> Deployment:
+        parameters.check()
         config, definition = self.store.config(model_id), self.store.definition(model_id)
         [(kind, options)] = config["inference_config"]["text_embedding"]["tokenization"].items()
         tokenizer = WordPieceTokenizer(

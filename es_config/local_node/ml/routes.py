@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import datetime
+import hmac
 import json
 import re
 import threading
@@ -27,6 +28,8 @@ Values = Mapping[str, Any]
 
 MODELS = "/_ml/trained_models"
 MODEL = MODELS + "/{model_id}"
+INFER = "/_infer"
+LOGIN_NEEDED = "missing or wrong API key: it is in the file node/api_key of GLIMPSE_HOME"
 MANAGING_WORKERS = 2
 INFERRING_WORKERS = 32
 INFER_TIMEOUT_S = 10.0
@@ -110,6 +113,11 @@ class ModelRoute:
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether it changes anything."""
+        return self.method != "GET" and not self.path.endswith(INFER)
+
     def read(self, request: RestRequest) -> Values:
         """Return the values of a request. Raises `RestError` 400."""
         try:
@@ -134,20 +142,24 @@ class ModelRoute:
 class TrainedModelRoutes:
     """Answers the routes with the models in a folder, which survive a restart of the node."""
 
-    def __init__(self, folder: Path, *, node_id: str) -> None:
+    def __init__(self, folder: Path, *, node_id: str, key: str) -> None:
+        """Take the API key without which no route changes anything."""
         self._models = LocalModels(ModelStore(folder))
         self._node_id = node_id
+        self._login = f"ApiKey {key}".encode()
 
     def add_to(self, node: Any) -> None:
         """Register the routes and load the deployments. No upload can occupy the threads of `_infer`."""
         managing = RestRoutes(node, workers=MANAGING_WORKERS)
         inferring = RestRoutes(node, workers=INFERRING_WORKERS)
         for route in ROUTES:
-            routes = inferring if route.path.endswith("/_infer") else managing
+            routes = inferring if route.path.endswith(INFER) else managing
             routes.add(route.method, route.path, partial(self._answer, route))
         threading.Thread(target=self._models.load_deployments, name="glimpse-models", daemon=True).start()
 
     def _answer(self, route: ModelRoute, request: RestRequest) -> Answer:
+        if route.is_writing and not hmac.compare_digest(request.login.encode(), self._login):
+            raise RestError(401, LOGIN_NEEDED, "security_exception")
         return 200, route.answer(self, route.read(request))
 
     def show(self, given: Values) -> dict[str, Any]:
@@ -315,6 +327,6 @@ ROUTES = (
     ModelRoute("DELETE", MODEL, TrainedModelRoutes.delete),
     ModelRoute("POST", MODEL + "/deployment/_start", TrainedModelRoutes.start),
     ModelRoute("POST", MODEL + "/deployment/_stop", TrainedModelRoutes.stop, optional=STOP),
-    ModelRoute("POST", MODEL + "/_infer", TrainedModelRoutes.infer, ("docs",), ("timeout", "id")),
+    ModelRoute("POST", MODEL + INFER, TrainedModelRoutes.infer, ("docs",), ("timeout", "id")),
 )
 """every route, with the fields that its body must and may hold"""
