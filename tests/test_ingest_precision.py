@@ -88,7 +88,7 @@ def test_a_precision_that_does_not_fit_the_index_is_refused(environ, pictures, c
 def test_of_two_runs_with_different_weights_that_start_at_once_one_is_let_in(client, index_name):
     """An index that does not note its weights yet, as those made by earlier versions."""
     meta = IndexMeta("pocket", {}, dims=16, caption_dims=16, similarity="cosine")
-    for _ in range(20):
+    for _ in range(8):
         index = ImageIndex(client, alias=index_name)
         index.create(meta, IndexOptions())
         barrier = threading.Barrier(2)

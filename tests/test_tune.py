@@ -303,6 +303,8 @@ def test_what_was_measured_is_noted_where_it_was_measured_though_the_alias_was_s
             index_name,
             "--samples",
             "100",
+            "--rounds",
+            "3",
             "--target-recall",
             "0.9",
         )
