@@ -6,13 +6,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from demo.world.draw import write_picture
-from demo.world.scene import sample
-
-if TYPE_CHECKING:
-    from demo.world.scene import Scene
+from demo.world.scene import Scene, sample
 
 SIZE = 512
 """pixels on a side"""

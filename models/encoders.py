@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -203,16 +203,16 @@ def _not_too_long(image: Image.Image) -> Image.Image:
 
 def load_image_encoder(profile: Profile) -> ImageEncoder:
     """Load the profile's vision tower. Raises `ModelError` when it is absent or of another width."""
-    folder = towers_folder(local_folder(profile.image_model))
     from transformers import AutoImageProcessor
 
+    folder = towers_folder(local_folder(profile.image_model))
     encoder = ImageEncoder(
         tower=TorchTower(_load_tower(folder)),
-        processor=_from_folder(AutoImageProcessor, folder, use_fast=False),
+        processor=_from_folder(AutoImageProcessor.from_pretrained, folder, use_fast=False),
         dims=profile.dims,
         revision=fingerprint(folder),
     )
-    _check_width(encoder.embed_images([_grey()]), profile.dims, folder)
+    _check_width(encoder.embed_images([Image.new("RGB", (64, 64), "grey")]), profile.dims, folder)
     return encoder
 
 
@@ -236,10 +236,7 @@ def _load_texts(folder: Path, dims: int) -> TextEncoder:
 def _load_sentences(folder: Path, dims: int) -> SentenceEncoder:
     from sentence_transformers import SentenceTransformer
 
-    try:
-        model = SentenceTransformer(str(folder), local_files_only=True)
-    except Exception as error:  # transformers, safetensors and torch each raise their own
-        raise unusable("The model", folder, error) from error
+    model = _from_folder(SentenceTransformer, folder, local_files_only=True)
     return SentenceEncoder(model=model, dims=dims, revision=fingerprint(folder))
 
 
@@ -252,7 +249,7 @@ def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
     padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
     return PairedTextEncoder(
         model=model,
-        tokenizer=_from_folder(AutoTokenizer, folder),
+        tokenizer=_from_folder(AutoTokenizer.from_pretrained, folder),
         padding=padding,
         max_length=model.config.text_config.max_position_embeddings,
         dims=dims,
@@ -266,20 +263,18 @@ def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
 
     is_clip = read_config(folder).get("model_type") in ("clip", "clip_vision_model")
     model_class = CLIPVisionModelWithProjection if is_clip and not whole else AutoModel
-    model: torch.nn.Module = _from_folder(model_class, folder, dtype=torch.float32, local_files_only=True)
+    model: torch.nn.Module = _from_folder(
+        model_class.from_pretrained, folder, dtype=torch.float32, local_files_only=True
+    )
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _from_folder(kind: Any, folder: Path, **options: object) -> Any:
-    """Load a model, a processor or a tokenizer by its class of transformers. Raises `ModelError`."""
+def _from_folder(load: Callable[..., T_co], folder: Path, **options: object) -> T_co:
+    """Load a model, a processor or a tokenizer. Raises `ModelError`."""
     try:
-        return kind.from_pretrained(folder, **options)
+        return load(str(folder), **options)
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise unusable("The model", folder, error) from error
-
-
-def _grey() -> Image.Image:
-    return Image.new("RGB", (64, 64), "grey")
 
 
 def _check_width(vectors: np.ndarray, dims: int, folder: Path) -> None:

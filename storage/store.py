@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from storage.errors import StorageError
 from storage.keys import ALIASES, ORIGINAL_TYPES, original_key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: `C:` is a drive, not a scheme
 

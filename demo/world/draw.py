@@ -5,16 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+
+from PIL import ExifTags, Image, ImageDraw
 
 from demo.world.landscape import Footing, Land, draw_rain, draw_sky
 from demo.world.layout import Placed, lay_out
 from demo.world.pen import Pen
 from demo.world.scene import Scene
 from demo.world.subjects import SUBJECTS
-
-if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
 
 CAMERAS = ("Drawn World Pencil", "Drawn World Crayon", "Drawn World Brush")
 
@@ -24,8 +22,6 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
 
     Equal arguments give equal bytes.
     """
-    from PIL import Image, ImageDraw
-
     scale = 3 if size <= 128 else 2
     image = Image.new("RGB", (size * scale, size * scale))
     canvas = ImageDraw.Draw(image, "RGBA")
@@ -61,8 +57,6 @@ def exif(scene: Scene, *, description: str | None = None) -> Image.Exif:
 
     Dates lie in 2020 to 2025; positions lie between 60° south and 60° north.
     """
-    from PIL import ExifTags, Image
-
     rng = Random(f"exif/{scene.seed}")
     moment = datetime(2020, 1, 1) + timedelta(seconds=rng.randrange(6 * 365 * 86400))
     latitude, longitude = rng.uniform(-60, 60), rng.uniform(-180, 180)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw
 
 from demo.world.layout import HORIZON, Placed
 from demo.world.pen import Colour, mix
 from demo.world.scene import AFLOAT, FLYING
-
-if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
 
 GRADIENTS: dict[str, tuple[Colour, Colour]] = {
     "sunny": ((74, 164, 246), (206, 236, 255)),
@@ -44,8 +42,6 @@ def lit(colour: Colour, weather: str) -> Colour:
 
 def gradient(top: Colour, bottom: Colour, width: int, height: int) -> Image.Image:
     """Return an RGB picture that fades from `top` to `bottom`."""
-    from PIL import Image
-
     column = Image.new("RGB", (1, 64))
     column.putdata([mix(top, bottom, step / 63) for step in range(64)])
     return column.resize(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import ImageDraw
+from PIL import ImageDraw
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]

@@ -81,40 +81,27 @@ def onnx_tower(
     `revision` is the fingerprint of the weights; `calibration` returns preprocessed pictures and is asked
     only when an eight-bit tower has to be made. Raises `ModelError`.
     """
-    config = json.dumps(_config(model).to_dict(), sort_keys=True, default=str)
-    of_config = hashlib.sha256(config.encode()).hexdigest()[:8]
-    name = f"{revision.removeprefix('sha256:')}-{of_config}-{precision}-{RECIPE}.onnx"
+    config = cast("PretrainedConfig", model.config)
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+    name = f"{revision.removeprefix('sha256:')}-{digest.hexdigest()[:8]}-{precision}-{RECIPE}.onnx"
+    side = int(getattr(config, "vision_config", config).image_size)
 
     def make(path: Path) -> None:
-        own_operators = {"com.microsoft": 1} if precision == "int8" else None
-        _export(_prepared(model, precision, calibration), path, _sides(model), own_operators)
+        lean = LeanTower(model).eval()
+        if precision == "int8":
+            lean = to_int8(lean, torch.from_numpy(calibration()))
+        _export(lean, path, side, {"com.microsoft": 1} if precision == "int8" else None)
 
     return OnnxTower(made_once(cache / "onnx" / name, make))
 
 
-def _prepared(
-    model: torch.nn.Module, precision: str, calibration: Callable[[], np.ndarray]
-) -> torch.nn.Module:
-    lean = LeanTower(model).eval()
-    return to_int8(lean, torch.from_numpy(calibration())) if precision == "int8" else lean
-
-
-def _config(model: torch.nn.Module) -> PretrainedConfig:
-    return cast("PretrainedConfig", model.config)
-
-
-def _sides(model: torch.nn.Module) -> int:
-    config = getattr(_config(model), "vision_config", _config(model))
-    return int(config.image_size)
-
-
-def _export(tower: torch.nn.Module, path: Path, sides: int, own_operators: dict[str, int] | None) -> None:
+def _export(tower: torch.nn.Module, path: Path, side: int, own_operators: dict[str, int] | None) -> None:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of shapes that are the same for every picture
         try:
             torch.onnx.export(
                 tower,
-                (torch.zeros(2, 3, sides, sides),),
+                (torch.zeros(2, 3, side, side),),
                 str(path),
                 input_names=["pixels"],
                 output_names=["vectors"],
