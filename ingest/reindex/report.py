@@ -1,4 +1,4 @@
-"""Say what a reindexing did and what to do next."""
+"""Report a reindexing and the next steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ReindexReport:
     store: str | None
 
     def paragraphs(self, summary: ReindexSummary) -> str:
-        """Return what was done, and the commands that may follow."""
+        """Return the outcome, and the commands that may follow."""
         alias = self.reindexer.alias
         paragraphs = [_counts(summary)]
         if summary.switched:
@@ -47,7 +47,7 @@ class ReindexReport:
         return "\n\n".join(paragraphs)
 
     def not_switched(self, summary: ReindexSummary) -> str:
-        """Return why the next index is not put behind the alias, and what to do."""
+        """Return why the next index is not put behind the alias, and the way out."""
         return (
             f"Error: '{self.reindexer.alias.name}' is {self.reindexer.old.name()} as before:"
             f" {len(summary.missing)} of its pictures would be lost. Name the folders that hold them with"
