@@ -99,7 +99,7 @@ def _who_can(host: str, read_only: bool) -> str:
 
 
 def _open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
-    """Return the uploads of the searcher's index. Their other models load with the first picture."""
+    """Return the `UploadIndexer` of the searcher's index. Other models load with the first picture."""
     from ingest.uploads import UploadIndexer
     from models.captioning import load_captioner
     from models.encoders import Lazy, load_caption_text_encoder
