@@ -92,7 +92,7 @@ class ImageEncoder:
         """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
         from transformers.image_utils import ChannelDimension
 
-        # The processor takes three passes over floats to scale and centre what is one line here.
+        # The processor would take three passes over floats to scale and centre; one line below does it.
         batch = self.processor(
             _not_too_long(image),
             do_rescale=False,

@@ -108,7 +108,7 @@ def orientation(exif: Image.Exif) -> int:
     """Return EXIF's orientation, 1 to 8, or 1 (upright) for any other value."""
     try:
         value = int(exif.get(ORIENTATION, 1))
-    except Exception:  # anything can be written into EXIF, and Pillow raises whatever that leads to
+    except Exception:  # EXIF may hold anything, and Pillow then raises anything
         return 1
     return value if value in range(1, 9) else 1
 

@@ -342,7 +342,7 @@ def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
     The folder holds `image/` and `text/`, or is itself one model with both towers. The dims are then read
     from the folder, and captions are embedded by the folder's text tower, so that nothing is downloaded.
     Where it also holds `caption/` or `voice/`, captions are written and recordings heard by those.
-    Raises `ModelError` when there is no such row (naming those there are) or when the folder cannot be used.
+    Raises `ModelError` for an unknown name, with the known ones, and for a folder that cannot be used.
     """
     if name not in PROFILES:
         raise ModelError(f"There is no profile '{name}'; choose one of: {', '.join(PROFILES)}.")

@@ -100,7 +100,7 @@ def _pieces(
         for frame in frames:
             if frame.samples > longest * frame.sample_rate:  # few samples a second would become very many
                 raise _too_long(frame.samples / frame.sample_rate, longest)
-            frame.pts = None  # what matters is the sound, whatever the clock in the file says
+            frame.pts = None  # the clock in the file may be wrong
             yield from (one.to_ndarray()[0] for one in resampler.resample(frame))
     yield from (one.to_ndarray()[0] for one in resampler.resample(None))
 
@@ -120,7 +120,7 @@ def _too_long(seconds: float, longest: float) -> RecordingError:
 
 
 WORDS_PER_SECOND = 10
-"""tokens allowed for a second of speech: nobody speaks faster, and an invented text would go on for ever"""
+"""tokens allowed for a second of speech, faster than people speak, so that an invented text ends"""
 MOST_TOKENS = 224
 """Whisper's own limit for a window"""
 PAUSE_MS = 500

@@ -27,7 +27,7 @@ FEWEST_TO_RANK = 32
 EVEN = 1e-6
 """similarities that differ by less are a draw"""
 SMALL = 20_000_000
-"""parameters; a smaller tower is faster than the decoding of its pictures, whatever runs it"""
+"""parameters; a smaller tower is faster than the decoding of its pictures in any case"""
 
 
 @dataclass(frozen=True)
