@@ -86,7 +86,7 @@ def _speed() -> list[Figure]:
         model, tokenizer = _small()
         slow = _best(lambda: _by_transformers(model, features))
         converted = convert(model, tokenizer, Path(folder), window=30)
-        whisper = load_transcriber(str(converted), threads=torch.get_num_threads()).model
+        whisper = load_transcriber(str(converted), threads=torch.get_num_threads()).pipeline.model
         fast = _best(lambda: _by_faster_whisper(whisper, features))
     return [
         Figure("transformers, fp32", slow * 1000, "ms"),

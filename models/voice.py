@@ -184,7 +184,7 @@ class Transcriber:
     """Whisper behind a voice detector, without the texts that it invents. Safe in any thread."""
 
     def __init__(self, *, pipeline: Pipeline, name: str) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self.name = name
 
     def transcribe(self, recording: bytes) -> Transcript:
@@ -218,7 +218,7 @@ class Transcriber:
         self, samples: np.ndarray, *, vad_filter: bool = True
     ) -> tuple[list[Segment], SpokenLanguage]:
         with running(f"The voice model {self.name}", way_out=WAY_OUT):
-            found, spoken = self._pipeline.transcribe(
+            found, spoken = self.pipeline.transcribe(
                 samples,
                 temperature=0.0,
                 vad_filter=vad_filter,
