@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,28 +102,15 @@ class OriginalReader:
 
         Raises `UnreadableImageError` when the picture is nowhere, or cannot be used.
         """
-        paths = paths_of(source)
-        content, path = self._file(image_id, paths) or self._kept(image_id, paths)
-        file = decode(content, path=path, max_pixels=NO_LIMIT)
-        return file, content.image_id != image_id
+        content, path = self._content(image_id, paths_of(source))
+        return decode(content, path=path, max_pixels=NO_LIMIT), content.image_id != image_id
 
-    def _file(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path] | None:
+    def _content(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:
         for path in self._places(image_id, paths):
-            try:
+            with suppress(UnreadableImageError, ValueError):  # a path with a null byte is not usable
                 content = read_content(path)
-            except (UnreadableImageError, ValueError):  # a path with a null byte is none
-                continue
-            if content.image_id == image_id:
-                return content, path
-        return None
-
-    def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[Path]:
-        if self.history:
-            yield from (Path(os.fsdecode(note.path)) for note in self.history.of_image(image_id))
-        for folder in self.folders:
-            yield from (folder / path for path in paths)
-
-    def _kept(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:
+                if content.image_id == image_id:
+                    return content, path
         key = find_original(self.storage, image_id, names=paths)
         if key is None:
             raise UnreadableImageError("its file is not where it was, and the store keeps no original")
@@ -132,6 +120,12 @@ class OriginalReader:
             raise UnreadableImageError("its file is not where it was, and the store's original is damaged")
         return content, Path(key)
 
+    def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[Path]:
+        if self.history:
+            yield from (Path(os.fsdecode(note.path)) for note in self.history.of_image(image_id))
+        for folder in self.folders:
+            yield from (folder / path for path in paths)
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -140,7 +134,10 @@ class _Task:
     document: Document
     known: dict[str, Any] | None
     pixels: np.ndarray | None = None
+    """the encoder's input, float32 `[3, height, width]`, if the picture is to be embedded"""
     is_copy: bool = False
+    fault: Fault | None = None
+    """why the picture could not be read"""
 
 
 @dataclass(kw_only=True)
@@ -264,29 +261,19 @@ class Reindexer:
                 else:
                     yield _Task(document, known.get(document.image_id))
 
-    def _read(self, task: _Task) -> _Task | tuple[_Task, Fault]:
-        """Return the task with the encoder's input if the picture is to be embedded, or why that failed."""
+    def _read(self, task: _Task) -> _Task:
+        """Return the task with the encoder's input if its picture is to be embedded, or with the fault."""
         if task.known is not None:
             return task
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
         try:
             file, is_copy = self.originals.read(task.document.image_id, task.document.source)
-            pixels = transform(file.image, preprocess)
-            return _Task(task.document, None, pixels, is_copy)
+            return replace(task, pixels=transform(file.image, preprocess), is_copy=is_copy)
         except UnreadableImageError as error:
-            return task, error.fault
+            return replace(task, fault=error.fault)
 
-    def _batches(self, tasks: Iterator[_Task | tuple[_Task, Fault]]) -> Iterator[list[_Task]]:
-        batch: list[_Task] = []
-        for task in tasks:
-            if isinstance(task, tuple):
-                self._fail(task[0].document, task[1].reason)
-                continue
-            batch.append(task)
-            if len(batch) == self.options.batch_size:
-                yield batch
-                batch = []
-        if batch:
+    def _batches(self, tasks: Iterator[_Task]) -> Iterator[list[_Task]]:
+        while batch := list(islice(tasks, self.options.batch_size)):
             yield batch
 
     def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, CopiedDocument]]:
@@ -296,13 +283,11 @@ class Reindexer:
         captions = self._embed_captions(batch)
         done = []
         for i, task in enumerate(batch):
-            vectors: dict[str, np.ndarray] = {}
-            for name, vector in ((IMAGE_VECTOR, images.get(i)), (CAPTION_VECTOR, captions.get(i))):
-                if isinstance(vector, Fault):
-                    self._fail(task.document, vector.reason)
-                    break
-                if vector is not None:
-                    vectors[name] = vector
+            found = {IMAGE_VECTOR: task.fault or images.get(i), CAPTION_VECTOR: captions.get(i)}
+            vectors = {name: each for name, each in found.items() if isinstance(each, np.ndarray)}
+            fault = next((each for each in found.values() if isinstance(each, Fault)), None)
+            if fault:
+                self._fail(task.document, fault)
             else:
                 done.append((task, CopiedDocument(task.document, task.known, vectors)))
         return done
@@ -316,7 +301,8 @@ class Reindexer:
         texts: dict[int, str] = {}
         for i, task in enumerate(batch):
             caption, vector = task.document.source.get("caption"), task.document.caption_embedding
-            if not caption or (task.known is not None and task.known.get("caption") == caption):
+            is_known = task.known is not None and task.known.get("caption") == caption
+            if task.fault or not caption or is_known:
                 continue
             if vector is not None and self._is_same_caption_model:
                 vectors[i] = vector
@@ -331,10 +317,10 @@ class Reindexer:
 
     def _write(self, copies: Sequence[tuple[_Task, CopiedDocument]]) -> None:
         refused = self.writer.write([copy for _, copy in copies])
-        for task, copy in copies:
-            image_id = copy.document.image_id
+        for task, _ in copies:
+            image_id = task.document.image_id
             if reason := refused.get(image_id):
-                self._fail(copy.document, f"the index refused it: {reason}")
+                self._fail(task.document, Fault(f"the index refused it: {reason}"))
                 continue
             self.missing.pop(image_id, None)
             self.embedded += task.known is None
@@ -342,9 +328,9 @@ class Reindexer:
             self.from_copies += task.is_copy
             self.progress.advance()
 
-    def _fail(self, document: Document, reason: str) -> None:
+    def _fail(self, document: Document, fault: Fault) -> None:
         path = shown_path(document.source, document.image_id)
-        failure = Failure(valid_unicode(path), reason)
+        failure = Failure(valid_unicode(path), fault.reason)
         self.missing[document.image_id] = failure
         self.progress.failed(failure)
         self.progress.advance()
