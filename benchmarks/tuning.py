@@ -21,8 +21,8 @@ from search_app.core.query import default_candidates
 from tuning.points import HeldOut, Latency, Point, Setting, confirmed
 from tuning.queries import Queries
 from tuning.run import Goal, Tuning, interleaved, send, tune
-from tuning.sweep import Sample, Subject, as_point, measure, measure_recall, search_body, sweep
-from tuning.trials import Candidate, trials
+from tuning.sweep import JudgedQueries, Subject, as_point, measure, measure_recall, search_body, sweep
+from tuning.trials import IndexVariant, trials
 from tuning.truth import scanned_truth
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ FINE = 1.1
 OVERSAMPLES = (None, 1.5, 2.0, 3.0)
 DUEL = 600
 """requests of each of two settings, in turn, to say which one is faster"""
-TYPE = Candidate("int8_hnsw", 16, 100)
+TYPE = IndexVariant("int8_hnsw", 16, 100)
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,11 @@ def _holds(field: VectorField, recalls: Callable[[Setting], tuple[np.ndarray, fl
     return found is not None and bool(recalls(found[0].setting)[0][unseen].mean() >= TARGET)
 
 
-def _sample(data: Data, rows: slice) -> Sample:
+def _sample(data: Data, rows: slice) -> JudgedQueries:
     queries = data.queries[rows]
-    return Sample(queries, scanned_truth([(data.ids, data.vectors)], queries, k=K, similarity="cosine"))
+    return JudgedQueries(
+        queries, scanned_truth([(data.ids, data.vectors)], queries, k=K, similarity="cosine")
+    )
 
 
 def _fastest(client: Elasticsearch, field: VectorField, data: Data, *, most: int) -> tuple[Point, int]:
@@ -178,7 +180,7 @@ def _times(client, field, data, settings, *, rounds: int) -> dict:
 def _large(client, field: VectorField, data: Data, pick: Point, exact_ms: float) -> list[Figure]:
     """Return the pick's saving against exact search of two kinds, and the cost of the ground truth."""
     with trials(client) as ours:
-        flat, _ = ours.add(Candidate("flat"), data.ids, data.vectors, similarity="cosine")
+        flat, _ = ours.add(IndexVariant("flat"), data.ids, data.vectors, similarity="cosine")
         bodies = {
             "pick": [(field, query, pick.setting) for query in data.queries[:60]],
             "flat": [(flat, query, Setting(K)) for query in data.queries[:60]],

@@ -18,7 +18,7 @@ from waiting import PATIENCE_S, Hold, wait_until
 from es_config.errors import EngineError
 from es_config.vector_field import FIELD
 from glimpse import main
-from tuning.trials import Candidate, trial_names, trials
+from tuning.trials import IndexVariant, trial_names, trials
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,10 +54,10 @@ def test_trial_indices_are_gone_after_an_error(client):
 
 def _refused(client) -> None:
     with trials(client) as ours:
-        field, _ = ours.add(Candidate("hnsw", 4, 20), ["a", "b"], clustered(2, 8), similarity="cosine")
+        field, _ = ours.add(IndexVariant("hnsw", 4, 20), ["a", "b"], clustered(2, 8), similarity="cosine")
         assert (field.name, field.m) == (FIELD, 4)
         assert trial_names(client) == [field.index]
-        ours.add(Candidate("bbq_hnsw", 4, 20), ["a", "b"], clustered(2, 8), similarity="cosine")
+        ours.add(IndexVariant("bbq_hnsw", 4, 20), ["a", "b"], clustered(2, 8), similarity="cosine")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])

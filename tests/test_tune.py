@@ -22,9 +22,9 @@ from glimpse import main
 from tuning.commands.shared import read_queries
 from tuning.errors import TuneError
 from tuning.points import Setting
-from tuning.queries import Corpus, Queries, draw_queries
+from tuning.queries import Corpus, Queries, QuerySources, draw_queries
 from tuning.run import Goal, tune, with_truth
-from tuning.sweep import Sample, Subject, measure, measure_recall
+from tuning.sweep import JudgedQueries, Subject, measure, measure_recall
 from tuning.truth import scanned_truth
 
 DIMS = 32
@@ -55,10 +55,10 @@ def subject(client, index_name, vectors):
         yield Subject(view, read_vector_field(client, index_name, "v"), 10)
 
 
-def with_exact(vectors, queries, **more) -> Sample:
+def with_exact(vectors, queries, **more) -> JudgedQueries:
     """Return queries with their neighbours among `vectors`, whose ids are 0, 1, …"""
     ids = [str(n) for n in range(len(vectors))]
-    return Sample(queries, scanned_truth([(ids, vectors)], queries, k=10, similarity="cosine", **more))
+    return JudgedQueries(queries, scanned_truth([(ids, vectors)], queries, k=10, similarity="cosine", **more))
 
 
 def test_recall_is_what_numpy_says(client, subject, vectors):
@@ -146,7 +146,7 @@ def test_the_best_source_of_queries_is_taken(client, index_name):
         asked.clear()
         with point_in_time(client, index_name) as view:
             corpus = Corpus(view, read_vector_field(client, index_name, "v"), 60)
-            return draw_queries(corpus, size=70, seed=1, **more)
+            return draw_queries(corpus, QuerySources(**more), size=70, seed=1)
 
     noisy = draw(embed=embed)
     assert (noisy.source, noisy.vectors.shape, asked) == ("noise", (70, DIMS), [])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from es_config.vector_field import VectorField
-from tuning.advise import Advice, candidates, recommend
+from tuning.advise import Advice, recommend, variants
 from tuning.points import HeldOut, Latency, Point, Setting, cheapest, confirmed, finalists, stored_points
 from tuning.report import unreachable
-from tuning.run import Check
+from tuning.run import StoredPointCheck
 from tuning.sweep import bisect, climb, is_same, oversamples, steps
-from tuning.trials import Candidate, Weight, computed_bytes, walked_bytes
+from tuning.trials import IndexVariant, Weight, computed_bytes, walked_bytes
 
 FIELD = VectorField("photos", "v", 64, "cosine", "int8_hnsw", 16, 100, None, 1, {})
 
@@ -141,7 +141,7 @@ def test_what_is_stored_stays_small():
 
 
 def test_a_check_says_what_changed():
-    bad = Check(10, Setting(39, 3.0), 0.99, 0.995, 8000, 16_000, HeldOut(0.98, 0.975, 0.97, 800))
+    bad = StoredPointCheck(10, Setting(39, 3.0), 0.99, 0.995, 8000, 16_000, HeldOut(0.98, 0.975, 0.97, 800))
     assert not bad.ok
     assert "no longer meets 0.99 (then 0.9950 with 8000 documents, now 16000): run `glimpse tune" in str(bad)
     good = replace(bad, now=HeldOut(0.991, 0.985, 0.97, 800))
@@ -157,9 +157,9 @@ def advice(
     kind: str, *, p50: float, memory: int, low: float = 0.995, m: int | None = 16, seconds: float = 1
 ) -> Advice:
     """Return one row of advice."""
-    candidate = Candidate(kind, m, 100 if m else None)
+    variant = IndexVariant(kind, m, 100 if m else None)
     found = point(50, low=low, p50=p50)
-    return Advice(candidate, Weight(seconds, 10 * memory, memory, "measured"), found, found.meets(0.99))
+    return Advice(variant, Weight(seconds, 10 * memory, memory, "measured"), found, found.meets(0.99))
 
 
 def test_the_smallest_that_is_nearly_as_fast_is_recommended():
@@ -170,7 +170,7 @@ def test_the_smallest_that_is_nearly_as_fast_is_recommended():
         advice("bbq_hnsw", p50=0.5, memory=20, low=0.9),
     ]
     chosen = recommend(found, target=0.99, sample=100, documents=100)
-    assert chosen.advice.candidate.index_type == "int8_hnsw"
+    assert chosen.advice.variant.index_type == "int8_hnsw"
     assert "The fastest, hnsw, m 16, ef_construction 100" in chosen.sentence
     assert "28% of its memory" in chosen.sentence
 
@@ -180,13 +180,13 @@ def test_of_equal_size_the_one_built_sooner_is_recommended():
         advice("hnsw", p50=1.0, memory=400, seconds=9),
         advice("hnsw", p50=1.1, memory=402, seconds=3, m=32),
     ]
-    assert recommend(found, target=0.99, sample=1, documents=1).advice.candidate.m == 32
+    assert recommend(found, target=0.99, sample=1, documents=1).advice.variant.m == 32
 
 
 def test_types_without_a_graph_grow_with_the_index():
     found = [advice("flat", p50=1.0, memory=300, m=None), advice("hnsw", p50=1.5, memory=400)]
-    assert recommend(found, target=0.99, sample=1000, documents=1000).advice.candidate.index_type == "flat"
-    assert recommend(found, target=0.99, sample=1000, documents=9000).advice.candidate.index_type == "hnsw"
+    assert recommend(found, target=0.99, sample=1000, documents=1000).advice.variant.index_type == "flat"
+    assert recommend(found, target=0.99, sample=1000, documents=9000).advice.variant.index_type == "hnsw"
 
 
 def test_when_no_type_is_good_enough_the_best_is_named():
@@ -196,7 +196,7 @@ def test_when_no_type_is_good_enough_the_best_is_named():
 
 
 def test_every_graph_is_tried_and_one_bit_only_where_it_is_allowed():
-    tried = candidates(("flat", "hnsw", "bbq_hnsw"), [(16, 100), (32, 200)], dims=32)
+    tried = variants(("flat", "hnsw", "bbq_hnsw"), [(16, 100), (32, 200)], dims=32)
     assert [str(each) for each in tried] == [
         "flat", "hnsw, m 16, ef_construction 100", "hnsw, m 32, ef_construction 200"
     ]  # fmt: skip
@@ -206,5 +206,5 @@ def test_memory_is_what_a_search_walks_through():
     off_heap = {"total_size_bytes": 1000, "total_vec_size_bytes": 700, "total_veq_size_bytes": 200}
     assert walked_bytes(off_heap) == 300
     assert walked_bytes({"total_size_bytes": 1000, "total_vec_size_bytes": 900}) == 1000
-    assert computed_bytes(Candidate("int8_hnsw", 16, 100), 10, 128) == 10 * (128 + 32)
-    assert computed_bytes(Candidate("flat"), 10, 128) == 10 * 512
+    assert computed_bytes(IndexVariant("int8_hnsw", 16, 100), 10, 128) == 10 * (128 + 32)
+    assert computed_bytes(IndexVariant("flat"), 10, 128) == 10 * 512

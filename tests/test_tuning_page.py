@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from xml.etree import ElementTree
 
 import pytest
 
+from search_app.core.recall_chart import stored_chart
 from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.web.tuning import chart, nice, slider_steps
+from search_app.web.tuning import slider_steps
 
 POINT = {
     "num_candidates": 15,
@@ -49,19 +51,36 @@ def test_without_tuning_the_page_says_how_to_do_it(gallery, monkeypatch):
     html = show(web(gallery, monkeypatch, {}).get("/tuning"))
     assert "glimpse tune" in html
     assert "a search for 10 looks at 100 candidates" in html
-    assert "<polyline" not in html
+    assert "chart.svg" not in html
 
 
 def test_what_was_measured_is_drawn_with_default_pick_and_exact(gallery, monkeypatch):
-    html = show(web(gallery, monkeypatch, {"10": POINT}).get("/tuning"))
+    client = web(gallery, monkeypatch, {"10": POINT})
+    html = show(client.get("/tuning"))
     assert "99.51 %" in html
     assert "0.80 ms" in html
-    assert html.count("<polyline") == 2
-    for kind in ('circle class="pick"', 'rect class="default"', 'path class="exact"'):
-        assert kind in html.split("<figcaption>")[0]
-    assert "15 candidates, oversample 2: recall 0.9951, 0.80 ms" in html
+    assert "<td>15</td><td>2</td><td>0.9951</td><td>0.80</td><td>400</td>" in html
+    address, text = re.search(r'<img src="(/tuning/chart.svg[^"]+)"[^>]* alt="([^"]+)"', html).groups()
+    assert text.startswith("Recall against latency of 3 settings.")
     assert "style=" not in html
     assert not re.search(r"<script(?![^>]* src=)", html)
+    drawn = client.get(address)
+    assert drawn.mimetype == "image/svg+xml"
+    assert drawn.headers["Content-Security-Policy"].endswith("style-src 'unsafe-inline'")
+    texts = [
+        each.text for each in ElementTree.fromstring(drawn.data).iter("{http://www.w3.org/2000/svg}text")
+    ]
+    for label in (
+        "as the index says", "oversample 2", "target", "exact", "60 documents · k = 10",
+        "default: num_candidates 100", "pick: num_candidates 15, oversample 2",
+    ):  # fmt: skip
+        assert label in texts
+
+
+def test_there_is_no_chart_of_what_was_not_measured(gallery, monkeypatch):
+    response = web(gallery, monkeypatch, {"10": POINT}).get("/tuning/chart.svg?k=24")
+    assert response.status_code == 404
+    assert "run `glimpse tune -k 24` first" in unescape(response.text)
 
 
 def test_a_query_is_shown_beside_its_exact_answer(gallery, monkeypatch):
@@ -118,14 +137,11 @@ def test_the_slider_holds_the_default_and_the_operating_point():
 
 
 def test_a_dot_lies_where_its_numbers_say():
-    drawn = chart(POINT)
-    dots = {dot.num_candidates: dot for curve in drawn.curves for dot in curve.dots}
-    assert dots[10].x < dots[15].x < dots[100].x < drawn.exact.x <= drawn.right
-    assert drawn.exact.y == drawn.top
-    assert dots[10].y > dots[100].y > drawn.target_y > dots[15].y
-    assert (dots[15].kind, dots[100].kind, dots[10].kind) == ("pick", "default", "")
-    assert chart({"target": 0.99}) is None
-
-
-def test_ticks_are_round_numbers():
-    assert nice(0.3, 12) == [0.5, 1, 2, 5, 10]
+    chart = stored_chart(POINT, k=10)
+    assert [[(dot.p50_ms, dot.recall) for dot in dots] for dots in chart.curves.values()] == [
+        [(0.5, 0.9), (1.0, 0.95)], [(0.8, 0.9951)]
+    ]  # fmt: skip
+    assert (chart.pick.p50_ms, chart.pick.recall) == (0.8, 0.9951)
+    assert (chart.default.p50_ms, chart.default.recall) == (1.0, 0.95)
+    assert (chart.exact_ms, chart.target) == (8.0, 0.99)
+    assert stored_chart({"target": 0.99}, k=10) is None

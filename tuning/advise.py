@@ -6,31 +6,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from es_config.scan import PointInTime, point_in_time
+from es_config.scan import PointInTime, point_in_time, sample_view
+from es_config.vector_field import VectorField
 from tuning.points import Point, finalists
-from tuning.queries import Queries
+from tuning.queries import Corpus, Queries
 from tuning.report import cells
 from tuning.run import FINALS, MOST_TIMED, Goal, halves, latencies
-from tuning.sweep import Sample, Subject, measure, search_body, sweep
-from tuning.trials import FEWEST_DIMS_OF_BBQ, Candidate, Trials, Weight
+from tuning.sweep import JudgedQueries, Subject, measure, search_body, sweep
+from tuning.trials import FEWEST_DIMS_OF_BBQ, IndexVariant, Weight, trials
 from tuning.truth import scanned_truth
 
 if TYPE_CHECKING:
-    import numpy as np
     from elasticsearch import Elasticsearch
     from rich.table import Table
 
-    from es_config.vector_field import VectorField
-
-GRAPHS = ((16, 100), (32, 200))
-"""`m` and `ef_construction` that are tried"""
+NEARLY_AS_FAST = 1.25
+NEARLY_AS_SMALL = 1.05
 
 
 @dataclass(frozen=True)
 class Advice:
     """One type of index, at its own cheapest setting that meets the target, or at its best one."""
 
-    candidate: Candidate
+    variant: IndexVariant
     weight: Weight
     point: Point
     meets: bool
@@ -38,85 +36,27 @@ class Advice:
     def to_json(self) -> dict[str, Any]:
         """Return one flat object."""
         weight = {**vars(self.weight), "index_seconds": round(self.weight.index_seconds, 2)}
-        return {**vars(self.candidate), "meets": self.meets, **self.point.to_json(), **weight}
+        return {**vars(self.variant), "meets": self.meets, **self.point.to_json(), **weight}
 
 
-@dataclass(frozen=True)
-class Material:
-    """The copied sample: ids and float32 `[n, dims]`, with the queries that are asked."""
-
-    ids: Sequence[str]
-    vectors: np.ndarray
-    queries: Queries
-    similarity: str
-
-
-def candidates(
-    types: Sequence[str], graphs: Sequence[tuple[int, int]] = GRAPHS, *, dims: int
-) -> list[Candidate]:
-    """Return the candidates: each flat type once, each graph type with each `m` and `ef_construction`."""
+def variants(types: Sequence[str], graphs: Sequence[tuple[int, int]], *, dims: int) -> list[IndexVariant]:
+    """Return each flat type once, and each graph type with each `m` and `ef_construction`."""
     possible = [each for each in types if dims >= FEWEST_DIMS_OF_BBQ or not each.startswith("bbq")]
     return [
-        candidate
+        IndexVariant(each, *graph)
         for each in possible
-        for candidate in (
-            [Candidate(each, *graph) for graph in graphs] if each.endswith("hnsw") else [Candidate(each)]
-        )
+        for graph in (graphs if each.endswith("hnsw") else [(None, None)])
     ]
 
 
-def advise(
-    client: Elasticsearch,
-    trials: Trials,
-    material: Material,
-    tried: Sequence[Candidate],
-    *,
-    k: int,
-    goal: Goal,
-    say: Callable[[str], None],
-) -> list[Advice]:
-    """Make an index of each candidate, measure it, and return the results. Raises EngineError."""
-    truth = scanned_truth(
-        [(material.ids, material.vectors)], material.queries.vectors, k=k, similarity=material.similarity
-    )
-    chosen, _ = halves(Sample(material.queries.vectors, truth), goal.target)
-    found: list[tuple[VectorField, Advice]] = []
-    for number, candidate in enumerate(tried, 1):
-        say(f"{number} of {len(tried)}: {candidate} …")
-        field, weight = trials.add(candidate, material.ids, material.vectors, similarity=material.similarity)
-        with point_in_time(client, field.index) as view:
-            point = settled(view, field, chosen, k=k, target=goal.target)
-        found.append((field, Advice(candidate, weight, point, point.meets(goal.target))))
-    say(f"Latency of {len(found)} indices, in turn …")
-    return _timed(client, found, chosen, k=k, rounds=FINALS * goal.rounds)
-
-
-def settled(view: PointInTime, field: VectorField, sample: Sample, *, k: int, target: float) -> Point:
+def settled(view: PointInTime, field: VectorField, judged: JudgedQueries, *, k: int, target: float) -> Point:
     """Return the setting of an index that meets the target with the fewest vectors compared, or the best."""
     subject = Subject(view, field, k)
-    points = sweep(lambda setting: measure(subject, sample, setting), field=field, k=k, target=target)
+    points = sweep(lambda setting: measure(subject, judged, setting), field=field, k=k, target=target)
     able = [point for point in finalists(points, target) if point.meets(target)]
     if able:
         return min(able, key=lambda point: (point.operations, point.rescored))
     return max(points, key=lambda point: (point.recall_low, -point.operations))
-
-
-def _timed(
-    client: Elasticsearch, found: list[tuple[VectorField, Advice]], sample: Sample, *, k: int, rounds: int
-) -> list[Advice]:
-    some = sample.queries[:MOST_TIMED]
-    searches = {
-        number: [(field.index, search_body(field, query, advice.point.setting, k=k)) for query in some]
-        for number, (field, advice) in enumerate(found)
-    }
-    taken = latencies(client, searches, rounds=rounds)
-    return [
-        replace(advice, point=advice.point.timed(taken[number])) for number, (_, advice) in enumerate(found)
-    ]
-
-
-NEARLY_AS_FAST = 1.25
-NEARLY_AS_SMALL = 1.05
 
 
 @dataclass(frozen=True)
@@ -129,8 +69,8 @@ class Recommendation:
 
 def expected_ms(advice: Advice, *, sample: int, documents: int) -> float:
     """Return the p50 to expect for all documents: without a graph it grows with their number."""
-    p50 = advice.point.latency.p50_ms
-    return p50 if advice.candidate.m else p50 * max(1.0, documents / sample)
+    p50 = advice.point.p50_ms
+    return p50 if advice.variant.m else p50 * max(1.0, documents / sample)
 
 
 def recommend(found: Sequence[Advice], *, target: float, sample: int, documents: int) -> Recommendation:
@@ -157,7 +97,7 @@ def recommend(found: Sequence[Advice], *, target: float, sample: int, documents:
 
 def _none(best: Advice, target: float) -> str:
     return (
-        f"No type meets recall {target:g} on this sample; the best is {best.candidate} with "
+        f"No type meets recall {target:g} on this sample; the best is {best.variant} with "
         f"{best.point.setting}: {best.point.recall:.4f} (at least {best.point.recall_low:.4f}). Try larger "
         "m and ef_construction, or a lower target."
     )
@@ -166,16 +106,84 @@ def _none(best: Advice, target: float) -> str:
 def _why(chosen: Advice, ms: float, fastest: Advice, fastest_ms: float) -> str:
     setting = chosen.point.setting
     start = (
-        f"Take {chosen.candidate}, and search with {setting}: recall {chosen.point.recall:.4f} in {ms:.2f} "
+        f"Take {chosen.variant}, and search with {setting}: recall {chosen.point.recall:.4f} in {ms:.2f} "
         f"ms with {megabytes(chosen.weight.memory_bytes)} of memory."
     )
     if chosen is fastest:
         return f"{start} It is the fastest that meets the target, and none as fast is smaller."
     share = chosen.weight.memory_bytes / fastest.weight.memory_bytes
     return (
-        f"{start} The fastest, {fastest.candidate}, takes {fastest_ms:.2f} ms; this one is within 25 % of it "
+        f"{start} The fastest, {fastest.variant}, takes {fastest_ms:.2f} ms; this one is within 25 % of it "
         f"and needs {share:.0%} of its memory."
     )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The advice on each type of index, measured on a sample."""
+
+    found: tuple[Advice, ...]
+    recommendation: Recommendation
+    sample: int
+    documents: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `glimpse advise --json` prints."""
+        chosen = self.recommendation.advice
+        return {
+            "sample": self.sample,
+            "documents": self.documents,
+            "types": [advice.to_json() for advice in self.found],
+            "recommended": chosen.to_json() if chosen else None,
+            "why": self.recommendation.sentence,
+        }
+
+    @property
+    def size(self) -> str:
+        """How many vectors were measured, in one sentence."""
+        of = "all" if self.sample == self.documents else f"{self.sample} of {self.documents}"
+        return f"Measured on {of} vectors."
+
+
+def run_trial(
+    client: Elasticsearch,
+    corpus: Corpus,
+    queries: Queries,
+    *,
+    types: Sequence[str],
+    graphs: Sequence[tuple[int, int]],
+    size: int,
+    k: int,
+    goal: Goal,
+    say: Callable[[str], None],
+) -> Trial:
+    """Copy a sample into an index of each type, measure, and delete the indices. Raises EngineError."""
+    field, asked = corpus.field, queries.vectors
+    ids, vectors = sample_view(
+        corpus.view, field=field.name, size=size, documents=corpus.documents, seed=goal.seed, dims=field.dims
+    )
+    truth = scanned_truth([(ids, vectors)], asked, k=k, similarity=field.similarity)
+    chosen, _ = halves(JudgedQueries(asked, truth), goal.target)
+    found: list[Advice] = []
+    searches: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+    with trials(client) as ours:
+        tried = variants(types, graphs, dims=field.dims)
+        for number, variant in enumerate(tried):
+            say(f"{number + 1} of {len(tried)}: {variant} …")
+            copy, weight = ours.add(variant, ids, vectors, similarity=field.similarity)
+            with point_in_time(client, copy.index) as view:
+                point = settled(view, copy, chosen, k=k, target=goal.target)
+            found.append(Advice(variant, weight, point, point.meets(goal.target)))
+            searches[number] = [
+                (copy.index, search_body(copy, query, point.setting, k=k))
+                for query in chosen.queries[:MOST_TIMED]
+            ]
+        say(f"Latency of {len(found)} indices, in turn …")
+        taken = latencies(client, searches, rounds=FINALS * goal.rounds)
+    found = [replace(each, point=each.point.timed(taken[number])) for number, each in enumerate(found)]
+    documents = max(corpus.documents, len(ids)) if len(ids) >= size else len(ids)
+    recommended = recommend(found, target=goal.target, sample=len(ids), documents=documents)
+    return Trial(tuple(found), recommended, len(ids), documents)
 
 
 def megabytes(count: int) -> str:
@@ -196,7 +204,7 @@ def advice_table(found: Sequence[Advice], chosen: Advice | None) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for advice in found:
         style = "bold" if advice is chosen else None if advice.meets else "dim"
-        tried, weight = advice.candidate, advice.weight
+        tried, weight = advice.variant, advice.weight
         graph = f", m {tried.m}, ef {tried.ef_construction}" if tried.m else ""
         sizes = megabytes(weight.disk_bytes), megabytes(weight.memory_bytes)
         row = (f"{tried.index_type}{graph}", *cells(advice.point), f"{weight.index_seconds:.1f}", *sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 SERVED = 0.95
 """share of the queries that must reach a recall of 0.9"""
 MAX_STORED = 48
+AS_FAST = 1.05
+"""p50 within this factor of the fastest is as fast: the vectors compared decide then"""
+MAX_FINALISTS = 8
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The parameters of a search besides its query."""
+    """The numbers of a search that tuning chooses."""
 
     num_candidates: int
     oversample: float | None = None
-    """None: nothing is said, and the index's own default applies"""
+    """None: the search names none, and the index's own default applies"""
 
     def __str__(self) -> str:
         """Return it as people write it."""
@@ -51,8 +55,13 @@ class Point:
     operations: float
     """mean of the profile's `vector_operations_count`: vectors compared for one query"""
     rescored: float
-    """the oversampling that was in force, said or by the index's default; 1 for none"""
+    """the oversampling in force, of the search or by the index's default; 1 for none"""
     latency: Latency | None = None
+
+    @property
+    def p50_ms(self) -> float:
+        """Median milliseconds of a request, infinite before the latency pass."""
+        return self.latency.p50_ms if self.latency else math.inf
 
     def meets(self, target: float) -> bool:
         """Whether the bound meets the target and nearly all queries are served."""
@@ -94,6 +103,11 @@ class HeldOut:
         return self.recall_low >= target and self.served >= SERVED
 
 
+def in_order(points: Sequence[Point]) -> list[Point]:
+    """Return points by oversampling, then by candidates."""
+    return sorted(points, key=lambda point: (point.rescored, point.setting.num_candidates))
+
+
 def stored_points(
     points: Sequence[Point], *, keep: Sequence[Setting | None] = ()
 ) -> list[list[float | None]]:
@@ -108,16 +122,11 @@ def stored_points(
             point.setting.num_candidates,
             point.setting.oversample,
             round(point.recall, 4),
-            round(point.latency.p50_ms, 2),
+            round(point.p50_ms, 2),
             round(point.operations),
         ]
-        for point in sorted(best, key=lambda point: (point.rescored, point.setting.num_candidates))
+        for point in in_order(best)
     ]
-
-
-AS_FAST = 1.05
-"""p50 within this factor of the fastest is as fast: the vectors compared decide then"""
-MAX_FINALISTS = 8
 
 
 def is_beaten(point: Point, other: Point) -> bool:
@@ -151,9 +160,9 @@ def cheapest(points: Sequence[Point], target: float) -> Point | None:
     able = unbeaten([point for point in points if point.meets(target)])
     if not able:
         return None
-    fastest = min(point.latency.p50_ms for point in able)
-    as_fast = [point for point in able if point.latency.p50_ms <= AS_FAST * fastest]
-    return min(as_fast, key=lambda point: (point.operations, point.latency.p50_ms))
+    fastest = min(point.p50_ms for point in able)
+    as_fast = [point for point in able if point.p50_ms <= AS_FAST * fastest]
+    return min(as_fast, key=lambda point: (point.operations, point.p50_ms))
 
 
 def confirmed(

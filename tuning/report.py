@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from es_config.index import ImageIndex
+from es_config.vector_field import VectorField
+from search_app.core.recall_chart import Dot, RecallChart
+from search_app.core.searcher import point_key
 from tuning.errors import TuneError
-from tuning.points import SERVED, Point, stored_points
+from tuning.points import SERVED, HeldOut, Point, in_order, stored_points
 from tuning.queries import SOURCES
+from tuning.run import Tuning
 
 if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
     from rich.table import Table
 
-    from es_config.vector_field import VectorField
-    from tuning.points import Point
-    from tuning.run import Tuning
-
 NEARLY = 0.0005
+KINDS = (".png", ".svg", ".html")
+WIDEST_NAME = 40
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+svg {{ width: 100%; height: auto }}</style>
+<h1>{title}</h1>
+{paragraphs}
+{svg}
+</html>
+"""
 
 
 def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
-    """Return the JSON of `glimpse tune --json`. `pick` is null when no setting meets the target."""
+    """Return the object that `glimpse tune --json` prints. `pick` is null when nothing meets the target."""
     field, goal = tuning.subject.field, tuning.goal
-    pick = tuning.pick.to_json() if tuning.pick else None
-    held_out = vars(tuning.held_out) if tuning.held_out else None
     return {
         "index": field.index,
         "field": field.name,
@@ -39,8 +52,8 @@ def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
         "documents": tuning.documents,
         "queries": {"source": tuning.source, "count": tuning.queries},
         "filters": list(tuning.subject.filters),
-        "pick": pick,
-        "held_out": held_out,
+        "pick": tuning.pick.to_json() if tuning.pick else None,
+        "held_out": vars(tuning.held_out) if tuning.held_out else None,
         "default": tuning.default.to_json() if tuning.default else None,
         "exact": {"p50_ms": round(tuning.exact.p50_ms, 3), "p95_ms": round(tuning.exact.p95_ms, 3)},
         "points": [point.to_json() for point in in_order(tuning.points)],
@@ -49,19 +62,30 @@ def to_json(tuning: Tuning, *, written: bool) -> dict[str, Any]:
     }
 
 
-def operating_point(tuning: Tuning) -> dict[str, Any]:
+def store_pick(client: Elasticsearch, tuning: Tuning, *, any_index: bool) -> bool:
+    """Write the pick into the `_meta` of the index that was measured, and return whether that was done.
+
+    A pick with filters is never stored, and an index that Glimpse did not make is only written to with
+    `any_index`. Raises EngineError.
+    """
+    field, k = tuning.subject.field, tuning.subject.k
+    if tuning.pick is None or tuning.held_out is None or tuning.subject.filters:
+        return False
+    if not (field.is_ours or any_index):
+        return False
+    entry = operating_point(tuning, tuning.pick, tuning.held_out)
+    ImageIndex(client, alias=field.index).note("operating_points", {point_key(field.name, k): entry})
+    return True
+
+
+def operating_point(tuning: Tuning, pick: Point, held_out: HeldOut) -> dict[str, Any]:
     """Return the entry of `_meta.operating_points` for a picked point."""
-    pick, held_out, goal = tuning.pick, tuning.held_out, tuning.goal
-    default = tuning.default
+    goal, default = tuning.goal, tuning.default
+    point = pick.to_json()
     return {
-        "num_candidates": pick.setting.num_candidates,
-        "oversample": pick.setting.oversample,
-        "recall": round(pick.recall, 5),
-        "recall_low": round(pick.recall_low, 5),
+        **{name: point[name] for name in ("num_candidates", "oversample", "recall", "recall_low")},
         "held_out_recall": round(held_out.recall, 5),
-        "p50_ms": round(pick.latency.p50_ms, 3),
-        "p95_ms": round(pick.latency.p95_ms, 3),
-        "vector_operations_count": round(pick.operations, 1),
+        **{name: point[name] for name in ("p50_ms", "p95_ms", "vector_operations_count")},
         "target": goal.target,
         "documents": tuning.documents,
         "field": tuning.subject.field.name,
@@ -71,11 +95,6 @@ def operating_point(tuning: Tuning) -> dict[str, Any]:
         "points": stored_points(tuning.points, keep=(pick.setting, goal.default)),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def in_order(points: tuple[Point, ...]) -> list[Point]:
-    """Return points by oversampling, then by candidates."""
-    return sorted(points, key=lambda each: (each.rescored, each.setting.num_candidates))
 
 
 def table(tuning: Tuning) -> Table:
@@ -89,9 +108,10 @@ def table(tuning: Tuning) -> Table:
     shown.add_column("", no_wrap=True)
     for point in in_order(tuning.points):
         is_pick = tuning.pick is not None and point.setting == tuning.pick.setting
+        marks = ["pick"] * is_pick + ["default"] * (point.setting == tuning.goal.default)
         style = "bold" if is_pick else None if point.meets(tuning.goal.target) else "dim"
         p95 = f"{point.latency.p95_ms:.2f}" if point.latency else ""
-        shown.add_row(*cells(point), p95, f"{point.operations:.0f}", _mark(tuning, point), style=style)
+        shown.add_row(*cells(point), p95, f"{point.operations:.0f}", ", ".join(marks), style=style)
     exact = tuning.exact
     shown.add_row(
         "all", "", "1.0000", "", f"{exact.p50_ms:.2f}", f"{exact.p95_ms:.2f}", str(tuning.documents), "exact"
@@ -111,14 +131,8 @@ def cells(point: Point) -> tuple[str, ...]:
     )
 
 
-def _mark(tuning: Tuning, point: Point) -> str:
-    marks = ["pick"] if tuning.pick and point.setting == tuning.pick.setting else []
-    marks += ["default"] if point.setting == tuning.goal.default else []
-    return ", ".join(marks)
-
-
 def lines(tuning: Tuning) -> list[str]:
-    """Return the measurements and the findings, a sentence a line."""
+    """Return a line about the measurement, and one about the pick if there is one."""
     field = tuning.subject.field
     narrowed = ", filtered" if tuning.subject.filters else ""
     found = [
@@ -127,11 +141,11 @@ def lines(tuning: Tuning) -> list[str]:
         f"{SOURCES[tuning.source]}."
     ]
     pick, held_out = tuning.pick, tuning.held_out
-    if pick and pick.latency and held_out:
+    if pick and held_out:
         found.append(
             f"Pick: {pick.setting}. Recall {pick.recall:.4f} (at least {pick.recall_low:.4f} with 95 % "
             f"confidence), {held_out.recall:.4f} on {held_out.queries} other queries; "
-            f"p50 {pick.latency.p50_ms:.2f} ms, exact search {tuning.exact.p50_ms:.2f} ms."
+            f"p50 {pick.p50_ms:.2f} ms, exact search {tuning.exact.p50_ms:.2f} ms."
         )
     return found
 
@@ -149,7 +163,7 @@ def unreachable(points: Sequence[Point], field: VectorField, target: float) -> s
 
 
 def way_up(best: Point, field: VectorField, target: float) -> str:
-    """Return advice, most promising first."""
+    """Return the change that promises most."""
     if best.meets(target):
         return "It did not hold on the queries that were kept apart: tune with more queries (--samples)."
     if best.recall >= target and best.served >= SERVED:
@@ -170,24 +184,6 @@ def way_up(best: Point, field: VectorField, target: float) -> str:
     return "Lower the target, or use exact search."
 
 
-KINDS = (".png", ".svg", ".html")
-WIDEST_NAME = 40
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's, told apart by everyone"""
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-svg {{ width: 100%; height: auto }}</style>
-<h1>{title}</h1>
-{paragraphs}
-{svg}
-</html>
-"""
-
-
 def check_plot_name(path: Path) -> None:
     """Raise TuneError unless a plot can be written under this name: before the work, not after it."""
     if path.suffix.lower() not in KINDS:
@@ -199,9 +195,9 @@ def check_plot_name(path: Path) -> None:
 def write_plot(tuning: Tuning, path: Path) -> None:
     """Write the plot in the format of the name's ending. Raises TuneError when it cannot be written."""
     check_plot_name(path)
-    kind = path.suffix.lower()[1:]
-    drawn = draw(tuning, "png" if kind == "png" else "svg")
-    if kind == "html":
+    kind = path.suffix.lower()
+    drawn = recall_chart(tuning).draw("png" if kind == ".png" else "svg")
+    if kind == ".html":
         paragraphs = "\n".join(f"<p>{html.escape(line)}</p>" for line in lines(tuning))
         svg = drawn.decode()[drawn.decode().index("<svg") :]
         drawn = PAGE.format(title="Recall against latency", paragraphs=paragraphs, svg=svg).encode()
@@ -211,75 +207,26 @@ def write_plot(tuning: Tuning, path: Path) -> None:
         raise TuneError(f"The plot cannot be written to {path}: {error.strerror}.") from error
 
 
-def draw(tuning: Tuning, kind: str) -> bytes:
-    """Return the content of a `png` or `svg` file."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def recall_chart(tuning: Tuning) -> RecallChart:
+    """Return the chart of a run's points."""
+    index, timed = tuning.subject.field.index, [point for point in tuning.points if point.latency]
+    name = index if len(index) <= WIDEST_NAME else f"{index[: WIDEST_NAME - 1]}…"
+    curves = groupby(in_order(timed), key=lambda point: (point.index_type, point.rescored))
 
-    with rc_context({"svg.hashsalt": "glimpse", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.subplots()
-        curves = groupby(in_order(tuning.points), key=lambda point: (point.index_type, point.rescored))
-        for number, (name, points) in enumerate(curves):
-            _curve(axes, _label(name), list(points), COLOURS[number % len(COLOURS)])
-        _marks(axes, tuning)
-        field = tuning.subject.field
-        name = field.index if len(field.index) <= WIDEST_NAME else f"{field.index[: WIDEST_NAME - 1]}…"
-        axes.set_title(f"{name} · {tuning.documents} documents · k = {tuning.subject.k}", fontsize=11)
-        axes.set_xlabel("p50 of a request, milliseconds")
-        axes.set_ylabel(f"mean recall@{tuning.subject.k}")
-        axes.set_xscale("log")
-        _ticks(axes)
-        axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-        axes.legend(loc="lower right", fontsize=9)
-        content = io.BytesIO()
-        figure.savefig(
-            content, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {"Software": None}
-        )
-    return content.getvalue()
+    def marked(name: str, point: Point | None) -> Dot | None:
+        return Dot(point.p50_ms, point.recall, f"{name}: {point.setting}") if point else None
 
-
-def _label(curve: tuple[str, float]) -> str:
-    index_type, rescored = curve
-    return index_type if rescored == 1 else f"{index_type}, oversample {rescored:g}"
-
-
-def _curve(axes: Any, label: str, points: list[Point], colour: str) -> None:
-    timed = [point for point in points if point.latency]
-    axes.plot(
-        [point.latency.p50_ms for point in timed],
-        [point.recall for point in timed],
-        marker="o",
-        markersize=4,
-        linewidth=1,
-        color=colour,
-        label=label,
+    return RecallChart(
+        title=f"{name} · {tuning.documents} documents · k = {tuning.subject.k}",
+        k=tuning.subject.k,
+        target=tuning.goal.target,
+        curves={
+            kind if rescored == 1 else f"{kind}, oversample {rescored:g}": [
+                Dot(point.p50_ms, point.recall) for point in some
+            ]
+            for (kind, rescored), some in curves
+        },
+        default=marked("default", tuning.default),
+        pick=marked("pick", tuning.pick),
+        exact_ms=tuning.exact.p50_ms,
     )
-
-
-def _marks(axes: Any, tuning: Tuning) -> None:
-    axes.axhline(tuning.goal.target, color="#777777", linestyle="--", linewidth=1, label="target")
-    for point, name, marker in ((tuning.default, "default", "s"), (tuning.pick, "pick", "*")):
-        if point and point.latency:
-            size = 18 if marker == "*" else 10
-            axes.plot(
-                point.latency.p50_ms,
-                point.recall,
-                marker,
-                markersize=size,
-                markerfacecolor="none" if marker == "s" else "#ffd400",
-                markeredgecolor="black",
-                linestyle="none",
-                label=f"{name}: {point.setting}",
-            )
-    axes.plot(tuning.exact.p50_ms, 1.0, "D", markersize=8, color="black", linestyle="none", label="exact")
-
-
-def _ticks(axes: Any) -> None:
-    """Write milliseconds as plain numbers: 2 and 20, not powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_minor_formatter("")

@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from es_config.client import engine_errors
 from es_config.requests import exact_by_sequence
 from es_config.scan import scan_view
-from es_config.vector_field import read_extent
+from es_config.vector_field import Extent, read_extent
+from search_app.core.searcher import tuned_points
 from tuning.errors import TuneError
 from tuning.points import SERVED, HeldOut, Latency, Point, Setting, confirmed, finalists
-from tuning.queries import Queries
-from tuning.sweep import Sample, Subject, measure, measure_again, sweep
-from tuning.truth import best_bound, scanned_truth
+from tuning.queries import SOURCES, Corpus, Queries, QuerySources, draw_queries
+from tuning.sweep import JudgedQueries, Subject, measure, measure_again, sweep
+from tuning.truth import best_bound, needed_queries, scanned_truth
 
 if TYPE_CHECKING:
-    import numpy as np
     from elasticsearch import Elasticsearch
-
-    from es_config.vector_field import Extent
-    from tuning.points import HeldOut
-    from tuning.sweep import Subject
 
 MANY = 1000
 """samples from which a 99th percentile is worth its name"""
 WARM_UP = 10
 """requests of each setting that are sent first and not counted"""
 EXACT_SAMPLES, EXACT_SECONDS, FEWEST_EXACT = 30, 10.0, 3
+SAMPLES = 1600
+"""queries of a run; half of them choose, half confirm"""
+MOST_UNASKED = 4_000
+"""queries that are drawn at most when a high target needs more than `SAMPLES`"""
+ROUNDS = 60
+"""requests of each point in the latency pass"""
+FINALS = 5
+"""times as many requests of each point that may be chosen"""
+MOST_TIMED = 100
+"""different queries of the latency pass"""
 
 Key = TypeVar("Key")
 Request = TypeVar("Request")
+Say = Callable[[str], None]
 
 
 def latencies(
@@ -44,7 +53,7 @@ def latencies(
     rounds: int,
     seed: int = 0,
 ) -> dict[Key, Latency]:
-    """Return the latencies of each key's searches (index and body), asked in turn. Raises EngineError."""
+    """Return the time that the searches of each key (index and body) take, in turn. Raises EngineError."""
     taken = interleaved(lambda search: send(client, *search), searches, rounds=rounds, seed=seed)
     return {key: summary(samples) for key, samples in taken.items()}
 
@@ -78,8 +87,6 @@ def interleaved(
 
 def summary(samples: list[float]) -> Latency:
     """Return the percentiles of milliseconds, interpolated between the nearest ranks."""
-    import numpy as np
-
     p50, p95, p99 = np.percentile(samples, [50, 95, 99]).tolist()
     return Latency(p50, p95, p99 if len(samples) >= MANY else None, len(samples))
 
@@ -97,50 +104,38 @@ def exact_latency(
 
     Raises EngineError.
     """
-    taken: list[float] = []
+    field, taken = subject.field, list[float]()
     started = time.perf_counter()
     for query in queries[: EXACT_SAMPLES + 1]:
-        body = _exact_body(subject, query, last_sequence=last_sequence)
+        body = (
+            subject.body(query, Setting(subject.k))
+            if field.is_exact
+            else exact_by_sequence(
+                field=field.name,
+                query_vector=query,
+                k=subject.k,
+                last_sequence=last_sequence,
+                filters=subject.filters,
+            )
+        )
         begin = time.perf_counter()
-        send(client, subject.field.index, body)
+        send(client, field.index, body)
         taken.append(1000 * (time.perf_counter() - begin))
         if len(taken) > FEWEST_EXACT and time.perf_counter() - started > EXACT_SECONDS:
             break
     return summary(taken[1:] or taken)  # the first one warms up
 
 
-def _exact_body(subject: Subject, query: np.ndarray, *, last_sequence: int) -> dict[str, Any]:
-    field = subject.field
-    if field.is_exact:
-        return subject.body(query, Setting(subject.k))
-    return exact_by_sequence(
-        field=field.name,
-        query_vector=query,
-        k=subject.k,
-        last_sequence=last_sequence,
-        filters=subject.filters,
-    )
-
-
-ROUNDS = 60
-"""requests of each point in the latency pass"""
-FINALS = 5
-"""times as many requests of each point that may be chosen"""
-MOST_TIMED = 100
-"""different queries of the latency pass"""
-
-Say = Callable[[str], None]
-
-
 @dataclass(frozen=True)
 class Goal:
-    """The target that the chosen setting has to meet."""
+    """The recall that the chosen setting must have, and the effort of measuring it."""
 
     target: float = 0.99
     default: Setting | None = None
-    """what a search says when nothing was tuned; measured in any case"""
+    """the setting of a search when nothing was tuned; measured in any case"""
     rounds: int = ROUNDS
     seed: int = 0
+    samples: int = SAMPLES
 
 
 @dataclass(frozen=True)
@@ -166,17 +161,26 @@ class Tuning:
         return next((point for point in self.points if point.setting == self.goal.default), None)
 
 
+def enough_queries(corpus: Corpus, sources: QuerySources, *, k: int, goal: Goal, say: Say) -> Queries:
+    """Draw queries, more than `goal.samples` if the target needs it. Raises TuneError, EngineError."""
+    wanted = needed_queries(goal.target, k=min(k, corpus.documents))
+    size = max(goal.samples, min(4 * wanted, MOST_UNASKED))
+    drawn = draw_queries(corpus, sources, size=size, seed=goal.seed)
+    say(f"{len(drawn.vectors)} queries: {SOURCES[drawn.source]}.")
+    return drawn
+
+
 def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goal, say: Say) -> Tuning:
     """Measure and choose. The frozen view of `subject` keeps the recall true while the index changes.
 
     Raises TuneError when there is nothing to measure or the queries cannot show the target, EngineError.
     """
     before = read_extent(client, subject.field.index)
-    sample = with_truth(subject, queries, say=say)
-    chosen, held_out = halves(sample, goal.target)
+    judged = with_truth(subject, queries, say=say)
+    chosen, held_out = halves(judged, goal.target)
     say(f"Recall of each setting, {len(chosen.queries)} queries …")
     points = swept(subject, chosen, goal=goal, say=say)
-    points = timed(client, subject, chosen, points, goal=goal, say=say)
+    points = timed(client, subject, chosen.queries, points, goal=goal, say=say)
     found = confirmed(points, goal.target, lambda point: measure_again(subject, held_out, point.setting))
     say("Latency of the exact search …")
     exact = exact_latency(client, subject, chosen.queries, last_sequence=before.last_sequence)
@@ -185,16 +189,16 @@ def tune(client: Elasticsearch, subject: Subject, queries: Queries, *, goal: Goa
         goal=goal,
         source=queries.source,
         queries=len(queries.vectors),
-        documents=sample.truth.documents,
+        documents=judged.truth.documents,
         points=tuple(points),
         pick=found[0] if found else None,
         held_out=found[1] if found else None,
         exact=exact,
-        changed=change(before, read_extent(client, subject.field.index)),
+        changed=changes(before, read_extent(client, subject.field.index)),
     )
 
 
-def swept(subject: Subject, sample: Sample, *, goal: Goal, say: Say) -> list[Point]:
+def swept(subject: Subject, judged: JudgedQueries, *, goal: Goal, say: Say) -> list[Point]:
     """Return the points of the recall pass, the default's among them.
 
     Where the default compares every vector, as in a small index, fewer candidates save nothing and would be
@@ -202,19 +206,18 @@ def swept(subject: Subject, sample: Sample, *, goal: Goal, say: Say) -> list[Poi
     """
 
     def look(setting: Setting) -> Point:
-        point = measure(subject, sample, setting)
+        point = measure(subject, judged, setting)
         say(f"  {setting}: recall {point.recall:.4f} (at least {point.recall_low:.4f})")
         return point
 
-    default, known, least = goal.default, {}, 1
-    if default:
-        known[default] = look(default)
-        if known[default].operations >= sample.truth.documents:
-            least = default.num_candidates
+    default, least = goal.default, 1
+    known = {default: look(default)} if default else {}
+    if default and known[default].operations >= judged.truth.documents:
+        least = default.num_candidates
     return sweep(look, field=subject.field, k=subject.k, target=goal.target, least=least, known=known)
 
 
-def with_truth(subject: Subject, queries: Queries, *, say: Say) -> Sample:
+def with_truth(subject: Subject, queries: Queries, *, say: Say) -> JudgedQueries:
     """Return the queries with their exact neighbours. Raises TuneError when there are no documents."""
     if not len(queries.vectors):
         raise TuneError("There are no queries to measure with.")
@@ -228,67 +231,65 @@ def with_truth(subject: Subject, queries: Queries, *, say: Say) -> Sample:
         )
     if truth.documents < subject.k:
         say(f"Only {truth.documents} documents can be found, fewer than k = {subject.k}: all are neighbours.")
-    return Sample(queries.vectors, truth)
+    return JudgedQueries(queries.vectors, truth)
 
 
-def halves(sample: Sample, target: float) -> tuple[Sample, Sample]:
+def halves(judged: JudgedQueries, target: float) -> tuple[JudgedQueries, JudgedQueries]:
     """Return the queries to choose with and those to confirm with. Raises TuneError for too few."""
-    half = len(sample.queries) // 2
-    best = best_bound(half, k=sample.truth.wanted) if half else 0.0
+    half = len(judged.queries) // 2
+    best = best_bound(half, k=judged.truth.wanted) if half else 0.0
     if best < target:
         raise TuneError(
-            f"{len(sample.queries)} queries are too few to show a recall of {target:g} (half of them choose, "
+            f"{len(judged.queries)} queries are too few to show a recall of {target:g} (half of them choose, "
             f"half confirm, and without a single miss that shows {best:.4f}): give more, or lower the target."
         )
-    return sample.part(slice(0, half)), sample.part(slice(half, None))
+    return judged.part(slice(0, half)), judged.part(slice(half, None))
 
 
 def timed(
-    client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, goal: Goal, say: Say
+    client: Elasticsearch, subject: Subject, queries: np.ndarray, points: list[Point], *, goal: Goal, say: Say
 ) -> list[Point]:
     """Return the points with latencies. Candidates for the choice are measured more often.
 
     So is the default, in the same turns: what is to be gained is then seen beside it, whatever else the
     machine does at the time.
     """
+    index = subject.field.index
+
+    def taken(some: list[Point], *, rounds: int, seed: int) -> dict[Setting, Latency]:
+        asked = queries[: min(rounds, MOST_TIMED)]
+        searches = {
+            point.setting: [(index, subject.body(query, point.setting)) for query in asked] for point in some
+        }
+        return latencies(client, searches, rounds=rounds, seed=seed)
+
     say(f"Latency of {len(points)} settings, in turn …")
-    rough = _latencies(client, subject, sample, points, rounds=goal.rounds, seed=goal.seed)
-    points = [point.timed(rough[point.setting]) for point in points]
+    found = taken(points, rounds=goal.rounds, seed=goal.seed)
+    points = [point.timed(found[point.setting]) for point in points]
     final = finalists(points, goal.target)
     if len(final) > 1:
         say(f"Latency of the {len(final)} that may be the cheapest …")
         final += [point for point in points if point.setting == goal.default and point not in final]
-        fine = _latencies(client, subject, sample, final, rounds=FINALS * goal.rounds, seed=goal.seed + 1)
-        points = [point.timed(fine.get(point.setting, point.latency)) for point in points]
-    return points
+        found |= taken(final, rounds=FINALS * goal.rounds, seed=goal.seed + 1)
+    return [point.timed(found[point.setting]) for point in points]
 
 
-def _latencies(
-    client: Elasticsearch, subject: Subject, sample: Sample, points: list[Point], *, rounds: int, seed: int
-) -> dict[Setting, Latency]:
-    index, some = subject.field.index, sample.queries[: min(rounds, MOST_TIMED)]
-    searches = {
-        point.setting: [(index, subject.body(query, point.setting)) for query in some] for point in points
-    }
-    return latencies(client, searches, rounds=rounds, seed=seed)
-
-
-def change(before: Extent, after: Extent) -> str | None:
+def changes(before: Extent, after: Extent) -> str | None:
     """Return a sentence when an index changed between two looks at it."""
     if before == after:
         return None
     if after.documents != before.documents:
-        what = f"from {before.documents} to {after.documents} documents"
+        change = f"from {before.documents} to {after.documents} documents"
     else:
-        what = f"{after.last_sequence - before.last_sequence} writes"
+        change = f"{after.last_sequence - before.last_sequence} writes"
     return (
-        f"The index changed while it was tuned ({what}): the recall is of the state at the start; "
+        f"The index changed while it was tuned ({change}): the recall is of the state at the start; "
         "tune again when it is quiet."
     )
 
 
 @dataclass(frozen=True)
-class Check:
+class StoredPointCheck:
     """A stored operating point, measured anew."""
 
     k: int
@@ -327,15 +328,36 @@ class Check:
         )
 
 
-def check(subject: Subject, sample: Sample, entry: Mapping[str, Any]) -> Check:
-    """Measure a stored operating point on all queries of a sample."""
-    setting = Setting(entry["num_candidates"], entry.get("oversample"))
-    return Check(
-        k=subject.k,
-        setting=setting,
-        target=entry["target"],
-        stored_recall=entry["recall"],
-        stored_documents=entry["documents"],
-        documents=sample.truth.documents,
-        now=measure_again(subject, sample, setting),
-    )
+def check_stored(
+    corpus: Corpus, sources: QuerySources, *, k: int | None, goal: Goal, say: Say
+) -> list[StoredPointCheck]:
+    """Measure the stored operating points of a field anew, or that of one `k`, each against its own target.
+
+    Raises TuneError when none is stored.
+    """
+    stored = tuned_points(corpus.field.meta.get("operating_points", {}), corpus.field.name)
+    if not stored and k is None:
+        raise TuneError("No operating point is stored: run `glimpse tune` first.")
+    if k is not None and k not in stored:
+        raise TuneError(f"No operating point is stored for k = {k}: run `glimpse tune -k {k}` first.")
+    checks = []
+    for each in [k] if k else stored:
+        entry = stored[each]
+        # Other queries than those that chose the point, and the same ones in every run.
+        other = replace(goal, target=entry["target"], seed=goal.seed + 1)
+        queries = enough_queries(corpus, sources, k=each, goal=other, say=say)
+        subject = Subject(corpus.view, corpus.field, each)
+        judged = with_truth(subject, queries, say=say)
+        setting = Setting(entry["num_candidates"], entry.get("oversample"))
+        checks.append(
+            StoredPointCheck(
+                k=each,
+                setting=setting,
+                target=entry["target"],
+                stored_recall=entry["recall"],
+                stored_documents=entry["documents"],
+                documents=judged.truth.documents,
+                now=measure_again(subject, judged, setting),
+            )
+        )
+    return checks

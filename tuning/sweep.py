@@ -6,20 +6,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from es_config.requests import MAX_CANDIDATES, knn_body
-from es_config.scan import vectors_of
+from es_config.scan import PointInTime, vectors_of
+from es_config.vector_field import VectorField
 from search_app.core.query import CANDIDATE_STEPS
 from tuning.points import HeldOut, Point, Setting
-from tuning.truth import closeness, lower_bound, share_reached
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from es_config.scan import PointInTime
-    from es_config.vector_field import VectorField
-    from tuning.truth import Truth
+from tuning.truth import Truth, closeness, lower_bound, share_reached
 
 FINE = 1.06
 """settings nearer to each other than this factor differ by less than latency can be measured"""
@@ -27,10 +23,13 @@ NEXT = (1.08, 1.17, 1.27)
 BEYOND = 2
 """steps beyond the first that meets the target"""
 SAME = 0.001
-"""a difference of mean recall that is none"""
+"""a smaller difference of mean recall does not count"""
 FLAT_STEPS = 4
 FLAT = 0.0005
-"""a rise of mean recall over that many steps which is no rise"""
+"""a smaller rise of mean recall over that many steps does not count"""
+TOGETHER = 50
+"""searches of one request"""
+ANSWER = ["hits.hits._id", "profile.shards.dfs.knn.vector_operations_count"]
 
 
 def oversamples(field: VectorField) -> tuple[float | None, ...]:
@@ -72,13 +71,10 @@ def climb(
     for step in steps(k, least=least, most=max(most, least)):
         curve.append(look(Setting(step, oversample)))
         met = sum(point.meets(target) for point in curve)
-        if met > BEYOND or _stopped_rising(curve, met):
+        risen = curve[-1].recall - curve[-1 - FLAT_STEPS].recall if len(curve) > FLAT_STEPS else FLAT
+        if met > BEYOND or (met == 0 and risen < FLAT):
             break
     return curve
-
-
-def _stopped_rising(curve: list[Point], met: int) -> bool:
-    return met == 0 and len(curve) > FLAT_STEPS and curve[-1].recall - curve[-1 - FLAT_STEPS].recall < FLAT
 
 
 def is_same(before: list[Point], curve: list[Point]) -> bool:
@@ -108,10 +104,6 @@ def bisect(look: Callable[[Setting], Point], curve: list[Point], *, target: floa
                 if (step := math.ceil(factor * high)) < above.setting.num_candidates:
                     look(Setting(step, above.setting.oversample))
             return
-
-
-TOGETHER = 50
-ANSWER = ["hits.hits._id", "profile.shards.dfs.knn.vector_operations_count"]
 
 
 @dataclass(frozen=True)
@@ -150,67 +142,62 @@ def search_body(
 
 
 @dataclass(frozen=True)
-class Sample:
+class JudgedQueries:
     """Queries, float32 `[n, dims]`, with their exact neighbours."""
 
     queries: np.ndarray
     truth: Truth
 
-    def part(self, rows: slice) -> Sample:
+    def part(self, rows: slice) -> JudgedQueries:
         """Return some of the queries."""
-        return Sample(self.queries[rows], self.truth.part(rows))
+        return JudgedQueries(self.queries[rows], self.truth.part(rows))
 
 
-def measure_recall(subject: Subject, sample: Sample, setting: Setting) -> tuple[np.ndarray, float]:
+def measure_recall(subject: Subject, judged: JudgedQueries, setting: Setting) -> tuple[np.ndarray, float]:
     """Return recall@k of each query, float64 `[n]`, and the mean of the vectors compared.
 
     An id whose vector is as near as the k-th neighbour's is right, whatever its id.
     """
-    import numpy as np
-
-    bodies = [{**subject.body(query, setting), "profile": True} for query in sample.queries]
+    bodies = [{**subject.body(query, setting), "profile": True} for query in judged.queries]
     answers: list[dict[str, Any]] = []
     for start in range(0, len(bodies), TOGETHER):
         answers += subject.view.msearch(bodies[start : start + TOGETHER], filter_path=ANSWER)
     found = [[hit["_id"] for hit in answer.get("hits", {}).get("hits", [])] for answer in answers]
-    right = [sum(each in truth for each in ids) for ids, truth in zip(found, sample.truth.right, strict=True)]
-    for row in np.flatnonzero(sample.truth.open_ties):
-        right[row] += _tied(subject, sample, int(row), set(found[row]) - sample.truth.right[row])
+    right = [sum(each in truth for each in ids) for ids, truth in zip(found, judged.truth.right, strict=True)]
+    for row in np.flatnonzero(judged.truth.open_ties):
+        right[row] += _tied(subject, judged, int(row), set(found[row]) - judged.truth.right[row])
     operations = [_operations(answer) for answer in answers]
-    return np.array(right) / max(1, sample.truth.wanted), float(np.mean(operations))
+    return np.array(right) / max(1, judged.truth.wanted), float(np.mean(operations))
 
 
-def _tied(subject: Subject, sample: Sample, row: int, ids: set[str]) -> int:
+def _tied(subject: Subject, judged: JudgedQueries, row: int, ids: set[str]) -> int:
     """Return how many of `ids` are as near as the k-th neighbour, by their vectors."""
-    import numpy as np
-
     vectors = vectors_of(subject.view, sorted(ids), field=subject.field.name)
     if not vectors:
         return 0
-    near = closeness(
-        sample.queries[row : row + 1], np.stack(list(vectors.values())), subject.field.similarity
-    )
-    return int((near[0] >= sample.truth.limits[row]).sum())
+    query, others = judged.queries[row : row + 1], np.stack(list(vectors.values()))
+    near = closeness(query, others, subject.field.similarity)
+    return int((near[0] >= judged.truth.limits[row]).sum())
 
 
-def _operations(answer: dict[str, Any]) -> float:
+def _operations(answer: dict[str, Any]) -> int:
     shards = answer.get("profile", {}).get("shards", [])
     sections = [section for shard in shards for section in shard.get("dfs", {}).get("knn", [])]
-    return sum(section.get("vector_operations_count", 0) for section in sections)
+    return sum(int(section.get("vector_operations_count", 0)) for section in sections)
 
 
-def measure(subject: Subject, sample: Sample, setting: Setting) -> Point:
+def measure(subject: Subject, judged: JudgedQueries, setting: Setting) -> Point:
     """Return a setting with everything but its latency."""
-    recalls, operations = measure_recall(subject, sample, setting)
+    recalls, operations = measure_recall(subject, judged, setting)
     if not subject.field.has_graph:
-        operations = sample.truth.documents
-    return as_point(recalls, operations, setting, field=subject.field, k=max(1, sample.truth.wanted))
+        operations = judged.truth.documents
+    return as_point(recalls, operations, setting, field=subject.field, k=max(1, judged.truth.wanted))
 
 
 def as_point(
     recalls: np.ndarray, operations: float, setting: Setting, *, field: VectorField, k: int
 ) -> Point:
-    """Return the summary of a setting from the recall of each query, `[n]`."""
+    """Return a setting with the recall of each query, `[n]`, summed up."""
     return Point(
         setting=setting,
         index_type=field.index_type,
@@ -222,10 +209,10 @@ def as_point(
     )
 
 
-def measure_again(subject: Subject, sample: Sample, setting: Setting) -> HeldOut:
-    """Return the results of a chosen setting on other queries."""
-    point = measure(subject, sample, setting)
-    return HeldOut(point.recall, point.recall_low, point.served, len(sample.queries))
+def measure_again(subject: Subject, judged: JudgedQueries, setting: Setting) -> HeldOut:
+    """Return the recall of a chosen setting on other queries."""
+    point = measure(subject, judged, setting)
+    return HeldOut(point.recall, point.recall_low, point.served, len(judged.queries))
 
 
 def sweep(

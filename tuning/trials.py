@@ -8,11 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from es_config.client import engine_errors
 from es_config.vector_field import FIELD, VectorField, read_vector_field, temporary_index
 
 if TYPE_CHECKING:
-    import numpy as np
     from elasticsearch import Elasticsearch
 
 TRIAL_PREFIX = "glimpse-advise"
@@ -22,7 +23,7 @@ FEWEST_DIMS_OF_BBQ = 64
 
 
 @dataclass(frozen=True)
-class Candidate:
+class IndexVariant:
     """One way to keep vectors."""
 
     index_type: str
@@ -50,7 +51,7 @@ class Weight:
     """writing, refresh and merging into one segment"""
     disk_bytes: int
     memory_bytes: int
-    """what a search walks through, and so belongs into the page cache: (quantised) vectors and the graph"""
+    """bytes that a search walks through, so that belong into the page cache: (quantised) vectors and graph"""
     memory_source: str
     """`measured` by Elasticsearch (`index/_stats`), or `computed` here from dims and bits"""
 
@@ -63,17 +64,17 @@ class Trials:
         self._opened = opened
 
     def add(
-        self, candidate: Candidate, ids: Sequence[str], vectors: np.ndarray, *, similarity: str
+        self, variant: IndexVariant, ids: Sequence[str], vectors: np.ndarray, *, similarity: str
     ) -> tuple[VectorField, Weight]:
         """Make an index, copy float32 `[n, dims]` into it, merge it, and weigh it. Raises EngineError."""
         started = time.perf_counter()
         index = self._opened.enter_context(
             temporary_index(
                 self._client,
-                label=str(candidate),
+                label=str(variant),
                 dims=vectors.shape[1],
                 similarity=similarity,
-                index_options=candidate.options,
+                index_options=variant.options,
                 prefix=TRIAL_PREFIX,
             )
         )
@@ -83,7 +84,7 @@ class Trials:
         with engine_errors():
             stats = self._client.indices.stats(index=index.name, metric="dense_vector")
         off_heap = stats["_all"]["primaries"].get("dense_vector", {}).get("off_heap")
-        memory = walked_bytes(off_heap) if off_heap else computed_bytes(candidate, *vectors.shape)
+        memory = walked_bytes(off_heap) if off_heap else computed_bytes(variant, *vectors.shape)
         source = "measured" if off_heap else "computed"
         field = read_vector_field(self._client, index.name, FIELD)
         return field, Weight(seconds, disk, memory, source)
@@ -112,7 +113,7 @@ def walked_bytes(off_heap: dict[str, int]) -> int:
     return total - off_heap.get("total_vec_size_bytes", 0) if quantised else total
 
 
-def computed_bytes(candidate: Candidate, count: int, dims: int) -> int:
+def computed_bytes(variant: IndexVariant, count: int, dims: int) -> int:
     """Return about how many bytes a search walks through: each number in its bits, and a byte for a link."""
-    bits = next((bits for kind, bits in BITS.items() if candidate.index_type.startswith(kind)), 32)
-    return count * (dims * bits // 8 + 2 * (candidate.m or 0))
+    bits = next((bits for kind, bits in BITS.items() if variant.index_type.startswith(kind)), 32)
+    return count * (dims * bits // 8 + 2 * (variant.m or 0))

@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+
+from es_config.documents import unit_rows
 
 TOLERANCE = 1e-6
 """closeness that differs by less is a tie, for float32 says no more"""
+MARGIN = 20
+"""neighbours kept beyond `k`, to see where a tie ends"""
+BLOCK = 4_000
+"""vectors compared at a time"""
+CONFIDENCE = 0.95
+ONE_MISS = 4.75
+"""trials times the 95 % bound of the share of misses, after one miss"""
+REACHED = 0.9
+"""recall that a single query must reach to count as well served"""
 
 
 def closeness(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.ndarray:
@@ -20,41 +29,16 @@ def closeness(queries: np.ndarray, vectors: np.ndarray, similarity: str) -> np.n
     The cosine for `cosine`, the dot product for `dot_product` and `max_inner_product`, and the negative
     squared distance for `l2_norm`, in float64 since large squares are subtracted.
     """
-    import numpy as np
-
+    close: np.ndarray
     if similarity == "cosine":
-        return unit(queries) @ unit(vectors).T
-    if similarity == "l2_norm":
+        close = unit_rows(queries) @ unit_rows(vectors).T
+    elif similarity == "l2_norm":
         wide, many = queries.astype(np.float64), vectors.astype(np.float64)
         squares = (wide**2).sum(axis=1)[:, None] + (many**2).sum(axis=1)[None, :]
-        return np.minimum(2 * wide @ many.T - squares, 0)
-    return queries @ vectors.T
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Return the vectors, `[n, dims]`, scaled to length 1. One of zeros stays."""
-    import numpy as np
-
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
-
-
-def tie_width(nearest: np.ndarray, similarity: str) -> np.ndarray:
-    """Return the tolerance of each query, `[n, depth]` of finite closeness, for ties.
-
-    Between unit vectors float32 errs by about 1e-7 whatever the angle; between others, by that share of the
-    numbers.
-    """
-    import numpy as np
-
-    largest = np.abs(nearest).max(axis=1)
-    return TOLERANCE * (np.maximum(largest, 1) if similarity in ("cosine", "dot_product") else largest)
-
-
-MARGIN = 20
-"""neighbours kept beyond `k`, to see where a tie ends"""
-BLOCK = 4_000
-"""vectors compared at a time"""
+        close = np.minimum(2 * wide @ many.T - squares, 0)
+    else:
+        close = queries @ vectors.T
+    return close
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Truth:
     documents: int
     """that could be found"""
     limits: np.ndarray
-    """float64 `[n]`: whatever is at least so close is a right answer"""
+    """float64 `[n]`: a document at least so close is a right answer"""
     right: tuple[frozenset[str], ...]
     """ids of the right answers of each query"""
     open_ties: np.ndarray
@@ -73,7 +57,7 @@ class Truth:
 
     @property
     def wanted(self) -> int:
-        """How many neighbours a search can give at most."""
+        """The most neighbours that a search can give."""
         return min(self.k, self.documents)
 
     def part(self, rows: slice) -> Truth:
@@ -81,80 +65,31 @@ class Truth:
         return Truth(self.k, self.documents, self.limits[rows], self.right[rows], self.open_ties[rows])
 
 
-class _Nearest:
-    """The nearest documents seen so far, `depth` for each query."""
-
-    def __init__(self, queries: int, depth: int) -> None:
-        import numpy as np
-
-        self.documents = 0
-        self.close = np.full((queries, depth), -np.inf)
-        self.ids = np.full((queries, depth), None, dtype=object)
-
-    def take(self, ids: Sequence[str], close: np.ndarray) -> None:
-        """Take in closeness `[queries, ids]`."""
-        import numpy as np
-
-        self.documents += len(ids)
-        depth = self.close.shape[1]
-        everything = np.hstack([self.close, close])
-        best = np.argpartition(-everything, depth - 1, axis=1)[:, :depth]
-        names = np.empty(len(ids), dtype=object)
-        names[:] = ids
-        fresh = names[np.maximum(best - depth, 0)]
-        kept = np.take_along_axis(self.ids, np.minimum(best, depth - 1), axis=1)
-        self.ids = np.where(best < depth, kept, fresh)
-        self.close = np.take_along_axis(everything, best, axis=1)
-
-    def truth(self, k: int, similarity: str) -> Truth:
-        """Return the truth of all documents added."""
-        import numpy as np
-
-        order = np.argsort(-self.close, axis=1)
-        return as_truth(
-            np.take_along_axis(self.ids, order, axis=1),
-            np.take_along_axis(self.close, order, axis=1),
-            k=k,
-            documents=self.documents,
-            similarity=similarity,
-        )
-
-
-def as_truth(ids: np.ndarray, close: np.ndarray, *, k: int, documents: int, similarity: str) -> Truth:
-    """Return the truth from ids and closeness, `[n, depth]`, nearest first, -inf for missing ones."""
-    import numpy as np
-
-    wanted = min(k, documents)
-    width = tie_width(np.where(np.isfinite(close), close, 0), similarity)
-    limits = close[:, wanted - 1] - width if wanted else np.zeros(len(close))
-    is_right = np.isfinite(close) & (close >= limits[:, None])
-    right = tuple(frozenset(row[chosen]) for row, chosen in zip(ids, is_right, strict=True))
-    return Truth(k, documents, limits, right, is_right[:, -1] & (documents > close.shape[1]))
-
-
 def scanned_truth(
-    blocks: Iterable[tuple[Sequence[str], np.ndarray]],
-    queries: np.ndarray,
-    *,
-    k: int,
-    similarity: str,
+    blocks: Iterable[tuple[Sequence[str], np.ndarray]], queries: np.ndarray, *, k: int, similarity: str
 ) -> Truth:
     """Return the truth from blocks of ids and vectors, as `scan_view` gives them.
 
     One block of 4 000 vectors is in memory at a time.
     """
-    nearest = _Nearest(len(queries), k + MARGIN)
-    for ids, vectors in _larger(blocks):
-        nearest.take(ids, closeness(queries, vectors, similarity))
-    return nearest.truth(k, similarity)
+    documents, depth = 0, k + MARGIN
+    close = np.full((len(queries), depth), -np.inf)
+    ids = np.full((len(queries), depth), None, dtype=object)
+    for some, vectors in _larger(blocks):
+        documents += len(some)
+        everything = np.hstack([close, closeness(queries, vectors, similarity)])
+        best = np.argpartition(-everything, depth - 1, axis=1)[:, :depth]
+        fresh = np.array(some, dtype=object)[np.maximum(best - depth, 0)]
+        kept = np.take_along_axis(ids, np.minimum(best, depth - 1), axis=1)
+        ids = np.where(best < depth, kept, fresh)
+        close = np.take_along_axis(everything, best, axis=1)
+    order = np.argsort(-close, axis=1)
+    ids, close = (np.take_along_axis(each, order, axis=1) for each in (ids, close))
+    return as_truth(ids, close, k=k, documents=documents, similarity=similarity)
 
 
-def _larger(
-    blocks: Iterable[tuple[Sequence[str], np.ndarray]],
-) -> Iterable[tuple[list[str], np.ndarray]]:
+def _larger(blocks: Iterable[tuple[Sequence[str], np.ndarray]]) -> Iterable[tuple[list[str], np.ndarray]]:
     """Join small blocks, as one large product is faster than many small ones."""
-    import numpy as np
-
     ids: list[str] = []
     parts: list[np.ndarray] = []
     for some, vectors in blocks:
@@ -167,11 +102,19 @@ def _larger(
         yield ids, np.concatenate(parts)
 
 
-CONFIDENCE = 0.95
-ONE_MISS = 4.75
-"""trials times the 95 % bound of the share of misses, after one miss"""
-REACHED = 0.9
-"""recall that a single query must reach to count as well served"""
+def as_truth(ids: np.ndarray, close: np.ndarray, *, k: int, documents: int, similarity: str) -> Truth:
+    """Return the truth from ids and closeness, `[n, depth]`, nearest first, -inf for missing ones.
+
+    Between unit vectors float32 errs by about 1e-7 whatever the angle; between others, by that share of the
+    numbers. What lies within the error of the last neighbour ties with it.
+    """
+    wanted = min(k, documents)
+    largest = np.abs(np.where(np.isfinite(close), close, 0)).max(axis=1)
+    width = TOLERANCE * (np.maximum(largest, 1) if similarity in ("cosine", "dot_product") else largest)
+    limits = close[:, wanted - 1] - width if wanted else np.zeros(len(close))
+    is_right = np.isfinite(close) & (close >= limits[:, None])
+    right = tuple(frozenset(row[chosen]) for row, chosen in zip(ids, is_right, strict=True))
+    return Truth(k, documents, limits, right, is_right[:, -1] & (documents > close.shape[1]))
 
 
 def lower_bound(recalls: np.ndarray, *, k: int) -> float:
@@ -183,7 +126,6 @@ def lower_bound(recalls: np.ndarray, *, k: int) -> float:
     promises too much: a sample without a miss has no variance, and both would say 1. Here such a sample
     counts as if one neighbour had been missed.
     """
-    import numpy as np
     from scipy.stats import beta
 
     trials = len(recalls) * k
@@ -194,8 +136,6 @@ def lower_bound(recalls: np.ndarray, *, k: int) -> float:
 
 def design_effect(recalls: np.ndarray, *, k: int) -> float:
     """Return by how much the variance exceeds that of `n * k` independent neighbours, at least 1."""
-    import numpy as np
-
     mean = float(np.mean(recalls))
     if len(recalls) < 2 or mean in (0.0, 1.0):
         return 1.0
@@ -206,18 +146,14 @@ def design_effect(recalls: np.ndarray, *, k: int) -> float:
 
 def best_bound(queries: int, *, k: int) -> float:
     """Return the highest bound that a sample can give, that of a perfect one."""
-    import numpy as np
-
     return lower_bound(np.ones(queries), k=k)
 
 
 def needed_queries(target: float, *, k: int) -> int:
-    """Return how many queries without a miss show a target, by the rule of 4.74 for one miss."""
+    """Return the number of queries that show a target when none has a miss, by the rule for one miss."""
     return math.ceil(ONE_MISS / (k * (1 - target)))
 
 
 def share_reached(recalls: np.ndarray) -> float:
     """Return the share of queries whose own recall is at least 0.9."""
-    import numpy as np
-
     return float(np.mean(recalls >= REACHED - 1e-9))

@@ -3,38 +3,77 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.commands.options import AS_JSON, together, warn
+from es_config.commands.options import AS_JSON, FILTERS, together, warn
 from es_config.requests import DEFAULT_K
-from tuning.commands import shared as parts
-from tuning.commands.shared import FILE, QUERIES, RESTRICTED, SUBJECT, K
+from tuning.commands.shared import FILE, MEASURE, MeasureOptions, opened, say, table_console
 
 if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
-
     from tuning.run import Tuning
 
-NAMED_FILTERS = ("path", "camera", "tag", "date_from", "date_to", "place")
+
+def read_clause(_ctx: click.Context, _param: click.Parameter, raw: str | None) -> dict[str, Any] | None:
+    """Read a clause of the query language. Raises UsageError unless it is a JSON object."""
+    if raw is None:
+        return None
+    try:
+        clause = json.loads(raw)
+    except ValueError as error:
+        raise click.UsageError(f"--filter is not JSON: {error}.") from error
+    if not isinstance(clause, dict):
+        raise click.UsageError('--filter is a clause like {"term": {"tags": "sea"}}.')
+    return clause
+
+
 OUTPUT = together(
+    FILTERS,
+    click.option("--filter", metavar="JSON", callback=read_clause,
+                 help="A clause of the query language."),
     click.option("--plot", type=FILE, help="Draw recall against latency: a .png, .svg or .html file."),
     click.option("--dry-run", is_flag=True, help="Write nothing into the index."),
     click.option("--write", is_flag=True, help="Write into an index that Glimpse did not make, too."),
-    click.option("--check", "only_check", is_flag=True, help="Measure what is stored; exit 1 if it fails."),
+    click.option("--check", is_flag=True, help="Measure what is stored; exit 1 if it fails."),
     AS_JSON,
-)
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(MeasureOptions):
+    """The options of `glimpse tune`."""
+
+    date_from: str | None
+    date_to: str | None
+    place: str | None
+    camera: str | None
+    tag: str | None
+    path: str | None
+    filter: dict[str, Any] | None
+    plot: Path | None
+    dry_run: bool
+    write: bool
+    check: bool
+    as_json: bool
+
+    def filters(self) -> tuple[dict[str, Any], ...]:
+        """Return the filters as clauses of the query language. Raises QueryError."""
+        from es_config.requests import filter_clauses
+        from search_app.core.query import load_query
+
+        names = ("path", "camera", "tag", "date_from", "date_to", "place")
+        given = {name: getattr(self, name) for name in names if getattr(self, name)}
+        clauses = filter_clauses(load_query({"q": "any", **given}, k=1).filters)
+        return (*clauses, *([self.filter] if self.filter is not None else []))
 
 
 @click.command()
-@SUBJECT
-@K
-@QUERIES
-@RESTRICTED
+@MEASURE
 @OUTPUT
-def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) -> None:
+def tune(**options: Any) -> None:
     """Find the cheapest num_candidates and oversample that meet a target recall.
 
     Recall is measured against exact neighbours, latency in a pass of its own. What is found is confirmed on
@@ -49,56 +88,36 @@ def tune(*, plot: Path | None, only_check: bool, as_json: bool, **options: Any) 
     """
     from tuning.report import check_plot_name, write_plot
 
-    if only_check:
-        run_check(options, as_json=as_json)
+    given = TuneOptions(**options)
+    if given.check:
+        _check(given)
         return
-    if plot:
-        check_plot_name(plot)
-    tuning, written = run_tune(**options)
-    if plot:
-        write_plot(tuning, plot)
-    show(tuning, written=written, as_json=as_json)
+    if given.plot:
+        check_plot_name(given.plot)
+    tuning, written = _tuned(given)
+    if given.plot:
+        write_plot(tuning, given.plot)
+    _show(tuning, written=written, as_json=given.as_json)
 
 
-def run_tune(
-    *, alias: str, field: str, k: int | None, target: float, seed: int, rounds: int,
-    raw_filter: str | None, dry_run: bool, write: bool, **options: Any,
-) -> tuple[Tuning, bool]:  # fmt: skip
-    """Measure, write the result, and return whether it was written. Raises as `tuning.run.tune`."""
-    from tuning.run import Goal, tune
+def _tuned(options: TuneOptions) -> tuple[Tuning, bool]:
+    """Measure, store the pick, and return whether it was stored."""
+    from tuning.report import store_pick
+    from tuning.run import enough_queries, tune
     from tuning.sweep import Subject
 
-    filters = parts.clauses(raw_filter, {name: options.pop(name) for name in NAMED_FILTERS})
-    k = k or DEFAULT_K
-    goal = Goal(target=target, default=parts.default_setting(k), seed=seed, rounds=rounds)
-    with parts.stoppable(), parts.opened(alias, field) as (client, corpus):
-        drawn = parts.queries(corpus, alias=alias, seed=seed, target=target, k=k, **options)
-        subject = Subject(corpus.view, corpus.field, k, filters)
-        tuning = tune(client, subject, drawn, goal=goal, say=parts.say)
-        written = not dry_run and store(client, tuning, write=write)
+    filters, goal, k = options.filters(), options.goal(), options.k or DEFAULT_K
+    with opened(options) as (client, corpus, sources):
+        queries = enough_queries(corpus, sources, k=k, goal=goal, say=say)
+        tuning = tune(client, Subject(corpus.view, corpus.field, k, filters), queries, goal=goal, say=say)
+        written = not options.dry_run and store_pick(client, tuning, any_index=options.write)
+    if tuning.pick and filters and not options.dry_run:
+        warn("a setting for filtered searches is shown, but not written: searches without them need another.")
     return tuning, written
 
 
-def store(client: Elasticsearch, tuning: Tuning, *, write: bool) -> bool:
-    """Write the pick into the index's `_meta`, if that is wanted and right, and return whether it was."""
-    from es_config.index import ImageIndex
-    from search_app.core.searcher import point_key
-    from tuning.report import operating_point
-
-    field = tuning.subject.field
-    if tuning.pick is None:
-        return False
-    if tuning.subject.filters:
-        warn("a setting for filtered searches is shown, but not written: searches without them need another.")
-        return False
-    entries = {point_key(field.name, tuning.subject.k): operating_point(tuning)}
-    if field.is_ours or write:  # into the index that was measured, whatever the alias stands for now
-        ImageIndex(client, alias=field.index).note("operating_points", entries)
-    return field.is_ours or write
-
-
-def show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
-    """Print a run. Raises TuneError afterwards when no setting meets the target."""
+def _show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
+    """Print a run. Raises TuneError when no setting meets the target, after the points are printed."""
     from tuning.errors import TuneError
     from tuning.report import lines, table, to_json, unreachable
 
@@ -107,7 +126,7 @@ def show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(to_json(tuning, written=written), indent=2))
     else:
-        console = parts.table_console()
+        console = table_console()
         console.print(table(tuning))
         console.print("\n".join(lines(tuning)), highlight=False, soft_wrap=True)
         if tuning.pick:
@@ -116,40 +135,16 @@ def show(tuning: Tuning, *, written: bool, as_json: bool) -> None:
         raise TuneError(unreachable(tuning.points, tuning.subject.field, tuning.goal.target))
 
 
-def run_check(options: dict[str, Any], *, as_json: bool) -> None:
+def _check(options: TuneOptions) -> None:
     """Measure the stored operating points of a field, or that of one k. Exit 1 when one fails."""
-    found = measured(**options)
-    ok = all(each.ok for each in found)
-    if as_json:
-        click.echo(json.dumps({"ok": ok, "checks": [each.to_json() for each in found]}, indent=2))
+    from tuning.run import check_stored
+
+    with opened(options) as (_, corpus, sources):
+        checks = check_stored(corpus, sources, k=options.k, goal=options.goal(), say=say)
+    ok = all(each.ok for each in checks)
+    if options.as_json:
+        click.echo(json.dumps({"ok": ok, "checks": [each.to_json() for each in checks]}, indent=2))
     else:
-        click.echo("\n".join(map(str, found)))
+        click.echo("\n".join(map(str, checks)))
     if not ok:
         raise SystemExit(1)
-
-
-def measured(*, alias: str, field: str, k: int | None, seed: int, **options: Any) -> list:
-    """Return a check of each stored point. Raises TuneError when none is stored."""
-    from search_app.core.searcher import tuned_points
-    from tuning.errors import TuneError
-    from tuning.run import check, with_truth
-    from tuning.sweep import Subject
-
-    found = []
-    with parts.stoppable(), parts.opened(alias, field) as (_, corpus):
-        stored = tuned_points(corpus.field.meta.get("operating_points", {}), field)
-        for each in [k] if k else stored:
-            if each not in stored:
-                raise TuneError(
-                    f"No operating point is stored for k = {each}: run `glimpse tune -k {each}` first."
-                )
-            entry = stored[each]
-            more = {**options, "target": entry["target"]}
-            # Other queries than those that chose the point, and the same ones in every run.
-            drawn = parts.queries(corpus, alias=alias, seed=seed + 1, k=each, **more)
-            subject = Subject(corpus.view, corpus.field, each)
-            sample = with_truth(subject, drawn, say=parts.say)
-            found.append(check(subject, sample, entry))
-    if not found:
-        raise TuneError("No operating point is stored: run `glimpse tune` first.")
-    return found
