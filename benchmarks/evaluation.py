@@ -14,15 +14,15 @@ from benchmarks.report import Figure, show
 from demo.world.scene import KINDS, Scene, sample
 from es_config.relevance import Calibration, comparable, scores_of
 from evaluation.calibrate import (
-    Scored,
-    Side,
-    _score,
+    EmbeddedPictures,
+    QueryScores,
     about,
     area,
     calibrate,
     fit,
     heights_of,
     read_vocabulary,
+    score_phrases,
     shares,
 )
 from evaluation.judge import query_metrics
@@ -86,9 +86,8 @@ def _captions(scenes: list[Scene]) -> dict[str, list[str]]:
 def _learnt(said: list[str], vectors: np.ndarray, texts) -> Calibration:
     return calibrate(
         said,
-        Side(vectors, texts.embed_texts),
-        Side(texts.embed_texts(said), texts.embed_texts),
-        similarity="cosine",
+        EmbeddedPictures(vectors, texts.embed_texts, "cosine"),
+        EmbeddedPictures(texts.embed_texts(said), texts.embed_texts, "cosine"),
         rate=RATE,
         sample=BACKGROUND,
     )
@@ -141,13 +140,13 @@ def _statements(scenes: list[Scene], absent: set[str], rng: Random, world: int) 
     return asked
 
 
-def _scored(queries: np.ndarray, vectors: np.ndarray) -> Scored:
+def _scored(queries: np.ndarray, vectors: np.ndarray) -> QueryScores:
     scores = scores_of(queries, comparable(vectors, "cosine"), "cosine").astype(np.float64)
     own = scores[:, :BACKGROUND]
-    return Scored(scores.max(axis=1), own.mean(axis=1), own.std(axis=1))
+    return QueryScores(scores.max(axis=1), own.mean(axis=1), own.std(axis=1))
 
 
-def _marks(bars: Calibration, absent: Scored, present: Scored) -> list[Figure]:
+def _marks(bars: Calibration, absent: QueryScores, present: QueryScores) -> list[Figure]:
     """Return the shares of marks, and the bar's gain over one cut-off for all queries."""
     wrong, right = shares(bars, absent), shares(bars, present)
     own = area(heights_of(bars, present), heights_of(bars, absent))
@@ -198,9 +197,8 @@ def _flickr_relevance(data) -> bool:
     for phrase in filter(None, named):
         if re.fullmatch(r"[a-z]+", phrase.stem):
             halves[ord(phrase.stem[-1]) % 2].append(phrase)
-    sides = (Side(images, embed), Side(meanings, embed))
-    how = {"similarity": "cosine", "sample": BACKGROUND}
-    learnt, judged = (_score(half[:1500], vocabulary, *sides, **how) for half in halves)
+    sides = [EmbeddedPictures(each, embed, "cosine") for each in (images, meanings)]
+    learnt, judged = (score_phrases(half[:1500], vocabulary, *sides, sample=BACKGROUND) for half in halves)
     bars = fit(*learnt, rate=RATE, sample=BACKGROUND)
     answered, unanswered = judged
     return show(

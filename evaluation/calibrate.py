@@ -4,41 +4,73 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from es_config.relevance import Calibration, comparable, scores_of
+import numpy as np
+
+from es_config.documents import paths_of
+from es_config.index import ImageIndex
+from es_config.mapping import MODE_FIELDS
+from es_config.relevance import SAMPLE_SIZE, Calibration, comparable, scores_of
+from es_config.scan import Sample, read_sample
 from evaluation.errors import EvaluationError
+from evaluation.labels import Labels, find_answers, picture_finder
+from models.encoders import load_caption_text_encoder, load_text_encoder
+from models.profiles import Profile
 
 if TYPE_CHECKING:
-    import numpy as np
+    from elasticsearch import Elasticsearch
 
+CALIBRATED = ("image", "caption")
 PENALTY = 0.01
 WEAK_FACTOR = 8
 """how many times the rate of strong hits that of hits with any mark is"""
 MISS_RATE = 0.05
 """share of answered queries that may be told that nothing good was found"""
+FEWEST = 3
+"""pictures that a word must occur with to be a thing"""
+COMMON = 0.3
+"""share of the pictures from which on a word is grammar, not a thing"""
+LONGEST_PIECE = 5
+TURNS = 6
+"""how often each caption is used: once as it is, then for a piece each time"""
+SHORTEST_STEM = 4
+ENDING = 2
+QUERIES = 1500
+BLOCK = 64
+MEANING = 0.02
+"""of the captions that hold a query's words, the share that may mean less like it than a synonym does"""
+LEAST_LEFT = 0.3
+"""share of the pictures that must be left once a thing is taken away"""
+NONSENSE = 0.1
+"""share of the unanswered queries that are no words at all"""
 
 
 @dataclass(frozen=True)
-class Scored:
+class QueryScores:
     """Best scores of queries, with mean and deviation over the sample: float64 `[n]` each."""
 
     best: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
 
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float]] | np.ndarray) -> QueryScores:
+        """Return the scores of rows of best, mean and deviation, `[n, 3]`."""
+        return cls(*np.asarray(rows, np.float64).reshape(-1, 3).T)
+
     def columns(self) -> np.ndarray:
         """Return float64 `[n, 3]`."""
-        import numpy as np
-
         return np.stack([self.best, self.mean, self.deviation], axis=1)
 
-    def rows(self, chosen: np.ndarray) -> Scored:
+    def rows(self, chosen: np.ndarray) -> QueryScores:
         """Return some of the queries."""
-        return Scored(self.best[chosen], self.mean[chosen], self.deviation[chosen])
+        return QueryScores.of(self.columns()[chosen])
 
     def __len__(self) -> int:
         """Return the number of queries."""
@@ -46,7 +78,7 @@ class Scored:
 
 
 def fit(
-    answered: Scored, unanswered: Scored, *, rate: float, sample: int, miss_rate: float = MISS_RATE
+    answered: QueryScores, unanswered: QueryScores, *, rate: float, sample: int, miss_rate: float = MISS_RATE
 ) -> Calibration:
     """Return the bars: `rate` of unanswered queries get a strong hit, eight times that a strong or weak one.
 
@@ -58,8 +90,6 @@ def fit(
     good" is seldom said rather than often wrong. Raises `EvaluationError` when there are too few queries, or
     when scores tell nothing.
     """
-    import numpy as np
-
     needed = math.ceil(1 / rate) - 1
     third = np.arange(len(unanswered)) % 3 == 0
     if (~third).sum() < needed:
@@ -84,13 +114,11 @@ def fit(
 
 def _above(heights: np.ndarray, rate: float) -> float:
     """Return a height just above the one in the place that conformal prediction names."""
-    import numpy as np
-
     place = min(len(heights), math.ceil((len(heights) + 1) * (1 - rate)))
     return float(np.nextafter(np.float64(heights[place - 1]), np.inf))
 
 
-def shares(calibration: Calibration, queries: Scored) -> dict[str, float]:
+def shares(calibration: Calibration, queries: QueryScores) -> dict[str, float]:
     """Return the shares of queries whose best hit is marked strong, and weak or strong."""
     height = heights_of(calibration, queries)
     return {
@@ -101,7 +129,6 @@ def shares(calibration: Calibration, queries: Scored) -> dict[str, float]:
 
 def area(answered: np.ndarray, unanswered: np.ndarray) -> float:
     """Return the area under the ROC curve: how often an answered query scores above an unanswered one."""
-    import numpy as np
     from scipy.stats import rankdata
 
     ranks = rankdata(np.concatenate([unanswered, answered]))[len(unanswered) :]
@@ -109,14 +136,13 @@ def area(answered: np.ndarray, unanswered: np.ndarray) -> float:
     return float(above / len(answered) / len(unanswered))
 
 
-def heights_of(calibration: Calibration, queries: Scored) -> np.ndarray:
+def heights_of(calibration: Calibration, queries: QueryScores) -> np.ndarray:
     """Return how far each query's best hit is above its own bar without `strong` or `weak`, float64 `[n]`."""
     return queries.best - calibration.mean * queries.mean - calibration.deviation * queries.deviation
 
 
-def _regress(unanswered: Scored, answered: Scored) -> np.ndarray:
+def _regress(unanswered: QueryScores, answered: QueryScores) -> np.ndarray:
     """Return weights `[3]` of best, mean and deviation, both kinds of queries counting alike."""
-    import numpy as np
     from scipy.optimize import minimize
 
     rows = np.concatenate([unanswered.columns(), answered.columns()])
@@ -124,32 +150,17 @@ def _regress(unanswered: Scored, answered: Scored) -> np.ndarray:
     share = np.repeat([0.5 / len(unanswered), 0.5 / len(answered)], [len(unanswered), len(answered)])
     centre, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-9
     scaled = (rows - centre) / scale
-    found = minimize(_logistic_loss(scaled, label, share), np.zeros(4), jac=True, method="L-BFGS-B").x
-    return found[1:] / scale
-
-
-def _logistic_loss(rows: np.ndarray, label: np.ndarray, share: np.ndarray) -> Callable:
-    import numpy as np
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logit = rows @ weights[1:] + weights[0]
+        logit = scaled @ weights[1:] + weights[0]
         value = (share * (np.logaddexp(0, logit) - label * logit)).sum()
         error = share * (1 / (1 + np.exp(-np.clip(logit, -500, 500))) - label)
-        slope = np.concatenate([[error.sum()], rows.T @ error + PENALTY * weights[1:]])
+        slope = np.concatenate([[error.sum()], scaled.T @ error + PENALTY * weights[1:]])
         return value + PENALTY * (weights[1:] ** 2).sum() / 2, slope
 
-    return loss
-
-
-FEWEST = 3
-"""pictures that a word must occur with to be a thing"""
-COMMON = 0.3
-"""share of the pictures from which on a word is grammar, not a thing"""
-LONGEST_PIECE = 5
-TURNS = 6
-"""how often each caption is used: once as it is, then for a piece each time"""
-SHORTEST_STEM = 4
-ENDING = 2
+    found: np.ndarray = minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B").x
+    scaled_back: np.ndarray = found[1:] / scale
+    return scaled_back
 
 
 @dataclass(frozen=True)
@@ -258,31 +269,29 @@ def about(text: str, row: int, vocabulary: Vocabulary) -> Phrase | None:
     return Phrase(text, min(things, key=lambda stem: len(vocabulary.rows[stem])), row)
 
 
-QUERIES = 1500
-BLOCK = 64
-MEANING = 0.02
-"""of the captions that hold a query's words, the share that may mean less like it than a synonym does"""
-LEAST_LEFT = 0.3
-"""share of the pictures that must be left once a thing is taken away"""
-NONSENSE = 0.1
-"""share of the unanswered queries that are no words at all"""
-
-
 @dataclass(frozen=True)
-class Side:
+class EmbeddedPictures:
     """One kind of vectors of the pictures, and the encoder of its queries."""
 
     vectors: np.ndarray
     """float32 `[pictures, dims]`"""
     embed: Callable[[Sequence[str]], np.ndarray]
+    similarity: str
+
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 `[texts, pictures]`."""
+        return scores_of(self.embed(texts), self._comparable, self.similarity)
+
+    @cached_property
+    def _comparable(self) -> np.ndarray:
+        return comparable(self.vectors, self.similarity)
 
 
 def calibrate(
     captions: Sequence[str],
-    searched: Side,
-    judging: Side,
+    searched: EmbeddedPictures,
+    judging: EmbeddedPictures,
     *,
-    similarity: str,
     rate: float,
     sample: int,
     miss_rate: float = MISS_RATE,
@@ -307,84 +316,142 @@ def calibrate(
             f"The captions of {len(captions)} pictures name no thing that some have and others have not:"
             " caption more pictures, or pictures that differ."
         )
-    answered, unanswered = _score(
-        phrases, vocabulary, searched, judging, similarity=similarity, sample=sample
-    )
-    nonsense = _nonsense(phrases, searched, similarity=similarity, sample=sample, seed=seed)
-    unanswered = _mixed(unanswered, nonsense, seed=seed)
+    answered, unanswered = score_phrases(phrases, vocabulary, searched, judging, sample=sample)
+    rng = Random(seed)
+    nonsense = [scramble(phrase.text, rng) for phrase in phrases[: max(1, int(NONSENSE * len(phrases)))]]
+    unheard = query_scores(searched.scores(nonsense), sample=sample)
+    mixed = np.concatenate([unanswered.columns(), unheard.columns()])
+    unanswered = QueryScores.of(np.random.default_rng(seed).permutation(mixed))
     bars = fit(answered, unanswered, rate=rate, sample=sample, miss_rate=miss_rate)
-    return replace(bars, figures=_figures(bars, answered, unanswered, rate=rate, pictures=len(captions)))
-
-
-def _figures(bars: Calibration, answered: Scored, unanswered: Scored, *, rate: float, pictures: int) -> dict:
-    return {
+    figures = {
         "false_positive_rate": rate,
         "unanswered": shares(bars, unanswered),
         "answered": shares(bars, answered),
         "area": round(area(heights_of(bars, answered), heights_of(bars, unanswered)), 4),
         "area_of_a_global_cut_off": round(area(answered.best, unanswered.best), 4),
         "queries": len(answered),
-        "pictures": pictures,
+        "pictures": len(captions),
     }
+    return replace(bars, figures=figures)
 
 
-def _score(
+def query_scores(scores: np.ndarray, *, sample: int) -> QueryScores:
+    """Return the scores of queries, `[queries, pictures]`, with the first `sample` pictures as background."""
+    own = scores[:, :sample]
+    return QueryScores.of(np.stack([scores.max(axis=1), own.mean(axis=1), own.std(axis=1)], axis=1))
+
+
+def score_phrases(
     phrases: Sequence[Phrase],
     vocabulary: Vocabulary,
-    searched: Side,
-    judging: Side,
+    searched: EmbeddedPictures,
+    judging: EmbeddedPictures,
     *,
-    similarity: str,
     sample: int,
-) -> tuple[Scored, Scored]:
+) -> tuple[QueryScores, QueryScores]:
     """Return the phrases over all pictures, and over those that do not answer them."""
     with_all, without = [], []
-    sides = [comparable(side.vectors, similarity) for side in (searched, judging)]
     for start in range(0, len(phrases), BLOCK):
         some = phrases[start : start + BLOCK]
         texts = [phrase.text for phrase in some]
-        scores, meanings = (
-            scores_of(side.embed(texts), vectors, similarity)
-            for side, vectors in zip((searched, judging), sides, strict=True)
-        )
-        for phrase, own, meaning in zip(some, scores, meanings, strict=True):
+        for phrase, own, meaning in zip(some, searched.scores(texts), judging.scores(texts), strict=True):
             left = ~_answers(phrase, vocabulary, meaning)
             if left.mean() >= LEAST_LEFT and left[:sample].any():
                 with_all.append((own.max(), own[:sample].mean(), own[:sample].std()))
                 rest = own[:sample][left[:sample]]
                 without.append((own[left].max(), rest.mean(), rest.std()))
-    return _scored(with_all), _scored(without)
+    return QueryScores.of(with_all), QueryScores.of(without)
 
 
 def _answers(phrase: Phrase, vocabulary: Vocabulary, meaning: np.ndarray) -> np.ndarray:
     """Return which pictures answer a phrase, bool `[pictures]`."""
-    import numpy as np
-
     answers = np.zeros(len(meaning), bool)
     answers[[phrase.row, *vocabulary.rows.get(phrase.stem, ())]] = True
     told = list(vocabulary.holding(phrase.text) | {phrase.row})
-    return answers | (meaning >= np.quantile(meaning[told], MEANING))
+    near: np.ndarray = answers | (meaning >= np.quantile(meaning[told], MEANING))
+    return near
 
 
-def _nonsense(
-    phrases: Sequence[Phrase], searched: Side, *, similarity: str, sample: int, seed: int
-) -> Scored:
-    rng = Random(seed)
-    size = max(1, int(NONSENSE * len(phrases)))
-    texts = [scramble(phrase.text, rng) for phrase in phrases[:size]]
-    scores = scores_of(searched.embed(texts), comparable(searched.vectors, similarity), similarity)
-    own = scores[:, :sample]
-    return _scored(list(zip(scores.max(axis=1), own.mean(axis=1), own.std(axis=1), strict=True)))
+def calibrate_index(
+    client: Elasticsearch,
+    index: ImageIndex,
+    profile: Profile,
+    *,
+    rate: float,
+    miss_rate: float,
+    size: int,
+    labels: Labels | None,
+    say: Callable[[str], None],
+) -> dict[str, Calibration]:
+    """Fit the bars of each mode on up to `size` captioned pictures of an index.
+
+    Raises `EvaluationError` when there are no captions or they cannot tell, `EngineError`, `ModelError`.
+    """
+    fields = [MODE_FIELDS[mode] for mode in CALIBRATED]
+    sample = read_sample(client, index.name(), fields=fields, size=size, source=["caption", "relative_path"])
+    if not sample.ids:
+        raise EvaluationError(
+            f"The index '{index.alias}' has no captions to learn from: run `glimpse caption` first."
+        )
+    total = index.count()
+    if total > len(sample.ids):
+        say(
+            f"Learning from {len(sample.ids)} of {total} pictures: among more pictures more come near by"
+            " chance, so expect somewhat more false positives than the rate says."
+        )
+    texts = load_text_encoder(profile)
+    of_captions = texts if profile.caption_shares_space else load_caption_text_encoder(profile)
+    embed = {"image": texts.embed_texts, "caption": of_captions.embed_texts}
+    similarity = index.meta().similarity
+    sides = {
+        mode: EmbeddedPictures(sample.vectors[MODE_FIELDS[mode]], embed[mode], similarity)
+        for mode in CALIBRATED
+    }
+    captions = [source.get("caption") or "" for source in sample.sources]
+    more = labelled_phrases(labels, sample, captions) if labels else []
+    found = {}
+    for mode, other in (CALIBRATED, CALIBRATED[::-1]):
+        say(f"{mode}: asking pieces of {len(captions)} captions")
+        bars = calibrate(
+            captions,
+            sides[mode],
+            sides[other],
+            rate=rate,
+            miss_rate=miss_rate,
+            sample=min(SAMPLE_SIZE, len(captions)),
+            more=more,
+        )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        found[mode] = replace(bars, figures={**bars.figures, "measured_at": now})
+    return found
 
 
-def _scored(rows: Sequence[tuple]) -> Scored:
-    import numpy as np
+def labelled_phrases(labels: Labels, sample: Sample, captions: Sequence[str]) -> list[Phrase]:
+    """Return labelled queries as phrases about their rarest thing. The pictures must be in the sample."""
+    rows = {image_id: row for row, image_id in enumerate(sample.ids)}
+    places = [
+        (image_id, paths_of(source)) for image_id, source in zip(sample.ids, sample.sources, strict=True)
+    ]
+    find = picture_finder(known=lambda ids: filter(rows.__contains__, ids), by_name=lambda _: places)
+    answers = find_answers([query for query in labels.queries if query.text], find=find)
+    vocabulary = read_vocabulary(captions)
+    made = (
+        about(query.text or "", rows[answers.relevant[query.key][0]], vocabulary) for query in answers.queries
+    )
+    return [phrase for phrase in made if phrase]
 
-    return Scored(*np.asarray(rows, np.float64).reshape(-1, 3).T)
 
-
-def _mixed(first: Scored, second: Scored, *, seed: int) -> Scored:
-    import numpy as np
-
-    rows = np.concatenate([first.columns(), second.columns()])
-    return _scored(np.random.default_rng(seed).permutation(rows))
+def calibration_lines(mode: str, bars: Calibration) -> list[str]:
+    """Return the figures of a mode as lines."""
+    figures: Mapping[str, Any] = bars.figures
+    rows = [
+        f"  {kind:<10} queries: {figures[kind]['strong']:.1%} get a strong hit,"
+        f" {figures[kind]['weak']:.1%} a weak or strong one"
+        for kind in ("answered", "unanswered")
+    ]
+    return [
+        f"{mode}: {figures['queries']} queries over {figures['pictures']} pictures",
+        *rows,
+        f"  area under the ROC curve {figures['area']:.3f}; of one cut-off for all queries"
+        f" {figures['area_of_a_global_cut_off']:.3f}",
+    ]

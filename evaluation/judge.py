@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from evaluation.errors import EvaluationError, LabelError
+from evaluation.labels import Answers, LabelledQuery
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from evaluation.labels import Answers, LabelledQuery
-
-    Search = Callable[[LabelledQuery], tuple[list[str], str | None]]
-
+Search = Callable[[LabelledQuery], tuple[list[str], str | None]]
+"""gives the ids that were found, best first, and the lane that embedded the text"""
 CUTS = (1, 5, 10)
 RESAMPLES = 10_000
 BOOTSTRAPS = 2_000
 CONFIDENCE = 0.95
 CELLS = 4_000_000
 """random numbers that are held at a time"""
+EVERY = "all"
+ALPHA = 0.05
+"""p-value from which on chance explains a difference"""
+FORMAT = "glimpse-runs 1"
 
 
 def metric_names(k: int) -> tuple[str, ...]:
@@ -45,7 +46,6 @@ def query_metrics(
     query that found nothing counts 0. `recall@1` of a query with two answers is at most one half.
     """
     import ir_measures
-    import numpy as np
     from ir_measures import RR, Qrel, R, ScoredDoc, nDCG
 
     names = metric_names(k)
@@ -73,6 +73,10 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """Return it as tables show it."""
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -87,10 +91,12 @@ class Difference:
 
 def estimate(values: np.ndarray, *, seed: int = 0) -> Estimate:
     """Return the mean of float `[queries]` with its percentile bootstrap interval over the queries."""
-    import numpy as np
-
-    means = _bootstrap_means(values, seed)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    rng, size = np.random.default_rng(seed), len(values)
+    means: list[np.ndarray] = []
+    for start in range(0, BOOTSTRAPS, step := max(1, CELLS // size)):
+        rows = min(step, BOOTSTRAPS - start)
+        means.append(values[rng.integers(0, size, size=(rows, size))].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(float(values.mean()), float(low), float(high))
 
 
@@ -102,8 +108,6 @@ def difference(first: np.ndarray, second: np.ndarray, *, seed: int = 0) -> Diffe
     differences, as a t test does, nor symmetric ones without ties, as Wilcoxon's: per-query recall is mostly
     ties at 0 and 1. (Smucker, Allan and Carterette, 2007, compare these for retrieval.)
     """
-    import numpy as np
-
     pairs = second - first
     observed = abs(pairs.mean())
     rng = np.random.default_rng(seed)
@@ -115,22 +119,6 @@ def difference(first: np.ndarray, second: np.ndarray, *, seed: int = 0) -> Diffe
         done += rows
     spread = estimate(pairs, seed=seed)
     return Difference(spread.mean, spread.low, spread.high, (beyond + 1) / (RESAMPLES + 1))
-
-
-def _bootstrap_means(values: np.ndarray, seed: int) -> np.ndarray:
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    size = len(values)
-    means: list[np.ndarray] = []
-    for start in range(0, BOOTSTRAPS, step := max(1, CELLS // size)):
-        rows = min(step, BOOTSTRAPS - start)
-        means.append(values[rng.integers(0, size, size=(rows, size))].mean(axis=1))
-    return np.concatenate(means)
-
-
-EVERY = "all"
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -145,7 +133,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Two runs over the queries that both were asked."""
 
     first: str
@@ -165,27 +153,6 @@ class Comparison:
         return f"{better} is better than {self.first if found.mean > 0 else self.second} ({sure})."
 
 
-@dataclass(frozen=True)
-class Report:
-    """Everything that an evaluation says."""
-
-    scores: tuple[Score, ...]
-    comparisons: tuple[Comparison, ...]
-    runs: tuple[Run, ...]
-    warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `glimpse evaluate --json`."""
-        return {
-            "runs": [
-                {name: value for name, value in vars(run).items() if name != "ranked"} for run in self.runs
-            ],
-            "scores": [asdict(score) for score in self.scores],
-            "comparisons": [{**asdict(each), "verdict": each.verdict} for each in self.comparisons],
-            "warnings": list(self.warnings),
-        }
-
-
 def score_run(run: Run, answers: Answers) -> list[Score]:
     """Return a run's metrics over all queries, and over those of each language where there are several."""
     values = query_metrics(answers.relevant, run.ranked, k=run.k)
@@ -194,18 +161,18 @@ def score_run(run: Run, answers: Answers) -> list[Score]:
     groups = {EVERY: [True] * len(languages)}
     if len(set(languages)) > 1:
         groups |= {each: [language == each for language in languages] for each in spoken}
-    return [_score(run.name, language, chosen, values) for language, chosen in groups.items()]
+    return [
+        Score(
+            run.name,
+            language,
+            sum(chosen),
+            {name: estimate(value[np.asarray(chosen)]) for name, value in values.items()},
+        )
+        for language, chosen in groups.items()
+    ]
 
 
-def _score(run: str, language: str, chosen: Sequence[bool], values: dict[str, np.ndarray]) -> Score:
-    import numpy as np
-
-    rows = np.asarray(chosen)
-    metrics = {name: estimate(value[rows]) for name, value in values.items()}
-    return Score(run, language, int(rows.sum()), metrics)
-
-
-def compare_runs(first: Run, second: Run, answers: Answers) -> Comparison:
+def compare_runs(first: Run, second: Run, answers: Answers) -> RunComparison:
     """Pair two runs, query by query. Raises `EvaluationError` when they share no query."""
     shared = {
         key: ids for key, ids in answers.relevant.items() if key in first.ranked and key in second.ranked
@@ -218,10 +185,7 @@ def compare_runs(first: Run, second: Run, answers: Answers) -> Comparison:
     k = min(first.k, second.k)
     one, other = (query_metrics(shared, run.ranked, k=k) for run in (first, second))
     metrics = {name: difference(one[name], other[name]) for name in one}
-    return Comparison(first.name, second.name, len(shared), metrics)
-
-
-FORMAT = "glimpse-runs 1"
+    return RunComparison(first.name, second.name, len(shared), metrics)
 
 
 @dataclass(frozen=True)
@@ -242,15 +206,9 @@ class Run:
 
 
 def make_run(
-    queries: Sequence[LabelledQuery],
-    *,
-    search: Search,
-    name: str,
-    profile: str,
-    mode: str,
-    k: int,
+    queries: Sequence[LabelledQuery], *, search: Search, name: str, profile: str, mode: str, k: int
 ) -> Run:
-    """Ask every query through `search`, which gives ids, best first, and the lane, and may raise."""
+    """Ask every query through `search`. Raises its errors."""
     ranked: dict[str, tuple[str, ...]] = {}
     took: list[float] = []
     lanes: set[str] = set()
@@ -286,13 +244,22 @@ def load_runs(path: Path) -> list[Run]:
     try:
         if data["format"] != FORMAT:
             raise KeyError("format")
-        return [_run(row) for row in data["runs"]]
+        return [
+            Run(**{each.name: row[each.name] for each in fields(Run)} | {"ranked": _ranked(row["ranked"])})
+            for row in data["runs"]
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise LabelError(
             f"{path} holds no runs of this version: name a file that --save-run wrote."
         ) from error
 
 
-def _run(row: dict[str, Any]) -> Run:
-    ranked = {str(key): tuple(map(str, ids)) for key, ids in row["ranked"].items()}
-    return Run(**{each.name: row[each.name] for each in fields(Run)} | {"ranked": ranked})
+def _ranked(row: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {str(key): tuple(map(str, ids)) for key, ids in row.items()}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield aligned lines, with two spaces between columns."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -9,14 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from es_config.documents import paths_of
+from es_config.index import ImageIndex
 from evaluation.errors import EvaluationError, LabelError
 from storage.keys import IMAGE_ID
-
-if TYPE_CHECKING:
-    from es_config.index import ImageIndex
 
 KNOWN = {"query", "vector", "relevant", "language", "id"}
 SHAPE = '{"query": "a red boat", "relevant": ["image id or path"], "language": "en"}'
@@ -24,6 +23,10 @@ MAX_QUERY = 1000
 NAMES_AT_ONCE = 500
 MOST_PICTURES = 10_000
 """pictures that one look-up of names may give: Elasticsearch's own limit"""
+EXAMPLES = 3
+
+Find = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
+"""maps labels to ids; those that lead nowhere are left out"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def _query(row: Any, where: str) -> LabelledQuery:
     named = row.get("id")
     if named is not None and not isinstance(named, str | int):
         raise LabelError(f"{where}: id must be a text or a number.")
-    key = str(named) if named is not None else (text or f"vector {_digest(vector)}")
+    digest = hashlib.sha256(json.dumps(vector).encode()).hexdigest()[:16]
+    key = str(named) if named is not None else (text or f"vector {digest}")
     return LabelledQuery(key, text, _relevant(row, where), vector, language)
 
 
@@ -136,12 +140,6 @@ def _relevant(row: dict[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(relevant, list) or not all(isinstance(each, str) and each for each in relevant):
         raise LabelError(f"{where}: relevant must be an array of image ids or paths.")
     return tuple(dict.fromkeys(relevant))
-
-
-def _digest(vector: tuple[float, ...] | None) -> str:
-    import hashlib
-
-    return hashlib.sha256(json.dumps(vector).encode()).hexdigest()[:16]
 
 
 def _trec(topics: Path, qrels: Path) -> Iterator[LabelledQuery]:
@@ -203,9 +201,6 @@ def _oddities(queries: tuple[LabelledQuery, ...]) -> Iterator[str]:
         yield f"{len(empty)} queries name no relevant picture and are left out, such as '{empty[0][:60]}'."
 
 
-EXAMPLES = 3
-
-
 @dataclass(frozen=True)
 class Answers:
     """The queries that can be judged, with the ids that answer each."""
@@ -218,17 +213,15 @@ class Answers:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The warnings about labels that lead nowhere."""
+        """The warnings about those that lead nowhere."""
         if not self.unknown:
             return ()
         some = ", ".join(f"'{name[:80]}'" for name in self.unknown[:EXAMPLES])
         return (f"{len(self.unknown)} labels name no picture of the index and are left out, such as {some}.",)
 
 
-def find_answers(
-    queries: Sequence[LabelledQuery], *, find: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
-) -> Answers:
-    """Look every label up. `find` maps the names of indexed pictures to ids.
+def find_answers(queries: Sequence[LabelledQuery], *, find: Find) -> Answers:
+    """Look every label up.
 
     A query whose pictures are all unknown is left out. Raises `EvaluationError` when none can be judged.
     """
@@ -253,7 +246,7 @@ def picture_finder(
     *,
     known: Callable[[Sequence[str]], Iterable[str]],
     by_name: Callable[[Sequence[str]], Iterable[tuple[str, Sequence[str]]]],
-) -> Callable[[Sequence[str]], dict[str, list[str]]]:
+) -> Find:
     """Return the `find` of `find_answers` for an index of pictures.
 
     `known` gives those ids that exist; `by_name` gives id and relative paths of pictures with given file
@@ -272,9 +265,10 @@ def picture_finder(
                 pictures.setdefault(parts[-1], []).append((image_id, parts))
         for name, parts in paths.items():
             matches = [
-                image_id for image_id, place in pictures.get(parts[-1] if parts else "", ())
-                if _same_end(parts, place)
-            ]  # fmt: skip
+                image_id
+                for image_id, place in pictures.get(parts[-1] if parts else "", ())
+                if all(one == other for one, other in zip(parts[::-1], place[::-1], strict=False))
+            ]
             if matches:
                 found[name] = list(dict.fromkeys(matches))
         return found
@@ -286,9 +280,9 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
 
 
-def _same_end(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    shared = min(len(one), len(other))
-    return one[-shared:] == other[-shared:]
+def index_finder(index: ImageIndex) -> Find:
+    """Return the `find` of `find_answers` that asks an index. It raises `EngineError`."""
+    return picture_finder(known=index.known, by_name=lambda names: pictures_named(index, names))
 
 
 def pictures_named(index: ImageIndex, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

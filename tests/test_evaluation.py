@@ -7,13 +7,19 @@ import re
 import numpy as np
 import pytest
 
-from evaluation.commands.evaluate import contest_lines, report_lines
-from evaluation.compare_models import Contest, Picture, Result, caption_questions, check_format, plot_contest
+from evaluation.compare_models import (
+    ModelComparison,
+    ModelScores,
+    Picture,
+    caption_questions,
+    check_format,
+    plot_comparison,
+)
 from evaluation.errors import EvaluationError, LabelError
+from evaluation.evaluate import EvaluationReport
 from evaluation.judge import (
     Difference,
     Estimate,
-    Report,
     Run,
     compare_runs,
     difference,
@@ -186,8 +192,8 @@ def test_scores_are_also_given_by_language(tmp_path):
     assert {name: score.queries for name, score in scores.items()} == {"all": 3, "de": 1, "en": 1}
     assert scores["all"].metrics["recall@1"].mean == pytest.approx(2 / 3)
     assert scores["de"].metrics["ndcg@10"] == Estimate(1, 1, 1)
-    report = Report(tuple(scores.values()), (), (run,))
-    assert "0.667" in "\n".join(report_lines(report))
+    report = EvaluationReport(tuple(scores.values()), (), (run,))
+    assert "0.667" in "\n".join(report.lines())
     assert report.to_json()["runs"][0] == {
         "name": "image", "profile": "pocket", "mode": "image", "lane": "local", "k": 10,
         "query_ms": run.query_ms,
@@ -223,7 +229,7 @@ def result(name, quality, speed):
         "recall@1": Estimate(quality, quality, quality),
         "ndcg@10": Estimate(quality, quality, quality),
     }
-    return Result(name, 16, metrics, speed, 5.0, 1_000_000, {})
+    return ModelScores(name, 16, metrics, speed, 5.0, 1_000_000, {})
 
 
 @pytest.mark.parametrize(
@@ -236,10 +242,10 @@ def result(name, quality, speed):
 )
 def test_the_advice_weighs_quality_chance_and_speed(tmp_path, p_value, speeds, advice):
     results = (result("a", 0.8, speeds[0]), result("b", 0.7, speeds[1]))
-    contest = Contest(results, {"b": Difference(-0.1, -0.2, 0.0, p_value)}, 10, 10, "captions", 10)
-    assert re.match(advice, contest.recommendation)
-    assert contest.recommendation in list(contest_lines(contest))
-    plot_contest(contest, tmp_path / "models.svg")
+    comparison = ModelComparison(results, {"b": Difference(-0.1, -0.2, 0.0, p_value)}, 10, 10, "captions", 10)
+    assert re.match(advice, comparison.recommendation)
+    assert comparison.recommendation in list(comparison.lines())
+    plot_comparison(comparison, tmp_path / "models.svg")
     assert (tmp_path / "models.svg").read_text().startswith("<?xml")
 
 

@@ -21,7 +21,7 @@ from es_config.mapping import IndexMeta, IndexOptions
 from es_config.relevance import Calibration, comparable, read_calibration, scores_of
 from es_config.scan import read_sample
 from evaluation.calibrate import (
-    Scored,
+    QueryScores,
     about,
     area,
     fit,
@@ -137,7 +137,7 @@ def test_nonsense_has_the_letters_of_the_words_in_another_order():
 def scored(rng, n, shift):
     """Return queries whose background differs from one to the next, with best hits `shift` deviations up."""
     mean, deviation = rng.normal(0, 0.2, n), rng.uniform(0.05, 0.2, n)
-    return Scored(mean + deviation * (3 + shift + rng.normal(0, 0.5, n)), mean, deviation)
+    return QueryScores(mean + deviation * (3 + shift + rng.normal(0, 0.5, n)), mean, deviation)
 
 
 def test_the_fitted_bar_keeps_its_rate_on_queries_that_it_has_not_seen():
