@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import numpy as np
 
@@ -136,18 +136,14 @@ WAY_OUT = "free some memory, choose another one with --voice-model, or convert o
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of a recording. `text` is empty and `language` None when nobody spoke.
+    """The words of a recording. The REST API shows the descriptions of its fields."""
 
-    Probabilities are 0 to 1; `no_speech_probability` is 1 where no voice was found at all. `seconds` is the
-    length of the recording, `took_ms` the time spent on it.
-    """
-
-    text: str
-    language: str | None
-    language_probability: float
-    no_speech_probability: float
-    seconds: float
-    took_ms: int
+    text: Annotated[str, "empty when nobody spoke"]
+    language: Annotated[str | None, "ISO 639-1, such as `fr`; null when nobody spoke"]
+    language_probability: Annotated[float, "0 to 1"]
+    no_speech_probability: Annotated[float, "0 to 1; 1 when no voice was found at all"]
+    seconds: Annotated[float, "length of the recording"]
+    took_ms: Annotated[int, "time spent on it"]
 
 
 class Segment(Protocol):

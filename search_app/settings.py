@@ -37,9 +37,9 @@ class SearchSettings:
     model_dir: Path | None = None
     alias: str = "images"
     text_lane: str = "auto"
-    """`infer`: texts are embedded in Elasticsearch; `local`: in this process; `auto`: what works"""
+    """`infer`: texts are embedded in Elasticsearch; `local`: in this process; `auto`: whichever works"""
     voice_model: str | None = None
-    """what hears: a size or a folder, `off` for nothing, None for the profile's own"""
+    """the model that transcribes: a size or a folder, `off` for none, None for the profile's own"""
 
 
 def parse_size(text: str) -> int:
@@ -52,5 +52,5 @@ def parse_size(text: str) -> int:
 
 
 def store_uri(environ: Mapping[str, str], home: Path) -> str:
-    """Return where thumbnails are kept: `GLIMPSE_STORE`, else the folder `store` of `home`."""
+    """Return the address of the store: `GLIMPSE_STORE`, else the folder `store` of `home`."""
     return environ.get("GLIMPSE_STORE") or f"file:{home / 'store'}"

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
+from es_config.client import connect, engine_settings, glimpse_home
 from es_config.errors import EngineError
-from es_config.index import META_SECONDS
-from models.encoders import Lazy
-from models.profiles import get_profile
-from search_app.core.searcher import Searcher, SearchService
-from search_app.core.voice import build_transcriber, warm
+from es_config.index import META_SECONDS, ImageIndex
+from es_config.requests import as_curl
+from es_config.scan import read_sample
+from models.encoders import Lazy, TextEncoder, load_caption_text_encoder, load_image_encoder
+from models.errors import ModelError
+from models.profiles import Profile, get_profile
+from search_app.core.marks import Marks
+from search_app.core.query import Query
+from search_app.core.query_log import QueryLog, log_path
+from search_app.core.searcher import Searcher, SearchService, build_request
+from search_app.core.text_lanes import text_lanes
+from search_app.core.voice import build_transcriber
+from search_app.settings import AppSettings, SearchSettings, store_uri
+from storage.store import Storage, open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import numpy as np
     from elasticsearch import Elasticsearch
 
-    from es_config.index import ImageIndex
-    from models.encoders import TextEncoder
-    from models.profiles import Profile
-    from search_app.core.marks import Marks
-    from search_app.core.query import Query
-    from search_app.settings import AppSettings, SearchSettings
     from search_app.web.uploads import PictureIndexer
-    from storage.store import Storage
 
 
 def build_searcher(
@@ -43,9 +45,6 @@ def build_searcher(
     Raises `EngineError` without Elasticsearch, `ModelError` for an unknown profile, `QueryError` for a text
     lane that the profile does not have; the models' errors come with their loading.
     """
-    from es_config.client import connect, engine_settings, glimpse_home
-    from es_config.index import ImageIndex
-
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client = client or connect(engine_settings(environ, glimpse_home(environ)))
     index = ImageIndex(client, alias=settings.alias)
@@ -60,18 +59,24 @@ def searcher_of(
     lane: str,
     warn: Callable[[str], None],
     warm: bool = False,
+    former: Searcher | None = None,
 ) -> Searcher:
-    """Return a searcher of one index with the models of a profile. Raises as `build_searcher` does."""
-    from models.encoders import load_image_encoder
-    from search_app.core.text_lanes import text_lanes
+    """Return a searcher of one index with the models of a profile, or those of a `former` one.
 
-    images = Lazy(lambda: load_image_encoder(profile))
+    Raises as `build_searcher` does.
+    """
+    if former is not None:
+        images, texts, captions = former.image_encoder, former.texts.encoder, former.caption_texts.encoder
+    else:
+        images = Lazy(lambda: load_image_encoder(profile))
+        texts = Lazy[TextEncoder](lambda: text_lanes(profile, client, choice=lane, warn=warn))
+        captions = Lazy(lambda: load_caption_text_encoder(profile))
     searcher = Searcher(
         index=index,
         profile=profile,
-        text_encoder=Lazy(lambda: text_lanes(profile, client, choice=lane, warn=warn)),
+        text_encoder=texts,
         image_encoder=images,
-        caption_text_encoder=_caption_texts(profile),
+        caption_text_encoder=None if profile.caption_shares_space else captions,
         marks=build_marks(index, client),
     )
     if warm:
@@ -80,23 +85,8 @@ def searcher_of(
     return searcher
 
 
-def same_models(former: Searcher, index: ImageIndex, client: Elasticsearch) -> Searcher:
-    """Return a searcher of another index with the models that are loaded."""
-    shared = former.profile.caption_shares_space
-    return Searcher(
-        index=index,
-        profile=former.profile,
-        text_encoder=former.texts.encoder,
-        image_encoder=former.image_encoder,
-        caption_text_encoder=None if shared else former.caption_texts.encoder,
-        marks=build_marks(index, client),
-    )
-
-
 def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
     """Return the judge of hits. It samples the index when a calibrated one is first searched."""
-    from es_config.scan import read_sample
-    from search_app.core.marks import Marks
 
     def read_vectors(field: str, size: int) -> np.ndarray:
         return read_sample(client, index.name(), fields=[field], size=size).vectors[field]
@@ -104,34 +94,21 @@ def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
     return Marks(index=index, read_vectors=read_vectors)
 
 
-def _caption_texts(profile: Profile) -> Lazy[TextEncoder] | None:
-    """Return the encoder of captions where it is another one than that of queries for pictures."""
-    from models.encoders import load_caption_text_encoder
-
-    return None if profile.caption_shares_space else Lazy(lambda: load_caption_text_encoder(profile))
-
-
 def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> str:
     """Return the request of a query by a vector as a curl command, without sending it.
 
-    Only for an exact search the pictures are counted. What was tuned is not known here: `num_candidates` is
-    the query's own or the default. Raises `EngineError`.
+    Pictures are counted for an exact search only. Tuned settings are not known here: `num_candidates` is the
+    query's own or the default. Raises `EngineError`.
     """
-    from es_config.client import engine_settings, glimpse_home
-    from es_config.index import ImageIndex
-    from es_config.requests import as_curl
-    from search_app.core.searcher import vector_request
-
     engine = engine_settings(environ, glimpse_home(environ))
 
     def count() -> int:
-        from es_config.client import connect
-
         with closing(connect(engine)) as client:
             return ImageIndex(client, alias=alias).count()
 
+    subject = {"query_vector": np.asarray(query.vector, np.float32)}
     return as_curl(
-        vector_request(query, count=count),
+        build_request(query, subject, mode=query.mode, points={}, count=count).body,
         url=engine.shown_url.split(",")[0],
         index=alias,
         api_key=engine.api_key is not None,
@@ -153,22 +130,18 @@ def serve_pictures(
 ) -> None:
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
 
-    Pictures can be added where there is `open_indexer`, which returns what adds them.
-
-    Raises `ServeError` when the port is taken, and as `build_searcher` does.
+    Pictures can be added when `open_indexer` returns an indexer of the index. Raises `ServeError` when the
+    port is taken, and as `build_searcher` does.
     """
-    from es_config.client import connect, engine_settings, glimpse_home
-    from search_app.core.query_log import QueryLog, log_path
-    from search_app.settings import store_uri
-    from search_app.web.app import create_app
+    from search_app.web.app import create_app  # Flask would slow `glimpse search` down
     from search_app.web.server import address_of, check_port, run_server
-    from storage.store import open_storage
 
     check_port(host, port)
     transcriber = build_transcriber(settings)
-    store = open_storage(store_uri(environ, glimpse_home(environ)))
-    client = connect(engine_settings(environ, glimpse_home(environ)))
-    log = QueryLog(log_path(glimpse_home(environ)), warn=warn) if app_settings.query_log else None
+    home = glimpse_home(environ)
+    store = open_storage(store_uri(environ, home))
+    client = connect(engine_settings(environ, home))
+    log = QueryLog(log_path(home), warn=warn) if app_settings.query_log else None
     service = SearchService(build_searcher(settings, environ, warn=warn, warm=True, client=client), log=log)
     follower = AliasFollower(
         service,
@@ -176,7 +149,11 @@ def serve_pictures(
         open_indexer=(lambda each: open_indexer(each, store)) if open_indexer else None,
         warn=warn,
     )
-    warm(transcriber, warn=warn)
+    if transcriber:
+        try:
+            transcriber.get().warm()
+        except ModelError as error:  # the page works without it, and a recording tries again
+            warn(f"nobody can speak to the page yet: {error}")
     app = create_app(
         service=service,
         storage=store,
@@ -243,8 +220,6 @@ def renewed(
 
     Raises `EngineError` when the models of that index are not known here, and as `build_searcher` does.
     """
-    from es_config.index import ImageIndex
-
     index = ImageIndex(client, alias=settings.alias)
     if not index.exists() or index.name() == former.index.target:
         return None
@@ -256,16 +231,17 @@ def renewed(
             f"{index.name()} is behind '{settings.alias}' now, with other weights of profile {name}: restart"
             f" `glimpse serve --profile {name}` with their --model-dir. What answered before goes on."
         )
-    if profile == former.profile:
-        return same_models(former, index, client)
-    newer = searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=True)
-    warn(f"{index.name()} answers from now on, with the models of profile {profile.name}.")
+    same = former if profile == former.profile else None
+    newer = searcher_of(
+        index, profile, client, lane=settings.text_lane, warn=warn, warm=same is None, former=same
+    )
+    if same is None:
+        warn(f"{index.name()} answers from now on, with the models of profile {profile.name}.")
     return newer
 
 
 def profile_of(index: ImageIndex, settings: SearchSettings) -> Profile | None:
     """Return the profile, from the table or from the folder that was named, whose weights an index notes."""
-
     meta = index.meta()
     folders = [settings.model_dir, None] if meta.profile == settings.profile else [None, settings.model_dir]
     for folder in dict.fromkeys(folders):

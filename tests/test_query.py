@@ -18,12 +18,11 @@ from es_config.requests import Filters
 from search_app.core.pictures import open_picture
 from search_app.core.query import (
     Query,
-    decode_vector,
     default_candidates,
-    encode_vector,
     load_query,
     query_arguments,
 )
+from search_app.core.vectors import decode_vector, encode_vector
 from search_app.errors import QueryError
 
 
@@ -111,7 +110,9 @@ def test_the_parameters_become_the_query():
         ({"q": "a", "date_from": "yesterday"}, "date_from: Not a valid date."),
         ({"q": "a", "date_from": "2021-01-02", "date_to": "2021-01-01"}, "date_from is later than date_to"),
         ({"q": "a", "exact": "perhaps"}, "exact: Not a valid boolean."),
-        ({"q": "a", "mode": "x"}, "mode: Must be one of: image, caption."),
+        ({"q": "a", "mode": "x"}, "There is no mode 'x'; choose one of: image, caption, hybrid."),
+        ({"q": "a", "camera": "x" * 201}, "camera has 201 characters; at most 200 are allowed."),
+        ({"q": "a", "min_relevance": "good"}, "min_relevance is strong or weak, not 'good'."),
         ({"q": "a", "place": "91,0,1km"}, "place must be latitude,longitude,distance"),
         ({"q": "a", "place": "1,2,near"}, "place must be latitude,longitude,distance"),
         ({"vector": "A"}, "base64url"),

@@ -22,7 +22,7 @@ import glimpse
 from es_config.requests import as_curl
 from search_app.core.query import Query
 from search_app.core.response import SearchHit, SearchResponse
-from search_app.core.vector_input import read_vector
+from search_app.core.vectors import read_vector
 from search_app.errors import QueryError, ServeError
 from search_app.settings import parse_size
 from search_app.web.server import address_of, check_port, is_loopback, trusted_hosts
@@ -140,7 +140,10 @@ def test_nothing_found_is_said_on_stderr(run):
         (["search", "a", "--k", "many"], "k: Not a valid integer."),
         (["search", "a", "--num-candidates", "10001"], "num_candidates must be"),
         (["search", "x" * 10_000], "at most 1000 are allowed"),
-        (["search", "a", "--mode", "smell"], "mode: Must be one of: image, caption, hybrid."),
+        (
+            ["search", "a", "--mode", "smell"],
+            "There is no mode 'smell'; choose one of: image",
+        ),
         (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
         (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),
         (["search", "--like", "0" * 64], "no picture with the id"),

@@ -63,6 +63,22 @@ BACKEND = together(
         help="What runs the image model.",
     ),
 )
+SEARCHER = together(
+    MODELS,
+    setting(
+        "--text-lane",
+        "GLIMPSE_TEXT_LANE",
+        default="auto",
+        help="Where texts are embedded: in Elasticsearch (infer), here (local), or what works (auto).",
+    ),
+    INDEX,
+)
+VOICE_MODEL = setting(
+    "--voice-model",
+    "GLIMPSE_VOICE_MODEL",
+    metavar="SIZE|PATH|off",
+    help="Whisper model: tiny, base, small (downloaded), a folder, or off.  [default: the profile's]",
+)
 FILTERS = together(
     click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
     click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),

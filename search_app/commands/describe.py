@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from es_config.commands.options import AS_JSON, warn
-from search_app.commands.search import MODEL_OPTIONS
+from es_config.commands.options import AS_JSON, SEARCHER, warn
 from search_app.settings import SearchSettings
 
 
@@ -17,7 +16,7 @@ from search_app.settings import SearchSettings
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--k", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Captions to show.")
 @AS_JSON
-@MODEL_OPTIONS
+@SEARCHER
 def describe(
     *, photo: Path, k: int, as_json: bool, profile: str, model_dir: Path | None, text_lane: str, alias: str
 ) -> None:

@@ -10,34 +10,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
-from es_config.commands.options import FILTERS, INDEX, MODELS, say, setting, together, warn
+from es_config.commands.options import FILTERS, INDEX, SEARCHER, VOICE_MODEL, say, setting, together, warn
 from es_config.documents import one_line
 from es_config.requests import DEFAULT_K
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from models.voice import Transcriber
     from search_app.core.query import Query
     from search_app.core.response import SearchHit, SearchResponse
-    from search_app.core.searcher import Searcher
 
-
-MODEL_OPTIONS = together(
-    MODELS,
-    setting(
-        "--text-lane",
-        "GLIMPSE_TEXT_LANE",
-        default="auto",
-        help="Where texts are embedded: in Elasticsearch (infer), here (local), or what works (auto).",
-    ),
-    INDEX,
-)
-VOICE_OPTION = setting(
-    "--voice-model",
-    "GLIMPSE_VOICE_MODEL",
-    metavar="SIZE|PATH|off",
-    help="Whisper model: tiny, base, small (downloaded), a folder, or off.  [default: the profile's]",
-)
 QUERY_OPTIONS = together(
     setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), help="Hits a page."),
     click.option("--page", help="1 for the k nearest, 2 for the next k, ..."),
@@ -54,7 +35,7 @@ SEARCH_OPTIONS = together(
         help="Search the pictures (image), their captions (caption), or both together (hybrid).",
     ),
     QUERY_OPTIONS,
-    MODEL_OPTIONS,
+    SEARCHER,
 )
 
 
@@ -64,7 +45,7 @@ SEARCH_OPTIONS = together(
 @click.option("--image", type=click.Path(path_type=Path), help="Search with this picture file.")
 @click.option("--like", metavar="IMAGE_ID", help="Search with a picture of the index.")
 @click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
-@VOICE_OPTION
+@VOICE_MODEL
 @click.option("--min-relevance", metavar="weak|strong", help="Leave out lower hits; see `glimpse calibrate`.")
 @SEARCH_OPTIONS
 def search(
@@ -101,11 +82,13 @@ def search(
     elif query is not None:
         text = query
     elif voice is not None:
-        from search_app.core.voice import needed_transcriber, read_clip
+        from search_app.core.voice import LANGUAGES, transcribe_file
 
-        text = sentence_of(read_clip(voice), needed_transcriber(settings).get())
-    asked = _query({"q": text, **rest}, image=image)
-    _answer(_searcher(settings), asked, as_json)
+        transcript = transcribe_file(voice, settings)
+        language = LANGUAGES.get(transcript.language or "", transcript.language)
+        say(f"Heard ({language}): {transcript.text}")
+        text = transcript.text
+    _answer(settings, _query({"q": text, **rest}, image=image), as_json)
 
 
 @click.command()
@@ -134,7 +117,7 @@ def knn(*, vector: BinaryIO, field: str, show_request: bool, as_json: bool, alia
       glimpse knn vector.npy --show-request
     """
     from es_config.mapping import MODE_FIELDS
-    from search_app.core.vector_input import read_vector
+    from search_app.core.vectors import read_vector
     from search_app.wiring import request_as_curl
 
     mode = next(mode for mode, name in MODE_FIELDS.items() if name == field)
@@ -142,18 +125,7 @@ def knn(*, vector: BinaryIO, field: str, show_request: bool, as_json: bool, alia
     if show_request:
         click.echo(request_as_curl(asked, os.environ, alias=alias))
     else:
-        _answer(_searcher(SearchSettings(alias=alias, text_lane="local")), asked, as_json)
-
-
-def sentence_of(recording: bytes, transcriber: Transcriber) -> str:
-    """Return the sentence that is said in a recording, and show it on stderr. Raises as `heard` does."""
-    from search_app.core.voice import heard
-    from search_app.web.page import LANGUAGES
-
-    transcript = heard(recording, transcriber)
-    language = LANGUAGES.get(transcript.language or "", transcript.language)
-    say(f"Heard ({language}): {transcript.text}")
-    return transcript.text
+        _answer(SearchSettings(alias=alias, text_lane="local"), asked, as_json)
 
 
 def _is_file(name: str) -> bool:
@@ -170,42 +142,26 @@ def _query(arguments: dict[str, Any], *, image: Path | None = None) -> Query:
     if image is not None and not image.is_file():
         raise QueryError(f"There is no picture file '{image}'.")
     given = {name: value for name, value in arguments.items() if value not in (None, False)}
-    return load_query(given, k=DEFAULT_K, image=image)
+    return load_query(given, image=image)
 
 
-def _searcher(settings: SearchSettings) -> Searcher:
+def _answer(settings: SearchSettings, query: Query, as_json: bool) -> None:
     from search_app.wiring import build_searcher
 
-    return build_searcher(settings, os.environ, warn=warn)
-
-
-def _answer(searcher: Searcher, query: Query, as_json: bool) -> None:
-
-    print_response(searcher.search(query), as_json=as_json, first=query.depth - query.k + 1)
-
-
-def print_response(response: SearchResponse, *, as_json: bool, first: int = 1) -> None:
-    """Write a response to stdout. `first` is the rank of its first hit."""
+    response = build_searcher(settings, os.environ, warn=warn).search(query)
+    first = query.depth - query.k + 1
     if as_json:
-        print(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
         return
     if sys.stdout.isatty():
         print_table(response, sys.stdout, first=first)
     else:
-        for line in tab_lines(response, first=first):
-            print(line)
+        for rank, hit in enumerate(response.hits, first):
+            click.echo("\t".join([str(rank), _number(hit.similarity, 4), *_texts(hit)]))
     if not response.hits:
-        print("Nothing was found: the index is empty, or no picture passes the filters.", file=sys.stderr)
+        say("Nothing was found: the index is empty, or no picture passes the filters.")
     elif response.nothing_good:
-        print("Nothing good was found; these are the nearest pictures all the same.", file=sys.stderr)
-
-
-def tab_lines(response: SearchResponse, *, first: int = 1) -> list[str]:
-    """Return `rank, similarity, path, caption` of each hit, and why where it says so, separated by tabs."""
-    return [
-        "\t".join([str(rank), _number(hit.similarity, 4), *_texts(hit)])
-        for rank, hit in enumerate(response.hits, first)
-    ]
+        say("Nothing good was found; these are the nearest pictures all the same.")
 
 
 def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.commands.options import say, setting, store_option, warn
-from search_app.commands.search import MODEL_OPTIONS, VOICE_OPTION
+from es_config.commands.options import SEARCHER, VOICE_MODEL, say, setting, store_option, warn
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="Accept this Host header; may be repeated.",
 )
-@VOICE_OPTION
-@MODEL_OPTIONS
+@VOICE_MODEL
+@SEARCHER
 def serve(
     *,
     host: str,
@@ -71,7 +70,9 @@ def serve(
     from search_app.wiring import serve_pictures
 
     if not is_loopback(host):
-        warn(_who_can(host, read_only))
+        can = "search" if read_only else "search, add pictures and correct captions"
+        way_out = "" if read_only else " With --read-only they can only search."
+        warn(f"everyone who can reach {host} can {can}; there is no login.{way_out}")
     serve_pictures(
         SearchSettings(profile, model_dir, alias, text_lane, voice_model),
         AppSettings(
@@ -86,15 +87,6 @@ def serve(
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
         open_indexer=None if read_only else _open_indexer,
         **listen,
-    )
-
-
-def _who_can(host: str, read_only: bool) -> str:
-    if read_only:
-        return f"everyone who can reach {host} can search; there is no login."
-    return (
-        f"everyone who can reach {host} can search, add pictures and correct captions; there is no login."
-        " With --read-only they can only search."
     )
 
 

@@ -1,24 +1,21 @@
-"""From a picture to words: a caption for any picture file, and the captions of the index nearest to it."""
+"""Caption a picture file, and find the captions of the index that are nearest to it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from es_config.errors import EngineError
+from models.captioning import Captioner
+from models.encoders import Lazy
 from models.errors import ModelError
 from search_app.core.pictures import open_picture
 from search_app.core.query import Query
+from search_app.core.response import SearchHit
+from search_app.core.searcher import Searcher
 from search_app.errors import QueryError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from models.captioning import Captioner
-    from models.encoders import Lazy
-    from search_app.core.response import SearchHit
-    from search_app.core.searcher import Searcher
 
 
 @dataclass(frozen=True)
@@ -45,22 +42,17 @@ def describe(
 ) -> Description:
     """Caption a picture file and find the `k` nearest captions of the index.
 
-    Without an engine or an index there is a warning and no neighbour. Raises `QueryError` when there is no
-    such file or it is no picture, `ModelError` when the captioner fails on it.
+    Without an engine or an index it warns and returns no neighbours. Raises `QueryError` when there is no
+    such file or it is not a picture, `ModelError` when the captioner fails on it.
     """
-    caption = _caption(picture, captioner)
-    try:
-        nearest = build_searcher().search(Query(text=caption, mode="caption", k=k)).hits
-    except EngineError as error:
-        warn(f"no captions to compare with: {error}")
-        nearest = ()
-    return Description(picture.name, caption, nearest)
-
-
-def _caption(picture: Path, captioner: Lazy[Captioner]) -> str:
     if not picture.is_file():
         raise QueryError(f"There is no picture file '{picture}'.")
     (written,) = captioner.get().caption_images([open_picture(picture.read_bytes())])
     if written.text is None:
         raise ModelError(f"{picture.name} has no caption: {written.error}.")
-    return written.text
+    try:
+        nearest = build_searcher().search(Query(text=written.text, mode="caption", k=k)).hits
+    except EngineError as error:
+        warn(f"no captions to compare with: {error}")
+        nearest = ()
+    return Description(picture.name, written.text, nearest)

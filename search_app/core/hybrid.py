@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING
 
+from es_config.documents import Hit, SearchResult
 from es_config.requests import MAX_CANDIDATES
 from search_app.core.query import doubled
 from search_app.core.response import SearchHit, search_hit
-
-if TYPE_CHECKING:
-    from es_config.documents import Hit, SearchResult
 
 VECTOR_PARTS = {"visual": "image", "meaning": "caption"}
 """the parts of a hybrid search that are kNN searches, and the mode that each is"""
 WORDS = "words"
 EVEN = {"visual": 1.0, "meaning": 1.0, WORDS: 0.5}
-"""pictures and captions have a vote each; a caption's words say again what its meaning does"""
+"""pictures and captions have a vote each; the words of a caption repeat a part of its meaning"""
 POCKET = {"visual": 1.0, "meaning": 0.05, WORDS: 0.2}
 """its towers read short queries better from pictures (nDCG@10 0.94) than from captions (0.78)"""
 WEIGHTS = {"pocket": POCKET}
-"""by profile, for what a part is worth depends on the models; `python -m benchmarks hybrid` measures it"""
+"""by profile, since the worth of a part depends on the models (`python -m benchmarks hybrid`); else `EVEN`"""
 WINDOW = 100
 RANK_CONSTANT = 60
 """the k of Cormack, Clarke and Büttcher (2009): the larger, the less the first places differ"""
@@ -66,11 +63,6 @@ def window(depth: int) -> int:
     return min(doubled(WINDOW, depth), MAX_CANDIDATES)
 
 
-def weights_of(profile_name: str) -> Mapping[str, float]:
-    """Return the weight of each part in the fusion for a profile."""
-    return WEIGHTS.get(profile_name, EVEN)
-
-
 def fuse_results(
     results: Mapping[str, SearchResult], *, weights: Mapping[str, float], words: Sequence[str] = ()
 ) -> list[SearchHit]:
@@ -83,7 +75,19 @@ def fuse_results(
         name: {hit.image_id: hit for hit in result.hits} for name, result in results.items()
     }
     fused = fuse({name: list(hits) for name, hits in found.items()}, weights=weights)
-    return [_hit(each, {name: found[name][each.image_id] for name in each.ranks}, words) for each in fused]
+    hits = []
+    for each in fused:
+        parts = {name: found[name][each.image_id] for name in each.ranks}
+        matched = parts[WORDS].matched if WORDS in parts else ()
+        hits.append(
+            search_hit(
+                next(iter(parts.values())),
+                score=round(each.score, 6),
+                similarity=parts["visual"].similarity if "visual" in parts else None,
+                why=reason(each.ranks, [word for word in words if word in matched]),
+            )
+        )
+    return hits
 
 
 def reason(ranks: Mapping[str, int], words: Sequence[str]) -> str:
@@ -98,13 +102,3 @@ def ordinal(number: int) -> str:
     """Return `1st`, `2nd`, `3rd`, `4th`, … `11th`, …"""
     teen = number % 100 in (11, 12, 13)
     return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
-
-
-def _hit(fused: Fused, parts: Mapping[str, Hit], words: Sequence[str]) -> SearchHit:
-    matched = parts[WORDS].matched if WORDS in parts else ()
-    return search_hit(
-        next(iter(parts.values())),
-        score=round(fused.score, 6),
-        similarity=parts["visual"].similarity if "visual" in parts else None,
-        why=reason(fused.ranks, [word for word in words if word in matched]),
-    )

@@ -6,21 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from es_config.index import ImageIndex
 from es_config.mapping import MODE_FIELDS
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
+from search_app.core.query import Query
+from search_app.core.response import SearchHit
 from search_app.errors import QueryError
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from es_config.index import ImageIndex
-    from search_app.core.query import Query
-    from search_app.core.response import SearchHit
-
 SAMPLE_SECONDS = 300.0
-"""for how long a sample is taken for that of an index which pictures come to and go from"""
+"""after this time an index is sampled again, since pictures are added and removed"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Evidence:
 
     captions: Mapping[str, float] = field(default_factory=dict)
     """similarity of the caption by image id, in mode hybrid"""
-    told: Collection[str] = ()
+    full_matches: Collection[str] = ()
     """ids of pictures whose caption holds every word of the query, in mode hybrid"""
 
 
@@ -66,7 +63,7 @@ class Marks:
         if all(found is None for found in judged):
             return tuple(hits)
         return tuple(
-            replace(hit, relevance=_highest(hit.image_id, judged, hit.image_id in evidence.told))
+            replace(hit, relevance=_highest(hit.image_id, judged, hit.image_id in evidence.full_matches))
             for hit in hits
         )
 
@@ -96,9 +93,9 @@ class Marks:
             return vectors
 
 
-def _highest(image_id: str, judged: Sequence[dict[str, str] | None], told: bool) -> str:
+def _highest(image_id: str, judged: Sequence[dict[str, str] | None], is_full_match: bool) -> str:
     marks = [found[image_id] for found in judged if found and image_id in found]
-    return max([*marks, WEAK if told else MARKS[0]], key=MARKS.index)
+    return max([*marks, WEAK if is_full_match else MARKS[0]], key=MARKS.index)
 
 
 def at_least(hits: Sequence[SearchHit], least: str) -> tuple[SearchHit, ...]:

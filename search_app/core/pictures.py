@@ -1,9 +1,10 @@
-"""Pictures that people show: bytes of any origin become an upright RGB picture, or a sentence."""
+"""Pictures that people show or add: decode one, and the result of adding one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from models.pixels import (
     FORMATS,
@@ -18,17 +19,10 @@ from models.pixels import (
     to_rgb,
     upright,
 )
-from search_app.errors import QueryError, TooLargeError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from werkzeug.datastructures import FileStorage
+from search_app.errors import QueryError
 
 LARGE = 16_000_000
 """pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
-
-FORM_ROOM = 256 * 1024
-"""bytes that a form may need around its picture"""
 
 
 @dataclass(frozen=True)
@@ -46,22 +40,10 @@ class Addition:
     refused: str | None = None
 
 
-def read_upload(upload: FileStorage | None, *, max_upload: int) -> bytes:
-    """Return an uploaded file's content. Over `max_upload` bytes `TooLargeError`, empty `QueryError`."""
-    data = upload.stream.read(max_upload + 1) if upload else b""
-    if len(data) > max_upload:
-        raise TooLargeError(
-            f"The picture is over the limit of {max_upload / 1_000_000:g} MB; use a smaller one."
-        )
-    if not data:
-        raise QueryError("No picture arrived: choose a picture file that is not empty.")
-    return data
-
-
 def open_picture(data: bytes) -> Image:
     """Decode a picture file's content: RGB, oriented by its EXIF, see-through parts on white, reduced.
 
-    Raises `QueryError` when it is no picture, is damaged, or unfolds to more than `MAX_QUERY_PIXELS`.
+    Raises `QueryError` when it is not a picture, is damaged, or unfolds to more than `MAX_QUERY_PIXELS`.
     """
     try:
         image = open_image(data)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+import numpy as np
+from marshmallow import Schema, ValidationError, fields
 
-from es_config.requests import MAX_CANDIDATES, Filters
+from es_config.requests import DEFAULT_K, MAX_CANDIDATES, Filters
+from search_app.core.vectors import encode_vector, parse_vector
 from search_app.errors import QueryError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
 
 MODES = ("image", "caption", "hybrid")
 CANDIDATE_STEPS = (1, 1.5, 2, 3, 5, 7.5)
 """`num_candidates` that are tried: times `k`, then times 10 `k`, 100 `k`, …"""
+RELEVANCE = ("strong", "weak")
 MAX_TEXT = 1_000
+MAX_LENGTHS = {"camera": 200, "tag": 100, "path": 1_000}
+"""characters of a filter"""
+FILTERS = ("date_from", "date_to", "place", "camera", "tag", "path")
+PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Query:
 
     text: str | None = None
     image: bytes | Path | None = None
-    """a picture file's content, or where it lies on this machine"""
+    """a picture file's content, or its path on this machine"""
     like: str | None = None
     """the id of a picture of the index; it is its own first hit"""
     vector: tuple[float, ...] | None = None
-    k: int = 10
+    k: int = DEFAULT_K
     """hits a page"""
     page: int = 1
     num_candidates: int | None = None
@@ -49,23 +50,15 @@ class Query:
     filters: Filters = field(default_factory=Filters)
     exact: bool = False
     mode: str = "image"
-    """what is searched: the pictures (`image`), their captions (`caption`), or both and fused (`hybrid`)"""
-
+    """search the pictures (`image`), their captions (`caption`), or both and fuse the ranks (`hybrid`)"""
     min_relevance: str | None = None
     """`strong` or `weak`: hits that are marked lower are left out; for queries in words"""
 
     def __post_init__(self) -> None:
         """Refuse a query that no search can answer."""
         object.__setattr__(self, "text", None if self.text is None else self.text.strip())
-        self._check_subject()
-        self._check_numbers()
-        if self.mode not in MODES:
-            raise QueryError(f"There is no mode '{self.mode}'; choose one of: {', '.join(MODES)}.")
-        if self.mode == "hybrid" and self.vector is not None:
-            raise QueryError(
-                "A raw vector belongs to one space, so mode hybrid takes none: choose mode image or caption."
-            )
-        self._check_relevance()
+        if mistake := next(self._mistakes(), None):
+            raise QueryError(mistake)
 
     @property
     def depth(self) -> int:
@@ -81,53 +74,56 @@ class Query:
             return self.image.name if isinstance(self.image, Path) else "a picture"
         return self.text or self.like or ""
 
-    def _check_subject(self) -> None:
+    def _mistakes(self) -> Iterator[str]:
+        yield from self._subject_mistakes()
+        yield from self._number_mistakes()
+        if self.mode not in MODES:
+            yield f"There is no mode '{self.mode[:20]}'; choose one of: {', '.join(MODES)}."
+        if self.mode == "hybrid" and self.vector is not None:
+            yield "A raw vector belongs to one space, which hybrid is not: choose mode image or caption."
+        if self.min_relevance not in (None, *RELEVANCE):
+            yield f"min_relevance is strong or weak, not '{str(self.min_relevance)[:20]}'."
+        if self.min_relevance is not None and self.text is None:
+            yield "Only hits of queries in words are marked: leave min_relevance out."
+        yield from _filter_mistakes(self.filters)
+
+    def _subject_mistakes(self) -> Iterator[str]:
         subjects = (self.text, self.image, self.like, self.vector)
-        given = sum(subject is not None for subject in subjects)
-        if given > 1:
-            raise QueryError("Ask for one thing at a time: a text, a picture, an image id or a vector.")
-        if given == 0 or not any(subjects):
-            raise QueryError("The query is empty: give some words, a picture, an image id or a vector.")
-        if self.text is not None:
-            check_text(self.text)
-        if self.vector is not None:
-            check_vector(self.vector)
+        if sum(subject is not None for subject in subjects) > 1:
+            yield "Ask for one thing at a time: a text, a picture, an image id or a vector."
+        if not any(subjects):
+            yield "The query is empty: give some words, a picture, an image id or a vector."
+        if self.text is not None and len(self.text) > MAX_TEXT:
+            yield f"The query has {len(self.text)} characters; at most {MAX_TEXT} are allowed."
+        if self.text is not None and has_lone_surrogate(self.text):
+            yield "The query is not valid Unicode text."
+        if self.vector is not None and not all(math.isfinite(value) for value in self.vector):
+            yield "The vector holds a number that is not finite."
+        if self.vector is not None and not any(self.vector):
+            yield "The vector holds only zeros, and so points nowhere."
 
-    def _check_relevance(self) -> None:
-        if self.min_relevance is None:
-            return
-        if self.min_relevance not in ("strong", "weak"):
-            raise QueryError(f"min_relevance is strong or weak, not '{self.min_relevance[:20]}'.")
-        if self.text is None:
-            raise QueryError("Only hits of queries in words are marked: leave min_relevance out.")
-
-    def _check_numbers(self) -> None:
+    def _number_mistakes(self) -> Iterator[str]:
         if not 1 <= self.k <= MAX_CANDIDATES:
-            raise QueryError(f"k must be between 1 and {MAX_CANDIDATES}, and it is {self.k}.")
+            yield f"k must be between 1 and {MAX_CANDIDATES}, and it is {self.k}."
         if self.page < 1 or self.depth > MAX_CANDIDATES:
             last = MAX_CANDIDATES // self.k
-            raise QueryError(f"With k = {self.k}, page must be between 1 and {last}, and it is {self.page}.")
+            yield f"With k = {self.k}, page must be between 1 and {last}, and it is {self.page}."
         if self.num_candidates is not None and not self.k <= self.num_candidates <= MAX_CANDIDATES:
-            raise QueryError(
-                f"num_candidates must be between k ({self.k}) and {MAX_CANDIDATES},"
-                f" and it is {self.num_candidates}."
-            )
+            limits = f"between k ({self.k}) and {MAX_CANDIDATES}"
+            yield f"num_candidates must be {limits}, and it is {self.num_candidates}."
 
 
-def check_text(text: str) -> None:
-    """Raise `QueryError` for a text that is too long or that is not valid Unicode."""
-    if len(text) > MAX_TEXT:
-        raise QueryError(f"The query has {len(text)} characters; at most {MAX_TEXT} are allowed.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise QueryError("The query is not valid Unicode text.")
+def _filter_mistakes(filters: Filters) -> Iterator[str]:
+    if filters.date_from and filters.date_to and filters.date_from > filters.date_to:
+        yield "date_from is later than date_to, and so no picture can match."
+    for name, most in MAX_LENGTHS.items():
+        if (length := len(getattr(filters, name) or "")) > most:
+            yield f"{name} has {length} characters; at most {most} are allowed."
 
 
-def check_vector(vector: tuple[float, ...]) -> None:
-    """Raise `QueryError` for numbers that have no direction or no size."""
-    if not all(math.isfinite(value) for value in vector):
-        raise QueryError("The vector holds a number that is not finite.")
-    if not any(vector):
-        raise QueryError("The vector holds only zeros, and so points nowhere.")
+def has_lone_surrogate(text: str) -> bool:
+    """Say whether a text holds half a surrogate pair, which no encoding can write."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def default_candidates(depth: int) -> int:
@@ -146,152 +142,83 @@ def doubled(first: int, least: int) -> int:
     return first
 
 
-PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
-MAX_DIMS = 4096
-"""Elasticsearch's own limit for a `dense_vector`"""
-FILTERS = ("date_from", "date_to", "place", "camera", "tag", "path")
-
-
-def encode_vector(vector: np.ndarray) -> str:
-    """Return a vector as text for an address: base64url of little-endian float16, without padding.
-
-    512 dims take 1 366 characters. The rounding moves the cosine by less than 0.001.
-    """
-    return base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
-
-
-def decode_vector(text: str) -> tuple[float, ...]:
-    """Decode a vector that `encode_vector` wrote, scaled to unit length. Raises `QueryError`."""
-    import numpy as np
-
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        vector = np.frombuffer(data, "<f2").astype(np.float32)
-    except (binascii.Error, ValueError) as error:
-        raise QueryError("vector must be base64url of little-endian float16 numbers.") from error
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0:
-        raise QueryError("The vector holds only zeros or a number that is not finite.")
-    return tuple((vector / length).tolist())
-
-
-def parse_vector(value: object) -> tuple[float, ...]:
-    """Return the numbers of a JSON array or of `encode_vector`'s text. Raises `QueryError`."""
-    if isinstance(value, str):
-        return decode_vector(value)
-    if (
-        not isinstance(value, list)
-        or not 1 <= len(value) <= MAX_DIMS
-        or not all(type(item) in (int, float) for item in value)
-    ):
-        raise QueryError(f"vector must be an array of 1 to {MAX_DIMS} numbers.")
-    try:
-        return tuple(float(item) for item in value)
-    except OverflowError as error:
-        raise QueryError("The vector holds a number that is too large.") from error
-
-
-def parse_place(text: str) -> tuple[float, float, str]:
+def parse_place(text: object) -> tuple[float, float, str]:
     """Return (latitude, longitude, distance) of `48.85,2.35,10km`. Raises `QueryError`."""
-    match = PLACE.fullmatch(text)
+    match = PLACE.fullmatch(str(text))
     latitude = longitude = math.nan
     with suppress(ValueError):  # the pattern lets 1.2.3 through
         if match:
             latitude, longitude = float(match[1]), float(match[2])
     if match is None or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise QueryError(
-            f"place must be latitude,longitude,distance like 48.85,2.35,10km, not '{text[:60]}'."
+            f"place must be latitude,longitude,distance like 48.85,2.35,10km, not '{str(text)[:60]}'."
         )
     return latitude, longitude, match[3] + match[4]
 
 
-READERS = {"vector": parse_vector, "place": parse_place}
-
-
-def said(description: str, **more: Any) -> dict[str, Any]:
-    """Return a value's metadata for the OpenAPI document."""
+def _documented(description: str, **more: object) -> dict[str, Any]:
     return {"description": description, **more}
 
 
-UNKNOWN = "unknown parameter"
-"""what marshmallow is made to say, so that its own words decide nothing"""
-
-
 class SearchArguments(Schema):
-    """The parameters of one search."""
+    """The parameters of one search, read from text. `Query` says which values are allowed."""
 
-    class Meta:
-        """Unknown parameters are mistakes, not noise."""
-
-        unknown = RAISE
-
-    error_messages = {"unknown": UNKNOWN}  # noqa: RUF012 - as marshmallow declares it
-
-    q = fields.String(metadata=said("words to search for, at most 1 000 characters"))
-    like = fields.String(metadata=said("id of a picture of the index: find pictures like it"))
-    vector = fields.Raw(
-        metadata=said("base64url of little-endian float16 numbers, as the page writes", type="string")
+    q = fields.String(
+        attribute="text", metadata=_documented(f"words to search for, at most {MAX_TEXT} characters")
     )
-    k = fields.Integer(strict=False, metadata=said("hits a page", maximum=MAX_CANDIDATES))
-    page = fields.Integer(metadata=said("1 for the k nearest, 2 for the next k; page * k ≤ 10 000"))
+    like = fields.String(metadata=_documented("id of a picture of the index: find pictures like it"))
+    vector = fields.Function(
+        deserialize=parse_vector,
+        metadata=_documented("base64url of little-endian float16 numbers, as the page writes", type="string"),
+    )
+    k = fields.Integer(metadata=_documented("hits a page", maximum=MAX_CANDIDATES))
+    page = fields.Integer(metadata=_documented("1 for the k nearest, 2 for the next k; page * k ≤ 10 000"))
     num_candidates = fields.Integer(
-        metadata=said("candidates per shard; default: the tuned operating point, else 2 * k or 100")
+        metadata=_documented("candidates per shard; default: the tuned operating point, else 2 * k or 100")
     )
     mode = fields.String(
-        validate=validate.OneOf(MODES),
-        metadata=said("search the pictures, their captions, or both and fuse the ranks"),
+        metadata=_documented("search the pictures, their captions, or both and fuse the ranks", enum=MODES)
     )
     min_relevance = fields.String(
-        validate=validate.OneOf(("strong", "weak")),
-        metadata=said("leave out hits of words that are marked lower; for a calibrated index"),
+        metadata=_documented(
+            "leave out hits of words that are marked lower; for a calibrated index", enum=RELEVANCE
+        )
     )
-    exact = fields.Boolean(metadata=said("look at every vector instead of the graph"))
-    date_from = fields.Date(metadata=said("taken on this day or later"))
-    date_to = fields.Date(metadata=said("taken on this day or earlier"))
-    place = fields.String(
-        metadata=said("latitude,longitude,distance", type="string", example="48.85,2.35,10km")
+    exact = fields.Boolean(metadata=_documented("look at every vector instead of the graph"))
+    date_from = fields.Date(metadata=_documented("taken on this day or later"))
+    date_to = fields.Date(metadata=_documented("taken on this day or earlier"))
+    place = fields.Function(
+        deserialize=parse_place,
+        metadata=_documented("latitude,longitude,distance", type="string", example="48.85,2.35,10km"),
     )
-    camera = fields.String(validate=validate.Length(max=200))
-    tag = fields.String(validate=validate.Length(max=100), metadata=said("a keyword that the picture has"))
+    camera = fields.String(metadata={"maxLength": MAX_LENGTHS["camera"]})
+    tag = fields.String(metadata=_documented("a keyword that the picture has", maxLength=MAX_LENGTHS["tag"]))
     path = fields.String(
-        validate=validate.Length(max=1000),
-        metadata=said("start of the relative path, or a pattern with *"),
+        metadata=_documented("start of the relative path, or a pattern with *", maxLength=MAX_LENGTHS["path"])
     )
 
 
-def load_query(arguments: Mapping[str, Any], *, k: int, image: bytes | Path | None = None) -> Query:
-    """Read a mapping of parameters. Raises `QueryError` naming the parameter that is unknown or garbled."""
+def load_query(
+    arguments: Mapping[str, Any], *, k: int = DEFAULT_K, image: bytes | Path | None = None
+) -> Query:
+    """Return the query that parameters ask for, `k` being the default.
+
+    Raises `QueryError` naming the parameter that is unknown or garbled.
+    """
+    reader = SearchArguments()
+    for name in sorted(set(arguments) - set(reader.fields)):
+        raise QueryError(f"There is no parameter '{name[:60]}'.")
     try:
-        return query_of(SearchArguments().load(arguments), k=k, image=image)
+        values = reader.load(arguments)
     except ValidationError as error:
-        raise QueryError(first_mistake(error.normalized_messages())) from error
-
-
-def query_of(values: Mapping[str, Any], *, k: int, image: bytes | Path | None = None) -> Query:
-    """Build a query from loaded `SearchArguments`, with `k` as the default. Raises `QueryError`."""
-    plain = {name: value for name, value in values.items() if name not in (*FILTERS, *READERS, "q")}
-    read = {name: reader(values[name]) for name, reader in READERS.items() if name in values}
-    wanted = {name: values[name] for name in FILTERS if values.get(name) not in (None, "")}
-    filters = Filters(**{**wanted, **{name: read.pop(name) for name in FILTERS if name in read}})
-    if filters.date_from and filters.date_to and filters.date_from > filters.date_to:
-        raise QueryError("date_from is later than date_to, and so no picture can match.")
-    return Query(**{"k": k, **plain, **read}, text=values.get("q"), image=image, filters=filters)
-
-
-def first_mistake(messages: Mapping[str, Any]) -> str:
-    """Return one sentence for marshmallow's messages, such as `k: Not a valid integer.`"""
-    name, reasons = min(messages.items(), key=lambda item: str(item[0]))
-    if isinstance(reasons, dict):  # webargs nests them below the location
-        return first_mistake(reasons)
-    if reasons == [UNKNOWN]:
-        return f"There is no parameter '{str(name)[:60]}'."
-    return f"{name}: {reasons[0]}"
+        name, reasons = min(error.normalized_messages().items())
+        raise QueryError(f"{name}: {reasons[0]}") from error
+    filters = Filters(**{name: values.pop(name, None) or None for name in FILTERS})
+    return Query(**{"k": k, **values}, image=image, filters=filters)
 
 
 def query_arguments(query: Query, *, k: int) -> dict[str, str]:
     """Return the parameters that give `query` again, without defaults. Not for `image`."""
-    import numpy as np
-
     filters = {name: getattr(query.filters, name) for name in FILTERS}
     place = filters.pop("place")
     written = {

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from search_app.core.query import Query
-    from search_app.core.response import SearchResponse
+from search_app.core.query import Query
+from search_app.core.response import SearchResponse
 
 NAME = "queries.jsonl"
 MAX_BYTES = 5_000_000
@@ -78,12 +76,12 @@ class QueryLog:
 
 
 def log_path(home: Path) -> Path:
-    """Return where the log of a GLIMPSE_HOME is."""
+    """Return the path of the log in a GLIMPSE_HOME."""
     return home / NAME
 
 
 def older(path: Path) -> Path:
-    """Return where a log goes that has grown too long."""
+    """Return the path of the rotated log."""
     return path.with_suffix(f".1{path.suffix}")
 
 
@@ -103,5 +101,5 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 def read_query_log(path: Path) -> Iterator[str]:
-    """Give the texts that were asked, oldest first, repeated as often as they were asked."""
+    """Return the texts that were asked, oldest first, repeated as often as they were asked."""
     return (entry.text for entry in read_entries(path))

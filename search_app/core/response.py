@@ -1,14 +1,14 @@
-"""The answer to a query: the one object that the CLI, the REST API and the page show."""
+"""The answer to a query: the one object that the CLI, the REST API and the page show.
+
+The text in a field's `Annotated` type is its description in the OpenAPI document.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-from es_config.documents import shown_path
-
-if TYPE_CHECKING:
-    from es_config.documents import Hit
+from es_config.documents import Hit, shown_path
 
 API_PREFIX = "/api/v1"
 
@@ -17,21 +17,26 @@ API_PREFIX = "/api/v1"
 class SearchHit:
     """One picture that was found."""
 
-    image_id: str
-    score: float
-    """Elasticsearch's `_score`: (1 + cosine) / 2 for `cosine`; in mode hybrid the score of the fusion"""
-    similarity: float | None
-    """the cosine itself (or what the index's similarity measures); in mode hybrid the picture's, None when
-    its caption alone was found"""
-    path: str
-    """the first of the relative paths that hold this content"""
+    image_id: Annotated[str, "SHA-256 of the file's content"]
+    score: Annotated[float, "Elasticsearch's _score; in mode hybrid the fusion's"]
+    similarity: Annotated[
+        float | None,
+        "the cosine, or the similarity that the index measures; in mode hybrid the picture's, null when its"
+        " caption alone was found",
+    ]
+    path: Annotated[str, "the first of the relative paths that hold this content"]
     caption: str | None
-    thumbnail_url: str
-    """a path on the server of the page"""
-    why: str | None = None
-    """in mode hybrid: the ranks and the words that brought it here"""
-    relevance: str | None = None
-    """`strong`, `weak` or `none` beside what the query scores on other pictures; None: nothing is known"""
+    thumbnail_url: Annotated[str, "a path on the server of the page"]
+    why: Annotated[
+        str | None,
+        "in mode hybrid, the ranks and the words that brought it here",
+        {"example": "visual 2nd; caption meaning 1st; caption words: boat, red"},
+    ] = None
+    relevance: Annotated[
+        str | None,
+        "how good a hit of a query in words is; null when the index is not calibrated",
+        {"enum": ["strong", "weak", "none", None]},
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,15 @@ class SearchResponse:
 
     query: str
     mode: str
-    lane: str | None
-    """where the text model ran; None when no text was embedded"""
+    lane: Annotated[str | None, "where the text model ran; null when no text was embedded"]
     k: int
-    num_candidates: int | None
-    """None for an exact search, which looks at every vector"""
-    took_ms: float
-    """milliseconds for the whole search, embedding included"""
-    total: int
-    """neighbours that were found up to this page, at most `page * k`: fewer when the filters leave no more,
-    and without those of this page that `min_relevance` left out"""
+    num_candidates: Annotated[int | None, "null for an exact search, which looks at every vector"]
+    took_ms: Annotated[float, "milliseconds for the whole search, embedding included"]
+    total: Annotated[
+        int,
+        "neighbours that were found up to this page, at most page * k: fewer when the filters leave no more,"
+        " and without those of this page that min_relevance left out",
+    ]
     hits: tuple[SearchHit, ...]
 
     @property
@@ -77,5 +81,5 @@ def search_hit(hit: Hit, **fused: Any) -> SearchHit:
 
 
 def thumbnail_url(image_id: str) -> str:
-    """Return where the server of the page has the thumbnail."""
+    """Return the path of a picture's thumbnail on the server of the page."""
     return f"{API_PREFIX}/images/{image_id}/thumbnail"

@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from es_config.errors import EngineError
 from es_config.text_model import InferTextEncoder, InferUnavailableError
-from models.encoders import Lazy, load_text_encoder, plain_text
+from models.encoders import Lazy, TextEncoder, load_text_encoder, plain_text
+from models.profiles import Profile
 from search_app.errors import QueryError
 
 if TYPE_CHECKING:
-    import numpy as np
     from elasticsearch import Elasticsearch
-
-    from models.encoders import TextEncoder
-    from models.profiles import Profile
 
 CHOICES = ("auto", "infer", "local")
 RETRY_AFTER_S = 60.0

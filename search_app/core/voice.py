@@ -1,31 +1,25 @@
-"""The voice model that a door asks for: the profile's own, another one, or none."""
+"""The voice model that reads spoken queries: the profile's own, another one, or none."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from models.encoders import Lazy
-from models.errors import ModelError
 from models.profiles import get_profile
-from models.voice import SIZES, RecordingError, load_transcriber, voice_folder
+from models.voice import SIZES, RecordingError, Transcriber, Transcript, load_transcriber, voice_folder
 from search_app.errors import QueryError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from models.voice import Transcriber, Transcript
-    from search_app.settings import SearchSettings
+from search_app.settings import SearchSettings
 
 OFF = "off"
 MAX_RECORDING = 10_000_000
 """bytes: 30 seconds of 48 kHz stereo sound, not compressed, in 24 bits, are 8.6 MB"""
+LANGUAGES = {"en": "English", "fr": "Français", "de": "Deutsch", "es": "Español"}
 
 
 def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
     """Return the `Transcriber` of the settings, loaded on first use, or None when voice is off.
 
-    Raises `ModelError` for a folder that is no voice model and for an unknown size.
+    Raises `ModelError` for a folder that is not a voice model and for an unknown size.
     """
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     voice_model = settings.voice_model or profile.voice_model
@@ -36,42 +30,23 @@ def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
     return Lazy(lambda: load_transcriber(voice_model))
 
 
-def needed_transcriber(settings: SearchSettings) -> Lazy[Transcriber]:
-    """Return the transcriber of the settings. Raises `QueryError` where voice is off, else as above."""
-    transcriber = build_transcriber(settings)
-    if transcriber is None:
-        raise QueryError(f"A spoken query needs a voice model; choose one instead of --voice-model {OFF}.")
-    return transcriber
+def transcribe_file(path: Path, settings: SearchSettings) -> Transcript:
+    """Transcribe a spoken query with the model of the settings.
 
-
-def warm(transcriber: Lazy[Transcriber] | None, *, warn: Callable[[str], None]) -> None:
-    """Load a transcriber and run it once. If that fails, the page works on and a recording tries again."""
-    if transcriber is None:
-        return
-    try:
-        transcriber.get().warm()
-    except ModelError as error:
-        warn(f"nobody can speak to the page yet: {error}")
-
-
-def read_clip(path: Path) -> bytes:
-    """Return a recording's bytes. Raises `QueryError` when there is no such file or it is over the limit."""
+    Raises `QueryError` when voice is off, when the recording cannot be used or is over the limit, and when it
+    holds no words; `ModelError` without a model.
+    """
     if not path.is_file():
         raise QueryError(f"There is no recording '{path}'.")
     if path.stat().st_size > MAX_RECORDING:
         raise QueryError(
             f"'{path}' is over the limit of {MAX_RECORDING / 1_000_000:g} MB; cut out the sentence."
         )
-    return path.read_bytes()
-
-
-def heard(recording: bytes, transcriber: Transcriber) -> Transcript:
-    """Return the transcript of a recording.
-
-    Raises `QueryError` when that is nothing or the recording cannot be used, `ModelError` without a model.
-    """
+    transcriber = build_transcriber(settings)
+    if transcriber is None:
+        raise QueryError(f"A spoken query needs a voice model; choose one instead of --voice-model {OFF}.")
     try:
-        transcript = transcriber.transcribe(recording)
+        transcript = transcriber.get().transcribe(path.read_bytes())
     except RecordingError as error:
         raise QueryError(str(error)) from error
     if not transcript.text:

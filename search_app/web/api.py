@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
-from marshmallow import RAISE
 
-from es_config.requests import DEFAULT_K
-from search_app.core.pictures import read_upload
-from search_app.core.query import SearchArguments, load_query, query_of
-from search_app.core.response import API_PREFIX
+from search_app.core.query import Query, SearchArguments, load_query
+from search_app.core.response import API_PREFIX, SearchResponse
+from search_app.core.searcher import SearchService
 from search_app.errors import NotFoundError, QueryError
+from search_app.settings import AppSettings
 from search_app.web.http import (
     BINARY,
     JSON,
     PictureSchema,
     SearchBody,
-    SearchResponseSchema,
     may_fail,
     picture_document,
+    read_upload,
+    schema_of,
     unchanging,
 )
 from storage.errors import NoSuchKeyError
 from storage.keys import thumbnail_key
-
-if TYPE_CHECKING:
-    from search_app.core.query import Query
-    from search_app.core.searcher import SearchService
-    from search_app.settings import AppSettings
-    from storage.store import Storage
+from storage.store import Storage
 
 POST_BODY = {
     "content": {
@@ -43,57 +36,51 @@ POST_BODY = {
 def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSettings) -> Blueprint:
     """Return the API's routes around a search service and a store."""
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
+    answer_schema = schema_of(SearchResponse)
 
     def answer(query: Query) -> Response:
         return jsonify(service.search(query).to_json())
 
     @api.get("/search")
-    @api.arguments(SearchArguments(), location="query", unknown=RAISE, error_status_code=400)
-    @api.response(200, SearchResponseSchema, content_type=JSON)
-    @may_fail(api, 404, 503)
-    def search(arguments: dict[str, Any]) -> Response:
+    @api.doc(parameters=[{"in": "query", "schema": SearchArguments}])
+    @api.response(200, answer_schema, content_type=JSON)
+    @may_fail(api, 400, 404, 503)
+    def search() -> Response:
         """Search by words, by a picture of the index or by a vector."""
-        return answer(query_of(arguments, k=DEFAULT_K))
+        return answer(load_query(request.args))
 
     @api.post("/search")
     @api.doc(requestBody=POST_BODY)
-    @api.response(200, SearchResponseSchema, content_type=JSON)
+    @api.response(200, answer_schema, content_type=JSON)
     @may_fail(api, 400, 413, 503)
     def search_by_body() -> Response:
         """Search by a picture (multipart `image`), or by the same parameters as a JSON object."""
         if request.is_json:
-            return answer(load_query({**request.args, **_json_object()}, k=DEFAULT_K))
+            body = request.get_json()
+            if not isinstance(body, dict):
+                raise QueryError("The JSON body must be an object with q, like or vector.")
+            return answer(load_query({**request.args, **body}))
         image = None
         if "image" in request.files:
             image = read_upload(request.files["image"], max_upload=settings.max_upload)
-        return answer(load_query({**request.args, **request.form}, k=DEFAULT_K, image=image))
+        return answer(load_query({**request.args, **request.form}, image=image))
 
     @api.get("/images/<image_id>")
     @api.response(200, PictureSchema, content_type=JSON)
     @may_fail(api, 404, 503)
     def picture(image_id: str) -> Response:
-        """Show the index's document of one picture."""
+        """Show the metadata of one picture."""
         return picture_document(image_id, service.searcher.picture(image_id))
 
     @api.get("/images/<image_id>/thumbnail")
     @api.response(200, BINARY, content_type="image/webp")
     @may_fail(api, 404, 503)
     def thumbnail(image_id: str) -> Response:
-        """Send the WebP thumbnail, which never changes, for the id is the hash of the content."""
-        return unchanging(_thumbnail(storage, image_id), mimetype="image/webp", etag=image_id)
+        """Send the WebP thumbnail, which never changes, since the id is the hash of the content."""
+        try:
+            data = storage.get(thumbnail_key(image_id))
+        except NoSuchKeyError as error:
+            raise NotFoundError(f"There is no thumbnail for '{image_id[:70]}'.") from error
+        return unchanging(data, mimetype="image/webp", etag=image_id)
 
     return api
-
-
-def _json_object() -> dict[str, Any]:
-    body = request.get_json()
-    if not isinstance(body, dict):
-        raise QueryError("The JSON body must be an object with q, like or vector.")
-    return body
-
-
-def _thumbnail(storage: Storage, image_id: str) -> bytes:
-    try:
-        return storage.get(thumbnail_key(image_id))
-    except NoSuchKeyError as error:
-        raise NotFoundError(f"There is no thumbnail for '{image_id[:70]}'.") from error

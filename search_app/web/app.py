@@ -1,40 +1,41 @@
-"""The Flask application: its parts are handed in, and nothing happens at import."""
+"""Build the Flask application from the parts that are handed in."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, abort, g, make_response, request
 from flask.json.provider import DefaultJSONProvider
+from flask.typing import ResponseReturnValue
 from flask_smorest import Api
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from search_app.core.pictures import FORM_ROOM
-from search_app.core.searcher import lane_of
-from search_app.errors import BusyError, QueryError
+from models.encoders import Lazy
+from models.voice import Transcriber
+from search_app.core.searcher import SearchService, lane_of
+from search_app.errors import BusyError
+from search_app.settings import AppSettings
 from search_app.web.api import rest_blueprint
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
-from search_app.web.http import EXPECTED, PROBLEM_TYPE, ProblemSchema, problem, sentence_of
+from search_app.web.http import (
+    EXPECTED,
+    FORM_ROOM,
+    PROBLEM_TYPE,
+    ProblemSchema,
+    body_limit,
+    problem,
+    sentence_of,
+    status_of,
+)
 from search_app.web.page import page_blueprint, render_error
 from search_app.web.tuning import tuning_blueprint
-from search_app.web.uploads import Uploads, add_page_blueprint, upload_blueprint
+from search_app.web.uploads import PictureIndexer, Uploads, add_page_blueprint, upload_blueprint
 from search_app.web.voice import voice_blueprint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flask.typing import ResponseReturnValue
-
-    from models.encoders import Lazy
-    from models.voice import Transcriber
-    from search_app.core.searcher import SearchService
-    from search_app.settings import AppSettings
-    from search_app.web.uploads import PictureIndexer
-    from storage.store import Storage
+from storage.store import Storage
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """seconds"""
@@ -134,7 +135,7 @@ def create_app(
     app.config.update(
         MAX_UPLOAD=settings.max_upload,
         READ_ONLY=settings.read_only,
-        MAX_CONTENT_LENGTH=settings.max_upload + FORM_ROOM,
+        MAX_CONTENT_LENGTH=body_limit(settings.max_upload),
         MAX_FORM_MEMORY_SIZE=FORM_ROOM,
         API_TITLE="Glimpse",
         API_VERSION="v1",
@@ -167,8 +168,7 @@ def answer_expected(app: Flask) -> None:
     """Let an application answer the errors whose message is meant for people."""
 
     def answer(error: Exception) -> Response:
-        status = error.status if isinstance(error, QueryError) else HTTPStatus.SERVICE_UNAVAILABLE
-        response = make_response(answer_error(status, str(error)))
+        response = make_response(answer_error(status_of(error), str(error)))
         if isinstance(error, BusyError):
             response.headers["Retry-After"] = error.retry_after_s
         return response

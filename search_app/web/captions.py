@@ -1,25 +1,22 @@
-"""Correct captions by page and by REST: kept as a person's, embedded anew, found at once."""
+"""Correct captions by page and by REST: stored as a person's, embedded again, found at once."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Blueprint as PageBlueprint
 from flask import current_app, redirect, request
 from flask_smorest import Blueprint
+from werkzeug.wrappers import Response
 
+from search_app.core.query import has_lone_surrogate
 from search_app.core.response import API_PREFIX
+from search_app.core.searcher import Searcher, SearchService
 from search_app.errors import QueryError, WrongTypeError
 from search_app.web.http import JSON, PictureSchema, may_fail, picture_document, requires_write_access
 from search_app.web.page import address
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from werkzeug.wrappers import Response
-
-    from search_app.core.searcher import Searcher, SearchService
 
 MAX_CAPTION = 1_000
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -28,30 +25,25 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[str, Any]:
     """Write a person's caption of a picture and return the picture's `_source` as it is then.
 
-    Searches find it as soon as this returns, and no captioner overwrites it. Raises `QueryError` for what is
-    no caption, `NotFoundError` for an unknown id, `EngineError` when it cannot be written.
+    Searches find it as soon as this returns, and no captioner overwrites it. Raises `QueryError` unless it
+    has 1 to 1 000 characters of valid text, `NotFoundError` for an unknown id, `EngineError` when it cannot
+    be written.
     """
-    text = checked_caption(caption)
+    if not isinstance(caption, str):
+        raise QueryError("caption must be a text.")
+    text = " ".join(CONTROLS.sub(" ", caption).split())
+    if has_lone_surrogate(text):
+        raise QueryError("The caption is not valid Unicode text.")
+    if not text:
+        raise QueryError("The caption is empty: say in a few words what the picture shows.")
+    if len(text) > MAX_CAPTION:
+        raise QueryError(f"The caption has {len(text)} characters; at most {MAX_CAPTION} are allowed.")
     searcher.picture(image_id)
     searcher.check_profile()
     vector, _ = searcher.caption_texts.embed(text)
     searcher.index.captions().write_human(image_id, text, vector)
     searcher.index.refresh()
     return searcher.picture(image_id)
-
-
-def checked_caption(caption: object) -> str:
-    """Return a caption on one line. Raises `QueryError` unless it has 1 to 1 000 characters of valid text."""
-    if not isinstance(caption, str):
-        raise QueryError("caption must be a text.")
-    text = " ".join(CONTROLS.sub(" ", caption).split())
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise QueryError("The caption is not valid Unicode text.")
-    if not text:
-        raise QueryError("The caption is empty: say in a few words what the picture shows.")
-    if len(text) > MAX_CAPTION:
-        raise QueryError(f"The caption has {len(text)} characters; at most {MAX_CAPTION} are allowed.")
-    return text
 
 
 WRITTEN_BY = {"model": "Caption written by the captioner", "human": "Caption written by a person"}
@@ -81,7 +73,14 @@ def caption_blueprint(*, service: SearchService) -> Blueprint:
     @requires_write_access
     def write_caption(image_id: str) -> Response:
         """Write a person's caption of a picture. Searches find it at once, and no captioner overwrites it."""
-        return picture_document(image_id, correct_caption(service.searcher, image_id, _caption_of_json()))
+        if not request.is_json:
+            raise WrongTypeError(
+                'Send the caption as JSON: {"caption": "…"} with Content-Type application/json.'
+            )
+        body = request.get_json(silent=True)
+        if not isinstance(body, dict) or set(body) != {"caption"}:
+            raise QueryError('The JSON body must be {"caption": "…"} and nothing else.')
+        return picture_document(image_id, correct_caption(service.searcher, image_id, body["caption"]))
 
     return api
 
@@ -109,16 +108,7 @@ def caption_page_blueprint(*, service: SearchService) -> PageBlueprint:
 
 
 def written_by(source: Mapping[str, Any]) -> str:
-    """Return a few words on whose caption a picture has, from its `_source`."""
+    """Return a few words on the author of a picture's caption, from its `_source`."""
     if not source.get("caption"):
         return "No caption yet; this is the file's name."
     return WRITTEN_BY.get(source.get("caption_source", ""), "From the file's own description")
-
-
-def _caption_of_json() -> object:
-    if not request.is_json:
-        raise WrongTypeError('Send the caption as JSON: {"caption": "…"} with Content-Type application/json.')
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict) or set(body) != {"caption"}:
-        raise QueryError('The JSON body must be {"caption": "…"} and nothing else.')
-    return body["caption"]

@@ -1,82 +1,75 @@
-"""HTTP that all routes share: answers, problem documents, schemas, write access, bounded queues."""
+"""HTTP that all routes share: schemas, problem documents, upload limits, write access, bounded queues."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING
+from dataclasses import fields as dataclass_fields
 from functools import wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from flask import Response, current_app, jsonify, request
+from flask_smorest import Blueprint
 from marshmallow import Schema, fields
+from werkzeug.datastructures import FileStorage, Headers
+from werkzeug.exceptions import HTTPException
 
 from es_config.errors import EngineError
 from models.errors import ModelError
-from search_app.core.query import SearchArguments, first_mistake, said
+from search_app.core.query import SearchArguments
 from search_app.core.response import thumbnail_url
-from search_app.errors import BusyError, QueryError
+from search_app.core.vectors import parse_vector
+from search_app.errors import BusyError, QueryError, TooLargeError
 from storage.errors import StorageError
-
-if TYPE_CHECKING:
-    from flask_smorest import Blueprint
-    from werkzeug.datastructures import Headers
-    from werkzeug.exceptions import HTTPException
 
 View = Callable[..., Any]
 BINARY = {"type": "string", "format": "binary"}
 
 
-class HitSchema(Schema):
-    """One picture that was found."""
-
-    image_id = fields.String(required=True, metadata=said("SHA-256 of the file's content"))
-    score = fields.Float(required=True, metadata=said("Elasticsearch's _score; in mode hybrid the fusion's"))
-    similarity = fields.Float(
-        required=True,
-        allow_none=True,
-        metadata=said("the cosine; null in mode hybrid for a picture found by its caption alone"),
-    )
-    path = fields.String(required=True)
-    caption = fields.String(required=True, allow_none=True)
-    thumbnail_url = fields.String(required=True)
-    why = fields.String(
-        required=True,
-        allow_none=True,
-        metadata=said(
-            "in mode hybrid, what brought it here: ranks and words",
-            example="visual 2nd; caption meaning 1st; caption words: boat, red",
-        ),
-    )
-    relevance = fields.String(
-        required=True,
-        allow_none=True,
-        metadata=said(
-            "how good a hit of a query in words is; null where the index is not calibrated",
-            enum=["strong", "weak", "none", None],
-        ),
-    )
+PLAIN_FIELDS: Mapping[type, Callable[..., fields.Field[Any]]] = {
+    str: fields.String,
+    int: fields.Integer,
+    float: fields.Float,
+}
 
 
-class SearchResponseSchema(Schema):
-    """The answer to a search."""
+def schema_of(shape: type, *, sparse: bool = False) -> type[Schema]:
+    """Return the schema of a dataclass, for the OpenAPI document.
 
-    query = fields.String(required=True)
-    mode = fields.String(required=True)
-    lane = fields.String(required=True, allow_none=True)
-    k = fields.Integer(required=True)
-    num_candidates = fields.Integer(required=True, allow_none=True)
-    took_ms = fields.Float(required=True)
-    total = fields.Integer(required=True)
-    hits = fields.List(fields.Nested(HitSchema), required=True)
+    `X | None` may be null; with `sparse`, fields that have a default may be absent instead. `Annotated` types
+    hold descriptions: a text, and other keywords of OpenAPI in a mapping.
+    """
+    hints = get_type_hints(shape, include_extras=True)
+    made = {
+        each.name: _field_of(hints[each.name], absent=sparse and each.default is not MISSING)
+        for each in dataclass_fields(shape)
+    }
+    return Schema.from_dict(made, name=shape.__name__)
+
+
+def _field_of(hint: Any, *, absent: bool) -> fields.Field[Any]:
+    metadata: dict[str, object] = {}
+    if get_origin(hint) is Annotated:
+        hint, description, *more = get_args(hint)
+        metadata = {"description": description, **(more[0] if more else {})}
+    kind, *others = get_args(hint) or (hint,)
+    if get_origin(hint) is tuple:
+        return fields.List(fields.Nested(schema_of(kind)), required=not absent, metadata=metadata)
+    nullable = NoneType in others and not absent
+    return PLAIN_FIELDS[kind](required=not absent, allow_none=nullable, metadata=metadata)
 
 
 class SearchBody(SearchArguments):
     """A search as a JSON body, with the vector as an array."""
 
-    vector = fields.Raw(metadata={"type": "array", "items": {"type": "number"}})
+    vector = fields.Function(
+        deserialize=parse_vector, metadata={"type": "array", "items": {"type": "number"}}
+    )
 
 
 class ProblemSchema(Schema):
@@ -85,14 +78,14 @@ class ProblemSchema(Schema):
     type = fields.String(required=True)
     title = fields.String(required=True)
     status = fields.Integer(required=True)
-    detail = fields.String(required=True, metadata=said("one sentence"))
+    detail = fields.String(required=True, metadata={"description": "one sentence"})
 
 
 class ExifSchema(Schema):
     """The EXIF data of a picture."""
 
     date = fields.String()
-    location = fields.Raw(metadata=said("geo_point"))
+    location = fields.Raw(metadata={"description": "geo_point"})
     camera = fields.String()
 
 
@@ -104,10 +97,10 @@ class PictureSchema(Schema):
     relative_path = fields.List(fields.String())
     caption = fields.String()
     caption_source = fields.String(
-        metadata=said(
-            "who wrote the caption: a model, the file's own description, or a person",
-            enum=["model", "description", "human"],
-        )
+        metadata={
+            "description": "who wrote the caption: a model, the file's own description, or a person",
+            "enum": ["model", "description", "human"],
+        }
     )
     width = fields.Integer()
     height = fields.Integer()
@@ -119,55 +112,53 @@ class PictureSchema(Schema):
     thumbnail_url = fields.String(required=True)
 
 
-class AddedFileSchema(Schema):
-    """The result for one file."""
-
-    name = fields.String(required=True)
-    status = fields.Integer(
-        required=True, metadata=said("201 added, 200 known before, else refused: see `detail`")
-    )
-    detail = fields.String(metadata=said("one sentence, for a refused file"))
-    image_id = fields.String(metadata=said("SHA-256 of the file's content"))
-    path = fields.String()
-    caption = fields.String(allow_none=True)
-    caption_source = fields.String(metadata=said("`model`, `description` or `human`"))
-    caption_error = fields.String(metadata=said("why it has no caption yet"))
-    thumbnail_url = fields.String()
-
-
-class AddedSchema(Schema):
-    """One entry for each file, in their order."""
-
-    images = fields.List(fields.Nested(AddedFileSchema), required=True)
-
-
-class TranscriptSchema(Schema):
-    """The transcript of a recording."""
-
-    text = fields.String(required=True, metadata=said("empty where nobody spoke"))
-    language = fields.String(required=True, allow_none=True, metadata=said("ISO 639-1, such as `fr`"))
-    language_probability = fields.Float(required=True, metadata=said("0 to 1"))
-    no_speech_probability = fields.Float(
-        required=True, metadata=said("0 to 1; 1 where no voice was found at all")
-    )
-    seconds = fields.Float(required=True, metadata=said("length of the recording"))
-    took_ms = fields.Integer(required=True)
-
-
 JSON = "application/json"
 YEAR = 365 * 24 * 3600
 PROBLEM_TYPE = "application/problem+json"
 EXPECTED = (QueryError, EngineError, ModelError, StorageError)
-"""the errors whose message is meant for people"""
+"""errors whose message is written for people"""
+
+
+FORM_ROOM = 256 * 1024
+"""bytes that a form may need around its files"""
+MAX_FILES = 10
+"""pictures that one request may add"""
+
+
+def body_limit(max_upload: int, *, files: int = 1) -> int:
+    """Return the largest body, in bytes, of a request with `files` pictures of `max_upload` bytes each."""
+    return files * max_upload + FORM_ROOM
+
+
+def too_large(max_upload: int, *, files: int = 1) -> TooLargeError:
+    """Return the error of a picture over `max_upload` bytes, or of a request with `files` of them."""
+    most = f"{max_upload / 1_000_000:g} MB"
+    if files > 1:
+        return TooLargeError(
+            f"The upload is over the limit: {files} pictures of at most {most} each in one request."
+        )
+    return TooLargeError(f"The picture is over the limit of {most}; use a smaller one.")
+
+
+def read_upload(upload: FileStorage | None, *, max_upload: int) -> bytes:
+    """Return an uploaded file's content. Over `max_upload` bytes `TooLargeError`, empty `QueryError`."""
+    data = upload.stream.read(max_upload + 1) if upload else b""
+    if len(data) > max_upload:
+        raise too_large(max_upload)
+    if not data:
+        raise QueryError("No picture arrived: choose a picture file that is not empty.")
+    return data
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status of one of the `EXPECTED` errors."""
+    return error.status if isinstance(error, QueryError) else HTTPStatus.SERVICE_UNAVAILABLE.value
 
 
 def sentence_of(error: HTTPException, *, max_upload: int) -> str:
-    """Return a sentence about an error that Flask or an argument parser raised."""
+    """Return a sentence about an error that Flask raised."""
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return f"The upload is over the limit of {max_upload / 1_000_000:g} MB; use a smaller picture."
-    data = getattr(error, "data", None)  # webargs sets it
-    if data and data.get("messages"):
-        return first_mistake(data["messages"])
+        return str(too_large(max_upload))
     if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
         return "Something went wrong on the server; its log says what."
     return error.description or error.name
@@ -192,8 +183,7 @@ def may_fail(api: Blueprint, *statuses: int) -> Callable[[View], View]:
 
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
     """Return a picture's `_source` as JSON."""
-    shown = {"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)}
-    return jsonify(shown)
+    return jsonify({"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)})
 
 
 def unchanging(data: bytes, *, mimetype: str, etag: str) -> Response:
@@ -208,7 +198,7 @@ def unchanging(data: bytes, *, mimetype: str, etag: str) -> Response:
 
 
 OUR_OWN = ("same-origin", "none")
-"""what browsers say in `Sec-Fetch-Site` of our own page, and of an address that a person typed"""
+"""`Sec-Fetch-Site` of a request from our own page, and of an address that a person typed"""
 
 
 class ForbiddenError(QueryError):

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
 from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
-from search_app.core.pictures import read_upload
-from search_app.core.query import FILTERS, Query, encode_vector, load_query, query_arguments
-from search_app.core.response import thumbnail_url
+from search_app.core.query import FILTERS, Query, load_query, query_arguments
+from search_app.core.response import SearchHit, thumbnail_url
+from search_app.core.searcher import Searcher, SearchService
+from search_app.core.vectors import encode_vector
 from search_app.errors import QueryError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from werkzeug.wrappers import Response
-
-    from search_app.core.response import SearchHit
-    from search_app.core.searcher import Searcher, SearchService
-    from search_app.settings import AppSettings
+from search_app.settings import AppSettings
+from search_app.web.http import read_upload
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "pocket": (
@@ -35,7 +30,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("de", "ein gelber Ballon im Regen"),
     ),
 }
-"""(language, text) by profile"""
+"""(language, text) by profile; else `OTHERS`"""
 OTHERS = (
     ("en", "a dog running on the beach"),
     ("en", "people at a market"),
@@ -43,12 +38,6 @@ OTHERS = (
     ("de", "Kinder beim Spielen"),
     ("es", "una bicicleta junto a un muro"),
 )
-LANGUAGES = {"en": "English", "fr": "Français", "de": "Deutsch", "es": "Español"}
-
-
-def examples_for(profile_name: str) -> tuple[tuple[str, str], ...]:
-    """Return (language, text) pairs that the profile's models understand."""
-    return EXAMPLES.get(profile_name, OTHERS)
 
 
 SAMPLE_SIZE = 12
@@ -84,7 +73,7 @@ def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprin
         if not searcher.profile.caption_shares_space:
             kept.pop("mode", None)
         image_id = hashlib.sha256(data).hexdigest()
-        if searcher.holds(image_id):
+        if searcher.index.known([image_id]):
             return redirect(address({"like": image_id, **kept}), code=303)
         if kept.get("mode") == "hybrid":  # takes no raw vectors
             kept.pop("mode")
@@ -130,14 +119,14 @@ def render_error(status: int, sentence: str) -> tuple[str, int]:
 
 
 def address(state: Mapping[str, object], image_id: str | None = None) -> str:
-    """Return the address of a search's state, or of one picture that remembers from where it was opened."""
+    """Return the address of a search's state, or of a picture that leads back to that state."""
     # Not url_for(**state): names that a visitor chose would become options of url_for.
     path = url_for("page.picture", image_id=image_id) if image_id else url_for("page.search")
     return f"{path}?{urlencode(state)}" if state else path
 
 
 def _given() -> dict[str, str]:
-    """Return the parameters that have values. Words win over the picture that was shown before."""
+    """Return the parameters that are not empty. Words win over the picture that was shown before."""
     given = {name: value for name, value in request.args.items() if value.strip()}
     if "q" in given:
         given.pop("like", None)
@@ -155,9 +144,9 @@ def _start(searcher: Searcher, *, empty: bool) -> tuple[str, int]:
         trouble, status = str(error), 503
     if empty and not trouble:
         trouble, status = "The query is empty: type some words, or choose a picture.", 400
-    examples = examples_for(searcher.profile.name)
+    examples = EXAMPLES.get(searcher.profile.name, OTHERS)
     return render_template(
-        "start.html", sample=sample, count=count, trouble=trouble, examples=examples, languages=LANGUAGES
+        "start.html", sample=sample, count=count, trouble=trouble, examples=examples
     ), status
 
 
@@ -187,7 +176,7 @@ def _place(location: object) -> str | None:
 
 
 def _neighbours(searcher: Searcher, image_id: str) -> tuple[SearchHit, ...]:
-    """Return the nearest other pictures, or none when only the metadata can be had."""
+    """Return the nearest other pictures, or none on an error: the metadata can still be shown."""
     try:
         hits = searcher.search(Query(like=image_id, k=NEIGHBOURS + 1)).hits
     except (EngineError, QueryError):

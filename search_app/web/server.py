@@ -1,4 +1,4 @@
-"""The production server: waitress around the Flask application, too large requests refused with a problem."""
+"""The production server: waitress around the Flask application."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 from waitress.utilities import RequestEntityTooLarge
 
 from search_app.errors import ServeError
-from search_app.web.http import AT_ONCE, PROBLEM_TYPE, WAITING, problem
-from search_app.web.uploads import largest_request
+from search_app.web.http import AT_ONCE, MAX_FILES, PROBLEM_TYPE, WAITING, body_limit, problem
 from search_app.web.voice import MAX_BODY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flask import Flask
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -76,6 +72,7 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
     waitress would else write it to a temporary file.
     """
     sockets: dict[int, Any] = {}
+    largest = max(MAX_BODY, body_limit(app.config["MAX_UPLOAD"], files=MAX_FILES))
     try:
         server = create_server(
             app,
@@ -84,7 +81,7 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
             port=port,
             threads=threads + 2 * (AT_ONCE + WAITING),
             inbuf_overflow=MAX_BODY,
-            max_request_body_size=max(MAX_BODY, largest_request(app.config["MAX_UPLOAD"])) + 1,
+            max_request_body_size=largest + 1,
             ident="glimpse",
         )
     except OSError as error:
@@ -98,7 +95,7 @@ def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIS
 def run_server(app: Flask, *, host: str, port: int, threads: int, ready: Callable[[], None]) -> None:
     """Serve until interrupted, calling `ready` once the port is open. Raises `ServeError` if it is taken."""
     server = build_server(app, host=host, port=port, threads=threads)
-    # A page asks for two dozen thumbnails at once: that some of them wait their turn is no news.
+    # A page asks for two dozen thumbnails at once, so a queue is normal.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     ready()

@@ -3,128 +3,50 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from flask import Blueprint as PageBlueprint
 from flask import Response, current_app, jsonify, make_response, render_template, request, url_for
 from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from es_config.documents import paths_of
-from es_config.errors import EngineError
-from models.errors import ModelError
-from search_app.core.pictures import FORM_ROOM, Addition, read_upload
+from search_app.core.pictures import Addition
 from search_app.core.response import API_PREFIX, thumbnail_url
+from search_app.core.searcher import SearchService
 from search_app.errors import NotFoundError, QueryError, TooLargeError
 from search_app.web.http import (
     BINARY,
+    EXPECTED,
     JSON,
-    AddedSchema,
+    MAX_FILES,
     ForbiddenError,
     RequestQueue,
+    body_limit,
     check_writable,
     may_fail,
     problem,
+    read_upload,
     requires_write_access,
+    schema_of,
+    status_of,
+    too_large,
     unchanging,
 )
 from storage.errors import NoSuchKeyError, StorageError
 from storage.keys import UPLOADS, media_type
-from storage.store import find_original
+from storage.store import Storage, find_original
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from werkzeug.datastructures import FileStorage
-
-    from search_app.core.searcher import SearchService
-    from storage.store import Storage
-
-MAX_FILES = 10
-"""in one request"""
 LONGEST_NAME = 100
 KNOWN = ("image_id", "path", "caption", "caption_source", "caption_error")
-NOT_NOW = (EngineError, ModelError, StorageError)
-
-
-class PictureIndexer(Protocol):
-    """Adds pictures to the index. `glimpse serve` builds one from the parts of ingest and hands it in."""
-
-    def add(self, name: str, data: bytes) -> Addition:
-        """Index one file's content. Raises `EngineError`, `ModelError` or `StorageError`."""
-
-    def publish(self) -> None:
-        """Let searches find the added pictures. Raises `EngineError`."""
-
-
-@dataclass(frozen=True)
-class AddedFile:
-    """One file of a request: `status` is the HTTP status that it would have alone."""
-
-    name: str
-    status: int
-    """201 added, 200 the index had this content, else refused: `detail` says why, all below is None"""
-    detail: str | None = None
-    image_id: str | None = None
-    path: str | None = None
-    caption: str | None = None
-    caption_source: str | None = None
-    caption_error: str | None = None
-    thumbnail_url: str | None = None
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether it became no picture."""
-        return self.status >= HTTPStatus.BAD_REQUEST
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the known fields. None is left out, except the caption of a picture."""
-        kept = {name: value for name, value in vars(self).items() if value is not None}
-        return kept if self.is_refused else {**kept, "caption": self.caption}
-
-
-def add_files(indexer: PictureIndexer, files: Sequence[FileStorage], *, max_upload: int) -> list[AddedFile]:
-    """Add files one after the other and make them findable. A refused file does not stop the others.
-
-    Raises `QueryError` when there is no file or more than `MAX_FILES`.
-    """
-    sent = [file for file in files if file.filename]
-    if not sent:
-        raise QueryError("No picture arrived: send one or several files as the multipart field `image`.")
-    if len(sent) > MAX_FILES:
-        raise QueryError(f"{len(sent)} files arrived, and one request adds {MAX_FILES}; send the rest after.")
-    added = [_add(indexer, file, max_upload=max_upload) for file in sent]
-    if not all(each.is_refused for each in added):
-        indexer.publish()
-    return added
-
-
-def _add(indexer: PictureIndexer, file: FileStorage, *, max_upload: int) -> AddedFile:
-    name = (file.filename or "").replace("\\", "/").rpartition("/")[2][:LONGEST_NAME]
-    try:
-        addition = indexer.add(name, read_upload(file, max_upload=max_upload))
-    except TooLargeError as error:
-        return AddedFile(name, error.status, f"'{name}' was not added. {error}")
-    except QueryError as error:
-        return AddedFile(name, error.status, f"'{name}' was not added: the file is empty.")
-    except NOT_NOW as error:
-        return AddedFile(name, HTTPStatus.SERVICE_UNAVAILABLE.value, f"'{name}' was not added. {error}")
-    if addition.refused is not None:
-        return AddedFile(name, HTTPStatus.BAD_REQUEST.value, f"'{name}' was not added: {addition.refused}.")
-    return AddedFile(
-        name,
-        (HTTPStatus.CREATED if addition.is_new else HTTPStatus.OK).value,
-        **{name: getattr(addition, name) for name in KNOWN},
-        thumbnail_url=thumbnail_url(addition.image_id),
-    )
-
-
-LONGEST_STEM = 100
 UNSAFE = re.compile(r"[^\w .()-]")
-"""what a name from a file system may hold and a header had better not"""
+"""characters that a file system allows in a name, and that do not belong in a header"""
 POST_BODY = {
     "required": True,
     "content": {
@@ -138,7 +60,42 @@ POST_BODY = {
     },
 }
 SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
-"""a Content-Security-Policy under which nothing runs, whatever a file's bytes could also be read as"""
+"""a Content-Security-Policy that runs nothing, even if a file's bytes can also be read as a page"""
+
+
+class PictureIndexer(Protocol):
+    """Adds pictures to the index. `glimpse serve` builds it from the parts of ingest."""
+
+    def add(self, name: str, data: bytes) -> Addition:
+        """Index one file's content. Raises `EngineError`, `ModelError` or `StorageError`."""
+
+    def publish(self) -> None:
+        """Let searches find the added pictures. Raises `EngineError`."""
+
+
+@dataclass(frozen=True)
+class AddedFile:
+    """One file of a request. Of a refused one, `name`, `status` and `detail` alone are known."""
+
+    name: str
+    status: Annotated[int, "201 added, 200 known before, else refused: see `detail`"]
+    detail: Annotated[str | None, "one sentence, for a refused file"] = None
+    image_id: Annotated[str | None, "SHA-256 of the file's content"] = None
+    path: str | None = None
+    caption: Annotated[str | None, "null when it has none yet", {"nullable": True}] = None
+    caption_source: Annotated[str | None, "`model`, `description` or `human`"] = None
+    caption_error: Annotated[str | None, "why it has no caption yet"] = None
+    thumbnail_url: str | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it became no picture."""
+        return self.status >= HTTPStatus.BAD_REQUEST
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the known fields. None is left out, except the caption of a picture."""
+        kept = {name: value for name, value in vars(self).items() if value is not None}
+        return kept if self.is_refused else {**kept, "caption": self.caption}
 
 
 class Uploads:
@@ -164,40 +121,64 @@ class Uploads:
         return self._indexer() is not None and not current_app.config["READ_ONLY"]
 
     def add_request(self) -> list[AddedFile]:
-        """Add the files of this request. Raises `QueryError`, `BusyError` or `ForbiddenError`."""
+        """Add the files of this request, one after the other, and make them findable.
+
+        A refused file does not stop the others. Raises `QueryError` for no file, more than `MAX_FILES` or a
+        body over the limit, `BusyError` or `ForbiddenError`.
+        """
         check_writable()
         indexer = self._indexer()
         if indexer is None:
             raise ForbiddenError("Adding pictures is switched off on this server.")
-        files = self._files()
-        with self._queue.turn():
-            return add_files(indexer, files, max_upload=self._max_upload)
-
-    def _files(self) -> list[FileStorage]:
-        """Read the form, which may be larger than one of a search. A form over the limit is not read."""
-        request.max_content_length = largest_request(self._max_upload)
+        request.max_content_length = body_limit(self._max_upload, files=MAX_FILES)
         try:
-            return request.files.getlist("image")
+            sent = [file for file in request.files.getlist("image") if file.filename]
         except RequestEntityTooLarge as error:
-            each = f"{self._max_upload / 1_000_000:g} MB"
-            raise TooLargeError(
-                f"The upload is over the limit: {MAX_FILES} pictures of at most {each} each in one request."
-            ) from error
+            raise too_large(self._max_upload, files=MAX_FILES) from error
+        if not sent:
+            raise QueryError("No picture arrived: send one or several files as the multipart field `image`.")
+        if len(sent) > MAX_FILES:
+            raise QueryError(
+                f"{len(sent)} files arrived, and one request adds {MAX_FILES}; send the rest after."
+            )
+        with self._queue.turn():
+            added = [self._add(indexer, file) for file in sent]
+            if not all(each.is_refused for each in added):
+                indexer.publish()
+        return added
 
-
-def largest_request(max_upload: int) -> int:
-    """Return the bytes that one request may have."""
-    return MAX_FILES * max_upload + FORM_ROOM
+    def _add(self, indexer: PictureIndexer, file: FileStorage) -> AddedFile:
+        name = (file.filename or "").replace("\\", "/").rpartition("/")[2][:LONGEST_NAME]
+        try:
+            addition = indexer.add(name, read_upload(file, max_upload=self._max_upload))
+        except EXPECTED as error:
+            is_empty = isinstance(error, QueryError) and not isinstance(error, TooLargeError)
+            reason = ": the file is empty." if is_empty else f". {error}"
+            return AddedFile(name, status_of(error), f"'{name}' was not added{reason}")
+        if addition.refused is not None:
+            return AddedFile(
+                name, HTTPStatus.BAD_REQUEST.value, f"'{name}' was not added: {addition.refused}."
+            )
+        return AddedFile(
+            name,
+            (HTTPStatus.CREATED if addition.is_new else HTTPStatus.OK).value,
+            **{known: getattr(addition, known) for known in KNOWN},
+            thumbnail_url=thumbnail_url(addition.image_id),
+        )
 
 
 def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploads) -> Blueprint:
     """Return the routes that add pictures and that send the originals of those that were added."""
     api = Blueprint("uploads", __name__, url_prefix=API_PREFIX, description="Adding pictures")
 
+    added = Schema.from_dict(
+        {"images": fields.List(fields.Nested(schema_of(AddedFile, sparse=True)), required=True)}, name="Added"
+    )
+
     @api.post("/images")
     @api.doc(requestBody=POST_BODY)
-    @api.response(201, AddedSchema, content_type=JSON)
-    @api.alt_response(200, schema=AddedSchema, content_type=JSON)
+    @api.response(201, added, content_type=JSON)
+    @api.alt_response(200, schema=added, content_type=JSON)
     @may_fail(api, 400, 403, 413, 503)
     @requires_write_access
     def add() -> Response:
@@ -211,9 +192,20 @@ def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploa
         """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
         names = names_of(service.searcher.picture(image_id))
         key = find_original(storage, image_id, names=names)
+        not_kept = NotFoundError(f"The original of '{image_id[:70]}' is not kept here.")
         if key is None:
-            raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.")
-        return _send_original(storage, image_id, key, name=(names or (image_id,))[0])
+            raise not_kept
+        try:
+            data = storage.get(key)
+        except NoSuchKeyError as error:
+            raise not_kept from error
+        response = unchanging(data, mimetype=media_type(key), etag=PurePosixPath(key).name)
+        stem = UNSAFE.sub("_", PurePosixPath((names or (image_id,))[0]).stem)[:LONGEST_NAME]
+        filename = f"{stem}.{key.rpartition('.')[2]}"
+        response.headers.set("Content-Disposition", "inline", filename=filename)
+        response.headers["Content-Security-Policy"] = SEALED
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        return response
 
     return api
 
@@ -223,21 +215,8 @@ def names_of(source: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(paths_of(source), key=lambda path: not path.startswith(UPLOADS)))
 
 
-def _send_original(storage: Storage, image_id: str, key: str, *, name: str) -> Response:
-    try:
-        data = storage.get(key)
-    except NoSuchKeyError as error:
-        raise NotFoundError(f"The original of '{image_id[:70]}' is not kept here.") from error
-    response = unchanging(data, mimetype=media_type(key), etag=PurePosixPath(key).name)
-    stem = UNSAFE.sub("_", PurePosixPath(name).stem)[:LONGEST_STEM]
-    response.headers.set("Content-Disposition", "inline", filename=f"{stem}.{key.rpartition('.')[2]}")
-    response.headers["Content-Security-Policy"] = SEALED
-    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    return response
-
-
 def _answer(added: Sequence[AddedFile]) -> Response:
-    """Answer 201 when something is new, 200 when the index had every usable file, else with a problem."""
+    """Answer 201 when a picture is new, 200 when the index had them all, else with a problem."""
     shown = [each.to_json() for each in added]
     if all(each.is_refused for each in added):
         status = max(each.status for each in added)
@@ -263,23 +242,19 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
     @page.post("/add")
     @requires_write_access
     def add_chosen() -> str:
-        """Add the chosen pictures and show the result of each, for browsers without JavaScript."""
+        """Add the chosen pictures and show the result of each: for browsers without JavaScript."""
         return render_template("add.html", added=uploads.add_request())
 
     @page.app_context_processor
     def adding() -> dict[str, Any]:
-        return {
-            "can_add": uploads.is_open,
-            "original_url": lambda image_id, source: _original_url(storage, image_id, source),
-        }
+        return {"can_add": uploads.is_open, "original_url": original_url}
+
+    def original_url(image_id: str, source: Mapping[str, Any]) -> str | None:
+        """Return the path of a picture's original, or None when none is kept or the store cannot be asked."""
+        try:
+            kept = find_original(storage, image_id, names=names_of(source))
+        except StorageError:
+            return None
+        return url_for("uploads.original", image_id=image_id) if kept else None
 
     return page
-
-
-def _original_url(storage: Storage, image_id: str, source: Mapping[str, Any]) -> str | None:
-    """Return the address of a picture's original, or None when none is kept or known."""
-    try:
-        kept = find_original(storage, image_id, names=names_of(source))
-    except StorageError:
-        return None
-    return url_for("uploads.original", image_id=image_id) if kept else None

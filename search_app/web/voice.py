@@ -1,26 +1,21 @@
-"""Voice by HTTP: a recording comes in, the sentence goes out, and no byte of it is kept."""
+"""Transcribe spoken queries by HTTP. No recording is kept."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from flask import Request, Response, abort, jsonify, request
 from flask_smorest import Blueprint
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
-from models.voice import LONGEST, RecordingError
-from search_app.core.pictures import FORM_ROOM
+from models.encoders import Lazy
+from models.voice import LONGEST, RecordingError, Transcriber, Transcript
 from search_app.core.response import API_PREFIX
 from search_app.core.voice import MAX_RECORDING
 from search_app.errors import QueryError, TooLargeError
-from search_app.web.http import BINARY, JSON, RequestQueue, TranscriptSchema, check_origin, may_fail
-
-if TYPE_CHECKING:
-    from models.encoders import Lazy
-    from models.voice import Transcriber
+from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, check_origin, may_fail, schema_of
 
 MAX_BODY = MAX_RECORDING + FORM_ROOM
 RAW_TYPES = ("audio/", "video/", "application/ogg", "application/octet-stream")
@@ -36,7 +31,7 @@ POST_BODY = {
 
 
 def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueue | None = None) -> Blueprint:
-    """Return the route of voice. Without a transcriber it answers that voice is off."""
+    """Return the route that transcribes. Without a transcriber it says that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
     queue = queue or RequestQueue(
         busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
@@ -44,7 +39,7 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
 
     @api.post("/transcribe")
     @api.doc(requestBody=POST_BODY)
-    @api.response(200, TranscriptSchema, content_type=JSON)
+    @api.response(200, schema_of(Transcript), content_type=JSON)
     @may_fail(api, 400, 403, 413, 503)
     def transcribe() -> Response:
         """Transcribe a recording of at most 30 seconds. Nothing is kept."""
