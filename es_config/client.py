@@ -23,6 +23,7 @@ from elasticsearch import (
 )
 
 from es_config.errors import EngineError
+from es_config.local_node.following import following
 from es_config.local_node.process_file import RunningNode, find_running
 
 
@@ -34,10 +35,15 @@ class EngineSettings:
     """the address of a node, or of several with commas between them: when one is away, another is asked"""
     api_key: str | None = None
     ca_certs: Path | None = None
-    local: bool = False
-    """whether it is the local node of this machine"""
+    local_home: Path | None = None
+    """the GLIMPSE_HOME of the local node, None for another Elasticsearch"""
     local_key: str | None = field(default=None, repr=False)
     """the API key of the local node"""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is the local node of this machine."""
+        return self.local_home is not None
 
     @property
     def shown_url(self) -> str:
@@ -66,7 +72,7 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
     url = remote_url(environ)
     if url is None:
         local = _local_node(home)
-        return EngineSettings(local.url, local=True, local_key=local.key)
+        return EngineSettings(local.url, local_home=home, local_key=local.key)
     ca_certs = Path(named).expanduser() if (named := environ.get("ELASTICSEARCH_CA_CERTS")) else None
     if ca_certs and not ca_certs.is_file():
         raise EngineError(
@@ -142,6 +148,8 @@ def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasti
         options["api_key"] = key
     if settings.ca_certs:
         options["ca_certs"] = str(settings.ca_certs)
+    if settings.local_home:
+        options["node_class"] = following(settings.local_home)
     with engine_errors(settings.shown_url):
         client = Elasticsearch(settings.urls, **options)
         try:

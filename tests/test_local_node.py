@@ -8,16 +8,20 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from elasticsearch import ConnectionError
+from http_fronts import kept_port
 from waiting import PATIENCE_S, wait_until
 
+from es_config.client import connect, engine_settings
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome
 from es_config.local_node.node import LocalNode, check_port, has_ended, heap_megabytes
-from es_config.local_node.process_file import PROGRAM
+from es_config.local_node.process_file import PROGRAM, PROGRAMS
 
 HEAP_MB = 512
 
@@ -74,6 +78,18 @@ def test_up_when_up_changes_nothing(local):
     assert (again.new, again.node) == (False, before)
 
 
+@pytest.mark.parametrize("options", [{"heap_mb": 999_000}, {"port": 1}])
+def test_up_with_options_says_that_they_change_nothing_when_up(local, options):
+    before = local.up(timeout_s=300).node
+    said: list[str] = []
+    talking = LocalNode(local.glimpse_home, environ=dict(os.environ), say=said.append)
+    assert talking.up(**options).node == before
+    [sentence] = said
+    assert "change nothing: run `glimpse down`, then `glimpse up` with them" in sentence
+    assert talking.up(port=int(before.url.rsplit(":", 1)[1])).node == before
+    assert said == [sentence]
+
+
 def test_the_node_listens_on_the_loopback_interface_alone(local):
     node = local.up(timeout_s=300).node
     listening = [
@@ -116,6 +132,24 @@ def test_pictures_survive_a_node_that_is_killed(local):
     assert started.new
     assert ask(f"{started.node.url}/kept/_doc/1")["_source"] == {"caption": "a boat"}
     assert ask(f"{started.node.url}/kept/_search")["hits"]["total"]["value"] == 1
+
+
+def test_a_node_comes_back_on_its_last_port_or_is_found_on_another(local):
+    local.down()
+    with kept_port() as port:
+        pass
+    first = local.up(port=port, heap_mb=HEAP_MB, timeout_s=300).node
+    with connect(engine_settings({}, local.glimpse_home)) as client:
+        local.down()
+        with pytest.raises(ConnectionError):
+            client.info()
+        assert local.up(heap_mb=HEAP_MB, timeout_s=300).node.url == first.url
+        assert client.info()["name"] == "glimpse-local"
+        local.down()
+        with socket.create_server(("127.0.0.1", port)):
+            moved = local.up(heap_mb=HEAP_MB, timeout_s=300).node
+            assert moved.url != first.url
+            assert client.info()["name"] == "glimpse-local"
 
 
 def test_down_closes_the_node_and_a_second_down_does_no_harm(local):
@@ -182,26 +216,37 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
         LocalNode(tmp_path / "file", environ={}).up()
 
 
-@pytest.mark.parametrize(
-    "program", [PROGRAM, "es_config.node_process"], ids=["of today", "of an older version"]
-)
-def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path, program):
-    home = NodeHome(tmp_path)
-    home.root.mkdir()
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)", program])
-    try:
-        process = psutil.Process(sleeper.pid)
-        wait_until(lambda: program in process.cmdline())  # empty for a moment after the process began
-        state = {"pid": process.pid, "created": process.create_time(), "url": "", "state": "starting"}
+@contextmanager
+def sleeper(home: NodeHome, *arguments: str, **noted: object) -> Iterator[psutil.Process]:
+    """Run a process that does nothing, and note it as the node of a home."""
+    home.root.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", "import time; time.sleep(3600)", *arguments]
+    with subprocess.Popen(command) as started:
+        process = psutil.Process(started.pid)
+        wait_until(lambda: set(arguments) <= set(process.cmdline()))  # empty for a moment after it began
+        state = {"pid": process.pid, "url": "", "state": "starting", **noted}
         home.process_file.write_text(json.dumps(state))
+        yield process
+        started.kill()
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_a_starting_node_is_waited_for_but_not_for_ever(tmp_path, program):
+    with sleeper(NodeHome(tmp_path), program) as process:
         local = LocalNode(tmp_path, environ={})
         with pytest.raises(EngineError, match="was not ready in time"):
             local.up(timeout_s=0.3)
         assert local.down() is True
-        assert not psutil.pid_exists(sleeper.pid)
-    finally:
-        sleeper.kill()
-        sleeper.wait()
+        assert not psutil.pid_exists(process.pid)
+
+
+def test_a_node_is_known_by_its_command_whatever_the_clock_says(tmp_path):
+    local = LocalNode(tmp_path, environ={})
+    with sleeper(local.home, PROGRAM, created=0) as process:
+        assert local.running().pid == process.pid
+    with sleeper(local.home, PROGRAM, command=["python", "-m", PROGRAM, "--home", "/another"]):
+        assert local.running() is None
+        assert local.down() is False
 
 
 def test_the_heap_is_a_quarter_of_the_memory_within_bounds():

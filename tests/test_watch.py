@@ -249,7 +249,7 @@ def test_what_happens_while_elasticsearch_is_away_is_not_lost(watching, node, pi
     away = threading.Event()
     answer = (503, b'{"error": {"type": "unavailable", "reason": "away"}, "status": 503}')
     with proxy(node.url, lambda *_: answer if away.is_set() else None) as url:
-        client = connect(EngineSettings(url, local=True))
+        client = connect(EngineSettings(url))
         with watching(pictures, client=client) as told:
             away.set()
             draw(pictures / "new.png", 9)

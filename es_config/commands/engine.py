@@ -34,7 +34,7 @@ def _megabytes(_ctx: click.Context, _param: click.Parameter, text: str | None) -
 
 
 @click.command()
-@_option("--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the first free.")
+@_option("--port", click.IntRange(1, 65535), "Port on 127.0.0.1; else the last one, or the first free.")
 @_option("--heap", str, "Java heap, as 512m or 2g; else by the memory.", callback=_megabytes)
 @_option("--timeout", click.FloatRange(1), "Seconds to wait.", default=START_TIMEOUT_S)
 @AS_JSON

@@ -55,12 +55,18 @@ class NodeHome:
         )
         self.module = self.root / "modules" / HTTP_MODULE
         self.process_file, self.lock_file = process_file(glimpse_home), self.root / "up.lock"
+        self.port_file = self.root / "last_port"
         self.elasticsearch_log = self.logs / "elasticsearch.log"
         # Python's messages, and Java's until Elasticsearch has opened its own log.
         self.process_log = self.logs / "node.log"
 
+    def last_port(self) -> list[str]:
+        """Return the port on which the node listened last, or nothing."""
+        text = self.port_file.read_text(encoding="ascii") if self.port_file.exists() else ""
+        return [text] if text.isdecimal() else []
+
     def prepare(self, jars: Iterable[Path], *, http_port: str) -> None:
-        """Write everything except the data anew, with a port or a range of ports such as `9200-9300`."""
+        """Write everything except the data anew, with the ports to try, such as `9203,9200-9300`."""
         for folder in (self.lib, self.module, self.config):
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (self.lib, self.module, self.config, self.data, self.logs):

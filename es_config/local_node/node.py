@@ -25,6 +25,10 @@ from es_config.local_node.install import NodeHome, fetch_jars, find_java
 from es_config.local_node.process_file import PROGRAM, START_TIMEOUT_S, RunningNode, find_running
 
 FREE_PORTS = "9200-9300"
+UP_ALREADY = (
+    "The local node is up already, so --heap and --port change nothing: run `glimpse down`, then `glimpse up`"
+    " with them."
+)
 SHARDS_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 MIN_HEAP_MB = 256
@@ -64,8 +68,9 @@ class LocalNode:
     ) -> NodeStart:
         """Start the node unless it is running, and return when its indices can be searched.
 
-        Without `port`, the first free one from 9200 on is used. Raises EngineError if Java or the jars are
-        missing, the port is taken, or the node is not ready within `timeout_s` seconds.
+        Without `port`, the node listens where it did last, or on the first free port from 9200 on. Raises
+        EngineError if Java or the jars are missing, the port is taken, or the node is not ready within
+        `timeout_s` seconds.
         """
         begin = time.monotonic()
         try:
@@ -74,8 +79,11 @@ class LocalNode:
                 node = self.running()
                 if node is None:
                     self._wait(self._spawn(port, heap_mb), begin + timeout_s)
-                elif not node.ready:
-                    self._wait(None, begin + timeout_s)
+                else:
+                    if heap_mb is not None or (port is not None and not node.url.endswith(f":{port}")):
+                        self._say(UP_ALREADY)
+                    if not node.ready:
+                        self._wait(None, begin + timeout_s)
         except Timeout:
             raise EngineError(
                 f"Another `glimpse up` has been starting the node for {timeout_s:.0f} s: "
@@ -116,7 +124,8 @@ class LocalNode:
         for note in notes:
             self._say(note)
         jars = fetch_jars(say=self._say)
-        self.home.prepare(jars, http_port=FREE_PORTS if port is None else str(port))
+        ports = str(port) if port is not None else ",".join([*self.home.last_port(), FREE_PORTS])
+        self.home.prepare(jars, http_port=ports)
         self.home.process_file.unlink(missing_ok=True)
         self.home.elasticsearch_log.unlink(missing_ok=True)
         command = [sys.executable, "-m", PROGRAM, "--home", str(self.glimpse_home)]

@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
         root.add(method, "/", lambda _: (200, node_info(node)))
     node_id, key = str(node.getNodeEnvironment().nodeId()), make_key(options.home)
     TrainedModelRoutes(home.trained_models, node_id=node_id, key=key).add_to(node)
-    write_process_file(options.home, url=node_url(node), state="ready")
+    url = node_url(node)
+    home.port_file.write_text(url.rpartition(":")[2], encoding="ascii")
+    write_process_file(options.home, url=url, state="ready")
     while not stop.wait(1):  # with a time-out, so that Python comes round to run its signal handlers
         pass
     logging.info("Closing the node")

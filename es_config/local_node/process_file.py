@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 PROGRAM = "es_config.local_node.process"
-FORMER_PROGRAM = "es_config.node_process"
-"""the name under which an older Glimpse started its node, which `glimpse down` must still end"""
+PROGRAMS = {PROGRAM, "es_config.node_process"}
+"""with the name under which an older Glimpse started its node, which `glimpse down` must still end"""
 START_TIMEOUT_S = 120
 """for how long `glimpse up` waits"""
 
@@ -62,29 +63,22 @@ def make_key(glimpse_home: Path) -> str:
 
 def find_running(glimpse_home: Path) -> RunningNode | None:
     """Return the running node of a GLIMPSE_HOME, or None if the file outlived its process."""
-    import psutil
-
     try:
         found = json.loads(process_file(glimpse_home).read_text(encoding="utf-8"))
         process = psutil.Process(found["pid"])
-        is_ours = (  # not another process with its number
-            abs(process.create_time() - found["created"]) < 5
-            and process.status() != psutil.STATUS_ZOMBIE
-            and not {PROGRAM, FORMER_PROGRAM}.isdisjoint(process.cmdline())
-        )
-        if not is_ours:
+        command = process.cmdline()
+        # The command tells it from another process with its number. A clock that is set tells nothing.
+        is_node = command == found.get("command", command) and not PROGRAMS.isdisjoint(command)
+        if not is_node or process.status() == psutil.STATUS_ZOMBIE:
             return None
         return RunningNode(process.pid, found["url"], found["state"] == "ready", read_key(glimpse_home))
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
         return None
 
 
 def write_process_file(glimpse_home: Path, *, url: str, state: Literal["starting", "ready"]) -> None:
     """Describe this process in the process file, of which no reader ever sees half."""
-    import psutil
-
-    created = psutil.Process().create_time()
-    process = {"pid": os.getpid(), "created": created, "url": url, "state": state, "since": time.time()}
+    process = {"pid": os.getpid(), "command": psutil.Process().cmdline(), "url": url, "state": state}
     _replace(process_file(glimpse_home), json.dumps(process))
 
 
