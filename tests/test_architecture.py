@@ -109,6 +109,18 @@ def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
     return [list(group) for group in sorted(found)]
 
 
+def test_a_class_has_one_name_in_the_product_and_a_module_one_with_its_folder():
+    named: dict[str, list[str]] = {}
+    for path in modules():
+        place = path.relative_to(ROOT).as_posix()
+        if path.name != "__init__.py":
+            named.setdefault("/".join(path.parts[-2:]), []).append(place)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                named.setdefault(node.name, []).append(place)
+    assert {name: places for name, places in named.items() if len(places) > 1} == {}
+
+
 def test_foundations_import_neither_each_other_nor_a_door():
     for path in modules():
         own = path.relative_to(ROOT).parts[0]
