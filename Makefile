@@ -6,14 +6,13 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo test bench lint types docs lock wheel
+.PHONY: help install demo test bench lint docs lock wheel
 
 help:
 	@echo "make demo     install, start Elasticsearch, draw 300 pictures, make them searchable, serve the page"
 	@echo "make test     install, run every test against a real Elasticsearch node"
 	@echo "make bench    measure every figure that the documentation names"
-	@echo "make lint     check style, formatting and spelling"
-	@echo "make types    check the types of the whole product"
+	@echo "make lint     check style, formatting, spelling and types"
 	@echo "make docs     write docs/commands.md from the commands' help"
 	@echo "make install  create .venv with the locked libraries"
 	@echo "make lock     pin what pyproject.toml asks for in requirements.lock; UPGRADE=--upgrade for new versions"
@@ -43,8 +42,6 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
-
-types: install
 	$(BIN)/python -m mypy
 
 docs: install
