@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import platformdirs
 from elasticsearch import (
     ApiError,
+    AuthorizationException,
     ConnectionError,
     ConnectionTimeout,
     Elasticsearch,
@@ -22,9 +23,10 @@ from elasticsearch import (
     UnsupportedProductError,
 )
 
-from es_config.errors import EngineError
+from es_config.errors import EngineError, NotAllowedError
 from es_config.local_node.following import following
 from es_config.local_node.process_file import RunningNode, find_running
+from es_config.transport import BreakingTransport, WholeAnswers
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,14 @@ NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 ANY_OTHER = "Elasticsearch{at} answered {status} ({reason}): see `glimpse doctor`."
 
 
-def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasticsearch:
-    """Return a client that has spoken to the server once. Raises EngineError when that fails."""
+def connect(
+    settings: EngineSettings, *, timeout_s: float = TIMEOUT_S, is_server: bool = False
+) -> Elasticsearch:
+    """Return a client that has spoken to the server once. Raises EngineError when that fails.
+
+    `is_server` is whether many people wait for its answers: then none waits for an engine that hangs, see
+    `BreakingTransport`.
+    """
     # Not 429: the client would repeat the request at once, and bulk writing backs off by itself.
     options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_status": (502, 503, 504)}
     if key := settings.api_key or settings.local_key:
@@ -150,14 +158,24 @@ def connect(settings: EngineSettings, *, timeout_s: float = TIMEOUT_S) -> Elasti
         options["ca_certs"] = str(settings.ca_certs)
     if settings.local_home:
         options["node_class"] = following(settings.local_home)
+    options["transport_class"] = BreakingTransport if is_server else WholeAnswers
     with engine_errors(settings.shown_url):
         client = Elasticsearch(settings.urls, **options)
         try:
-            _check_version(str(client.info()["version"]["number"]), settings.shown_url)
+            if number := read_version(client):
+                _check_version(number, settings.shown_url)
         except BaseException:
             client.close()
             raise
     return client
+
+
+def read_version(client: Elasticsearch) -> str | None:
+    """Return the server's version, or None where the API key lacks the right to ask (`monitor`)."""
+    try:
+        return str(client.info()["version"]["number"])
+    except AuthorizationException:
+        return None
 
 
 def _check_version(number: str, url: str) -> None:
@@ -273,7 +291,8 @@ def _refused(error: ApiError, at: str) -> EngineError:
     if error.error == "cluster_block_exception":
         return blocked(reason, error.status_code)
     sentence = BY_KIND.get(error.error) or BY_STATUS.get(error.status_code) or ANY_OTHER
-    return EngineError(sentence.format(at=at, reason=reason, status=error.status_code, version=WANTED))
+    kind = NotAllowedError if error.status_code == 403 else EngineError
+    return kind(sentence.format(at=at, reason=reason, status=error.status_code, version=WANTED))
 
 
 def refusal(body: Any, message: str) -> str:

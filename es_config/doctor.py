@@ -11,8 +11,8 @@ from typing import Any
 from elasticsearch import Elasticsearch
 
 from es_config.bulk import restore_after_kill
-from es_config.client import connect, engine_errors, engine_settings, remote_url
-from es_config.errors import EngineError
+from es_config.client import connect, engine_errors, engine_settings, read_version, remote_url
+from es_config.errors import EngineError, NotAllowedError
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
 from es_config.mapping import differences
@@ -66,6 +66,8 @@ def _check(name: str, look: Callable[[], str]) -> Check:
     try:
         with engine_errors():
             return Check(name, True, look())
+    except NotAllowedError as error:
+        return Check(name, True, f"not shown: {error}")
     except EngineError as error:
         return Check(name, False, str(error))
 
@@ -103,6 +105,30 @@ def _disk(engine: _Engine) -> str:
             f"Only {free / 2**30:.1f} GB are free where Elasticsearch keeps its data: free space there."
         )
     return f"{free / 2**30:.0f} GB free"
+
+
+def _shards(engine: _Engine) -> str:
+    """Say whether every shard answers and has its copies."""
+    health = engine.client.cluster.health(index=engine.index.alias, level="shards")
+    lost = [
+        f"shard {number} of {name}"
+        for name, index in health["indices"].items()
+        for number, shard in sorted(index["shards"].items())
+        if not shard["primary_active"]
+    ]
+    if lost:
+        raise EngineError(
+            f"{', '.join(lost)} is not there, and searches miss its pictures: start the node that holds it"
+            " again. If its files are damaged, restore a snapshot, or run `glimpse index delete` and ingest"
+            " anew; Elasticsearch's log says why."
+        )
+    copies = int(health["unassigned_shards"])
+    if copies:
+        return (
+            f"all answer; {copies} copies (replicas) are nowhere, as each needs a node of its own: add one,"
+            " or create the index with `--replicas 0`"
+        )
+    return "all answer"
 
 
 def _mapping(engine: _Engine) -> str:
@@ -153,11 +179,12 @@ def _writable(engine: _Engine) -> str:
 
 Looks = tuple[tuple[str, Callable[[_Engine], str]], ...]
 SERVER_CHECKS: Looks = (
-    ("elasticsearch", lambda engine: f"{engine.client.info()['version']['number']} at {engine.url}"),
+    ("elasticsearch", lambda engine: f"{read_version(engine.client) or 'unknown version'} at {engine.url}"),
     ("licence", _licence),
     ("disk", _disk),
 )
 INDEX_CHECKS: Looks = (
+    ("shards", _shards),
     ("mapping", _mapping),
     ("profile", _profile),
     ("writable", _writable),
@@ -183,7 +210,7 @@ def read_status(environ: Mapping[str, str], home: Path, *, alias: str) -> Status
     """Ask the Elasticsearch of `environ` and `home`. Raises EngineError when none answers."""
     settings = engine_settings(environ, home)
     with connect(settings) as client, engine_errors(settings.shown_url):
-        version = client.info()["version"]["number"]
+        version = read_version(client) or "unknown"
         index = ImageIndex(client, alias=alias)
         found = index.exists()
         return Status(

@@ -84,6 +84,9 @@ class SearchResult:
     hits: tuple[Hit, ...]
     total: int
     took_ms: int
+    shards: int = 1
+    shards_failed: int = 0
+    """those that did not answer: what they hold is missing, where partial answers are accepted"""
 
 
 @dataclass(frozen=True)
@@ -129,4 +132,6 @@ def read_hits(answer: Mapping[str, Any], *, similarity: str | None) -> SearchRes
         matched = tuple(hit.get("matched_queries", ()))
         hits.append(Hit(hit["_id"], score, raw, hit.get("_source", {}), matched))
     total = answer["hits"].get("total", {}).get("value", len(hits))
-    return SearchResult(tuple(hits), int(total), int(answer["took"]))
+    shards = answer.get("_shards", {})
+    failed = int(shards.get("failed", 0))
+    return SearchResult(tuple(hits), int(total), int(answer["took"]), int(shards.get("total", 1)), failed)

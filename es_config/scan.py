@@ -47,7 +47,7 @@ class PointInTime:
     ) -> list[dict[str, Any]]:
         """Send searches together, and return the parts `filter_path` of each answer. Raises EngineError."""
         lines = [line for body in bodies for line in ({}, self._viewed(body))]
-        paths = [f"responses.{path}" for path in (*filter_path, "error", "status")]
+        paths = [f"responses.{path}" for path in (*filter_path, "_shards", "timed_out", "error", "status")]
         with engine_errors():
             answered = self._client.msearch(searches=lines, filter_path=paths)
         answers: list[dict[str, Any]] = answered.body["responses"]

@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from elasticsearch import ConnectionTimeout, Elasticsearch
 from http_fronts import closed_port, proxy, tls_front
+from waiting import PATIENCE_S, wait_until
 
+from es_config import transport
 from es_config.bulk import RETRY_AFTER_S, add_documents
 from es_config.client import EngineSettings, afterwards, connect, engine_errors
 from es_config.documents import ImageDocument
@@ -283,3 +286,42 @@ def test_a_server_that_stays_overloaded_is_given_up_after_the_last_retry(node, c
     ):
         add_documents(slow, index_name, pictures(3), meta=META, sleep=pauses.append)
     assert pauses == list(RETRY_AFTER_S)
+
+
+@pytest.mark.parametrize("pause_s", [3600.0, 0.05])
+def test_a_server_sends_nothing_more_to_an_elasticsearch_that_hangs(node, monkeypatch, pause_s):
+    monkeypatch.setattr(transport, "PAUSE_S", pause_s)
+    hangs, released, asked = threading.Event(), threading.Event(), []
+
+    def decide(_: str, path: str) -> None:
+        asked.append(path)
+        if hangs.is_set():
+            released.wait(PATIENCE_S)
+
+    with proxy(node.url, decide) as url:
+        client = connect(EngineSettings(url), timeout_s=5, is_server=True)
+        hangs.set()
+        impatient = client.options(request_timeout=0.2)
+        for _ in range(transport.FAILURES):
+            with pytest.raises(ConnectionTimeout):
+                impatient.info()
+        came = len(asked)
+        if pause_s > PATIENCE_S:
+            for _ in range(20):
+                with pytest.raises(ConnectionTimeout):
+                    client.info()
+            assert len(asked) == came
+        hangs.clear()
+        released.set()
+        if pause_s < PATIENCE_S:
+            wait_until(lambda: answers(client))
+            assert all(answers(client) for _ in range(10))
+        client.close()
+
+
+def answers(client: Elasticsearch) -> bool:
+    try:
+        client.info()
+    except ConnectionTimeout:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""The transport of the client, which refuses half answers and waits for no engine that hangs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from elastic_transport import ConnectionTimeout, Transport
+
+from es_config.errors import EngineError
+
+FAILURES = 3
+"""requests in a row that end without an answer before the next ones are not sent"""
+PAUSE_S = 1.0
+"""then one request is sent for each so many seconds, until one is answered"""
+READING = ("_search", "_msearch", "_count")
+"""ends of paths whose answers may lack parts of the index"""
+
+_accepts_partial: ContextVar[bool] = ContextVar("accepts_partial", default=False)
+
+
+class PartialAnswerError(EngineError):
+    """A part of an index did not answer, where only the whole decides."""
+
+
+@contextmanager
+def accepting_partial_answers() -> Iterator[None]:
+    """Let searches in the body be answered by a part of the index: for people, who are told."""
+    token = _accepts_partial.set(True)
+    try:
+        yield
+    finally:
+        _accepts_partial.reset(token)
+
+
+class WholeAnswers(Transport):
+    """Raises `PartialAnswerError` for an answer with failures in it, which Elasticsearch sends as 200.
+
+    It reads `_shards` and `timed_out`; a request with a `filter_path` has to ask for both.
+    """
+
+    def perform_request(self, method: str, target: str, **options: Any) -> Any:
+        """Send a request."""
+        answer = super().perform_request(method, target, **options)
+        if target.partition("?")[0].endswith(READING) and not _accepts_partial.get():
+            check_whole(answer.body)
+        return answer
+
+
+def check_whole(body: Any) -> None:
+    """Raise `PartialAnswerError` for the body of a search, a count, or several searches that lacks a part."""
+    if not isinstance(body, Mapping):
+        return
+    for each in body.get("responses", (body,)):
+        shards = each.get("_shards", {})
+        if failed := int(shards.get("failed", 0)):
+            names = [fault["index"] for fault in shards.get("failures", ()) if fault.get("index")]
+            named = f" of '{names[0]}'" if names else ""
+            raise PartialAnswerError(
+                f"{failed} of {shards.get('total', 'the')} shards{named} did not answer, so a part of the"
+                " pictures is missing: run `glimpse doctor`, mend that, then run the same command again."
+            )
+        if each.get("timed_out"):
+            raise PartialAnswerError(
+                "Elasticsearch stopped a search half-way, as it took too long: run the same command again."
+            )
+
+
+class BreakingTransport(WholeAnswers):
+    """Sends nothing to servers that do not answer in time, except one request from time to time. Thread-safe.
+
+    Without it the threads of a page all wait for the time-out of a hung Elasticsearch, one request after the
+    other, and those behind them wait as often.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._next_try = 0.0
+
+    def perform_request(self, method: str, target: str, **options: Any) -> Any:
+        """Send a request. Raises `ConnectionTimeout` at once while the servers do not answer."""
+        with self._lock:
+            if self._failures >= FAILURES:
+                now = time.monotonic()
+                if now < self._next_try:
+                    raise ConnectionTimeout("Elasticsearch did not answer the requests before this one")
+                self._next_try = now + PAUSE_S
+        try:
+            answer = super().perform_request(method, target, **options)
+        except ConnectionTimeout:
+            with self._lock:
+                self._failures += 1
+                self._next_try = time.monotonic() + PAUSE_S
+            raise
+        with self._lock:
+            self._failures = 0
+        return answer
