@@ -15,7 +15,7 @@ help:
 	@echo "make lint     check style, formatting, spelling and types"
 	@echo "make docs     write docs/commands.md from the commands' help"
 	@echo "make install  create .venv with the locked libraries"
-	@echo "make lock     pin what pyproject.toml asks for in requirements.lock; UPGRADE=--upgrade for new versions"
+	@echo "make lock     pin what pyproject.toml asks for; UPGRADE=--upgrade for new versions"
 	@echo "make wheel    build dist/glimpse_search-*.whl"
 
 install: $(VENV)/.installed
@@ -49,9 +49,11 @@ docs: install
 
 # Pins that are in the file and fit stay.
 UPGRADE ?=
+COMPILE := $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-header
 lock: install
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --fork-strategy fewest --python-version 3.11 --extra dev --generate-hashes --no-header pyproject.toml -o requirements.lock
+	$(COMPILE) $(UPGRADE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --constraints requirements.lock pyproject.toml -o requirements-app.lock
 
 # setuptools takes in whatever an earlier build left in build/.
 wheel: install

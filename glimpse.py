@@ -13,7 +13,7 @@ from es_config.errors import EngineError
 from evaluation.errors import EvaluationError, LabelError
 from ingest.errors import IngestError
 from models.errors import ModelError
-from search_app.errors import QueryError, ServeError
+from search_app.errors import QueryError, ServeError, UserError
 from storage.errors import StorageError
 from tuning.errors import TuneError
 
@@ -43,6 +43,8 @@ COMMANDS = {
     "knn": ("search_app.commands.search:knn", "Send a raw vector as a kNN search."),
     "describe": ("search_app.commands.describe:describe", "Say in words what a picture shows."),
     "serve": ("search_app.commands.serve:serve", "Serve the page and the REST API."),
+    "user": ("search_app.commands.user:user", "Say who may sign in to `glimpse serve`, and with which role."),
+    "token": ("search_app.commands.user:token", "Make and revoke tokens of programs for `glimpse serve`."),
     "evaluate": (
         "evaluation.commands.evaluate:evaluate",
         "Measure what queries find; compare models.",
@@ -65,6 +67,7 @@ EXPECTED_ERRORS = (
     ServeError,
     StorageError,
     TuneError,
+    UserError,
 )
 USAGE_ERRORS = (QueryError, LabelError)
 

@@ -7,7 +7,6 @@ import io
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import numpy as np
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
+from benchmarks.serving import serving
 from benchmarks.sound import as_wav
 from demo.world.draw import draw
 from demo.world.scene import sample, scene
@@ -31,7 +31,6 @@ from search_app.core.query import Query
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.web.server import build_server
 from storage.keys import thumbnail_key
 from storage.store import open_storage
 from training.pocket.voice.speech import RATE, Line, Synthesiser, line
@@ -193,17 +192,14 @@ def _page(app: Flask, clip: Path) -> Iterator[Page]:
     """Serve the page as `glimpse serve` does and open it in a Chromium whose microphone plays `clip`."""
     from playwright.sync_api import sync_playwright
 
-    server = build_server(app, host="127.0.0.1", port=0, threads=8)
-    threading.Thread(target=server.run, daemon=True).start()
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     flags = [*FLAGS.split(), f"--use-file-for-fake-audio-capture={clip}%noloop"]
-    with sync_playwright() as playwright:
+    with serving(app) as port, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        page = browser.new_page(base_url=f"http://127.0.0.1:{server.effective_port}")
+        page = browser.new_page(base_url=f"http://127.0.0.1:{port}")
         page.add_init_script(f"({WATCH})()")
         yield page
         browser.close()
-    server.close()
 
 
 def _waits(page: Page, clip: Path, clips: list[np.ndarray]) -> list[Figure]:

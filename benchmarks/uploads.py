@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
+from benchmarks.serving import serving
 from demo.world.draw import draw
 from demo.world.scene import sample
 from ingest.uploads import UploadIndexer
@@ -23,7 +23,6 @@ from models.profiles import get_profile
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.web.server import build_server
 from storage.store import open_storage
 
 WARM_UP, PICTURES, SIZE = 5, 40, 512
@@ -70,10 +69,8 @@ def _serving(index: object) -> Iterator[int]:
         app = create_app(
             service=SearchService(searcher), storage=storage, settings=AppSettings(), indexer=lambda: indexer
         )
-        server = build_server(app, host="127.0.0.1", port=0, threads=8)
-        threading.Thread(target=server.run, daemon=True).start()
-        yield server.effective_port
-        server.close()
+        with serving(app) as port:
+            yield port
 
 
 def _pictures(number: int) -> Iterator[bytes]:

@@ -35,5 +35,9 @@ class WrongTypeError(QueryError):
     status = 415
 
 
+class UserError(Exception):
+    """A user or a token cannot be made, changed or found. The message says why and how to go on."""
+
+
 class ServeError(Exception):
     """The server cannot start. The message names the reason and the way out."""

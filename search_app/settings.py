@@ -23,6 +23,8 @@ class AppSettings:
     """hits on a page when the address does not say `k`"""
     trusted_hosts: tuple[str, ...] = ()
     """names that a request may call this server by; empty: any"""
+    rate_limits: bool = False
+    """whether one person, or one address, may ask only so often for what costs most"""
     read_only: bool = False
     """whether only searches are answered: nothing is added or corrected"""
     query_log: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -23,13 +24,20 @@ from search_app.core.query_log import QueryLog, log_path
 from search_app.core.searcher import Searcher, SearchService, build_request
 from search_app.core.text_lanes import text_lanes
 from search_app.core.voice import build_transcriber
+from search_app.errors import ServeError
 from search_app.settings import AppSettings, SearchSettings, store_uri
 from storage.store import Storage, open_storage
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from search_app.web.login import Login
+    from search_app.web.server import ListenOptions
     from search_app.web.uploads import PictureIndexer
+
+
+ANSWER_S = 6.0
+"""seconds that the page waits for an answer of Elasticsearch"""
 
 
 def build_searcher(
@@ -121,9 +129,8 @@ def serve_pictures(
     app_settings: AppSettings,
     environ: Mapping[str, str],
     *,
-    host: str,
-    port: int,
-    threads: int,
+    listen: ListenOptions,
+    with_login: bool,
     warn: Callable[[str], None],
     ready: Callable[[str], None],
     open_indexer: Callable[[Searcher, Storage], PictureIndexer] | None = None,
@@ -131,16 +138,18 @@ def serve_pictures(
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
 
     Pictures can be added when `open_indexer` returns an indexer of the index. Raises `ServeError` when the
-    port is taken, and as `build_searcher` does.
+    port is taken or nobody could sign in, and as `build_searcher` does.
     """
     from search_app.web.app import create_app  # Flask would slow `glimpse search` down
-    from search_app.web.server import address_of, check_port, run_server
+    from search_app.web.hosts import address_of
+    from search_app.web.server import PageServer, check_port
 
-    check_port(host, port)
-    transcriber = build_transcriber(settings)
+    check_port(listen.host, listen.port)
     home = glimpse_home(environ)
+    login = open_login(home, secure=listen.tls is not None, warn=warn) if with_login else None
+    transcriber = build_transcriber(settings)
     store = open_storage(store_uri(environ, home))
-    client = connect(engine_settings(environ, home))
+    client = connect(engine_settings(environ, home), timeout_s=ANSWER_S, is_server=True)
     log = QueryLog(log_path(home), warn=warn) if app_settings.query_log else None
     service = SearchService(build_searcher(settings, environ, warn=warn, warm=True, client=client), log=log)
     follower = AliasFollower(
@@ -160,9 +169,27 @@ def serve_pictures(
         settings=app_settings,
         transcriber=transcriber,
         indexer=lambda: follower.indexer,
+        login=login,
     )
+    scheme = "https" if listen.tls else "http"
+    address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
     with follower:
-        run_server(app, host=host, port=port, threads=threads, ready=lambda: ready(address_of(host, port)))
+        PageServer(app, listen).run(ready=lambda: ready(address))
+
+
+def open_login(home: Path, *, secure: bool, warn: Callable[[str], None]) -> Login:
+    """Return the parts of signing in, from the files of a GLIMPSE_HOME. Raises `ServeError`, `UserError`."""
+    from search_app.core.audit_log import AuditLog, audit_path
+    from search_app.core.users import UserStore, secret_key, users_path
+    from search_app.web.login import Login
+
+    users = UserStore(users_path(home))
+    if not users.users():
+        raise ServeError(
+            "Nobody could sign in: add yourself with `glimpse user add NAME --role owner`, or let everybody"
+            " in with --no-login."
+        )
+    return Login(users, AuditLog(audit_path(home), warn=warn), secret_key(home), secure)
 
 
 class AliasFollower:

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+from flask import Flask
 from waiting import PATIENCE_S
-from waitress import wasyncore
-from waitress.server import BaseWSGIServer
+
+from search_app.web.server import ListenOptions, PageServer
 
 GOOD_KEY = "Z29vZDprZXk="
 NGINX = """
@@ -178,21 +180,16 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
 
 
 @contextmanager
-def serving(server: BaseWSGIServer) -> Iterator[str]:
-    """Run the product's server in a thread and give its address.
-
-    Its sockets are closed in that thread: closed by another one, they would end the loop that waits for them
-    with an error.
-    """
-
-    def end() -> None:
-        server.task_dispatcher.shutdown()
-        wasyncore.close_all(server._map, ignore_all=True)
-
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.effective_port}"
-    finally:
-        server.trigger.pull_trigger(end)
-        thread.join(PATIENCE_S)
+def serving(app: Flask, **options: Any) -> Iterator[str]:
+    """Run an application under the product's server in a thread and give its address."""
+    with kept_port() as port:
+        server = PageServer(app, ListenOptions(port=port, **{"threads": 4, **options}))
+        started = threading.Event()
+        thread = threading.Thread(target=server.run, kwargs={"ready": started.set}, daemon=True)
+        thread.start()
+        assert started.wait(PATIENCE_S), "the server did not start"
+        try:
+            yield f"{'https' if options.get('tls') else 'http'}://127.0.0.1:{port}"
+        finally:
+            server.stop()
+            thread.join(PATIENCE_S)

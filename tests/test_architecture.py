@@ -36,7 +36,7 @@ PLACES = {
     "botocore": ("storage/s3",),
     "flask": ("search_app/",),
     "flask_smorest": ("search_app/",),
-    "waitress": ("search_app/",),
+    "granian": ("search_app/",),
     "marshmallow": ("search_app/",),
     "prometheus_client": ("search_app/",),
     "matplotlib": ("search_app/core/recall_chart", "evaluation/"),

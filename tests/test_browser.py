@@ -11,7 +11,6 @@ from browsers import PATIENCE_MS, launched
 from gallery import jpeg
 from http_fronts import serving
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from waitress import create_server
 
 from demo.world.scene import Group, Scene
 from search_app.core.searcher import SearchService
@@ -48,8 +47,7 @@ def address(gallery) -> Iterator[str]:
     """The page under the production server."""
     settings = AppSettings(max_upload=MAX_UPLOAD)
     app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=settings)
-    server = create_server(app, host="127.0.0.1", port=0, threads=4)
-    with serving(server) as url:
+    with serving(app) as url:
         yield url
 
 

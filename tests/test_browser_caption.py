@@ -10,7 +10,6 @@ from browsers import PATIENCE_MS, launched
 from gallery import build_gallery
 from http_fronts import serving
 from playwright.sync_api import expect, sync_playwright
-from waitress import create_server
 
 from search_app.core.query import Query
 from search_app.core.searcher import SearchService
@@ -30,8 +29,7 @@ def own(client, tmp_path_factory):
 def page(own) -> Iterator:
     """A visitor's page. Any complaint of the browser fails the test at its end."""
     app = create_app(service=SearchService(own.searcher), storage=own.storage, settings=AppSettings())
-    server = create_server(app, host="127.0.0.1", port=0, threads=4)
-    with serving(server) as url, sync_playwright() as playwright:
+    with serving(app) as url, sync_playwright() as playwright:
         browser = launched(playwright)
         visitor = browser.new_page(base_url=url)
         visitor.set_default_timeout(PATIENCE_MS)

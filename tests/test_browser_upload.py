@@ -20,7 +20,6 @@ from models.encoders import Lazy
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.web.server import build_server
 from storage.store import open_storage
 
 MAX_UPLOAD = 100_000
@@ -71,8 +70,7 @@ def server(client, tmp_path_factory) -> Iterator[str]:
     app = create_app(
         service=SearchService(searcher), storage=storage, settings=settings, indexer=lambda: indexer
     )
-    listening = build_server(app, host="127.0.0.1", port=0, threads=8)
-    with serving(listening) as url:
+    with serving(app, threads=8) as url:
         yield url
     index.delete()
 

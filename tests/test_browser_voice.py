@@ -21,7 +21,6 @@ from models.voice import load_transcriber
 from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.web.server import build_server
 
 FAKE = "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 SENTENCE = "two black cats in a meadow"
@@ -85,8 +84,7 @@ def address(gallery) -> Iterator[str]:
         settings=AppSettings(),
         transcriber=Lazy(lambda: transcriber),
     )
-    server = build_server(app, host="127.0.0.1", port=0, threads=4)
-    with serving(server) as url:
+    with serving(app) as url:
         yield url
 
 

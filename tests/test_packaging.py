@@ -55,7 +55,12 @@ def project() -> dict:
 
 @pytest.fixture(scope="module")
 def locked() -> dict[str, str]:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    return pinned("requirements.lock")
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """Return the version of each library of a lock file."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
     lines = re.findall(r"(?m)^([\w.-]+)(?:\[[^]]*\])?==([^ \\;]+)", text)
     versions = {canonicalize_name(name): version for name, version in lines}
     assert len(versions) == len(lines), "run `make lock`: a library is there in several versions"
@@ -84,3 +89,19 @@ def test_every_dependency_has_a_lower_bound_and_is_pinned_within_its_range(proje
         assert ">=" in operators, f"{name} has no lower bound"
         assert "==" not in operators, f"{name} is pinned, which is the lock's work"
         assert wanted.specifier.contains(locked[name]), f"run `make lock`: {name} is at {locked[name]}"
+
+
+def test_the_image_gets_the_same_versions_without_what_developers_need(project, locked):
+    versions = pinned("requirements-app.lock")
+    assert versions.items() <= locked.items(), "run `make lock`"
+    named = {
+        extra: {canonicalize_name(Requirement(each).name) for each in needs}
+        for extra, needs in project["optional-dependencies"].items()
+    }
+    wanted = {canonicalize_name(Requirement(each).name) for each in project["dependencies"]}
+    assert wanted <= versions.keys()
+    assert not (named["dev"] - wanted) & versions.keys() - {
+        "packaging",
+        "pyyaml",
+        "setuptools",
+    }  # others need these

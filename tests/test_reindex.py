@@ -44,7 +44,6 @@ from models.profiles import get_profile
 from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings, SearchSettings
 from search_app.web.app import create_app
-from search_app.web.server import build_server
 from search_app.wiring import AliasFollower, build_searcher, renewed
 from storage.keys import original_key, thumbnail_key
 from storage.store import open_storage
@@ -415,8 +414,7 @@ def served(place: Place, folder: Path) -> Iterator[str]:
         every_s=0.2,
     )
     app = create_app(service=service, storage=open_storage(str(folder)), settings=AppSettings())
-    server = build_server(app, host="127.0.0.1", port=0, threads=4)
-    with serving(server) as url, follower:
+    with serving(app) as url, follower:
         yield url
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import unescape
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -42,7 +43,6 @@ from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
 from search_app.web.http import AT_ONCE, RequestQueue
-from search_app.web.server import build_server
 from search_app.web.uploads import Uploads, upload_blueprint
 from storage.keys import thumbnail_key
 from storage.store import open_storage
@@ -124,9 +124,8 @@ def web(place):
 @pytest.fixture
 def address(place) -> Iterator[tuple[str, int]]:
     """The application under the production server, with two threads for the page."""
-    server = build_server(place.app(), host="127.0.0.1", port=0, threads=2)
-    with serving(server):
-        yield "127.0.0.1", server.effective_port
+    with serving(place.app(), threads=2) as url:
+        yield "127.0.0.1", urlsplit(url).port
 
 
 def send(web, *files: tuple[bytes, str], url: str = URL, **options):

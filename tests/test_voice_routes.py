@@ -29,7 +29,6 @@ from search_app.core.voice import MAX_RECORDING
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
 from search_app.web.http import AT_ONCE, RequestQueue
-from search_app.web.server import build_server
 from search_app.web.voice import voice_blueprint
 
 ADDRESS = "/api/v1/transcribe"
@@ -62,8 +61,7 @@ def web(app):
 @pytest.fixture(scope="module")
 def address(app):
     """The application under the production server."""
-    server = build_server(app, host="127.0.0.1", port=0, threads=4)
-    with serving(server) as url:
+    with serving(app) as url:
         yield url
 
 

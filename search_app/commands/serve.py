@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from es_config.commands.options import SEARCHER, VOICE_MODEL, say, setting, store_option, warn
+from es_config.commands.options import FILE, SEARCHER, VOICE_MODEL, say, setting, store_option, warn
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
@@ -41,24 +41,54 @@ if TYPE_CHECKING:
     "--trusted-host trusted",
     "GLIMPSE_TRUSTED_HOST",
     multiple=True,
-    help="Accept this Host header; may be repeated.",
+    help="Accept this Host header beside this machine's own names; may be repeated.",
 )
+@setting(
+    "--login/--no-login with_login",
+    "GLIMPSE_LOGIN",
+    default=None,
+    help="Let only people in who sign in, see `glimpse user`.  [default: where others can connect]",
+)
+@setting("--certificate", "GLIMPSE_CERTIFICATE", type=FILE, help="Serve HTTPS with this PEM certificate.")
+@setting("--key", "GLIMPSE_KEY", type=FILE, help="The private key of the certificate, PEM.")
+@setting(
+    "--self-signed",
+    "GLIMPSE_SELF_SIGNED",
+    is_flag=True,
+    help="Serve HTTPS with a certificate of its own, kept in GLIMPSE_HOME.",
+)
+@setting("--prefix", "GLIMPSE_PREFIX", default="", help="Serve below this path, such as /glimpse.")
+@setting(
+    "--trusted-proxy proxies",
+    "GLIMPSE_TRUSTED_PROXY",
+    multiple=True,
+    help="Believe X-Forwarded headers from this address or network; may be repeated.",
+)
+@setting("--access-log log_access", "GLIMPSE_ACCESS_LOG", is_flag=True, help="Print a line for each answer.")
 @VOICE_MODEL
 @SEARCHER
 def serve(
     *,
     host: str,
+    port: int,
+    threads: int,
     max_upload: str,
     store: str | None,
     read_only: bool,
     query_log: bool,
     trusted: tuple[str, ...],
+    with_login: bool | None,
+    certificate: Path | None,
+    key: Path | None,
+    self_signed: bool,
+    prefix: str,
+    proxies: tuple[str, ...],
+    log_access: bool,
     voice_model: str | None,
     profile: str,
     model_dir: Path | None,
     text_lane: str,
     alias: str,
-    **listen: Any,
 ) -> None:
     """Serve the page and the REST API.
 
@@ -66,27 +96,44 @@ def serve(
     Example:
       glimpse serve --port 8080
     """
-    from search_app.web.server import is_loopback, trusted_hosts
+    from es_config.client import glimpse_home
+    from search_app.web.hosts import check_prefix, is_loopback, parse_networks, trusted_hosts
+    from search_app.web.server import ListenOptions
+    from search_app.web.tls import open_tls
     from search_app.wiring import serve_pictures
 
-    if not is_loopback(host):
-        can = "search" if read_only else "search, add pictures and correct captions"
-        way_out = "" if read_only else " With --read-only they can only search."
-        warn(f"everyone who can reach {host} can {can}; there is no login.{way_out}")
+    reachable = not is_loopback(host)
+    if with_login is None:
+        with_login = reachable
+    if reachable and not with_login:
+        warn(_who_can(host, read_only))
+    tls = open_tls(certificate, key, self_signed=self_signed, home=glimpse_home(os.environ), say=say)
     serve_pictures(
         SearchSettings(profile, model_dir, alias, text_lane, voice_model),
         AppSettings(
             parse_size(max_upload),
             trusted_hosts=trusted_hosts(host, trusted),
+            rate_limits=reachable or with_login,
             read_only=read_only,
             query_log=query_log,
         ),
         {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
-        host=host,
+        listen=ListenOptions(
+            host, port, threads, tls, check_prefix(prefix), parse_networks(proxies), log_access
+        ),
+        with_login=with_login,
         warn=warn,
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
         open_indexer=None if read_only else _open_indexer,
-        **listen,
+    )
+
+
+def _who_can(host: str, read_only: bool) -> str:
+    if read_only:
+        return f"everyone who can reach {host} can search without signing in."
+    return (
+        f"everyone who can reach {host} can search, add pictures and correct captions without signing in."
+        " With --read-only they can only search."
     )
 
 

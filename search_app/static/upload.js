@@ -92,8 +92,8 @@ class Item {
     this.image.alt = caption ?? this.file.name;
     this.said.textContent = caption ?? "Added; a caption will follow.";
     if (picture.status === 200) this.row.querySelector(".add-name").textContent += " · was there already";
-    this.links.append(link("Open", `/images/${id}`));
-    this.links.append(caption ? link("Search for it", `/?q=${encodeURIComponent(caption)}`) : link("More like it", `/?like=${id}`));
+    this.links.append(link("Open", `${document.body.dataset.root}/images/${id}`));
+    this.links.append(caption ? link("Search for it", `${document.body.dataset.root}/?q=${encodeURIComponent(caption)}`) : link("More like it", `${document.body.dataset.root}/?like=${id}`));
     this.links.hidden = false;
   }
 

@@ -17,26 +17,32 @@ from werkzeug.exceptions import HTTPException
 from models.encoders import Lazy
 from models.voice import Transcriber
 from search_app.core.searcher import SearchService, lane_of
-from search_app.errors import BusyError
+from search_app.core.users import Role
 from search_app.settings import AppSettings
 from search_app.web.api import rest_blueprint
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
+from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
     EXPECTED,
     FORM_ROOM,
+    MACHINE_PATHS,
     PROBLEM_TYPE,
     ProblemSchema,
     body_limit,
     problem,
+    requires_role,
     sentence_of,
     status_of,
 )
+from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.page import page_blueprint, render_error
 from search_app.web.tuning import tuning_blueprint
 from search_app.web.uploads import PictureIndexer, Uploads, add_page_blueprint, upload_blueprint
 from search_app.web.voice import voice_blueprint
 from storage.store import Storage
 
+RETRY_AFTER_S = 5
+"""seconds until Elasticsearch, a store or a model may answer again"""
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """seconds"""
 
@@ -90,17 +96,19 @@ def add_metrics(app: Flask) -> None:
         return response
 
     @app.get("/metrics")
+    @requires_role(Role.OWNER)
     def metrics() -> Response:
         """Send the numbers in Prometheus's text format."""
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-MACHINE_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self';"
         " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
@@ -126,10 +134,12 @@ def create_app(
     settings: AppSettings,
     transcriber: Lazy[Transcriber] | None = None,
     indexer: Callable[[], PictureIndexer | None] = lambda: None,
+    login: Login | None = None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
     Without a transcriber, voice is off. `indexer` returns the current one, None when none can be added to.
+    Without a `login` everybody who reaches the server may do everything.
     """
     app = Flask("search_app")
     app.config.update(
@@ -159,6 +169,11 @@ def create_app(
     add_metrics(app)
     if settings.trusted_hosts:
         app.before_request(lambda: _check_host(settings.trusted_hosts))
+    refuse_foreign_pages(app)
+    if login:
+        add_login(app, login)
+    if settings.rate_limits:
+        add_limits(app)
     answer_expected(app)
     app.after_request(_secure)
     return app
@@ -168,9 +183,10 @@ def answer_expected(app: Flask) -> None:
     """Let an application answer the errors whose message is meant for people."""
 
     def answer(error: Exception) -> Response:
-        response = make_response(answer_error(status_of(error), str(error)))
-        if isinstance(error, BusyError):
-            response.headers["Retry-After"] = error.retry_after_s
+        status = status_of(error)
+        response = make_response(answer_error(status, str(error)))
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = getattr(error, "retry_after_s", RETRY_AFTER_S)
         return response
 
     for expected in EXPECTED:
@@ -186,12 +202,14 @@ def answer_error(status: int, sentence: str) -> ResponseReturnValue:
 
 def _check_host(trusted: tuple[str, ...]) -> None:
     # Flask's own TRUSTED_HOSTS cannot hold an IPv6 address.
-    name = urlsplit(f"//{request.host}").hostname
-    if name not in trusted:
+    name = urlsplit(f"//{request.host}").hostname or ""
+    if name not in trusted and not (ANY_ADDRESS in trusted and is_address(name)):
         abort(400, f"This server does not answer to the name '{name}'; see `glimpse serve --trusted-host`.")
 
 
 def _secure(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    if response.mimetype in ("text/html", "application/json", PROBLEM_TYPE):
+        response.headers.setdefault("Cache-Control", "private, no-store")
     return response

@@ -14,8 +14,9 @@ from werkzeug.wrappers import Response
 from search_app.core.query import has_lone_surrogate
 from search_app.core.response import API_PREFIX
 from search_app.core.searcher import Searcher, SearchService
+from search_app.core.users import Role
 from search_app.errors import QueryError, WrongTypeError
-from search_app.web.http import JSON, PictureSchema, may_fail, picture_document, requires_write_access
+from search_app.web.http import JSON, PictureSchema, may, may_fail, picture_document, requires_write_access
 from search_app.web.page import address
 
 MAX_CAPTION = 1_000
@@ -99,7 +100,7 @@ def caption_page_blueprint(*, service: SearchService) -> PageBlueprint:
     @page.app_context_processor
     def editing() -> dict[str, Any]:
         return {
-            "can_edit": not current_app.config["READ_ONLY"],
+            "can_edit": not current_app.config["READ_ONLY"] and may(Role.CONTRIBUTOR),
             "max_caption": MAX_CAPTION,
             "written_by": written_by,
         }

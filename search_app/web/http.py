@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, jsonify, request
+from flask import Response, current_app, g, jsonify, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from werkzeug.datastructures import FileStorage, Headers
@@ -23,6 +23,7 @@ from es_config.errors import EngineError
 from models.errors import ModelError
 from search_app.core.query import SearchArguments
 from search_app.core.response import thumbnail_url
+from search_app.core.users import Role, User
 from search_app.core.vectors import parse_vector
 from search_app.errors import BusyError, QueryError, TooLargeError
 from storage.errors import StorageError
@@ -113,6 +114,8 @@ class PictureSchema(Schema):
 
 
 JSON = "application/json"
+MACHINE_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+"""paths that programs ask; they are answered with JSON"""
 YEAR = 365 * 24 * 3600
 PROBLEM_TYPE = "application/problem+json"
 EXPECTED = (QueryError, EngineError, ModelError, StorageError)
@@ -207,22 +210,38 @@ class ForbiddenError(QueryError):
     status = 403
 
 
+def requires_role(role: Role) -> Callable[[View], View]:
+    """Return a decorator that lets a view answer only people of a role, where people sign in."""
+
+    def mark(view: View) -> View:
+        marked: Any = view
+        marked.role = role  # what `login` reads
+        return view
+
+    return mark
+
+
+def may(role: Role) -> bool:
+    """Say whether the person who asks has a role. Without a login everybody has."""
+    user: User | None = g.get("user")
+    return user is None or user.role >= role
+
+
 def requires_write_access(view: View) -> View:
     """Mark a view that changes something. It has to be the innermost decorator.
 
-    The view then raises `ForbiddenError` when the server is read-only, and when a browser sends the request
-    for another site's page: a form on any page that a person visits can be sent to this machine.
+    The view then raises `ForbiddenError` when the server is read-only, and answers only contributors where
+    people sign in. That no other site's page asks for it is checked for every route.
     """
 
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         check_writable()
-        check_origin(request.headers, host=request.host)
         return view(*args, **kwargs)
 
     marked: Any = guarded
     marked.writes = True  # a test asks every route that changes something for it
-    return guarded
+    return requires_role(Role.CONTRIBUTOR)(guarded)
 
 
 def check_writable() -> None:
@@ -239,11 +258,18 @@ def check_origin(headers: Headers | Mapping[str, str], *, host: str) -> None:
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site is not None and site not in OUR_OWN:
         raise ForbiddenError("Another site's page asked for this; do it on the page of Glimpse itself.")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _host_of(origin) != host.lower():
         raise ForbiddenError(
             f"The page at '{origin[:100]}' asked '{host[:100]}' for this; do it on the page of Glimpse itself"
             " (a proxy in front of it has to pass the Host header on)."
         )
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as `http://[`
+        return None
 
 
 AT_ONCE = 2

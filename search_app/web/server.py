@@ -1,54 +1,50 @@
-"""The production server: waitress around the Flask application."""
+"""The production server: granian reads requests, bulkheads of threads run the Flask application."""
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import contextlib
 import json
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import IO, Any
 
 from flask import Flask
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
-from waitress.utilities import RequestEntityTooLarge
 
 from search_app.errors import ServeError
+from search_app.web.hosts import BehindProxy, Network
 from search_app.web.http import AT_ONCE, MAX_FILES, PROBLEM_TYPE, WAITING, body_limit, problem
+from search_app.web.tls import Tls
 from search_app.web.voice import MAX_BODY
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+MAX_CONNECTIONS = 5000
+HEADER_S = 20
+"""seconds for a request's header; an idle connection is closed after as long"""
+BODY_S, BODY_RATE = 30, 20_000
+"""seconds for a body, and one more for each so many bytes: a phone's upload passes, a dripping one ends"""
+BODIES = 1_000_000_000
+"""bytes of bodies that are being received, all requests together"""
+SEARCHES_WAITING = 256
+RETRY_AFTER_S = 2
 
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach a server that listens on `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def address_of(host: str, port: int) -> str:
-    """Return the page's address, with brackets around an IPv6 host."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def trusted_hosts(host: str, named: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that requests may use.
-
-    On loopback only this machine's own names are taken, so that a foreign web page cannot reach the server
-    under a name that it makes point here. Elsewhere every name is taken unless some are `named`.
-    """
-    return (*named, *LOCAL_NAMES) if named or is_loopback(host) else ()
+Headers = list[tuple[str, str]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise `ServeError` when `port` cannot be listened on, before models are loaded."""
+    """Raise `ServeError` when `port` cannot be listened on, before models are loaded in vain."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -57,74 +53,315 @@ def check_port(host: str, port: int) -> None:
     except socket.gaierror as error:
         raise ServeError(f"'{host}' is no address of this machine; use --host 127.0.0.1.") from error
     except OSError as error:
-        raise _port_in_use(host, port, error) from error
+        raise ServeError(
+            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
+        ) from error
 
 
-def _port_in_use(host: str, port: int, error: OSError) -> ServeError:
-    return ServeError(f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port.")
+class Bulkhead:
+    """Threads for one kind of request: kinds cannot take each other's. A context that ends the threads."""
+
+    def __init__(self, name: str, *, threads: int, waiting: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._room = threads + waiting
+
+    async def run(self, work: Callable[[], Answer]) -> Answer | None:
+        """Run `work` in a thread when one is free and return its answer, or None when too many wait."""
+        if self._room <= 0:
+            return None
+        self._room -= 1  # only the event loop's thread counts
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._room += 1
+
+    def close(self) -> None:
+        """Wait for running requests, and drop waiting ones."""
+        self._pool.shutdown(cancel_futures=True)
 
 
-def build_server(app: Flask, *, host: str, port: int, threads: int) -> BaseWSGIServer | MultiSocketServer:
-    """Return waitress around the app, listening. Raises `ServeError` when the port is taken.
+class RefusedBodyError(Exception):
+    """A body that is not read to its end. The arguments are a status and a sentence."""
 
-    Recordings and uploads that wait for their turn have threads of their own beside the page's `threads`.
-    A body over every route's limit is refused by its header; one of a recording's size stays in memory:
-    waitress would else write it to a temporary file.
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class WsgiBridge:
+    """An ASGI application that runs a Flask application.
+
+    A request takes a thread only when its whole body is here: idle, silent and dripping connections cost a
+    few kilobytes each. Health, files, searches, and what takes seconds (recordings, uploads) each have
+    threads of their own.
     """
-    sockets: dict[int, Any] = {}
-    largest = max(MAX_BODY, body_limit(app.config["MAX_UPLOAD"], files=MAX_FILES))
-    try:
-        server = create_server(
-            app,
-            map=sockets,
-            host=host,
-            port=port,
-            threads=threads + 2 * (AT_ONCE + WAITING),
-            inbuf_overflow=MAX_BODY,
-            max_request_body_size=largest + 1,
-            ident="glimpse",
+
+    def __init__(self, app: Flask, options: ListenOptions) -> None:
+        self._application = BehindProxy(app.wsgi_app, prefix=options.prefix, proxies=options.proxies)
+        self._log_access = options.log_access
+        self._largest = max(MAX_BODY, body_limit(app.config["MAX_UPLOAD"], files=MAX_FILES))
+        self._receiving = 0
+        self._health = Bulkhead("health", threads=1, waiting=1024)
+        self._files = Bulkhead("files", threads=4, waiting=1024)
+        self._searches = Bulkhead("search", threads=options.threads, waiting=SEARCHES_WAITING)
+        self._slow = Bulkhead("slow", threads=2 * (AT_ONCE + WAITING), waiting=0)
+
+    def close(self) -> None:
+        """Wait for the requests that are being answered."""
+        for bulkhead in (self._health, self._files, self._searches, self._slow):
+            bulkhead.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        begun = time.monotonic()
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        with tempfile.SpooledTemporaryFile(max_size=MAX_BODY) as body:
+            try:
+                size = await self._receive(headers, receive, body)
+            except RefusedBodyError as refused:
+                answer: Answer | None = _problem(refused.status, str(refused))
+            except ConnectionError:
+                return
+            else:
+                body.seek(0)
+                environ = _environ(scope, body, size)
+                bulkhead = self._bulkhead(scope["method"], scope["path"])
+                answer = await bulkhead.run(lambda: self._run(environ))
+        status, answer_headers, content = answer or _problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Too many requests are waiting; try again in a moment.",
+            retry_after_s=RETRY_AFTER_S,
         )
-    except OSError as error:
-        raise _port_in_use(host, port, error) from error
-    for each in sockets.values():
-        if isinstance(each, BaseWSGIServer):
-            each.channel_class = _Channel
-    return server
+        if self._log_access:
+            _log(scope, status, len(content), time.monotonic() - begun)
+        await send({"type": "http.response.start", "status": status, "headers": answer_headers})
+        await send({"type": "http.response.body", "body": content})
+
+    def _bulkhead(self, method: str, path: str) -> Bulkhead:
+        if path.endswith("/healthz"):
+            return self._health
+        if method == "POST" and path.endswith(("/transcribe", "/images", "/add")):
+            return self._slow
+        if "/static/" in path or path.endswith(("/thumbnail", "/original", "/metrics")):
+            return self._files
+        return self._searches
+
+    async def _receive(self, headers: dict[bytes, bytes], receive: Receive, body: IO[bytes]) -> int:
+        """Write a request's body to `body` and return its size in bytes.
+
+        Raises `RefusedBodyError` for a body that is too large, too slow or one too many, `ConnectionError`
+        when its sender has gone.
+        """
+        size, begun = 0, time.monotonic()
+        too_large = RefusedBodyError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The request is over the limit of {self._largest / 1_000_000:.3g} MB;"
+            " send fewer or smaller files.",
+        )
+        stated = headers.get(b"content-length", b"0")
+        if stated.isdigit() and int(stated) > self._largest:
+            raise too_large
+        more = True
+        try:
+            while more:
+                left = begun + BODY_S + size / BODY_RATE - time.monotonic()
+                message = await asyncio.wait_for(receive(), max(left, 0))
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                self._receiving += len(chunk)
+                if size > self._largest:
+                    raise too_large
+                if self._receiving > BODIES:
+                    raise RefusedBodyError(
+                        HTTPStatus.SERVICE_UNAVAILABLE,
+                        "Too much is being sent at once; try again in a moment.",
+                    )
+                body.write(chunk)
+                more = message.get("more_body", False)
+        except TimeoutError as error:
+            raise RefusedBodyError(
+                HTTPStatus.REQUEST_TIMEOUT, "The request came too slowly; try again on a faster connection."
+            ) from error
+        finally:
+            self._receiving -= size
+        return size
+
+    def _run(self, environ: dict[str, Any]) -> Answer:
+        started: list[tuple[str, Headers]] = []
+
+        def start_response(
+            status: str, headers: list[tuple[str, str]], _: Any = None
+        ) -> Callable[[bytes], Any]:
+            started.append((status, headers))
+            return _no_write
+
+        chunks = self._application(environ, start_response)
+        try:
+            content = b"".join(chunks)
+        finally:
+            if close := getattr(chunks, "close", None):
+                close()
+        status, headers = started[-1]
+        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        return int(status[:3]), encoded, content
 
 
-def run_server(app: Flask, *, host: str, port: int, threads: int, ready: Callable[[], None]) -> None:
-    """Serve until interrupted, calling `ready` once the port is open. Raises `ServeError` if it is taken."""
-    server = build_server(app, host=host, port=port, threads=threads)
-    # A page asks for two dozen thumbnails at once, so a queue is normal.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    ready()
-    server.run()  # returns after Ctrl+C or SIGTERM
-    server.close()
+def _log(scope: Scope, status: int, size: int, seconds: float) -> None:
+    asked = {"method": scope["method"], "path": scope["path"], "status": status, "bytes": size}
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    address = scope["client"][0] if scope.get("client") else ""
+    line = {"time": now, "address": address, **asked, "ms": round(1000 * seconds, 1)}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
-class _TooLarge(RequestEntityTooLarge):
-    def to_response(  # type: ignore[override]  # the stubs say str, and waitress writes bytes
-        self, ident: str | None = None
-    ) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Return status, headers and body, as waitress asks every error for them."""
-        del ident
-        body, status, _ = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self.body)
-        headers = [("Content-Type", PROBLEM_TYPE), ("X-Content-Type-Options", "nosniff")]
-        return f"{int(status)} {body['title']}", headers, json.dumps(body).encode()
+def _no_write(_: bytes) -> None:
+    raise NotImplementedError("Flask returns its answers")
 
 
-class _Parser(HTTPRequestParser):
-    def received(self, data: bytes) -> int:
-        """Take bytes of a request. One over the limit is an error as soon as that is known."""
-        consumed = super().received(data)
-        if isinstance(self.error, RequestEntityTooLarge):
-            megabytes = self.adj.max_request_body_size / 1_000_000
-            self.error = _TooLarge(
-                f"The request is over the limit of {megabytes:.3g} MB; send fewer or smaller files."
-            )
-        return consumed
+def _problem(status: HTTPStatus, sentence: str, *, retry_after_s: int = 0) -> Answer:
+    body = json.dumps(problem(status, sentence)[0]).encode()
+    headers = [
+        (b"content-type", PROBLEM_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    if retry_after_s:
+        headers.append((b"retry-after", str(retry_after_s).encode()))
+    return int(status), headers, body
 
 
-class _Channel(HTTPChannel):
-    parser_class = _Parser
+def _environ(scope: Scope, body: IO[bytes], size: int) -> dict[str, Any]:
+    """Return the environment of PEP 3333. The body is whole: its size is known, however it was sent."""
+    host, port = scope["server"]
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope["path"].encode().decode("latin-1"),
+        "RAW_URI": scope["raw_path"].decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": scope["client"][0] if scope.get("client") else "",
+        "CONTENT_LENGTH": str(size),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").upper().replace("-", "_"), raw_value.decode("latin-1")
+        if name == "CONTENT_TYPE":
+            environ[name] = value
+        elif name not in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
+            key = f"HTTP_{name}"
+            separator = "; " if name == "COOKIE" else ","
+            environ[key] = f"{environ[key]}{separator}{value}" if key in environ else value
+    return environ
+
+
+@dataclass(frozen=True)
+class ListenOptions:
+    """Where and how a server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    threads: int = 8
+    """searches at a time"""
+    tls: Tls | None = None
+    prefix: str = ""
+    """the path that the page is served below, such as `/glimpse`"""
+    proxies: tuple[Network, ...] = ()
+    """whose `X-Forwarded-…` is believed"""
+    log_access: bool = False
+    """whether each answer is written to stdout, as one JSON object a line"""
+
+
+class PageServer:
+    """Serves a Flask application on one address until it is stopped."""
+
+    def __init__(self, app: Flask, options: ListenOptions) -> None:
+        self._app, self._options = app, options
+        self._stop: Callable[[], None] = lambda: None
+
+    def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`, SIGINT or SIGTERM. Call `ready` once the port is open.
+
+        Signals are heard in the main thread only. Raises `ServeError` when the port is taken.
+        """
+        check_port(self._options.host, self._options.port)
+        raise_file_limit()
+        asyncio.run(self._serve(ready))
+
+    def stop(self) -> None:
+        """End `run`, from any thread. Requests that run are answered."""
+        self._stop()
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
+        from granian.constants import Interfaces
+        from granian.http import HTTP1Settings
+        from granian.server.embed import Server
+
+        options = self._options
+        bridge = WsgiBridge(self._app, options)
+        server = Server(
+            bridge,
+            address=options.host,
+            port=options.port,
+            interface=Interfaces.ASGINL,
+            websockets=False,
+            backlog=2048,
+            backpressure=MAX_CONNECTIONS,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_S * 1000),
+            log_enabled=False,
+            ssl_cert=options.tls.certificate if options.tls else None,
+            ssl_key=options.tls.key if options.tls else None,
+        )
+        loop = asyncio.get_running_loop()
+        self._stop = lambda: _call_soon(loop, server.stop)
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # Windows; another thread
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(each, server.stop)
+        announcing = asyncio.create_task(self._announce(ready))
+        try:
+            await server.serve()
+        finally:
+            announcing.cancel()
+            bridge.close()
+
+    async def _announce(self, ready: Callable[[], None]) -> None:
+        """Call `ready` once the port takes connections: granian does not tell."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, self._options.port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return ready()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(call)
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as connections need, as far as the system allows."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(2 * MAX_CONNECTIONS, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < MAX_CONNECTIONS:
+        logging.getLogger(__name__).warning("Only %d files may be open; see `ulimit -n`.", wanted)

@@ -14,7 +14,9 @@ from search_app.core.query import CANDIDATE_STEPS, Query, default_candidates, lo
 from search_app.core.recall_chart import stored_chart
 from search_app.core.response import SearchHit, search_hit
 from search_app.core.searcher import Searcher, SearchService, operating_point, tuned_points
+from search_app.core.users import Role
 from search_app.errors import NotFoundError
+from search_app.web.http import requires_role
 
 FIELD = MODE_FIELDS["image"]
 MOST_K = 100
@@ -51,6 +53,7 @@ def tuning_blueprint(*, service: SearchService) -> Blueprint:
     page = Blueprint("tuning", __name__)
 
     @page.get("/tuning")
+    @requires_role(Role.OWNER)
     def tuning() -> str:
         """Show the measured points, and a query beside its exact answer."""
         searcher = service.searcher
@@ -76,6 +79,7 @@ def tuning_blueprint(*, service: SearchService) -> Blueprint:
         )
 
     @page.get("/tuning/chart.svg")
+    @requires_role(Role.OWNER)
     def chart() -> Response:
         """Draw the measured points of one `k`."""
         points = tuned_points(service.searcher.index.meta().operating_points, FIELD)

@@ -20,6 +20,7 @@ from es_config.documents import paths_of
 from search_app.core.pictures import Addition
 from search_app.core.response import API_PREFIX, thumbnail_url
 from search_app.core.searcher import SearchService
+from search_app.core.users import Role
 from search_app.errors import NotFoundError, QueryError, TooLargeError
 from search_app.web.http import (
     BINARY,
@@ -30,6 +31,7 @@ from search_app.web.http import (
     RequestQueue,
     body_limit,
     check_writable,
+    may,
     may_fail,
     problem,
     read_upload,
@@ -247,7 +249,7 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
 
     @page.app_context_processor
     def adding() -> dict[str, Any]:
-        return {"can_add": uploads.is_open, "original_url": original_url}
+        return {"can_add": uploads.is_open and may(Role.CONTRIBUTOR), "original_url": original_url}
 
     def original_url(image_id: str, source: Mapping[str, Any]) -> str | None:
         """Return the path of a picture's original, or None when none is kept or the store cannot be asked."""

@@ -15,7 +15,7 @@ from models.voice import LONGEST, RecordingError, Transcriber, Transcript
 from search_app.core.response import API_PREFIX
 from search_app.core.voice import MAX_RECORDING
 from search_app.errors import QueryError, TooLargeError
-from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, check_origin, may_fail, schema_of
+from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, may_fail, schema_of
 
 MAX_BODY = MAX_RECORDING + FORM_ROOM
 RAW_TYPES = ("audio/", "video/", "application/ogg", "application/octet-stream")
@@ -45,7 +45,6 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
         """Transcribe a recording of at most 30 seconds. Nothing is kept."""
         if transcriber is None:
             abort(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
-        check_origin(request.headers, host=request.host)  # nothing is changed, but it costs time
         recording = read_recording(request)
         try:
             with queue.turn():

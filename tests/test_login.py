@@ -1,0 +1,303 @@
+"""Signing in: roles, tokens, sessions that end, foreign pages, limits and the audit log."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from gallery import Gallery
+
+from search_app.core.audit_log import AuditLog, audit_path
+from search_app.core.searcher import SearchService
+from search_app.core.users import Role, UserStore, secret_key, users_path
+from search_app.errors import UserError
+from search_app.settings import AppSettings
+from search_app.web.app import create_app
+from search_app.web.login import LIMITS, OPEN_TO_ALL, Login
+
+PASSWORD = "a long enough password"
+PEOPLE = {"vera": Role.VIEWER, "carl": Role.CONTRIBUTOR, "olga": Role.OWNER}
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory) -> UserStore:
+    store = UserStore(users_path(tmp_path_factory.mktemp("home") / "glimpse"))
+    for name, role in PEOPLE.items():
+        store.add(name, role, PASSWORD)
+    return store
+
+
+@pytest.fixture
+def warned() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def app(gallery: Gallery, users, tmp_path, warned) -> Iterator[Flask]:
+    audit = AuditLog(audit_path(tmp_path), warn=warned.append)
+    yield create_app(
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(),
+        login=Login(users, audit, secret_key(tmp_path)),
+    )
+    audit.close()
+
+
+def sign_in(app: Flask, name: str, password: str = PASSWORD, **more) -> FlaskClient:
+    """Return a browser in which a person signed in."""
+    browser = app.test_client()
+    answer = browser.post("/sign-in", data={"name": name, "password": password}, **more)
+    assert answer.status_code == 303, answer.text
+    return browser
+
+
+def every_route(app: Flask) -> Iterator[tuple[str, str, str]]:
+    """Yield (endpoint, method, path) of every route."""
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<image_id>", "0" * 64).replace("<path:filename>", "glimpse.css")
+        for method in sorted(rule.methods - {"HEAD", "OPTIONS"}):
+            yield rule.endpoint, method, path
+
+
+def test_every_route_but_those_named_wants_to_know_who_asks(app):
+    web = app.test_client()
+    refused = {}
+    for endpoint, method, path in every_route(app):
+        if endpoint in OPEN_TO_ALL:
+            continue
+        answer = web.open(path, method=method)
+        refused[endpoint] = answer.status_code
+        if answer.status_code == 303:
+            assert answer.location.startswith("/sign-in")
+    assert set(refused.values()) == {303, 401}
+    assert {"api.search", "api.thumbnail", "page.search", "metrics", "health.readyz"} <= set(refused)
+
+
+def test_nobody_has_to_sign_in_for_health_and_the_form_itself(app):
+    web = app.test_client()
+    assert web.get("/healthz").status_code == 200
+    assert web.get("/static/glimpse.css").status_code == 200
+    assert "Password" in web.get("/sign-in").text
+
+
+def test_a_person_comes_back_to_what_was_asked(app):
+    web = app.test_client()
+    asked = web.get("/?q=a+red+boat&k=3")
+    assert asked.location == "/sign-in?next=%2F%3Fq%3Da%2Bred%2Bboat%26k%3D3"
+    done = web.post(asked.location, data={"name": "vera", "password": PASSWORD})
+    assert done.location == "/?q=a+red+boat&k=3"
+    page = web.get(done.location)
+    assert page.status_code == 200
+    assert "vera" in page.text
+    assert "Sign out" in page.text
+    cookie = done.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "/\\evil.example", "evil"])
+def test_signing_in_never_leads_to_another_site(app, elsewhere):
+    done = app.test_client().post(
+        "/sign-in", query_string={"next": elsewhere}, data={"name": "vera", "password": PASSWORD}
+    )
+    assert done.location == "/"
+
+
+@pytest.mark.parametrize("name", ["vera", "nobody", "", "x" * 5000])
+def test_a_wrong_password_and_an_unknown_name_look_the_same(app, name):
+    answer = app.test_client().post("/sign-in", data={"name": name, "password": "not the password"})
+    assert answer.status_code == 401
+    assert "Name and password do not fit." in answer.text
+    assert "Set-Cookie" not in answer.headers
+
+
+CAPTION = {"json": {"caption": "a boat"}}
+ROUTES = [
+    ("GET", "/", {}, Role.VIEWER),
+    ("GET", "/api/v1/search?q=boat", {}, Role.VIEWER),
+    ("PUT", "/api/v1/images/{nothing}/caption", CAPTION, Role.CONTRIBUTOR),
+    ("POST", "/images/{nothing}/caption", {"data": {"caption": "a boat"}}, Role.CONTRIBUTOR),
+    ("POST", "/api/v1/images", {}, Role.CONTRIBUTOR),
+    ("POST", "/add", {}, Role.CONTRIBUTOR),
+    ("GET", "/metrics", {}, Role.OWNER),
+    ("GET", "/tuning", {}, Role.OWNER),
+]
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_roles_decide_on_routes(app, gallery, name):
+    browser = sign_in(app, name)
+    for method, path, body, needed in ROUTES:
+        answer = browser.open(path.format(nothing="0" * 64), method=method, **body)
+        assert ("takes the role" in answer.text) == (PEOPLE[name] < needed), (path, answer.text)
+    page = browser.get(f"/images/{gallery.ids['boat']}").text
+    assert ("<textarea" in page) == (PEOPLE[name] >= Role.CONTRIBUTOR)
+
+
+def test_a_token_is_shown_once_works_for_programs_and_can_be_revoked(app, users):
+    secret = users.add_token("vera", "cron job")
+    assert secret not in users.path.read_bytes().decode("latin-1")
+    headers = {"Authorization": f"Bearer {secret}"}
+    web = app.test_client()
+    assert web.get("/api/v1/search?q=boat", headers=headers).status_code == 200
+    assert web.get("/metrics", headers=headers).status_code == 403
+    [token] = users.tokens()
+    assert (token.user, token.label) == ("vera", "cron job")
+    users.revoke(token.id)
+    refused = web.get("/api/v1/search?q=boat", headers=headers)
+    assert refused.status_code == 401
+    assert "Authorization: Bearer" in refused.json["detail"]
+    with pytest.raises(UserError, match="no token"):
+        users.revoke(token.id)
+
+
+@pytest.mark.parametrize("header", ["Bearer ", "Bearer glimpse_x", "Basic dmVyYTp4", "Bearer a b", "x"])
+def test_an_odd_token_is_nobodys(app, header):
+    answer = app.test_client().get("/api/v1/search?q=boat", headers={"Authorization": header})
+    assert answer.status_code == 401
+
+
+def test_another_password_role_or_removal_ends_the_sessions(app, users):
+    users.add("temp", Role.VIEWER, PASSWORD)
+    for change in (
+        lambda: users.set_password("temp", PASSWORD),
+        lambda: users.set_role("temp", Role.OWNER),
+        lambda: users.remove("temp"),
+    ):
+        browser = sign_in(app, "temp")
+        assert browser.get("/").status_code == 200
+        change()
+        assert browser.get("/").status_code == 303
+
+
+def test_signing_out_ends_the_session_of_the_browser(app):
+    browser = sign_in(app, "vera")
+    assert browser.post("/sign-out").location == "/sign-in"
+    assert browser.get("/").status_code == 303
+
+
+def test_a_session_that_another_key_signed_is_worth_nothing(app, gallery, users, tmp_path):
+    browser = sign_in(app, "olga")
+    cookie = browser.get_cookie("glimpse").value
+    other = create_app(
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(),
+        login=Login(users, AuditLog(tmp_path / "other.jsonl", warn=print), b"another key of 32 bytes"),
+    )
+    stranger = other.test_client()
+    stranger.set_cookie("glimpse", cookie)
+    assert stranger.get("/").status_code == 303
+
+
+def test_sign_ins_and_writes_are_noted_and_searches_are_not(app, tmp_path):
+    app.test_client().post("/sign-in", data={"name": "carl", "password": "a wrong one"})
+    browser = sign_in(app, "carl")
+    browser.get("/?q=boat")
+    browser.put(f"/api/v1/images/{'0' * 64}/caption", json={"caption": "a red boat"})
+    noted = [json.loads(line) for line in audit_path(tmp_path).read_text().splitlines()]
+    assert [(each["user"], each["action"], each["status"]) for each in noted] == [
+        ("carl", "login.sign_in", 401),
+        ("carl", "login.sign_in", 303),
+        ("carl", "captions.write_caption", 404),
+    ]
+    assert all(each["address"] == "127.0.0.1" for each in noted)
+    assert audit_path(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert "a wrong one" not in audit_path(tmp_path).read_text()
+
+
+def test_an_audit_log_that_cannot_be_written_stops_nobody(app, tmp_path, warned):
+    audit_path(tmp_path).mkdir()
+    sign_in(app, "vera")
+    assert len(warned) == 1
+    assert "cannot be written" in warned[0]
+
+
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://["},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_no_route_takes_a_write_or_a_costly_question_from_a_foreign_page(gallery, headers):
+    """Also without a login: it is the default of all routes, of those to come as well."""
+    app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings())
+    web = app.test_client()
+    posts = [(method, path) for _, method, path in every_route(app) if method != "GET"]
+    assert len(posts) >= 6
+    for method, path in posts:
+        files = {"image": (io.BytesIO(b"x"), "x.jpg")}
+        assert web.open(path, method=method, data=files, headers=headers).status_code == 403, path
+
+
+def test_a_foreign_page_embeds_nothing_and_may_link_here(gallery):
+    app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings())
+    web = app.test_client()
+    thumbnail = f"/api/v1/images/{gallery.ids['boat']}/thumbnail"
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert web.get(thumbnail, headers={**foreign, "Sec-Fetch-Mode": "no-cors"}).status_code == 403
+    assert web.get("/", headers={**foreign, "Sec-Fetch-Mode": "navigate"}).status_code == 200
+    own = web.get(thumbnail, headers={"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors"})
+    assert own.status_code == 200
+    assert own.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert web.get("/").headers["Cache-Control"] == "private, no-store"
+    assert web.get("/api/v1/search?q=boat").headers["Cache-Control"] == "private, no-store"
+
+
+def test_guessing_passwords_ends_after_a_few(gallery, users, tmp_path):
+    app = create_app(
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(rate_limits=True),
+        login=Login(users, AuditLog(audit_path(tmp_path), warn=print), secret_key(tmp_path)),
+    )
+    web = app.test_client()
+    allowed = int(LIMITS["login.sign_in"].partition(" ")[0])
+    for _ in range(allowed):
+        assert web.post("/sign-in", data={"name": "", "password": ""}).status_code == 401
+    refused = web.post("/sign-in", data={"name": "vera", "password": PASSWORD})
+    assert refused.status_code == 429
+    assert "asked too often" in refused.text
+    assert int(refused.headers["Retry-After"]) > 0
+    assert web.get("/sign-in").status_code == 200
+    missing = [endpoint for endpoint in LIMITS if endpoint not in app.view_functions]
+    assert not missing
+
+
+def test_names_and_passwords_that_cannot_be_are_refused_in_one_sentence(users):
+    for name in ("", "-x", "a b", "x" * 65, "a\n"):
+        with pytest.raises(UserError, match="cannot be a name"):
+            users.add(name, Role.VIEWER, PASSWORD)
+    with pytest.raises(UserError, match="10 to 1000"):
+        users.add("short", Role.VIEWER, "123456789")
+    with pytest.raises(UserError, match="already"):
+        users.add("vera", Role.VIEWER, PASSWORD)
+    for call in (users.remove, lambda name: users.set_role(name, Role.OWNER)):
+        with pytest.raises(UserError, match="no user 'nobody'"):
+            call("nobody")
+    with pytest.raises(UserError, match="no user 'nobody'"):
+        users.add_token("nobody", "")
+    assert {each.name: each.role for each in users.users()} == PEOPLE
+
+
+def test_files_of_users_can_be_read_by_their_owner_alone(users, tmp_path):
+    assert users.path.stat().st_mode & 0o777 == 0o600
+    key = secret_key(tmp_path)
+    assert secret_key(tmp_path) == key
+    assert (tmp_path / "session.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "session.key").write_bytes(b"short")
+    with pytest.raises(UserError, match="damaged"):
+        secret_key(tmp_path)
+    broken = UserStore(tmp_path / "broken.sqlite")
+    broken.path.write_bytes(b"this is no database, however long it may be" * 100)
+    with pytest.raises(UserError, match="mend the file"):
+        broken.users()
