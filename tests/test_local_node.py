@@ -99,6 +99,15 @@ def test_the_node_listens_on_the_loopback_interface_alone(local):
     assert int(node.url.rsplit(":", 1)[1]) in {each.laddr.port for each in listening}
 
 
+def test_everything_in_a_home_is_for_its_owner_alone(local):
+    local.glimpse_home.chmod(0o755)
+    local.up(timeout_s=300)
+    entries = [local.glimpse_home, *local.glimpse_home.rglob("*")]
+    assert len(entries) > 50
+    others = [entry for entry in entries if entry.lstat().st_mode & 0o077 and not entry.is_symlink()]
+    assert others == []
+
+
 def test_the_root_answers_as_elasticsearch_does(node):
     answer = ask(node.url)
     assert (answer["name"], answer["cluster_name"]) == ("glimpse-local", "glimpse")

@@ -555,3 +555,13 @@ def test_two_runs_that_meet_the_same_content_at_once_leave_one_document_with_bot
         answer = ingest(other)
     assert some(answer, "indexed", "skipped", "paths_added", "failed") == (0, 3, 3, 0)
     assert paths(index) == [["1.png", "a.png", "b.png"], ["2.png", "c.png"]]
+
+
+def test_what_an_ingest_remembers_is_for_its_owner_alone(ingest, pictures, home):
+    home.mkdir(mode=0o755)
+    (home / "ingested.sqlite").touch(mode=0o644)
+    save_picture(pictures / "good.png", 1)
+    (pictures / "bad.png").write_text("no picture")
+    assert ingest(pictures)["failed"] == 1
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (home, *home.glob("*.*"))}
+    assert modes == {"home": "0o700", "ingested.sqlite": "0o600", "failed.jsonl": "0o600"}

@@ -81,7 +81,7 @@ class NodeHome:
         ):
             template = (DATA / name).read_text(encoding="utf-8")
             (folder / name).write_text(template.format(**values), encoding="utf-8")
-        shutil.copy(DATA / "log4j2.properties", self.config)
+        shutil.copyfile(DATA / "log4j2.properties", self.config / "log4j2.properties")
         self._link_zstd()
 
     def _link_zstd(self) -> None:

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome, fetch_jars, find_java
 from es_config.local_node.process_file import PROGRAM, START_TIMEOUT_S, RunningNode, find_running
+from es_config.private import files_for_owner, private_folder
 
 FREE_PORTS = "9200-9300"
 UP_ALREADY = (
@@ -74,8 +75,9 @@ class LocalNode:
         """
         begin = time.monotonic()
         try:
-            self.home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with FileLock(self.home.lock_file, timeout=timeout_s):
+            private_folder(self.glimpse_home)
+            private_folder(self.home.root)
+            with files_for_owner(), FileLock(self.home.lock_file, timeout=timeout_s, mode=0o600):
                 node = self.running()
                 if node is None:
                     self._wait(self._spawn(port, heap_mb), begin + timeout_s)

@@ -11,6 +11,8 @@ from typing import Literal
 
 import psutil
 
+from es_config.private import private_file
+
 PROGRAM = "es_config.local_node.process"
 PROGRAMS = {PROGRAM, "es_config.node_process"}
 """with the name under which an older Glimpse started its node, which `glimpse down` must still end"""
@@ -85,6 +87,6 @@ def write_process_file(glimpse_home: Path, *, url: str, state: Literal["starting
 def _replace(path: Path, content: str) -> None:
     """Write a file that its owner alone can read."""
     partial = path.with_suffix(".tmp")
-    partial.touch(mode=0o600)
+    private_file(partial)
     partial.write_text(content, encoding="utf-8")
     partial.replace(path)

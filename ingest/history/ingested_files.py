@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from es_config.private import private_file, private_folder
 from ingest.errors import Fault, IngestError
 from ingest.files.walk import Candidate, Stamp, is_gone
 from models.pixels import MAX_PIXELS
@@ -311,7 +312,8 @@ class IngestHistory:
 
     def _open(self) -> sqlite3.Connection:
         if self.path and not self._read_only:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
+            private_file(self.path)
         name = self.path or ":memory:"
         base = sqlite3.connect(name, timeout=60, check_same_thread=False, isolation_level=None)
         base.executescript(SCHEMA)
@@ -423,6 +425,7 @@ def _write_log(path: Path, text: str) -> None:
     try:
         if text == (path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""):
             return
+        private_file(temporary)
         with temporary.open("w", encoding="ascii") as file:
             file.write(text)
             file.flush()

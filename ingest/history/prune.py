@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from es_config.index import ImageIndex, Removed
+from es_config.private import private_file
 from ingest.errors import IngestError
 from ingest.files.walk import is_gone, outermost, valid_unicode
 from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath
@@ -161,6 +162,7 @@ def _keep_captions(history: IngestHistory, removed: Sequence[Removed]) -> None:
     lines = [json.dumps(row) for row in rows]
     path = history.path.with_name("removed-captions.jsonl")
     try:
+        private_file(path)
         with path.open("a", encoding="ascii") as file:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:

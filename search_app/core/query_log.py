@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from es_config.private import private_folder
 from search_app.core.query import Query
 from search_app.core.response import SearchResponse
 
@@ -64,7 +65,7 @@ class QueryLog:
                 self._warn(f"queries cannot be kept in {self.path} ({error.strerror}); searching goes on.")
 
     def _append(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
         if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
             self.path.replace(older(self.path))
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
