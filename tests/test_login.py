@@ -81,7 +81,8 @@ def test_every_route_but_those_named_wants_to_know_who_asks(app):
 def test_nobody_has_to_sign_in_for_health_and_the_form_itself(app):
     web = app.test_client()
     assert web.get("/healthz").status_code == 200
-    assert web.get("/static/glimpse.css").status_code == 200
+    with web.get("/static/glimpse.css") as style:
+        assert style.status_code == 200
     assert "Password" in web.get("/sign-in").text
 
 
