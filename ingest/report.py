@@ -30,7 +30,7 @@ class PruneSummary:
     failures: tuple[str, ...] = ()
     """what the index refused to change"""
     refused: str | None = None
-    """why nothing was pruned"""
+    """why missing files stay in the index, with the way out"""
 
     @property
     def failed(self) -> bool:

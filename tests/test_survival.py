@@ -382,6 +382,21 @@ def test_prune_refuses_when_a_disk_may_be_unplugged(ingest, pictures, index):
     assert index.count() == 7
 
 
+def test_a_folder_that_is_suddenly_empty_keeps_its_pictures_in_the_index(ingest, pictures, index):
+    draw(pictures, *range(20))
+    (pictures / "disk").mkdir()
+    draw(pictures / "disk", 20, 21)
+    ingest(pictures)
+    for path in (pictures / "disk").iterdir():
+        path.unlink()
+    answer = ingest(pictures, "--prune")
+    assert (answer["exit_code"], answer["pruned"]["documents"], index.count()) == (1, 0, 22)
+    assert f"Error: 2 missing files stay in the index: {pictures / 'disk'} is empty" in answer["stderr"]
+    (pictures / "disk").rmdir()
+    answer = ingest(pictures, "--prune")
+    assert (answer["exit_code"], answer["pruned"]["documents"], index.count()) == (0, 2, 20)
+
+
 def test_a_closed_folder_is_not_taken_for_one_that_is_gone():
     with unprivileged() as folder:
         path = save_picture(folder / "a" / "b.png", 1)

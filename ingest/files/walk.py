@@ -96,6 +96,14 @@ def is_gone(path: str | bytes | Path) -> bool:
     return False
 
 
+def device_of(folder: str) -> int | None:
+    """Return the number of the device that holds a folder, or None if the folder cannot be asked."""
+    try:
+        return os.stat(folder).st_dev  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+
+
 SHAPE = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 

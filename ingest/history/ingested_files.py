@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from typing import Any
 
 from es_config.private import private_file, private_folder
 from ingest.errors import Fault, IngestError
-from ingest.files.walk import Candidate, Stamp, is_gone
+from ingest.files.walk import Candidate, Stamp, device_of, is_gone
 from models.pixels import MAX_PIXELS
 
 SCHEMA = """
@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS stale (
 CREATE TABLE IF NOT EXISTS failed (
     path BLOB PRIMARY KEY, reason TEXT, time TEXT, size INTEGER, mtime_ns INTEGER, lasting INTEGER,
     pixels INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folders (path BLOB PRIMARY KEY, device INTEGER) WITHOUT ROWID;
 CREATE TEMP TABLE moved (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 TABLES = {
@@ -62,6 +63,11 @@ class IngestedFile:
     stamp: Stamp
     kept: str
     """form in which the store keeps the whole picture"""
+
+    @property
+    def folder(self) -> bytes:
+        """The absolute path of its folder."""
+        return folder_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -101,19 +107,23 @@ class IngestHistory:
         max_pixels: int = MAX_PIXELS,
         retry_failed: bool = False,
         read_only: bool = False,
+        device_of: Callable[[str], int | None] = device_of,
     ) -> None:
         """Open or create the file, also anew if it is damaged. Without a `path`, remember until `close`.
 
         `index` is the uuid of the index. `kept` is the form in which the run keeps whole pictures: a file
         that was not kept so must be read again. With `retry_failed`, no failed file is passed over.
+        `device_of` returns the number of the device that holds a folder.
         """
         self.path = path
         self._index, self._kept = index, kept
         self._max_pixels, self._retry_failed = max_pixels, retry_failed
         self._read_only = read_only
+        self.device_of = device_of
         self._lock = threading.RLock()
         self._waiting: list[tuple[Candidate, str]] = []
         self._changed: set[str] = set()
+        self._new_devices: dict[bytes, int] = {}
         self._flushed = time.monotonic()
         with self._errors():
             try:
@@ -124,6 +134,7 @@ class IngestHistory:
                 Path(path or "").unlink(missing_ok=True)
                 self._base = self._open()
             self._failed = self._read_failed()
+            self._devices: dict[bytes, int] = dict(self._rows("SELECT path, device FROM folders"))
 
     def look_up(self, candidates: Sequence[Candidate]) -> list[IngestedFile | None]:
         """Return the note of each file that has not changed since."""
@@ -131,10 +142,13 @@ class IngestHistory:
         with self._errors():
             rows = [self._base.execute(sql, self._place(each)).fetchone() for each in candidates]
         notes = [_ingested(row) if row else None for row in rows]
-        return [
+        unchanged = [
             note if note and self._is_unchanged(note, each.stamp) else None
             for note, each in zip(notes, candidates, strict=True)
         ]
+        for note in filter(None, unchanged):
+            self._see_folder(note.path)
+        return unchanged
 
     def _is_unchanged(self, note: IngestedFile, stamp: Stamp | None) -> bool:
         is_kept = self._kept in ("none", note.kept)
@@ -161,6 +175,7 @@ class IngestHistory:
                 del self._failed[path]
                 self._changed.add(path)
             self._waiting.append((candidate, image_id))
+            self._see_folder(os.fsencode(_absolute(candidate.path)))
             self._flush_in_time()
         if new_path:
             self.mark_moved(image_id)
@@ -224,6 +239,22 @@ class IngestHistory:
         sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
         return [_ingested(row) for row in self._rows(sql, image_id, self._index)]
 
+    def noted_device(self, folder: bytes) -> int | None:
+        """Return the device that held a folder when a file was seen in it, or None if nobody noted it."""
+        return self._devices.get(folder)
+
+    def note_devices(self, devices: Mapping[bytes, int]) -> None:
+        """Note the devices of folders, in place of what was noted."""
+        with self._lock:
+            self._devices |= devices
+            self._new_devices |= devices
+
+    def _see_folder(self, path: bytes) -> None:
+        """Note the device of a file's folder, if none is noted: the file is there now."""
+        folder = folder_of(path)
+        if folder not in self._devices and (device := self.device_of(os.fsdecode(folder))) is not None:
+            self.note_devices({folder: device})
+
     def has_outdated(self) -> bool:
         """Return whether there are stale paths, or contents that may have moved in this run."""
         sql = "SELECT 1 FROM moved UNION ALL SELECT 1 FROM stale WHERE idx = ? LIMIT 1"
@@ -266,8 +297,9 @@ class IngestHistory:
     def flush(self) -> None:
         """Write the waiting notes."""
         with self._lock:
-            waiting, changed = self._waiting, self._changed
-            self._waiting, self._changed, self._flushed = [], set(), time.monotonic()
+            waiting, changed, devices = self._waiting, self._changed, self._new_devices
+            self._waiting, self._changed, self._new_devices = [], set(), {}
+            self._flushed = time.monotonic()
             if self._read_only:
                 return
             with self._writing():
@@ -277,6 +309,7 @@ class IngestHistory:
                     stamp = candidate.stamp or Stamp(-1, -1)
                     row = (*place, stamp.size, stamp.mtime_ns, image_id, self._kept)
                     self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                self._base.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?)", devices.items())
                 for path in changed:
                     self._delete(path)
                     if path in self._failed:
@@ -385,6 +418,11 @@ class IngestHistory:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and fail on a loop
+
+
+def folder_of(path: bytes) -> bytes:
+    """Return the folder of an absolute path."""
+    return path.rpartition(b"/")[0] or b"/"
 
 
 def _range(folder: Path) -> tuple[bytes, str, bytes]:

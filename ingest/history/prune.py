@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,14 +12,13 @@ from es_config.index import ImageIndex, Removed
 from es_config.private import private_file
 from ingest.errors import IngestError
 from ingest.files.walk import is_gone, outermost, valid_unicode
+from ingest.history.deletions import known_files, sift
 from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath
 from ingest.options import IngestOptions
 from ingest.report import PruneSummary
 from storage.keys import ORIGINAL_TYPES, original_key, thumbnail_key
 from storage.store import Storage
 
-MOST = 0.2
-"""share of the known files that may go without --prune-anyway"""
 TOGETHER = 500
 
 
@@ -40,25 +39,20 @@ def prune_paths(
     if history.path is None:
         return PruneSummary()
     lost: list[IngestedFile] = []
-    known = 0
     if gone is not None:
         lost, moved = _among(history, gone, folders, options)
-        known = sum(1 for _ in _known(history, folders, options)) if lost else 0
     elif options.prune.prune:
-        lost, moved, known = _below(history, [*folders, *options.prune.moved_from], options)
+        lost, moved = _below(history, [*folders, *options.prune.moved_from], options)
     else:
         notes = (note for folder in folders for note in history.below(folder, moved_only=True))
         moved = [note for note in notes if is_gone(note.path)]
-    refused = None
-    if lost and len(lost) > MOST * known and not options.prune.anyway:
-        refused = (
-            f"Nothing was pruned: {len(lost)} of {known} files are gone, more than a fifth. If a disk is not"
-            " plugged in, plug it in; if they are to leave the index, add --prune-anyway."
-        )
-    names = tuple(valid_unicode(os.fsdecode(note.path)) for note in lost)
+    missing = sift(lost, history, folders=folders, options=options)
+    refused = " ".join(missing.reasons) or None
+    listed = sorted((*missing.deleted, *missing.refused), key=_place)
+    names = tuple(valid_unicode(os.fsdecode(note.path)) for note in listed)
     if options.dry_run:
         return PruneSummary(gone=names, refused=refused)
-    leaving = [*moved, *(() if refused else lost)]
+    leaving = [*moved, *missing.deleted]
     for start in range(0, len(leaving), TOGETHER):
         history.forget(leaving[start : start + TOGETHER])
     removed, failures = _drop_stale(history, index, storage)
@@ -73,17 +67,15 @@ def prune_paths(
 
 def _below(
     history: IngestHistory, folders: Iterable[Path], options: IngestOptions
-) -> tuple[list[IngestedFile], list[IngestedFile], int]:
-    """Return the files below folders that are gone for good, those that moved, and how many are known."""
+) -> tuple[list[IngestedFile], list[IngestedFile]]:
+    """Return the files below folders that are missing with no copy left, and those that moved."""
     lost: list[IngestedFile] = []
     moved: list[IngestedFile] = []
-    known = 0
-    for note in _known(history, folders, options):
-        known += 1
+    for note in known_files(history, folders, options):
         if is_gone(note.path):
             lives = history.was_moved(note.image_id) or _any_exists(history.of_image(note.image_id))
             (moved if lives else lost).append(note)
-    return lost, moved, known
+    return lost, moved
 
 
 def _among(
@@ -101,14 +93,6 @@ def _among(
 
 def _place(note: IngestedFile) -> tuple[bytes, str]:
     return note.path, note.relative_path
-
-
-def _known(history: IngestHistory, folders: Iterable[Path], options: IngestOptions) -> Iterator[IngestedFile]:
-    """Yield the notes of this shard below the folders, each once."""
-    for folder in outermost(folders):
-        for note in history.below(folder, moved_only=False):
-            if options.shard.holds(note.relative_path):
-                yield note
 
 
 def _any_exists(notes: Iterable[IngestedFile]) -> bool:
