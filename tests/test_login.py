@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
+from html import unescape
 
 import pytest
 from flask import Flask
@@ -17,6 +19,7 @@ from search_app.core.users import Role, UserStore, secret_key, users_path
 from search_app.errors import UserError
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
+from search_app.web.hosts import BehindProxy
 from search_app.web.login import LIMITS, OPEN_TO_ALL, Login
 
 PASSWORD = "a long enough password"
@@ -302,3 +305,30 @@ def test_files_of_users_can_be_read_by_their_owner_alone(users, tmp_path):
     broken.path.write_bytes(b"this is no database, however long it may be" * 100)
     with pytest.raises(UserError, match="mend the file"):
         broken.users()
+
+
+def test_below_a_path_every_link_leads_below_it(gallery):
+    """A page is followed link by link, as a browser does, and nothing leads out of the prefix."""
+    app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings())
+    app.wsgi_app = BehindProxy(app.wsgi_app, prefix="/glimpse", proxies=())
+    web = app.test_client()
+    waiting, seen = (
+        ["/glimpse/", "/glimpse/?q=a+red+boat&k=3", f"/glimpse/images/{gallery.ids['boat']}"],
+        set(),
+    )
+    while waiting and len(seen) < 60:
+        path = waiting.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        with web.get(path) as answer:
+            assert answer.status_code == 200, path
+            text = answer.text if answer.mimetype == "text/html" else ""
+        found = re.findall(r'(href|src|action)="([^"#]+)', text)
+        inside = [(name, unescape(value)) for name, value in found if not value.startswith(("http", "data:"))]
+        assert all(value.startswith(("/glimpse/", "?")) for _, value in inside), inside
+        waiting += [value for name, value in inside if name != "action" and value.startswith("/")]
+    assert len(seen) > 20
+    hit = web.get("/glimpse/api/v1/search?q=boat&k=1").json["hits"][0]
+    with web.get(hit["thumbnail_url"]) as thumbnail:
+        assert thumbnail.mimetype == "image/webp"

@@ -18,6 +18,11 @@ from es_config.index import ImageIndex
 from es_config.local_node.node import LocalNode
 from es_config.transport import PartialAnswerError, accepting_partial_answers
 from glimpse import main
+from search_app.core.searcher import SearchService
+from search_app.settings import AppSettings, SearchSettings
+from search_app.web.app import create_app
+from search_app.wiring import build_searcher
+from storage.store import open_storage
 
 PICTURES = 12
 
@@ -81,9 +86,27 @@ def test_a_person_is_told_that_a_part_is_missing(half):
     assert result.exit_code == 0
     assert "1 of 2 shards did not answer" in result.stderr
     answer = json.loads(half.run("search", "a picture", "--json").stdout)
-    assert answer["partial"] is True
-    assert answer["shards"] == {"total": 2, "failed": 1}
+    assert (answer["partial"], answer["shards"], answer["shards_failed"]) == (True, 2, 1)
     assert answer["hits"]
+
+
+def test_the_page_and_the_rest_api_tell_too(half):
+    with connect(EngineSettings(half.url)) as client:
+        settings = SearchSettings("pocket", half.models, "images", "local", "off")
+        searcher = build_searcher(settings, {}, warn=print, client=client)
+        app = create_app(
+            service=SearchService(searcher),
+            storage=open_storage(f"file:{half.home / 'store'}"),
+            settings=AppSettings(),
+        )
+        web = app.test_client()
+        answer = web.get("/api/v1/search?q=a+picture")
+        assert (answer.status_code, answer.json["partial"], answer.json["shards_failed"]) == (200, True, 1)
+        assert "1 of 2 parts of the index did not answer" in web.get("/?q=a+picture").text
+        refused = web.get("/readyz")
+        assert refused.status_code == 503
+        assert "1 of 2 shards" in refused.json["detail"]
+        assert web.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(

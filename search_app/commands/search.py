@@ -146,9 +146,16 @@ def _query(arguments: dict[str, Any], *, image: Path | None = None) -> Query:
 
 
 def _answer(settings: SearchSettings, query: Query, as_json: bool) -> None:
+    from es_config.transport import accepting_partial_answers
     from search_app.wiring import build_searcher
 
-    response = build_searcher(settings, os.environ, warn=warn).search(query)
+    with accepting_partial_answers():
+        response = build_searcher(settings, os.environ, warn=warn).search(query)
+    if response.partial:
+        warn(
+            f"{response.shards_failed} of {response.shards} shards did not answer, so pictures may be"
+            " missing: see `glimpse doctor`."
+        )
     first = query.depth - query.k + 1
     if as_json:
         click.echo(json.dumps(response.to_json(), ensure_ascii=False, indent=2))

@@ -55,6 +55,9 @@ class SearchResponse:
         " and without those of this page that min_relevance left out",
     ]
     hits: tuple[SearchHit, ...]
+    partial: Annotated[bool, "whether shards did not answer, so that pictures may be missing"] = False
+    shards: Annotated[int, "shards that were asked"] = 1
+    shards_failed: Annotated[int, "those of them that did not answer"] = 0
 
     @property
     def nothing_good(self) -> bool:

@@ -21,6 +21,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.mapping import MODE_FIELDS
 from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
+from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.profiles import Profile
 from search_app.core.hybrid import EVEN, VECTOR_PARTS, WEIGHTS, WORDS, fuse_results, window
@@ -151,6 +152,8 @@ class _UnjudgedPage:
     total: int
     request: Request
     evidence: Evidence = field(default_factory=Evidence)
+    shards: int = 1
+    shards_failed: int = 0
 
 
 class Searcher:
@@ -193,6 +196,9 @@ class Searcher:
             took_ms=round((time.perf_counter() - started) * 1000, 1),
             total=found.total - len(found.hits) + len(hits),
             hits=hits,
+            partial=found.shards_failed > 0,
+            shards=found.shards,
+            shards_failed=found.shards_failed,
         )
 
     def prepare(self, query: Query) -> Request:
@@ -248,7 +254,13 @@ class Searcher:
     def _nearest(self, query: Query) -> _UnjudgedPage:
         request = self.prepare(query)
         (result,) = self.send(query, request.body)
-        return _UnjudgedPage(tuple(search_hit(hit) for hit in result.hits), result.total, request)
+        return _UnjudgedPage(
+            tuple(search_hit(hit) for hit in result.hits),
+            result.total,
+            request,
+            shards=result.shards,
+            shards_failed=result.shards_failed,
+        )
 
     def _hybrid(self, query: Query) -> _UnjudgedPage:
         self._check(query)
@@ -266,7 +278,14 @@ class Searcher:
             captions={hit.image_id: hit.similarity for hit in results["meaning"].hits},
             full_matches={hit.image_id for hit in by_words if words and set(words) <= set(hit.matched)},
         )
-        return _UnjudgedPage(tuple(hits[query.depth - query.k :]), len(hits), requests["visual"], evidence)
+        return _UnjudgedPage(
+            tuple(hits[query.depth - query.k :]),
+            len(hits),
+            requests["visual"],
+            evidence,
+            shards=max(each.shards for each in results.values()),
+            shards_failed=max(each.shards_failed for each in results.values()),
+        )
 
     def _judged(self, query: Query, found: _UnjudgedPage) -> tuple[SearchHit, ...]:
         hits = found.hits
@@ -328,8 +347,9 @@ class SearchService:
         self._log = log
 
     def search(self, query: Query) -> SearchResponse:
-        """Answer one query as `Searcher.search` does, and log it."""
-        response = self.searcher.search(query)
+        """Answer one query as `Searcher.search` does, also when shards are away, and log it."""
+        with accepting_partial_answers():
+            response = self.searcher.search(query)
         if self._log is not None:
             self._log.write(query, response)
         return response

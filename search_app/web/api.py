@@ -39,7 +39,10 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     answer_schema = schema_of(SearchResponse)
 
     def answer(query: Query) -> Response:
-        return jsonify(service.search(query).to_json())
+        found = service.search(query).to_json()
+        if root := request.script_root:  # below a path, addresses begin with it
+            found["hits"] = [{**hit, "thumbnail_url": root + hit["thumbnail_url"]} for hit in found["hits"]]
+        return jsonify(found)
 
     @api.get("/search")
     @api.doc(parameters=[{"in": "query", "schema": SearchArguments}])

@@ -36,6 +36,7 @@ PLAIN_FIELDS: Mapping[type, Callable[..., fields.Field[Any]]] = {
     str: fields.String,
     int: fields.Integer,
     float: fields.Float,
+    bool: fields.Boolean,
 }
 
 
@@ -186,7 +187,9 @@ def may_fail(api: Blueprint, *statuses: int) -> Callable[[View], View]:
 
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
     """Return a picture's `_source` as JSON."""
-    return jsonify({"image_id": image_id, **source, "thumbnail_url": thumbnail_url(image_id)})
+    return jsonify(
+        {"image_id": image_id, **source, "thumbnail_url": request.script_root + thumbnail_url(image_id)}
+    )
 
 
 def unchanging(data: bytes, *, mimetype: str, etag: str) -> Response:

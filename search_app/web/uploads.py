@@ -165,7 +165,7 @@ class Uploads:
             name,
             (HTTPStatus.CREATED if addition.is_new else HTTPStatus.OK).value,
             **{known: getattr(addition, known) for known in KNOWN},
-            thumbnail_url=thumbnail_url(addition.image_id),
+            thumbnail_url=request.script_root + thumbnail_url(addition.image_id),
         )
 
 
