@@ -152,7 +152,7 @@ def connect(
     """
     # Not 429: the client would repeat the request at once, and bulk writing backs off by itself.
     options: dict[str, Any] = {"request_timeout": timeout_s, "retry_on_status": (502, 503, 504)}
-    if key := settings.api_key or settings.local_key:
+    if key := settings.local_key or settings.api_key:
         options["api_key"] = key
     if settings.ca_certs:
         options["ca_certs"] = str(settings.ca_certs)

@@ -59,8 +59,7 @@ class ThreeNodes:
         )
         (home.config / "elasticsearch.yml").write_text(settings, encoding="utf-8")
         command = [sys.executable, "-m", PROGRAM, "--home", str(self._homes[number])]
-        command += ["--libjvm", str(self._java.libjvm), "--heap-mb", str(HEAP_MB)]
-        command += ["--vectors"] if self._java.has_vectors else []
+        command += ["--java", str(self._java.home), "--heap-mb", str(HEAP_MB)]
         with home.process_log.open("ab") as log:
             self._processes[number] = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | QUICK, stdout=log, stderr=log

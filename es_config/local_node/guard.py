@@ -21,7 +21,8 @@ def refuse_pages(node: Any) -> None:
     """Make a node that has not started check the headers of every request.
 
     Elastic's security plug-in checks them in an `HttpValidator`. This one is composed of method handles,
-    which Java compiles, so that no request waits for Python.
+    which Java compiles, so that no request waits for Python. Its field is final, which from Java 26 on needs
+    `--enable-final-field-mutation`.
     """
     transport = node.injector().getInstance(JClass("org.elasticsearch.http.HttpServerTransport"))
     field = transport.getClass().getClassLoader().loadClass(TRANSPORT).getDeclaredField("httpValidator")

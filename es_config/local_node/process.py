@@ -19,7 +19,7 @@ import jpype
 from jpype import JClass
 
 from es_config.local_node.guard import refuse_pages
-from es_config.local_node.install import DATA, NODE_NAME, VECTOR_MODULE, NodeHome
+from es_config.local_node.install import DATA, NODE_NAME, VECTOR_MODULE, Java, NodeHome, read_java
 from es_config.local_node.ml.routes import TrainedModelRoutes
 from es_config.local_node.process_file import PROGRAM, make_key, write_process_file
 from es_config.local_node.rest import RestRoutes
@@ -29,9 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a node until a signal asks for its end, and keep its process file up to date."""
     parser = argparse.ArgumentParser(prog=PROGRAM)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--libjvm", type=Path, required=True)
+    parser.add_argument("--java", type=read_java, required=True)
     parser.add_argument("--heap-mb", type=int, required=True)
-    parser.add_argument("--vectors", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="[%(asctime)s][%(levelname)-5s] %(message)s"
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     stop = threading.Event()
     home = NodeHome(options.home)
     write_process_file(options.home, url="", state="starting")
-    start_jvm(home, options)
+    start_jvm(home, options.java, heap_mb=options.heap_mb)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     node = start_node(home)
@@ -63,16 +62,17 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(0)  # Elasticsearch has closed; nothing of the JVM's own shutdown is worth waiting for
 
 
-def start_jvm(home: NodeHome, options: argparse.Namespace) -> None:
+def start_jvm(home: NodeHome, java: Java, *, heap_mb: int) -> None:
     """Load the JVM, which leaves the signals to Python (`-Xrs`)."""
     lines = (DATA / "jvm.options").read_text(encoding="utf-8").splitlines()
     jpype.startJVM(
-        str(options.libjvm),
+        str(java.libjvm),
         *(line for line in lines if not line.startswith("#")),
-        f"-Xmx{options.heap_mb}m",
-        f"-XX:MaxDirectMemorySize={options.heap_mb // 2}m",
+        f"-Xmx{heap_mb}m",
+        f"-XX:MaxDirectMemorySize={heap_mb // 2}m",
         f"-XX:ErrorFile={home.logs / 'jvm-crash.log'}",
-        *([f"--add-modules={VECTOR_MODULE}"] if options.vectors else []),
+        *([f"--add-modules={VECTOR_MODULE}"] if java.has_vectors else []),
+        *(["--enable-final-field-mutation=ALL-UNNAMED"] if java.version >= 26 else []),  # see guard.py
         f"-Des.path.home={home.root}",
         classpath=[str(jar) for jar in sorted(home.lib.glob("*.jar"))],
         convertStrings=False,
