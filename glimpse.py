@@ -28,6 +28,7 @@ COMMANDS = {
         "es_config.commands.engine:doctor",
         "Check everything, and say how to mend each fault.",
     ),
+    "keys": ("es_config.commands.engine:keys", "Print requests for API keys with few privileges."),
     "index": ("es_config.commands.engine:index", "Create, show or delete the index."),
     "ingest": ("ingest.commands.ingest:ingest", "Make the pictures of folders searchable."),
     "reindex": (

@@ -81,7 +81,7 @@ def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
             f"ELASTICSEARCH_CA_CERTS names {ca_certs}, which is not a file: give the CA certificate as PEM."
         )
     urls = ",".join(_checked_url(each.strip()) for each in url.split(","))
-    node, api_key = find_running(home), _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY")
+    node, api_key = find_running(home), _api_key(environ)
     local_key = node.key if node and node.url == urls else None
     return EngineSettings(urls, api_key, ca_certs, local_key=local_key)
 
@@ -93,6 +93,28 @@ def remote_url(environ: Mapping[str, str]) -> str | None:
 
 def _either(environ: Mapping[str, str], *names: str) -> str | None:
     return next((environ[name].strip() for name in names if environ.get(name, "").strip()), None)
+
+
+def _api_key(environ: Mapping[str, str]) -> str | None:
+    """Return the API key of the environment, else of the file that ELASTICSEARCH_API_KEY_FILE names."""
+    if key := _either(environ, "ELASTICSEARCH_API_KEY", "ES_API_KEY"):
+        return key
+    named = environ.get("ELASTICSEARCH_API_KEY_FILE")
+    if not named:
+        return None
+    try:
+        key = Path(named).expanduser().read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise EngineError(
+            f"ELASTICSEARCH_API_KEY_FILE names {named}, which cannot be read ({reason}): name a file that"
+            " holds the API key alone."
+        ) from error
+    if not key:
+        raise EngineError(
+            f"ELASTICSEARCH_API_KEY_FILE names {named}, which is empty: write the API key into it."
+        )
+    return key
 
 
 def _local_node(home: Path) -> RunningNode:
@@ -114,6 +136,11 @@ def _checked_url(url: str) -> str:
         valid = False
     if not valid:
         raise EngineError(f"ELASTICSEARCH_URL is '{url}': write it like https://elastic.example:9200.")
+    if parts.scheme == "http" and parts.port is None:
+        raise EngineError(
+            f"ELASTICSEARCH_URL is '{url}', which names no port: Elasticsearch's own is :9200 after the host"
+            " name, that of a proxy is often :80."
+        )
     return url.rstrip("/")
 
 
@@ -159,7 +186,7 @@ def connect(
     if settings.local_home:
         options["node_class"] = following(settings.local_home)
     options["transport_class"] = BreakingTransport if is_server else WholeAnswers
-    with engine_errors(settings.shown_url):
+    with engine_errors(settings.shown_url), _address_errors(settings.shown_url):
         client = Elasticsearch(settings.urls, **options)
         try:
             if number := read_version(client):
@@ -168,6 +195,21 @@ def connect(
             client.close()
             raise
     return client
+
+
+@contextmanager
+def _address_errors(url: str) -> Iterator[None]:
+    """Turn ValueErrors of the client and of urllib3 about an address into EngineError."""
+    try:
+        yield
+    except ssl.SSLError:  # one kind of it is a ValueError, too
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise EngineError(
+            f"ELASTICSEARCH_URL is '{url}', to which no request can be sent ({reason}): write it like"
+            " https://elastic.example:9200."
+        ) from error
 
 
 def read_version(client: Elasticsearch) -> str | None:

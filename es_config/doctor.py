@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from elasticsearch import Elasticsearch
 
@@ -17,6 +17,7 @@ from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
 from es_config.mapping import differences
 
+Found = TypeVar("Found")
 LOW_DISK = 2 * 2**30
 """bytes; the local node takes no new index below it"""
 
@@ -55,7 +56,11 @@ def examine(
         index = ImageIndex(client, alias=alias)
         engine = _Engine(client, settings.shown_url, index, profile_dims)
         checks += [_check(name, partial(look, engine)) for name, look in SERVER_CHECKS]
-        if index.exists():
+        try:
+            found = index.exists()
+        except EngineError as error:
+            return [*checks, Check("index", False, str(error))]
+        if found:
             return checks + [_check(name, partial(look, engine)) for name, look in INDEX_CHECKS]
         none = f"none called '{alias}' yet: run `glimpse ingest` on a folder of pictures"
         return [*checks, Check("index", True, none)]
@@ -200,27 +205,35 @@ class Status:
     url: str
     kind: str
     """`local` for the node of this machine, else `remote`"""
-    version: str
+    version: str | None
     index: str | None
     profile: str | None
-    images: int
+    images: int | None
+    """the version, or these three, are None where the API key may not ask"""
 
 
 def read_status(environ: Mapping[str, str], home: Path, *, alias: str) -> Status:
     """Ask the Elasticsearch of `environ` and `home`. Raises EngineError when none answers."""
     settings = engine_settings(environ, home)
     with connect(settings) as client, engine_errors(settings.shown_url):
-        version = read_version(client) or "unknown"
         index = ImageIndex(client, alias=alias)
-        found = index.exists()
+        found = _allowed(index.exists)
         return Status(
             url=settings.shown_url,
             kind="local" if settings.local else "remote",
-            version=version,
-            index=index.name() if found else None,
-            profile=index.meta().profile if found else None,
-            images=index.count() if found else 0,
+            version=read_version(client),
+            index=_allowed(index.name) if found else None,
+            profile=_allowed(lambda: index.meta().profile) if found else None,
+            images=0 if found is False else _allowed(index.count),
         )
+
+
+def _allowed(look: Callable[[], Found]) -> Found | None:
+    """Return a finding, or None where the API key may not ask."""
+    try:
+        return look()
+    except NotAllowedError:
+        return None
 
 
 def describe_index(index: ImageIndex) -> dict[str, Any]:

@@ -127,10 +127,20 @@ class ImageIndex:
         (settings,) = answer.body.values()
         return str(settings["settings"]["index"]["uuid"])
 
-    def uuids(self) -> frozenset[str]:
-        """Return the uuids of all visible indexes of this Elasticsearch."""
+    def uuids(self) -> frozenset[str] | None:
+        """Return the uuids of all visible indexes of this Elasticsearch, or None if not all are shown.
+
+        To an API key for some indexes Elasticsearch shows these alone, and does not say so.
+        """
+        everywhere = {"names": ["*"], "privileges": ["view_index_metadata"]}
         with engine_errors():
+            # Without security there is no such route.
+            able = self._client.options(ignore_status=[400, 404, 405]).security.has_privileges(
+                index=[everywhere]
+            )
             answer = self._client.indices.get_settings(index="_all", name="index.uuid")
+        if not able.body.get("has_all_requested", True):
+            return None
         return frozenset(each["settings"]["index"]["uuid"] for each in answer.body.values())
 
     def meta(self) -> IndexMeta:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 
-from es_config.client import explain, refusal
+from es_config.client import WANTED, explain, read_version, refusal
 from es_config.documents import unit_rows
 from es_config.errors import EngineError
 
@@ -188,7 +188,7 @@ def upload(
             " --clear-previous."
         )
     with tempfile.TemporaryDirectory(prefix="glimpse-model-") as scratch, expected(model.model_id):
-        version = model.client.info()["version"]["number"]
+        version = read_version(model.client) or f"{WANTED}.0"
         say(f"Exporting {source.name}")
         definition, config, vocabulary = export(source, Path(scratch), version=version)
         if state != "absent":

@@ -183,6 +183,7 @@ def _found(client: Elasticsearch, index: str, body: Mapping[str, Any]) -> list[s
 
 FIELD = "vector"
 COMPARE_PREFIX = "glimpse-compare"
+TRIAL_PREFIX = "glimpse-advise"
 
 
 class TemporaryIndex:

@@ -156,7 +156,11 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
 
         def forward(self, body: bytes) -> tuple[int, bytes]:
-            headers = {name: self.headers[name] for name in ("Content-Type", "Accept") if self.headers[name]}
+            headers = {
+                name: self.headers[name]
+                for name in ("Authorization", "Content-Type", "Accept")
+                if self.headers[name]
+            }
             request = urllib.request.Request(
                 node_url + self.path, data=body or None, method=self.command, headers=headers
             )

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from es_config.client import engine_errors
-from es_config.vector_field import FIELD, VectorField, read_vector_field, temporary_index
+from es_config.vector_field import FIELD, TRIAL_PREFIX, VectorField, read_vector_field, temporary_index
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-TRIAL_PREFIX = "glimpse-advise"
 BITS = {"int8": 8, "int4": 4, "bbq": 1}
 FEWEST_DIMS_OF_BBQ = 64
 """Elasticsearch refuses one-bit vectors of fewer dims"""

@@ -1,4 +1,4 @@
-"""`glimpse up | down | status | doctor | index`: the engine's commands."""
+"""`glimpse up | down | status | doctor | keys | index`: the engine's commands."""
 
 from __future__ import annotations
 
@@ -107,6 +107,31 @@ def doctor(alias: str, as_json: bool) -> None:
     _print({"ok": healthy, "checks": [asdict(check) for check in checks]}, "\n".join(lines), as_json)
     if not healthy:
         raise SystemExit(1)
+
+
+@click.command()
+@INDEX
+@AS_JSON
+def keys(alias: str, as_json: bool) -> None:
+    """Print requests that create API keys with the fewest privileges, for three kinds of machines.
+
+    A searching, an ingesting and an uploading machine. Nothing is sent. Whoever may create API keys sends
+    one, and sets ELASTICSEARCH_API_KEY on the machine to what the answer calls `encoded`.
+
+    \b
+    Example:
+      glimpse keys --index images
+    """
+    from es_config.client import EngineSettings, remote_url
+    from es_config.keys import key_requests
+
+    requests = key_requests(alias)
+    url = EngineSettings(remote_url(os.environ) or "https://elastic.example:9200").shown_url.split(",")[0]
+    ca_certs = os.environ.get("ELASTICSEARCH_CA_CERTS")
+    shown = [
+        f"# {each.machine}: {each.commands}\n{each.as_curl(url, ca_certs=ca_certs)}" for each in requests
+    ]
+    _print({each.machine: each.body for each in requests}, "\n\n".join(shown), as_json)
 
 
 @click.group()

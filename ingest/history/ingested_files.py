@@ -244,7 +244,7 @@ class IngestHistory:
         return self._devices.get(folder)
 
     def note_devices(self, devices: Mapping[bytes, int]) -> None:
-        """Note the devices of folders, in place of what was noted."""
+        """Note the devices of folders in the place of earlier notes."""
         with self._lock:
             self._devices |= devices
             self._new_devices |= devices

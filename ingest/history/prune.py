@@ -114,7 +114,7 @@ def _drop_stale(
         others = {image_id: history.other_indexes(image_id) for image_id in absent}
         living = index.uuids() if any(others.values()) else frozenset()
         for image_id in absent:
-            if not others[image_id] & living:
+            if not (others[image_id] if living is None else others[image_id] & living):
                 storage.delete(thumbnail_key(image_id))
                 for extension in ORIGINAL_TYPES:
                     storage.delete(original_key(image_id, extension))
