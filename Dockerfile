@@ -3,8 +3,8 @@ FROM python:3.11.14-slim-bookworm
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/glimpse
 
-COPY requirements.lock ./
-RUN pip install --require-hashes -r requirements.lock
+COPY requirements-app.lock ./
+RUN pip install --require-hashes -r requirements-app.lock
 
 COPY . .
 RUN pip install --no-deps --no-build-isolation . \
