@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.report import machine
 
-NOT_BENCHMARKS = {"__init__", "__main__", "report", "engine", "sound"}
+NOT_BENCHMARKS = {"__init__", "__main__", "crowd", "engine", "report", "serving", "sound"}
 
 
 def main(names: list[str]) -> int:
