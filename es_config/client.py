@@ -23,7 +23,7 @@ from elasticsearch import (
     UnsupportedProductError,
 )
 
-from es_config.errors import EngineError, NotAllowedError
+from es_config.errors import EngineError, NotAllowedError, RefusedQueryError
 from es_config.local_node.following import following
 from es_config.local_node.process_file import RunningNode, find_running
 from es_config.transport import BreakingTransport, WholeAnswers
@@ -151,11 +151,17 @@ BY_KIND = {
     "index_not_found_exception": (
         "There is no such index ({reason}): run `glimpse index create` or `glimpse ingest`."
     ),
+    "index_closed_exception": "The index {index} is closed: open it with `POST {index}/_open`.",
+    "invalid_index_name_exception": "This cannot be the name of an index ({reason}): choose another.",
     "media_type_header_exception": "Elasticsearch{at} is too old: Glimpse needs {version} or newer.",
 }
 BY_STATUS = {
     401: "Elasticsearch{at} refused the login: set ELASTICSEARCH_API_KEY to a valid API key.",
     403: "The API key may not do this{at} ({reason}): give it that right, or use another key.",
+    413: (
+        "Elasticsearch{at}, or a proxy in front of it, takes no request of this size (413): raise its limit,"
+        " such as client_max_body_size of nginx."
+    ),
     429: "Elasticsearch{at} is overloaded ({reason}): wait and try again, or give it more memory.",
 }
 NAME_MISMATCH = (62, 64)
@@ -167,6 +173,30 @@ PARSERS = ("X509", "PEM", "ASN1")
 NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 """reasons of OpenSSL, the second since 3.2, when a server answers something other than TLS"""
 ANY_OTHER = "Elasticsearch{at} answered {status} ({reason}): see `glimpse doctor`."
+FOR_VISITORS = {
+    "index_not_found_exception": "There are no pictures yet: run `glimpse ingest` on the server.",
+    "index_closed_exception": "The index is closed: `glimpse doctor` on the server says how to open it.",
+    429: "The search engine is overloaded: wait a moment and try again.",
+}
+"""by kind and by status; else that of `EngineError`"""
+QUERY_FAULTS = frozenset(
+    {
+        "action_request_validation_exception",
+        "illegal_argument_exception",
+        "named_object_not_found_exception",
+        "number_format_exception",
+        "parse_exception",
+        "parsing_exception",
+        "query_shard_exception",
+        "too_complex_to_determinize_exception",
+        "too_many_clauses",
+        "too_many_nested_clauses",
+        "x_content_parse_exception",
+    }
+)
+"""kinds of errors of Elasticsearch that lie in a query, with status 400 or 413"""
+HTML_TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+LONGEST_REASON = 400
 
 
 def connect(
@@ -275,13 +305,15 @@ def explain(error: Exception, *, url: str = "") -> EngineError:
     if isinstance(error, ApiError):
         return _refused(error, at)
     if isinstance(error, ConnectionTimeout):
-        return EngineError(f"Elasticsearch{at} did not answer in time: try again, and see `glimpse doctor`.")
+        return EngineError(
+            f"Elasticsearch{at} did not answer in time: try again, and see `glimpse doctor`.",
+            for_visitors="The search engine did not answer in time: try again in a moment.",
+        )
     if (fault := _tls_fault(error)) is not None:
         return _untrusted(fault, at)
     if isinstance(error, ConnectionError):
-        return EngineError(
-            f"No Elasticsearch answers{at}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
-        )
+        sentence = "No Elasticsearch answers{}: run `glimpse up`, or correct ELASTICSEARCH_URL if it is set."
+        return EngineError(sentence.format(at), for_visitors=sentence.format(""))
     return EngineError(f"Elasticsearch{at} could not be asked ({error}): see `glimpse doctor`.")
 
 
@@ -329,23 +361,57 @@ def _untrusted(fault: ssl.SSLError, at: str) -> EngineError:
 
 
 def _refused(error: ApiError, at: str) -> EngineError:
-    reason = refusal(error.body, error.message)
-    if error.error == "cluster_block_exception":
-        return blocked(reason, error.status_code)
-    sentence = BY_KIND.get(error.error) or BY_STATUS.get(error.status_code) or ANY_OTHER
-    kind = NotAllowedError if error.status_code == 403 else EngineError
-    return kind(sentence.format(at=at, reason=reason, status=error.status_code, version=WANTED))
+    reason, status = refusal(error.body, error.message), error.status_code
+    kinds = _kinds(error.body)
+    if "cluster_block_exception" in kinds:
+        return blocked(reason, status)
+    if status in (400, 413) and not kinds.isdisjoint(QUERY_FAULTS):
+        sentence = f"The search engine does not accept the query ({reason}): change it."
+        return RefusedQueryError(sentence, for_visitors=sentence)
+    known = [kind for kind in BY_KIND if kind in kinds]
+    sentence = BY_KIND[known[0]] if known else BY_STATUS.get(status, ANY_OTHER)
+    raised = NotAllowedError if status == 403 else EngineError
+    return raised(
+        sentence.format(at=at, reason=reason, status=status, version=WANTED, index=_index_of(error.body)),
+        for_visitors=FOR_VISITORS.get(known[0] if known else status),
+    )
+
+
+def _causes(error: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield an error of a body and those that it comes from."""
+    if isinstance(error, Mapping):
+        yield error
+        yield from _causes(error.get("caused_by"))
+        for each in error.get("root_cause") or ():
+            if each is not error:
+                yield from _causes(each)
+        for failure in error.get("failed_shards") or ():
+            yield from _causes(failure.get("reason"))
+
+
+def _kinds(body: Any) -> frozenset[str]:
+    error = body.get("error") if isinstance(body, dict) else None
+    return frozenset(str(each.get("type")) for each in _causes(error))
+
+
+def _index_of(body: Any) -> str:
+    """Return the name of the index that an error body names, or `<index>`."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return next((str(each["index"]) for each in _causes(error) if each.get("index")), "<index>")
 
 
 def refusal(body: Any, message: str) -> str:
-    """Return the deepest reason of an error body, on one line."""
+    """Return the deepest reason of an error body, on one line, or the title of a proxy's HTML page."""
+    if isinstance(body, str) and "<" in body:
+        title = HTML_TITLE.search(body)
+        message = title[1] if title else "a page of HTML, as of a proxy"
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict) and error.get("failed_shards"):
         error = error["failed_shards"][0]["reason"]
     while isinstance(error, dict) and isinstance(error.get("caused_by"), dict):
         error = error["caused_by"]
     reason = error.get("reason") if isinstance(error, dict) else None
-    return " ".join(str(reason or message).split())[:400].rstrip(".;")
+    return " ".join(str(reason or message).split())[:LONGEST_REASON].rstrip(".;")
 
 
 def blocked(reason: str, status: int) -> EngineError:
@@ -353,7 +419,8 @@ def blocked(reason: str, status: int) -> EngineError:
     if status == 429:  # the block that Elasticsearch itself sets at the flood stage of a disk
         return EngineError(
             "The disk of Elasticsearch is nearly full, so the index takes no pictures: free space "
-            "there, or delete an index; the block lifts within a minute, then run the same command again."
+            "there, or delete an index; the block lifts within a minute, then run the same command again.",
+            for_visitors="The disk of the search engine is nearly full, so the index takes no pictures.",
         )
     if status == 503:
         return EngineError(
@@ -363,5 +430,6 @@ def blocked(reason: str, status: int) -> EngineError:
     return EngineError(
         f"The index takes no writes ({reason}): while `glimpse reindex` switches it, wait a moment; else "
         'lift the block, as in `PUT images/_settings {"index.blocks.write": null}`, then run the same '
-        "command again."
+        "command again.",
+        for_visitors="The index takes no writes at the moment: wait a little, then try again.",
     )

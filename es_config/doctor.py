@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from es_config.local_node.install import find_java
 from es_config.mapping import differences
 
 Found = TypeVar("Found")
+SEE_DOCTOR = re.compile(r"see (its log, and )?`glimpse doctor`")
+"""the way out of many sentences, which would lead in a circle here"""
 LOW_DISK = 2 * 2**30
 """bytes; the local node takes no new index below it"""
 
@@ -51,7 +54,7 @@ def examine(
         settings = engine_settings(environ, home)
         client = connect(settings)
     except EngineError as error:
-        return [*checks, Check("elasticsearch", False, str(error))]
+        return [*checks, Check("elasticsearch", False, SEE_DOCTOR.sub("see its log", str(error)))]
     with client:
         index = ImageIndex(client, alias=alias)
         engine = _Engine(client, settings.shown_url, index, profile_dims)
@@ -74,7 +77,7 @@ def _check(name: str, look: Callable[[], str]) -> Check:
     except NotAllowedError as error:
         return Check(name, True, f"not shown: {error}")
     except EngineError as error:
-        return Check(name, False, str(error))
+        return Check(name, False, SEE_DOCTOR.sub("see the log of Elasticsearch", str(error)))
 
 
 def _java(environ: Mapping[str, str]) -> str:

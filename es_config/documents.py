@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,15 @@ def one_line(text: str) -> str:
     Every command prints paths and other words of strangers in this form, so that they can be compared.
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+"""control characters, and those that turn the direction of the text around them"""
+
+
+def without_controls(text: str) -> str:
+    """Return a text on one line, with a space in place of line breaks and control characters."""
+    return " ".join(CONTROLS.sub(" ", text).split())
 
 
 @dataclass(frozen=True)

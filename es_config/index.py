@@ -12,7 +12,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector
 
 from es_config.bulk import Action, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
-from es_config.client import engine_errors, raise_item_error
+from es_config.client import FOR_VISITORS, engine_errors, raise_item_error
 from es_config.documents import AddResult, ImageDocument, SearchResult, paths_of, read_hits, shown_path
 from es_config.errors import EngineError
 from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
@@ -153,7 +153,8 @@ class ImageIndex:
             answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.target)
         if answer.meta.status == 404:
             raise EngineError(
-                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`."
+                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`.",
+                for_visitors=FOR_VISITORS["index_not_found_exception"],
             )
         if len(answer.body) != 1:
             raise EngineError(

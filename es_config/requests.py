@@ -59,6 +59,32 @@ def check_knn_limits(k: int, num_candidates: int) -> None:
         )
 
 
+WILDCARDS = re.compile(r"\\.|[*?]+", re.DOTALL)
+
+
+def is_pattern(path: str) -> bool:
+    """Return whether a filter for paths is a pattern, not the beginning of a path."""
+    return not set(path).isdisjoint("*?")
+
+
+def simplified(pattern: str) -> str:
+    """Return the same pattern with each run of wildcards written as short as possible: `*?**` is `?*`.
+
+    Elasticsearch spends time on every `*`. A backslash takes the meaning from the character after it.
+    """
+    return WILDCARDS.sub(_shortest, pattern)
+
+
+def _shortest(match: re.Match[str]) -> str:
+    run = match[0]
+    return run if run.startswith("\\") else "?" * run.count("?") + "*" * ("*" in run)
+
+
+def count_stars(pattern: str) -> int:
+    """Return the number of `*` of a pattern that stand for any characters, once it is `simplified`."""
+    return sum(part.endswith("*") for part in WILDCARDS.findall(simplified(pattern)) if part[0] != "\\")
+
+
 def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
     """Return the filters as clauses of the query language."""
     if filters is None:
@@ -78,8 +104,9 @@ def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
     if filters.tag:
         clauses.append({"term": {"tags": {"value": filters.tag, "case_insensitive": True}}})
     if filters.path:
-        kind = "wildcard" if set(filters.path) & set("*?") else "prefix"
-        clauses.append({kind: {"relative_path": {"value": filters.path}}})
+        is_wildcard = is_pattern(filters.path)
+        value = simplified(filters.path) if is_wildcard else filters.path
+        clauses.append({"wildcard" if is_wildcard else "prefix": {"relative_path": {"value": value}}})
     return clauses
 
 

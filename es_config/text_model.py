@@ -122,7 +122,7 @@ def _status(config: dict[str, Any], stats: dict[str, Any]) -> ModelStatus:
 
 
 def _refused(error: ApiError, model_id: str) -> EngineError:
-    reason = refusal(error.body, str(error))
+    reason = refusal(error.body, error.message)
     if error.status_code == 404:
         return EngineError(
             f"There is no model {model_id} in Elasticsearch ({reason}): run `glimpse model upload`."
@@ -132,7 +132,7 @@ def _refused(error: ApiError, model_id: str) -> EngineError:
             f"Elasticsearch does not allow this ({reason}); text models need a Platinum or trial licence."
             " Search works without: --text-lane local."
         )
-    if error.status_code in (401, 503):
+    if error.status_code in (401, 413, 503):
         return explain(error)
     return EngineError(f"Elasticsearch refused: {reason}")
 
@@ -296,7 +296,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EngineError(f"{path} is not valid JSON ({error}); copy the model again.") from error
     return settings
 
@@ -388,7 +388,7 @@ class InferTextEncoder:
         except ApiError as error:
             self._checked = False
             cause, reason = CAUSES.get(
-                error.status_code, (f"status {error.status_code}", refusal(error.body, str(error)))
+                error.status_code, (f"status {error.status_code}", refusal(error.body, error.message))
             )
             raise InferUnavailableError(cause, reason) from error
         except ConnectionTimeout as error:

@@ -26,6 +26,11 @@ _accepts_partial: ContextVar[bool] = ContextVar("accepts_partial", default=False
 class PartialAnswerError(EngineError):
     """A part of an index did not answer, where only the whole decides."""
 
+    for_visitors = (
+        "A part of the pictures did not answer, so this would be half an answer: `glimpse doctor` on the"
+        " server says why."
+    )
+
 
 @contextmanager
 def accepting_partial_answers() -> Iterator[None]:

@@ -239,7 +239,7 @@ def load_runs(path: Path) -> list[Run]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise LabelError(f"{path} cannot be read ({error.strerror}): check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LabelError(f"{path} is not JSON: name a file that --save-run wrote.") from error
     try:
         if data["format"] != FORMAT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -138,7 +139,8 @@ class UploadIndexer:
                 [file.image], captioner=self.captioner, caption_encoder=self.caption_encoder
             )
         except ModelError as error:  # the captioner cannot be loaded; the picture can still be found
-            return document, str(error)
+            logging.getLogger(__name__).error("%s", error)
+            return document, error.for_visitors
         return (document, caption.reason) if isinstance(caption, Fault) else (caption.on(document), None)
 
     def _write(self, document: ImageDocument, webp: bytes, data: bytes, extension: str) -> str | None:

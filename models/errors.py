@@ -9,7 +9,12 @@ WAY_OUT = "free some memory, or copy or download it again"
 
 
 class ModelError(Exception):
-    """A profile or a model cannot be used. The message says why, and the way out."""
+    """A profile or a model cannot be used. The message says why, and the way out.
+
+    The message is for the operator and may name folders; `for_visitors` names none.
+    """
+
+    for_visitors = "A model cannot be used at the moment: the log of the server says why."
 
 
 def first_line(error: Exception) -> str:

@@ -91,7 +91,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is not a model folder: it has no config.json; it needs a model saved by"
             " sentence-transformers or transformers."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not valid JSON ({error}); copy the model again.") from error
     return config
 

@@ -2,7 +2,14 @@
 
 
 class StorageError(Exception):
-    """A store cannot be opened, read or written. The message names the reason and the way out."""
+    """A store cannot be opened, read or written. The message names the reason and the way out.
+
+    The message is for the operator and may name folders and buckets; `for_visitors` names none.
+    """
+
+    for_visitors = (
+        "The files of the pictures cannot be reached at the moment: the log of the server says why."
+    )
 
 
 class NoSuchKeyError(StorageError):

@@ -148,7 +148,8 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
             status, content = decide(self.command, self.path) or self.forward(body)
             self.send_response(status)
             self.send_header("X-Elastic-Product", "Elasticsearch")
-            self.send_header("Content-Type", "application/json")
+            kind = "text/html" if content.startswith(b"<") else "application/json"  # as of a proxy
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(b"" if self.command == "HEAD" else content)

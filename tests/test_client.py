@@ -108,7 +108,7 @@ def test_a_server_that_hangs_up_on_tls_is_not_said_to_have_a_wrong_certificate()
 
 @pytest.mark.parametrize("word", ["Certificates", "PEM", "Hostname-Mismatch"])
 def test_what_the_engine_refuses_is_not_taken_for_a_fault_of_tls_because_of_a_word_in_it(client, word):
-    with pytest.raises(EngineError, match=r"answered 400 .*must be lowercase"):
+    with pytest.raises(EngineError, match=r"the name of an index .*must be lowercase"):
         ImageIndex(client, alias=word).create(META, IndexOptions())
 
 

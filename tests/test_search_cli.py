@@ -20,6 +20,7 @@ from waiting import PATIENCE_S
 
 import glimpse
 from es_config.requests import as_curl
+from search_app.commands.search import why_nothing
 from search_app.core.query import Query
 from search_app.core.response import SearchHit, SearchResponse
 from search_app.core.vectors import read_vector
@@ -359,3 +360,8 @@ def check_served(server: subprocess.Popen, port: int, gallery) -> None:
     finally:
         server.kill()
         server.communicate()
+
+
+def test_hits_that_a_least_relevance_leaves_out_are_told_from_an_empty_index():
+    assert "leave --min-relevance out" in why_nothing(Query(text="a", min_relevance="weak"))
+    assert "the index is empty" in why_nothing(Query(text="a"))

@@ -38,6 +38,7 @@ from ingest.uploads import UploadIndexer
 from ingest.wiring import Dependencies
 from models.captioning import load_captioner
 from models.encoders import Lazy
+from models.errors import ModelError
 from models.profiles import ModelSource
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -365,13 +366,16 @@ def test_the_page_of_a_picture_leads_to_its_original_where_there_is_one(web, gal
     assert "no picture with the id" in refused(theirs.get(f"{URL}/nothing/original"), 404)
 
 
-def test_without_its_captioner_a_picture_is_indexed_and_waits_for_its_caption(place, client, tmp_path):
+def test_without_its_captioner_a_picture_is_indexed_and_waits_for_its_caption(
+    place, client, tmp_path, caplog
+):
     broken = Lazy(lambda: load_captioner(ModelSource(str(tmp_path / "no model here"))))
     indexer = indexer_of(place.index, place.folder, captions=broken)
     addition = indexer.add("a.jpg", jpeg(BOAT))
     indexer.publish()
     assert (addition.is_new, addition.caption, addition.refused) == (True, None, None)
-    assert "no model here" in addition.caption_error
+    assert addition.caption_error == ModelError.for_visitors
+    assert "no model here" in caplog.text
     assert place.index.count() == 1
     assert Captions(client, index=place.index).count_missing(every=False) == 1
 
@@ -415,18 +419,22 @@ def test_when_the_index_cannot_be_written_nothing_is_kept(web, place, client):
     added(send(web, (jpeg(CARS), "b.jpg")))
 
 
-def test_when_the_store_cannot_be_written_nothing_is_indexed(web, place):
+def test_when_the_store_cannot_be_written_nothing_is_indexed(web, place, caplog):
     place.folder.write_text("a file where the folder should be")
-    assert "cannot be written in the store" in refused(send(web, (jpeg(BOAT), "a.jpg")), 503)
+    sentence = refused(send(web, (jpeg(BOAT), "a.jpg")), 503)
+    assert sentence.startswith("'a.jpg' was not added. The files of the pictures cannot be reached")
+    assert str(place.folder) not in sentence
+    assert f"cannot be written in the store at {place.folder}" in caplog.text
     place.index.refresh()
     assert place.index.count() == 0
 
 
-def test_an_index_of_other_weights_is_left_alone(web, place):
+def test_an_index_of_other_weights_is_left_alone(web, place, caplog):
     profile = pocket()[0]
     meta = IndexMeta(profile.name, {"image": "other"}, profile.dims, profile.caption_dims, profile.similarity)
     place.index.create(meta, IndexOptions())
-    assert "other weights (image other" in refused(send(web, (jpeg(BOAT), "a.jpg")), 503)
+    assert "glimpse doctor" in refused(send(web, (jpeg(BOAT), "a.jpg")), 503)
+    assert "other weights (image other" in caplog.text
     assert place.is_empty()
 
 

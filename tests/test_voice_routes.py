@@ -248,8 +248,7 @@ def test_without_a_voice_model_the_route_says_so_and_the_page_has_no_microphone(
     assert "microphone=(self)" in page.headers["Permissions-Policy"]
 
 
-def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path):
-
+def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path, caplog):
     broken = Lazy(lambda: load_transcriber(str(tmp_path)))
     app = create_app(
         service=SearchService(gallery.searcher),
@@ -257,7 +256,10 @@ def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path)
         settings=AppSettings(),
         transcriber=broken,
     )
-    assert "not a voice model" in problem(send(app.test_client(), WAV), 503)
+    assert problem(send(app.test_client(), WAV), 503) == (
+        "A model cannot be used at the moment: the log of the server says why."
+    )
+    assert "not a voice model" in caplog.text
     assert app.test_client().get("/?q=a+cat").status_code == 200
 
 

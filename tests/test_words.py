@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from es_config.documents import ImageDocument
-from es_config.errors import EngineError
+from es_config.errors import EngineError, RefusedQueryError
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import MOST_WORDS, Filters, knn_body, other_numbers, query_words, words_body
@@ -132,7 +132,7 @@ def test_many_searches_are_one_request_and_keep_their_order(index):
 
 def test_one_bad_search_of_many_is_one_sentence(index):
     good = words_body("boats", size=5)
-    with pytest.raises(EngineError, match=r"Elasticsearch answered 400 \(.*vector length\)"):
+    with pytest.raises(RefusedQueryError, match=r"does not accept the query \(.*vector length\)"):
         index.search_many([good, knn_body(query_vector=np.ones(3, np.float32), k=1, num_candidates=5)])
     with pytest.raises(EngineError, match="no such index"):
         ImageIndex(index._client, alias="test-absent").search_many([good, good])

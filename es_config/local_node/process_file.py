@@ -74,7 +74,7 @@ def find_running(glimpse_home: Path) -> RunningNode | None:
         if not is_node or process.status() == psutil.STATUS_ZOMBIE:
             return None
         return RunningNode(process.pid, found["url"], found["state"] == "ready", read_key(glimpse_home))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, psutil.Error):
         return None
 
 

@@ -450,7 +450,7 @@ def _read_log(path: Path) -> list[FailedFile]:
 def _parse(line: str) -> FailedFile | None:
     try:
         failed = FailedFile(**json.loads(line))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     types = ((failed.path, str), (failed.reason, str), (failed.size, int), (failed.mtime_ns, int))
     well = all(isinstance(value, kind) for value, kind in types) and isinstance(failed.pixels, int | None)

@@ -166,9 +166,19 @@ def _answer(settings: SearchSettings, query: Query, as_json: bool) -> None:
         for rank, hit in enumerate(response.hits, first):
             click.echo("\t".join([str(rank), _number(hit.similarity, 4), *_texts(hit)]))
     if not response.hits:
-        say("Nothing was found: the index is empty, or no picture passes the filters.")
+        say(why_nothing(query))
     elif response.nothing_good:
         say("Nothing good was found; these are the nearest pictures all the same.")
+
+
+def why_nothing(query: Query) -> str:
+    """Return the sentence about an answer without hits."""
+    if query.min_relevance:
+        return (
+            f"No hit is marked {query.min_relevance} or better: leave --min-relevance out to see the nearest"
+            " pictures."
+        )
+    return "Nothing was found: the index is empty, or no picture passes the filters."
 
 
 def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from marshmallow import Schema, ValidationError, fields
 
-from es_config.requests import DEFAULT_K, MAX_CANDIDATES, Filters
+from es_config.requests import DEFAULT_K, MAX_CANDIDATES, Filters, count_stars, is_pattern
 from search_app.core.vectors import encode_vector, parse_vector
 from search_app.errors import QueryError
 
@@ -24,6 +24,13 @@ RELEVANCE = ("strong", "weak")
 MAX_TEXT = 1_000
 MAX_LENGTHS = {"camera": 200, "tag": 100, "path": 1_000}
 """characters of a filter"""
+MAX_STARS = 16
+"""`*` in a pattern: Elasticsearch spends longer on each more"""
+SHORTEST, LONGEST = 1e-18, 1e18
+"""of a vector: its square and those of distances to it are 32-bit numbers"""
+METRES = {"m": 1.0, "km": 1_000.0, "mi": 1_609.344, "yd": 0.9144, "ft": 0.3048, "nmi": 1_852.0}
+FARTHEST_KM = 20_100
+"""a little more than half of the equator: nothing on earth is farther away"""
 FILTERS = ("date_from", "date_to", "place", "camera", "tag", "path")
 PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
 
@@ -97,10 +104,10 @@ class Query:
             yield f"The query has {len(self.text)} characters; at most {MAX_TEXT} are allowed."
         if self.text is not None and has_lone_surrogate(self.text):
             yield "The query is not valid Unicode text."
-        if self.vector is not None and not all(math.isfinite(value) for value in self.vector):
-            yield "The vector holds a number that is not finite."
-        if self.vector is not None and not any(self.vector):
-            yield "The vector holds only zeros, and so points nowhere."
+        if self.like is not None and has_lone_surrogate(self.like):
+            yield "like is not valid Unicode text."
+        if self.vector is not None:
+            yield from _vector_mistakes(self.vector)
 
     def _number_mistakes(self) -> Iterator[str]:
         if not 1 <= self.k <= MAX_CANDIDATES:
@@ -113,12 +120,25 @@ class Query:
             yield f"num_candidates must be {limits}, and it is {self.num_candidates}."
 
 
+def _vector_mistakes(vector: tuple[float, ...]) -> Iterator[str]:
+    if not all(math.isfinite(value) for value in vector):
+        yield "The vector holds a number that is not finite."
+    if not any(vector):
+        yield "The vector holds only zeros, and so points nowhere."
+    if not SHORTEST <= math.hypot(*vector) <= LONGEST:
+        yield f"The vector's length must be between {SHORTEST} and {LONGEST}: scale it, as to length 1."
+
+
 def _filter_mistakes(filters: Filters) -> Iterator[str]:
     if filters.date_from and filters.date_to and filters.date_from > filters.date_to:
         yield "date_from is later than date_to, and so no picture can match."
     for name, most in MAX_LENGTHS.items():
         if (length := len(getattr(filters, name) or "")) > most:
             yield f"{name} has {length} characters; at most {most} are allowed."
+        if has_lone_surrogate(getattr(filters, name) or ""):
+            yield f"{name} is not valid Unicode text."
+    if filters.path and is_pattern(filters.path) and (stars := count_stars(filters.path)) > MAX_STARS:
+        yield f"The pattern in path has {stars} times *; at most {MAX_STARS} are allowed."
 
 
 def has_lone_surrogate(text: str) -> bool:
@@ -153,6 +173,8 @@ def parse_place(text: object) -> tuple[float, float, str]:
         raise QueryError(
             f"place must be latitude,longitude,distance like 48.85,2.35,10km, not '{str(text)[:60]}'."
         )
+    if not 0 < float(match[3]) * METRES[match[4]] <= FARTHEST_KM * 1_000:
+        raise QueryError(f"The distance in place must be more than 0 and at most {FARTHEST_KM} km.")
     return latitude, longitude, match[3] + match[4]
 
 
@@ -189,12 +211,19 @@ class SearchArguments(Schema):
     date_to = fields.Date(metadata=_documented("taken on this day or earlier"))
     place = fields.Function(
         deserialize=parse_place,
-        metadata=_documented("latitude,longitude,distance", type="string", example="48.85,2.35,10km"),
+        metadata=_documented(
+            f"latitude,longitude,distance, which is more than 0 and at most {FARTHEST_KM} km",
+            type="string",
+            example="48.85,2.35,10km",
+        ),
     )
     camera = fields.String(metadata={"maxLength": MAX_LENGTHS["camera"]})
     tag = fields.String(metadata=_documented("a keyword that the picture has", maxLength=MAX_LENGTHS["tag"]))
     path = fields.String(
-        metadata=_documented("start of the relative path, or a pattern with *", maxLength=MAX_LENGTHS["path"])
+        metadata=_documented(
+            f"start of the relative path, or a pattern with ? and at most {MAX_STARS} *",
+            maxLength=MAX_LENGTHS["path"],
+        )
     )
 
 

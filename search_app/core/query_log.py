@@ -97,7 +97,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
             try:
                 row = json.loads(line)
                 yield Entry(**{name: row[name] for name in Entry.__dataclass_fields__})
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
 
 

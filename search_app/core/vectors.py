@@ -86,7 +86,7 @@ def _from_text(data: bytes) -> object:
             values = json.loads(text)
         else:
             values = [float(word) for word in text.replace(",", " ").split()]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise QueryError(
             "This is not a vector: give a JSON array, numbers between spaces, or a .npy file."
         ) from error

@@ -17,6 +17,7 @@ from search_app.web.http import (
     SearchBody,
     may_fail,
     picture_document,
+    read_json,
     read_upload,
     schema_of,
     unchanging,
@@ -47,7 +48,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     @api.get("/search")
     @api.doc(parameters=[{"in": "query", "schema": SearchArguments}])
     @api.response(200, answer_schema, content_type=JSON)
-    @may_fail(api, 400, 404, 503)
+    @may_fail(api, 404)
     def search() -> Response:
         """Search by words, by a picture of the index or by a vector."""
         return answer(load_query(request.args))
@@ -55,11 +56,11 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     @api.post("/search")
     @api.doc(requestBody=POST_BODY)
     @api.response(200, answer_schema, content_type=JSON)
-    @may_fail(api, 400, 413, 503)
+    @may_fail(api, 404, 408, 413)
     def search_by_body() -> Response:
         """Search by a picture (multipart `image`), or by the same parameters as a JSON object."""
         if request.is_json:
-            body = request.get_json()
+            body = read_json(request)
             if not isinstance(body, dict):
                 raise QueryError("The JSON body must be an object with q, like or vector.")
             return answer(load_query({**request.args, **body}))
@@ -70,14 +71,14 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
 
     @api.get("/images/<image_id>")
     @api.response(200, PictureSchema, content_type=JSON)
-    @may_fail(api, 404, 503)
+    @may_fail(api, 404)
     def picture(image_id: str) -> Response:
         """Show the metadata of one picture."""
         return picture_document(image_id, service.searcher.picture(image_id))
 
     @api.get("/images/<image_id>/thumbnail")
     @api.response(200, BINARY, content_type="image/webp")
-    @may_fail(api, 404, 503)
+    @may_fail(api, 404)
     def thumbnail(image_id: str) -> Response:
         """Send the WebP thumbnail, which never changes, since the id is the hash of the content."""
         try:

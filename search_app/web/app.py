@@ -27,12 +27,14 @@ from search_app.web.http import (
     FORM_ROOM,
     MACHINE_PATHS,
     PROBLEM_TYPE,
+    FormRequest,
     ProblemSchema,
     body_limit,
     problem,
     requires_role,
     sentence_of,
     status_of,
+    visitors_sentence,
 )
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.page import page_blueprint, render_error
@@ -142,6 +144,7 @@ def create_app(
     Without a `login` everybody who reaches the server may do everything.
     """
     app = Flask("search_app")
+    app.request_class = FormRequest
     app.config.update(
         MAX_UPLOAD=settings.max_upload,
         READ_ONLY=settings.read_only,
@@ -184,7 +187,7 @@ def answer_expected(app: Flask) -> None:
 
     def answer(error: Exception) -> Response:
         status = status_of(error)
-        response = make_response(answer_error(status, str(error)))
+        response = make_response(answer_error(status, visitors_sentence(error)))
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.headers["Retry-After"] = getattr(error, "retry_after_s", RETRY_AFTER_S)
         return response
@@ -202,14 +205,26 @@ def answer_error(status: int, sentence: str) -> ResponseReturnValue:
 
 def _check_host(trusted: tuple[str, ...]) -> None:
     # Flask's own TRUSTED_HOSTS cannot hold an IPv6 address.
-    name = urlsplit(f"//{request.host}").hostname or ""
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:  # such as `[::1`
+        name = request.host
     if name not in trusted and not (ANY_ADDRESS in trusted and is_address(name)):
         abort(400, f"This server does not answer to the name '{name}'; see `glimpse serve --trusted-host`.")
+
+
+def _within_this_site(location: str) -> str:
+    """Return an address without its host: Flask repeats the Host header, and a caller may write any."""
+    parts = urlsplit(location)
+    path = "/" + parts.path.lstrip("/\\")
+    return f"{path}?{parts.query}" if parts.query else path
 
 
 def _secure(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    if "Location" in response.headers:
+        response.headers["Location"] = _within_this_site(response.headers["Location"])
     if response.mimetype in ("text/html", "application/json", PROBLEM_TYPE):
         response.headers.setdefault("Cache-Control", "private, no-store")
     return response

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +10,24 @@ from flask import current_app, redirect, request
 from flask_smorest import Blueprint
 from werkzeug.wrappers import Response
 
+from es_config.documents import without_controls
 from search_app.core.query import has_lone_surrogate
 from search_app.core.response import API_PREFIX
 from search_app.core.searcher import Searcher, SearchService
 from search_app.core.users import Role
 from search_app.errors import QueryError, WrongTypeError
-from search_app.web.http import JSON, PictureSchema, may, may_fail, picture_document, requires_write_access
+from search_app.web.http import (
+    JSON,
+    PictureSchema,
+    may,
+    may_fail,
+    picture_document,
+    read_json,
+    requires_write_access,
+)
 from search_app.web.page import address
 
 MAX_CAPTION = 1_000
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[
     """
     if not isinstance(caption, str):
         raise QueryError("caption must be a text.")
-    text = " ".join(CONTROLS.sub(" ", caption).split())
+    text = without_controls(caption)
     if has_lone_surrogate(text):
         raise QueryError("The caption is not valid Unicode text.")
     if not text:
@@ -70,7 +77,7 @@ def caption_blueprint(*, service: SearchService) -> Blueprint:
     @api.put("/images/<image_id>/caption")
     @api.doc(requestBody=PUT_BODY)
     @api.response(200, PictureSchema, content_type=JSON)
-    @may_fail(api, 400, 403, 404, 415, 503)
+    @may_fail(api, 404, 408, 413, 415)
     @requires_write_access
     def write_caption(image_id: str) -> Response:
         """Write a person's caption of a picture. Searches find it at once, and no captioner overwrites it."""
@@ -78,7 +85,7 @@ def caption_blueprint(*, service: SearchService) -> Blueprint:
             raise WrongTypeError(
                 'Send the caption as JSON: {"caption": "…"} with Content-Type application/json.'
             )
-        body = request.get_json(silent=True)
+        body = read_json(request)
         if not isinstance(body, dict) or set(body) != {"caption"}:
             raise QueryError('The JSON body must be {"caption": "…"} and nothing else.')
         return picture_document(image_id, correct_caption(service.searcher, image_id, body["caption"]))

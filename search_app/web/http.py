@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING
@@ -10,16 +11,18 @@ from dataclasses import fields as dataclass_fields
 from functools import wraps
 from http import HTTPStatus
 from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import IO, Annotated, Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
-from flask import Response, current_app, g, jsonify, request
+from flask import Request, Response, current_app, g, jsonify, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from werkzeug.datastructures import FileStorage, Headers
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from es_config.errors import EngineError
+from es_config.documents import one_line
+from es_config.errors import EngineError, RefusedQueryError
 from models.errors import ModelError
 from search_app.core.query import SearchArguments
 from search_app.core.response import thumbnail_url
@@ -120,11 +123,16 @@ MACHINE_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 YEAR = 365 * 24 * 3600
 PROBLEM_TYPE = "application/problem+json"
 EXPECTED = (QueryError, EngineError, ModelError, StorageError)
-"""errors whose message is written for people"""
+"""errors whose message is written for people, if not always for visitors"""
+LOG_AGAIN_S = 60.0
+"""seconds until a sentence that was just logged is logged again"""
 
 
 FORM_ROOM = 256 * 1024
-"""bytes that a form may need around its files"""
+"""bytes that a form may need around its files, and that each of its fields may have"""
+MAX_JSON = 128 * 1024
+"""bytes of a JSON body. A vector of 4 096 numbers takes at most 107 000, as `-1.2345678901234567e-05, ` has
+25 characters, and the other parameters take 16 000 if each character is escaped"""
 MAX_FILES = 10
 """pictures that one request may add"""
 
@@ -154,15 +162,106 @@ def read_upload(upload: FileStorage | None, *, max_upload: int) -> bytes:
     return data
 
 
+def read_json(asked: Request) -> object:
+    """Return the JSON body of a request. Raises `TooLargeError` over `MAX_JSON` bytes, `QueryError`."""
+    asked.max_content_length = MAX_JSON
+    try:
+        return asked.get_json()
+    except RequestEntityTooLarge as error:
+        raise TooLargeError(f"The JSON body is over the limit of {MAX_JSON} bytes.") from error
+    except BadRequest as error:
+        raise QueryError("The JSON body must be valid JSON.") from error
+    except RecursionError as error:
+        raise QueryError("The JSON body is nested too deeply.") from error
+
+
+class FormRequest(Request):
+    """A request that names the form field that is over its room, instead of calling the file too large."""
+
+    def _load_form_data(self) -> None:
+        try:
+            super()._load_form_data()
+        except RequestEntityTooLarge as error:
+            most = self.max_content_length
+            if most is not None and (self.content_length or 0) > most:
+                raise
+            raise form_too_large(self) from error
+
+
+def form_too_large(asked: Request) -> TooLargeError:
+    """Return the error of a form whose body is within the limit, and whose fields are not."""
+    stream, boundary = asked.environ["wsgi.input"], asked.mimetype_params.get("boundary", "")
+    name = None
+    if boundary and stream.seekable():
+        stream.seek(0)
+        name = _field_over_room(stream, boundary)
+    if name is None:
+        return TooLargeError(f"The form has too many fields, or more than {FORM_ROOM} bytes around its file.")
+    return TooLargeError(
+        f"The field '{one_line(name[:60])}' of the form is over its room of {FORM_ROOM} bytes."
+    )
+
+
+def _field_over_room(stream: IO[bytes], boundary: str) -> str | None:
+    """Read a form again and return the name of the first field over `FORM_ROOM`, or None without one."""
+    decoder = MultipartDecoder(boundary.encode(), max_form_memory_size=2 * FORM_ROOM)
+    name: str | None = None
+    size = 0
+    try:
+        while data := stream.read(FORM_ROOM // 4):
+            decoder.receive_data(data)
+            while not isinstance(event := decoder.next_event(), (Epilogue, NeedData)):
+                if isinstance(event, Field | File):
+                    name, size = event.name if isinstance(event, Field) else None, 0
+                elif isinstance(event, Data):
+                    size += len(event.data)
+                    if name is not None and size > FORM_ROOM:
+                        return name
+    except (RequestEntityTooLarge, ValueError):
+        return None
+    return None
+
+
 def status_of(error: Exception) -> int:
     """Return the HTTP status of one of the `EXPECTED` errors."""
+    if isinstance(error, RefusedQueryError):
+        return HTTPStatus.BAD_REQUEST.value
     return error.status if isinstance(error, QueryError) else HTTPStatus.SERVICE_UNAVAILABLE.value
+
+
+def visitors_sentence(error: Exception) -> str:
+    """Return the sentence of one of the `EXPECTED` errors for whoever asks, and log that for the operator.
+
+    The operator's names addresses, folders and indexes. An owner who is signed in reads it as well, and
+    /readyz, which programs of operators ask, says it where nobody signs in.
+    """
+    sentence = str(error)
+    shown = getattr(error, "for_visitors", sentence)
+    if shown == sentence:
+        return sentence
+    _log_for_operator(sentence)
+    is_told = g.get("user") is not None or request.endpoint == "health.readyz"
+    return sentence if is_told and may(Role.OWNER) else shown
+
+
+def _log_for_operator(sentence: str) -> None:
+    """Log a sentence, but not twice within a minute: while Elasticsearch is away every request has it."""
+    logged: dict[str, float] = current_app.extensions.setdefault("glimpse_logged", {})
+    now = time.monotonic()
+    if now - logged.get(sentence, -LOG_AGAIN_S) < LOG_AGAIN_S:
+        return
+    if len(logged) > 100:
+        logged.clear()
+    logged[sentence] = now
+    current_app.logger.error("%s", one_line(sentence))
 
 
 def sentence_of(error: HTTPException, *, max_upload: int) -> str:
     """Return a sentence about an error that Flask raised."""
     if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return str(too_large(max_upload))
+        if request.mimetype == "multipart/form-data":
+            return str(too_large(max_upload))
+        return f"The request is over the limit of {body_limit(max_upload) / 1_000_000:.3g} MB."
     if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
         return "Something went wrong on the server; its log says what."
     return error.description or error.name
@@ -174,12 +273,28 @@ def problem(status: int, detail: str) -> tuple[dict[str, object], int, dict[str,
     return body, status, {"Content-Type": PROBLEM_TYPE}
 
 
+ERRORS: Mapping[int, str] = {
+    400: "a part of the request is not valid; a Host header that this server does not answer to",
+    401: "nobody is signed in, where people have to",
+    403: "the role does not allow it, the server is read-only, or another site's page asks",
+    404: "the index holds no such picture",
+    408: "the body came too slowly",
+    413: "the body or a part of it is over its limit",
+    415: "the body is of a type that is not read here",
+    429: "asked too often, see Retry-After",
+    503: "Elasticsearch, a store or a model cannot be used, or too many requests wait, see Retry-After",
+}
+OF_ALL_ROUTES = (400, 401, 403, 503)
+
+
 def may_fail(api: Blueprint, *statuses: int) -> Callable[[View], View]:
-    """Return a decorator that writes a route's errors into the OpenAPI document."""
+    """Return a decorator that writes a route's errors, with those of all, into the OpenAPI document."""
 
     def mark(view: View) -> View:
-        for status in reversed(statuses):
-            view = api.alt_response(status, schema=ProblemSchema, content_type=PROBLEM_TYPE)(view)
+        for status in sorted({*statuses, *OF_ALL_ROUTES}, reverse=True):
+            view = api.alt_response(
+                status, schema=ProblemSchema, content_type=PROBLEM_TYPE, description=ERRORS[status]
+            )(view)
         return view
 
     return mark

@@ -18,7 +18,7 @@ from search_app.core.searcher import Searcher, SearchService
 from search_app.core.vectors import encode_vector
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
-from search_app.web.http import read_upload
+from search_app.web.http import read_upload, status_of, visitors_sentence
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "pocket": (
@@ -141,7 +141,7 @@ def _start(searcher: Searcher, *, empty: bool) -> tuple[str, int]:
         count = searcher.index.count()
         sample = searcher.sample(SAMPLE_SIZE)
     except EngineError as error:
-        trouble, status = str(error), 503
+        trouble, status = visitors_sentence(error), status_of(error)
     if empty and not trouble:
         trouble, status = "The query is empty: type some words, or choose a picture.", 400
     examples = EXAMPLES.get(searcher.profile.name, OTHERS)

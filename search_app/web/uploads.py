@@ -40,6 +40,7 @@ from search_app.web.http import (
     status_of,
     too_large,
     unchanging,
+    visitors_sentence,
 )
 from storage.errors import NoSuchKeyError, StorageError
 from storage.keys import UPLOADS, media_type
@@ -155,7 +156,7 @@ class Uploads:
             addition = indexer.add(name, read_upload(file, max_upload=self._max_upload))
         except EXPECTED as error:
             is_empty = isinstance(error, QueryError) and not isinstance(error, TooLargeError)
-            reason = ": the file is empty." if is_empty else f". {error}"
+            reason = ": the file is empty." if is_empty else f". {visitors_sentence(error)}"
             return AddedFile(name, status_of(error), f"'{name}' was not added{reason}")
         if addition.refused is not None:
             return AddedFile(
@@ -181,7 +182,7 @@ def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploa
     @api.doc(requestBody=POST_BODY)
     @api.response(201, added, content_type=JSON)
     @api.alt_response(200, schema=added, content_type=JSON)
-    @may_fail(api, 400, 403, 413, 503)
+    @may_fail(api, 408, 413, 429)
     @requires_write_access
     def add() -> Response:
         """Add one or several pictures (multipart `image`). With the answer, searches find them."""
@@ -189,7 +190,7 @@ def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploa
 
     @api.get("/images/<image_id>/original")
     @api.response(200, BINARY, content_type="image/*")
-    @may_fail(api, 404, 503)
+    @may_fail(api, 404)
     def original(image_id: str) -> Response:
         """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
         names = names_of(service.searcher.picture(image_id))

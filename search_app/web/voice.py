@@ -15,7 +15,7 @@ from models.voice import LONGEST, RecordingError, Transcriber, Transcript
 from search_app.core.response import API_PREFIX
 from search_app.core.voice import MAX_RECORDING
 from search_app.errors import QueryError, TooLargeError
-from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, may_fail, schema_of
+from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, form_too_large, may_fail, schema_of
 
 MAX_BODY = MAX_RECORDING + FORM_ROOM
 RAW_TYPES = ("audio/", "video/", "application/ogg", "application/octet-stream")
@@ -40,7 +40,7 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
     @api.post("/transcribe")
     @api.doc(requestBody=POST_BODY)
     @api.response(200, schema_of(Transcript), content_type=JSON)
-    @may_fail(api, 400, 403, 413, 503)
+    @may_fail(api, 408, 413, 429)
     def transcribe() -> Response:
         """Transcribe a recording of at most 30 seconds. Nothing is kept."""
         if transcriber is None:
@@ -78,6 +78,8 @@ def read_recording(asked: Request) -> bytes:
                 " audio/… content type."
             )
     except RequestEntityTooLarge as error:
+        if (asked.content_length or 0) <= MAX_BODY:
+            raise form_too_large(asked) from error
         raise _too_large() from error
     if len(data) > MAX_RECORDING:
         raise _too_large()

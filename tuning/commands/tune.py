@@ -23,7 +23,7 @@ def read_clause(_ctx: click.Context, _param: click.Parameter, raw: str | None) -
         return None
     try:
         clause = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--filter is not JSON: {error}.") from error
     if not isinstance(clause, dict):
         raise click.UsageError('--filter is a clause like {"term": {"tags": "sea"}}.')
