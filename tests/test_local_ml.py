@@ -473,7 +473,7 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
 
 
 @pytest.mark.parametrize("login", [None, "Basic abc", "ApiKey wrong", "ApiKey"])
-def test_only_who_has_the_key_of_the_home_changes_models(node, started, definition, login):
+def test_models_are_changed_only_with_the_key_of_the_home(node, started, definition, login):
     with Elasticsearch(node.url, headers={"authorization": login} if login else {}) as stranger:
         ml = stranger.ml
         for call, more in (

@@ -17,7 +17,7 @@ def test_a_folder_is_made_for_its_owner(tmp_path):
     assert mode(tmp_path / "a" / "b") == 0o700
 
 
-def test_a_folder_that_others_can_enter_is_closed_and_its_owner_keeps_his_rights(tmp_path):
+def test_a_folder_that_others_can_enter_is_closed_to_them_alone(tmp_path):
     (tmp_path / "open").mkdir()
     for before, after in ((0o755, 0o700), (0o2775, 0o2700), (0o555, 0o500)):
         (tmp_path / "open").chmod(before)

@@ -50,14 +50,14 @@ def key_file(glimpse_home: Path) -> Path:
 def read_key(glimpse_home: Path) -> str | None:
     """Return the API key, or None if there is none, or none that this user may read."""
     try:
-        return key_file(glimpse_home).read_text(encoding="ascii")
+        return key_file(glimpse_home).read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
 
 
 def make_key(glimpse_home: Path) -> str:
     """Return the API key, made when a node starts for the first time."""
-    if (key := read_key(glimpse_home)) is None:
+    if not (key := read_key(glimpse_home)):
         key = secrets.token_urlsafe(32)
         _replace(key_file(glimpse_home), key)
     return key
@@ -69,7 +69,7 @@ def find_running(glimpse_home: Path) -> RunningNode | None:
         found = json.loads(process_file(glimpse_home).read_text(encoding="utf-8"))
         process = psutil.Process(found["pid"])
         command = process.cmdline()
-        # The command tells it from another process with its number. A clock that is set tells nothing.
+        # Its command tells it from another process with its number, whatever is done to the clock.
         is_node = command == found.get("command", command) and not PROGRAMS.isdisjoint(command)
         if not is_node or process.status() == psutil.STATUS_ZOMBIE:
             return None
