@@ -460,6 +460,8 @@ def test_models_and_deployments_outlive_the_node(tmp_path, definition):
     vector, _ = running.infer(["a red boat"], timeout_s=PATIENCE_S)[0]
 
     (tmp_path / "models" / ".half-written").mkdir()
+    (tmp_path / "models" / ".half-written" / "config.json").touch()
+    (tmp_path / "models" / "stray").touch()
     after = LocalModels(ModelStore(tmp_path / "models"))
     assert not (tmp_path / "models" / ".half-written").exists()
     assert after.running == {}

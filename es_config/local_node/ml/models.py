@@ -101,11 +101,11 @@ class ModelStore:
         self._lock = threading.RLock()
         root.mkdir(parents=True, exist_ok=True)
         for left_over in {path.name for path in root.iterdir()} - {*self.ids()}:
-            shutil.rmtree(root / left_over)
+            shutil.rmtree(root / left_over, ignore_errors=True)
 
     def ids(self) -> list[str]:
         """Return the ids of all models, sorted."""
-        return sorted(path.parent.name for path in self._root.glob("*/config.json"))
+        return sorted(path.parent.name for path in self._root.glob("[!.]*/config.json"))
 
     def create(self, config: dict[str, Any]) -> None:
         """Keep a new model. Raises `RestError` 400 if its id is taken."""
