@@ -114,6 +114,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name
         "elasticsearch",
         "licence",
         "disk",
+        "shards",
         "mapping",
         "profile",
         "writable",
