@@ -50,8 +50,8 @@ class NodeHome:
 
     def __init__(self, glimpse_home: Path) -> None:
         self.root = node_folder(glimpse_home)
-        self.lib, self.config, self.data, self.logs, self.trained_models = (
-            self.root / name for name in ("lib", "config", "data", "logs", "trained_models")
+        self.lib, self.config, self.data, self.logs, self.trained_models, self.snapshots = (
+            self.root / name for name in ("lib", "config", "data", "logs", "trained_models", "snapshots")
         )
         self.module = self.root / "modules" / HTTP_MODULE
         self.process_file, self.lock_file = process_file(glimpse_home), self.root / "up.lock"
@@ -74,7 +74,7 @@ class NodeHome:
         for jar in jars:
             _link(jar, (self.module if jar.name.startswith(JARS_OF_HTTP_MODULE) else self.lib) / jar.name)
         values = {"version": JARS_VERSION, "java": MIN_JAVA, "name": NODE_NAME, "http_port": http_port}
-        values |= {name: json.dumps(str(getattr(self, name))) for name in ("data", "logs")}
+        values |= {name: json.dumps(str(getattr(self, name))) for name in ("data", "logs", "snapshots")}
         for folder, name in (
             (self.module, "plugin-descriptor.properties"),
             (self.config, "elasticsearch.yml"),
