@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -13,14 +13,17 @@ import numpy as np
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector
 
-from es_config.bulk import Action, send_bulk, vector_fault
+from es_config.bulk import Action, LoadingRun, send_bulk, vector_fault
 from es_config.client import engine_errors
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, create_behind, read_documents
 from es_config.mapping import INDEX_TYPES, VECTOR_FIELDS, IndexMeta, IndexOptions, with_options
+from es_config.meta import Meta, change_meta
 from es_config.scan import PAGE, pages, read_vectors
 from es_config.vector_field import sequence_numbers
 
+CLOSED_BY = "closed_by"
+"""note in `_meta`: the run that refuses writes to the index until it has switched"""
 SETTLE_S = 1.0
 """pause in writes after a switch: a request sent just before it must not reach the other index"""
 
@@ -138,14 +141,15 @@ class Alias:
     def _block(self, name: str, undo: ExitStack) -> None:
         """Refuse writes to an index until `undo` ends, and wait for those under way."""
         undo.push(partial(self._unblock, name))  # first: a request that failed may have been heard
+        run = asdict(LoadingRun.of_this_process())
+        change_meta(self._client, name, lambda meta: {**meta, CLOSED_BY: run})
         with engine_errors():
             self._client.indices.add_block(index=name, block="write")
 
     def _unblock(self, name: str, _: object, error: BaseException | None, __: object) -> None:
         """Let writes in again. After another error, a failure of this becomes a note of that error."""
         try:
-            with engine_errors():
-                self._client.indices.put_settings(index=name, settings={"index.blocks.write": None})
+            _let_writes_in(self._client, name)
         except EngineError as failed:
             sentence = (
                 f"{name} still refuses writes: once Elasticsearch answers, lift the block with"
@@ -154,6 +158,37 @@ class Alias:
             if error is None:
                 raise EngineError(f"{failed} {sentence}") from failed
             error.add_note(sentence)
+
+
+def lift_dead_block(client: Elasticsearch, alias: str) -> tuple[LoadingRun | None, bool]:
+    """Return the run that noted itself as refusing writes, and True if it was killed and they are let in.
+
+    A block without a note is a person's, and stays. Raises EngineError.
+    """
+    with engine_errors():
+        found = client.options(ignore_status=404).indices.get(index=alias)
+    if found.meta.status == 404 or len(found.body) != 1:
+        return None, False
+    ((name, index),) = found.body.items()
+    note = index["mappings"].get("_meta", {}).get(CLOSED_BY)
+    blocked = index["settings"]["index"].get("blocks", {}).get("write") == "true"
+    if not note or not blocked:
+        return None, False
+    run = LoadingRun(**note)
+    if run.may_be_running():
+        return run, False
+    _let_writes_in(client, name)
+    return run, True
+
+
+def _let_writes_in(client: Elasticsearch, name: str) -> None:
+    with engine_errors():
+        client.indices.put_settings(index=name, settings={"index.blocks.write": None})
+
+    def without_note(meta: Meta) -> Meta:
+        return {key: value for key, value in meta.items() if key != CLOSED_BY}
+
+    change_meta(client, name, without_note)
 
 
 def _remove(index: str, alias: str) -> dict[str, Any]:

@@ -264,6 +264,11 @@ class LoadingRun:
     since: str
     """ISO 8601"""
 
+    @classmethod
+    def of_this_process(cls) -> Self:
+        """Return the run of the process that calls this."""
+        return cls(socket.gethostname(), psutil.Process().pid, datetime.now(UTC).isoformat())
+
     def __str__(self) -> str:
         """Return it as people read it."""
         return f"process {self.process} on {self.machine}, since {self.since[:16]}Z"
@@ -309,8 +314,7 @@ class BulkLoad:
         """Count pictures, and set the index for bulk after the thousandth."""
         self._written += pictures
         if self._written >= MANY and self._run is None:
-            now = datetime.now(UTC).isoformat()
-            self._run = LoadingRun(socket.gethostname(), psutil.Process().pid, now)
+            self._run = LoadingRun.of_this_process()
             with contextlib.suppress(EngineError):
                 self._begin(self._run)
 

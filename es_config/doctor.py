@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 from elasticsearch import Elasticsearch
 
+from es_config.aliases import lift_dead_block
 from es_config.bulk import restore_after_kill
 from es_config.client import connect, engine_errors, engine_settings, read_version, remote_url
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
+from es_config.machine import look_at_home, look_at_notes, look_at_store
 from es_config.mapping import differences
 
 Found = TypeVar("Found")
@@ -49,7 +51,12 @@ def examine(
     environ: Mapping[str, str], home: Path, *, alias: str, profile_dims: Mapping[str, int]
 ) -> list[Check]:
     """Return the result of every check. `profile_dims` maps the known profiles to their dims."""
-    checks = [] if remote_url(environ) else [_check("java", lambda: _java(environ))]
+    checks = [
+        _check("home", lambda: look_at_home(home)),
+        _check("notes", lambda: look_at_notes(home)),
+        _check("store", lambda: look_at_store(environ, home)),
+    ]
+    checks += [] if remote_url(environ) else [_check("java", lambda: _java(environ))]
     try:
         settings = engine_settings(environ, home)
         client = connect(settings)
@@ -173,6 +180,11 @@ def _refresh(engine: _Engine) -> str:
 
 
 def _writable(engine: _Engine) -> str:
+    run, lifted = lift_dead_block(engine.client, engine.index.alias)
+    if lifted:
+        return f"yes, again: a `glimpse reindex` that was killed ({run}) had left it blocked"
+    if run:
+        return f"not while `glimpse reindex` switches the index ({run})"
     answer = engine.client.indices.get_settings(index=engine.index.alias, flat_settings=True)
     settings = next(iter(answer.body.values()))["settings"]
     on = [name for name, value in settings.items() if name.startswith("index.blocks.") and value == "true"]

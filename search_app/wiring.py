@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from es_config.aliases import lift_dead_block
 from es_config.client import connect, engine_settings, glimpse_home
-from es_config.errors import EngineError
+from es_config.errors import EngineError, NotAllowedError
 from es_config.index import META_SECONDS, ImageIndex
 from es_config.requests import as_curl
 from es_config.scan import read_sample
@@ -247,6 +248,12 @@ def renewed(
 
     Raises `EngineError` when the models of that index are not known here, and as `build_searcher` does.
     """
+    with suppress(NotAllowedError):  # a key that only reads leaves it to those that write
+        run, lifted = lift_dead_block(client, settings.alias)
+        if lifted:
+            warn(
+                f"the index takes pictures again: a `glimpse reindex` that was killed ({run}) had blocked it."
+            )
     index = ImageIndex(client, alias=settings.alias)
     if not index.exists() or index.name() == former.index.target:
         return None

@@ -110,6 +110,9 @@ def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name
     assert (done.returncode, report["ok"]) == (0, True)
     details = {check["name"]: check["detail"] for check in report["checks"]}
     assert list(details) == [
+        "home",
+        "notes",
+        "store",
         "java",
         "elasticsearch",
         "licence",

@@ -35,6 +35,8 @@ class Half:
     url: str
     pictures: Path
     models: Path
+    said: list[str]
+    """by the start of the node that lacks the shard"""
 
     def run(self, *arguments: str) -> Result:
         environ = {
@@ -57,7 +59,7 @@ def half(tmp_path_factory, tiny_pair) -> Iterator[Half]:
     local = LocalNode(home, environ=os.environ | QUICK)
     try:
         url = local.up(heap_mb=512, timeout_s=300).node.url
-        before = Half(home, url, pictures, tiny_pair)
+        before = Half(home, url, pictures, tiny_pair, [])
         assert before.run("index", "create", "--shards", "2").exit_code == 0
         assert before.run("ingest", str(pictures), "--captions", "off").exit_code == 0
         with connect(EngineSettings(url)) as client:
@@ -69,9 +71,17 @@ def half(tmp_path_factory, tiny_pair) -> Iterator[Half]:
         assert commits
         for commit in commits:
             commit.unlink()
-        yield Half(home, local.up(heap_mb=512, timeout_s=300).node.url, pictures, tiny_pair)
+        said: list[str] = []
+        again = LocalNode(home, environ=os.environ | QUICK, say=said.append)
+        yield Half(home, again.up(heap_mb=512, timeout_s=300).node.url, pictures, tiny_pair, said)
     finally:
         local.down()
+
+
+def test_the_start_of_the_node_names_the_index(half):
+    (sentence,) = half.said
+    assert sentence.startswith("The index images-pocket-1 lacks a part")
+    assert "glimpse doctor" in sentence
 
 
 def test_doctor_names_the_shard_and_the_way_out(half):

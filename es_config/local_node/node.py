@@ -157,7 +157,12 @@ class LocalNode:
                 if time.monotonic() > deadline:
                     raise self._failure("was not ready in time")
                 time.sleep(0.1)
-            _wait_for_shards(node.url, min(deadline, time.monotonic() + SHARDS_TIMEOUT_S))
+            red = _wait_for_shards(node.url, min(deadline, time.monotonic() + SHARDS_TIMEOUT_S))
+            if red:
+                self._say(
+                    f"The index {', '.join(red)} lacks a part that cannot be opened (its health is red): run"
+                    " `glimpse doctor`, which names the part and the way out."
+                )
         except BaseException:
             if process is not None:
                 process.kill()
@@ -192,17 +197,23 @@ def has_ended(process: psutil.Process, *, timeout_s: float) -> bool:
     return False
 
 
-def _wait_for_shards(url: str, deadline: float) -> None:
-    """Wait until every index can be searched, but not for ever, since one may be damaged."""
+def _wait_for_shards(url: str, deadline: float) -> list[str]:
+    """Wait until every index can be searched, but not for ever. Return the names of those that cannot."""
     request = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         try:
             with opener.open(request, timeout=5) as response:
                 if not json.load(response)["timed_out"]:
-                    return
+                    return []
         except OSError:  # the status is 408 while shards are being opened
             time.sleep(0.1)
+    try:
+        with opener.open(f"{url}/_cluster/health?level=indices", timeout=5) as response:
+            indices = json.load(response)["indices"]
+    except OSError:
+        return []
+    return sorted(name for name, index in indices.items() if index["status"] == "red")
 
 
 def heap_megabytes(asked: int | None, *, memory_mb: int | None = None) -> int:
