@@ -14,7 +14,7 @@ from es_config.documents import ImageDocument, shown_path
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError, UnreadableImageError
-from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode, thumbnail
+from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode_upload, thumbnail
 from ingest.files.walk import Candidate, safe_name
 from ingest.pipeline.embed import caption_each, embed_pictures
 from ingest.pipeline.read import BadFile, NewPicture, new_document, transform
@@ -22,9 +22,9 @@ from ingest.wiring import check_weights, create_index
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.errors import ModelError
-from models.pixels import MAX_UPLOAD_PIXELS
+from models.limits import NoRoomError
 from models.profiles import Profile
-from search_app.core.pictures import Addition
+from search_app.core.pictures import Addition, no_room
 from storage.keys import UPLOADS, original_key, thumbnail_key
 from storage.store import Storage
 
@@ -47,7 +47,7 @@ class UploadIndexer:
         """Index one file's content, which searches find after `publish`.
 
         Nothing of a refused file is kept. Raises `EngineError`, `ModelError` or `StorageError` when no file
-        can be added at all.
+        can be added at all, and `BusyError` when too many pictures wait for room.
         """
         image_id = hashlib.sha256(data).hexdigest()
         self._make_ready()
@@ -57,7 +57,7 @@ class UploadIndexer:
         try:
             file, picture = self._read(name, FileContent(data, image_id))
         except UnreadableImageError as error:
-            return Addition(image_id, refused=_reason(error.fault))
+            return Addition(image_id, refused=error.fault.reason)
         with self._lock:  # two requests may add the same content
             known = self._known(image_id)
             if known is None:
@@ -98,8 +98,14 @@ class UploadIndexer:
         )
 
     def _read(self, name: str, content: FileContent) -> tuple[ImageFile, NewPicture]:
-        """Decode a file and make its thumbnail and the encoder's input. Raises `UnreadableImageError`."""
-        file = decode(content, path=None, max_pixels=MAX_UPLOAD_PIXELS)
+        """Decode a file and make its thumbnail and the encoder's input.
+
+        Raises `UnreadableImageError`, and `BusyError` when too many pictures wait for room.
+        """
+        try:
+            file = decode_upload(content)
+        except NoRoomError as error:
+            raise no_room() from error
         relative_path = UPLOADS + safe_name(name, FORMAT_EXTENSIONS[file.format])
         preprocess = self.image_encoder.get().preprocess  # loading may fail: no fault of the file
         return file, NewPicture(
@@ -167,11 +173,3 @@ class UploadIndexer:
         if self.index.get(image_id) is None:
             for key in keys:
                 self.storage.delete(key)
-
-
-def _reason(fault: Fault) -> str:
-    """Return the reason for people who upload and cannot set options."""
-    if fault.pixels is None:
-        return fault.reason
-    over = f"{fault.pixels / 1e6:g} megapixels are over the limit of {MAX_UPLOAD_PIXELS / 1e6:g}"
-    return f"{over}; make it smaller first"

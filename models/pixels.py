@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import math
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -23,26 +22,29 @@ MAGIC = re.compile(
 )
 MAX_PIXELS = 200_000_000
 """of a file in a folder, unless --max-pixels says otherwise"""
-MAX_UPLOAD_PIXELS = 89_000_000
-"""just below where Pillow itself warns: its own limit is one for the whole process, and stays as it is"""
-MAX_QUERY_PIXELS = 100_000_000
-"""300 MB when decoded; JPEG files are decoded at a reduced size, and so may hold more"""
+MAX_REQUEST_PIXELS = 89_000_000
+"""of a picture that is uploaded, to search with or to add: just below where Pillow itself warns, whose own
+limit is one for the whole process, and stays as it is"""
 SHORT_EDGE, LONG_EDGE = 384, 512
 """pixels that are left at least, when they were there: no tower looks closer"""
 MOST_PIXELS = 16_000_000
 """of a reduced picture"""
 ORIENTATION = 0x0112
 
-_one_large_at_a_time = threading.Lock()
-
 
 class PictureError(Exception):
     """Bytes are not a usable picture. The message is the reason, a phrase such as "damaged or cut short"."""
 
-    def __init__(self, reason: str, *, pixels: int | None = None) -> None:
+    def __init__(self, reason: str, *, pixels: int | None = None, limit: int | None = None) -> None:
         super().__init__(reason)
         self.pixels = pixels
         """the number of pixels, if they are too many"""
+        self.limit = limit
+        """how many they may be, if that is known"""
+
+
+class TooSlowError(PictureError):
+    """A picture was not decoded in time. A machine with less to do might."""
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -65,23 +67,17 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
-def check_pixels(image: Image.Image, max_pixels: int) -> None:
-    """Raise `PictureError` when a picture has more than `max_pixels`."""
-    if image.width * image.height > max_pixels:
-        raise PictureError("too many pixels", pixels=image.width * image.height)
-
-
 @contextmanager
-def decoding(image: Image.Image, *, large: int) -> Iterator[None]:
-    """Decode an opened picture, one at a time if it has more than `large` pixels, to bound memory.
-
-    Any error inside becomes `PictureError`.
-    """
-    with _one_large_at_a_time if image.width * image.height > large else nullcontext():
-        try:
-            yield
-        except Exception as error:  # decoders raise anything for damaged bytes
-            raise _damaged(error) from error
+def decoding() -> Iterator[None]:
+    """Turn any error of a decoder into `PictureError`."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except MemoryError as error:
+        raise PictureError("decoding it takes more memory than there is for a picture of its size") from error
+    except Exception as error:  # decoders raise anything for damaged bytes
+        raise _damaged(error) from error
 
 
 def _damaged(error: Exception) -> PictureError:
@@ -97,9 +93,14 @@ def register_formats() -> None:
     Image.init()
 
 
+def draft_factor(image: Image.Image) -> int:
+    """Return by how much a picture can be reduced without a loss that a tower sees, at least 1."""
+    return max(1, min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE))
+
+
 def draft(image: Image.Image) -> None:
     """Let the JPEG decoder skip detail that no tower sees. Other formats ignore it."""
-    factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
+    factor = draft_factor(image)
     if factor > 1 and image.mode in ("RGB", "L"):
         image.draft(image.mode, (image.width // factor, image.height // factor))
 
@@ -133,8 +134,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def shrink(image: Image.Image) -> Image.Image:
     """Return an RGB picture reduced by a whole factor, as far as the encoders and the thumbnail allow."""
-    factor = min(min(image.size) // SHORT_EDGE, max(image.size) // LONG_EDGE)
-    factor = max(factor, math.ceil(math.sqrt(image.width * image.height / MOST_PIXELS)))
+    factor = max(draft_factor(image), math.ceil(math.sqrt(image.width * image.height / MOST_PIXELS)))
     return image.reduce(factor) if factor > 1 else image
 
 

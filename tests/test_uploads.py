@@ -249,7 +249,7 @@ def test_when_all_are_refused_the_answer_is_a_problem_with_every_reason(web, pla
         (
             "large.png",
             png_header(9_440, 9_450),
-            "89.208 megapixels are over the limit of 89; make it smaller",
+            "89.208 megapixels are over the limit of 44.5 for WEBP, PNG, GIF; make it smaller",
         ),
     ],
 )

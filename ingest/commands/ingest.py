@@ -148,10 +148,12 @@ def ingest(
     from ingest.report import captions_in_words, captions_stopped, in_words, pruned_in_words
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.execution import Requested
+    from models.limits import give_memory_back
 
     if watch and (dry_run or limit is not None):
         other = "--dry-run" if dry_run else "--limit"
         raise click.UsageError(f"--watch writes each change to the index, so it does not go with {other}.")
+    give_memory_back()
     options = IngestOptions(
         batch_size=batch_size,
         exclude=exclude,

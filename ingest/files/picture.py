@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from PIL import Image as pil
 from PIL.Image import Exif, Image, Resampling
 
 from ingest.errors import UnreadableImageError
-from ingest.files.metadata import CameraData, camera_data, words_of
+from ingest.files.metadata import CameraData, Words, camera_data, words_of
 from ingest.files.walk import RAW_EXTENSIONS, why
+from models.child_process import Decoder, Facts, run_apart
+from models.limits import EXPANDING, FILES, REQUESTS, Limits, memory_of
 from models.pixels import (
     MAX_PIXELS,
     ORIENTATION,
     PictureError,
-    check_pixels,
+    TooSlowError,
     decoding,
     draft,
     open_image,
@@ -61,14 +64,20 @@ def is_raw(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in RAW_EXTENSIONS
 
 
-def open_raw(data: bytes, *, extension: str) -> RawPicture:
-    """Return the preview of a RAW file. Raises `UnreadableImageError`, without `rawpy` with how to get it."""
+def check_raw(extension: str) -> None:
+    """Raise `UnreadableImageError` without `rawpy`, with how to get it."""
     try:
-        import rawpy
+        import rawpy  # noqa: F401
     except ImportError as error:
         raise UnreadableImageError(
             f"a RAW file: `pip install rawpy` to read it, or leave it out with --exclude '*{extension}'"
         ) from error
+
+
+def open_raw(data: bytes) -> RawPicture:
+    """Return the preview of a RAW file. Raises `UnreadableImageError`."""
+    import rawpy
+
     register_formats()
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
@@ -108,8 +117,8 @@ def _preview(rawpy: Any, raw: Any) -> Image | None:
 
 
 MAX_BYTES = 1 << 30
-LARGE = 40_000_000
-"""pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
+RAW_MEMORY = 1 << 30
+"""bytes; a RAW file says how many pixels it has only to LibRaw"""
 
 
 @dataclass(frozen=True)
@@ -168,36 +177,201 @@ def read_content(path: Path) -> FileContent:
 def decode(content: FileContent, *, path: Path | None, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Decode a file's bytes, all of them. Raises `UnreadableImageError` for whatever is no whole picture.
 
-    Of the `path` only the extension matters: it tells RAW files.
+    Of the `path` only the extension matters: it tells RAW files. A picture that looks dear is decoded in a
+    process of its own.
     """
-    with _decoding(content, path, max_pixels) as (image, raw):
-        size = raw.size if raw else image.size
-        draft(image)
-        image.load()
-        tags = raw.exif if raw else image.getexif()
-        turn = orientation(tags)
-        facts, words = camera_data(tags), words_of(image)
-        pixels = upright(shrink(to_rgb(image)), turn)
-    width, height = size if (turn < 5) else size[::-1]
+    limits = _limits(max_pixels)
+    with _as_unreadable(limits, " (--max-pixels)"):
+        return _decode(content, path, limits)
+
+
+def decode_upload(content: FileContent) -> ImageFile:
+    """Decode a file that a request brings, in a process of its own, within the budget of all requests.
+
+    Raises `UnreadableImageError` for whatever is no whole picture, and `NoRoomError`.
+    """
+    with _as_unreadable(REQUESTS, "; make it smaller first"):
+        return _decode(content, None, REQUESTS)
+
+
+def _limits(max_pixels: int) -> Limits:
+    return replace(FILES, pixels=max_pixels, expanding_pixels=max_pixels)
+
+
+@contextmanager
+def _as_unreadable(limits: Limits, way_out: str) -> Iterator[None]:
+    """Turn `PictureError` into `UnreadableImageError`."""
+    try:
+        yield
+    except PictureError as error:
+        if error.pixels is None or error.limit is None:
+            raise UnreadableImageError(str(error), lasting=not isinstance(error, TooSlowError)) from error
+        formats = f" for {', '.join(EXPANDING)}" if error.limit < limits.pixels else ""
+        limit = f"the limit of {error.limit / 1e6:g}{formats}{way_out}"
+        raise UnreadableImageError(
+            f"{error.pixels / 1e6:g} megapixels are over {limit}",
+            pixels=error.pixels,
+        ) from error
+
+
+def _decode(content: FileContent, path: Path | None, limits: Limits) -> ImageFile:
+    with _admitted(content, path, limits) as (image, memory):
+        if image is None:
+            reading = _unpacked(*_apart(read_in_child, content, path, limits, memory))
+        else:
+            with decoding():
+                reading = _read(image, None)
+    facts, words = reading.exif, reading.words
     return ImageFile(
         image_id=content.image_id,
-        image=pixels,
-        width=width,
-        height=height,
+        image=reading.image,
+        width=reading.width,
+        height=reading.height,
         size_bytes=len(content.data),
         exif=replace(facts, description=facts.description or words.description),
         tags=words.tags,
-        phash=perceptual_hash(pixels),
-        format=image.format or "RAW",
+        phash=perceptual_hash(reading.image),
+        format=reading.format,
     )
 
 
-def whole_picture(content: FileContent, *, path: Path, max_pixels: int = MAX_PIXELS) -> Image:
-    """Return a picture upright with all of its pixels, RGB or RGBA. Raises `UnreadableImageError`."""
-    with _decoding(content, path, max_pixels) as (image, raw):
-        image.load()
-        turn = orientation(raw.exif if raw else image.getexif())
-        return upright(image.convert("RGBA") if image.has_transparency_data else to_rgb(image), turn)
+def webp_copy(content: FileContent, *, path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return a WebP of a picture, upright with all of its pixels. Raises `UnreadableImageError`."""
+    limits = _limits(max_pixels)
+    with _as_unreadable(limits, " (--max-pixels)"), _admitted(content, path, limits) as (image, memory):
+        if image is None:
+            return _apart(copy_in_child, content, path, limits, memory)[1]
+        with decoding():
+            return webp(_whole(image, None))
+
+
+@contextmanager
+def _admitted(content: FileContent, path: Path | None, limits: Limits) -> Iterator[tuple[Image | None, int]]:
+    """Wait for room. Yield the opened picture, or None if a child is to decode it, and the bytes it takes.
+
+    Raises `PictureError` for a picture over the limits, `NoRoomError`, and `UnreadableImageError`.
+    """
+    if path and is_raw(path):
+        check_raw(path.suffix)
+        with limits.budget.room(RAW_MEMORY):
+            yield None, RAW_MEMORY
+        return
+    try:
+        image = open_image(content.data)
+    except PictureError as error:
+        error.limit = limits.pixels
+        raise
+    with image:
+        limits.check(image, content.data)
+        memory = memory_of(image, content.data)
+        apart = limits.is_apart(image, content.data)
+        with limits.budget.room(memory):
+            yield None if apart else image, memory
+
+
+def _apart(
+    decoder: Decoder, content: FileContent, path: Path | None, limits: Limits, memory: int
+) -> tuple[Facts, bytes]:
+    return run_apart(
+        decoder,
+        content.data,
+        seconds=limits.seconds,
+        memory=memory,
+        raw_extension=path.suffix if path and is_raw(path) else None,
+        max_pixels=limits.pixels,
+    )
+
+
+def read_in_child(data: bytes, *, raw_extension: str | None, max_pixels: int) -> tuple[Facts, bytes]:
+    """Decode as `decode` does, in a process of its own, and pack what was read."""
+    with _opened(data, raw_extension, max_pixels) as (image, raw):
+        return _packed(_read(image, raw))
+
+
+def copy_in_child(data: bytes, *, raw_extension: str | None, max_pixels: int) -> tuple[Facts, bytes]:
+    """Make the WebP copy in a process of its own."""
+    with _opened(data, raw_extension, max_pixels) as (image, raw):
+        return {}, webp(_whole(image, raw))
+
+
+@contextmanager
+def _opened(
+    data: bytes, raw_extension: str | None, max_pixels: int
+) -> Iterator[tuple[Image, RawPicture | None]]:
+    """Open a picture that was let in. Raises `PictureError`."""
+    with pixel_limit(max_pixels):
+        try:
+            raw = open_raw(data) if raw_extension else None
+        except UnreadableImageError as error:
+            raise PictureError(str(error)) from error
+        image = raw.image if raw else open_image(data)
+        with decoding():
+            yield image, raw
+
+
+@dataclass(frozen=True)
+class _Reading:
+    image: Image
+    width: int
+    height: int
+    exif: CameraData
+    words: Words
+    format: str
+
+
+def _read(image: Image, raw: RawPicture | None) -> _Reading:
+    size = raw.size if raw else image.size
+    draft(image)
+    image.load()  # some formats tell their EXIF data only then
+    tags = raw.exif if raw else image.getexif()
+    turn = orientation(tags)
+    facts, words = camera_data(tags), words_of(image)
+    width, height = size if turn < 5 else size[::-1]
+    return _Reading(upright(shrink(to_rgb(image)), turn), width, height, facts, words, image.format or "RAW")
+
+
+def _whole(image: Image, raw: RawPicture | None) -> Image:
+    """Return a picture upright with all of its pixels, RGB or RGBA."""
+    image.load()
+    turn = orientation(raw.exif if raw else image.getexif())
+    return upright(image.convert("RGBA") if image.has_transparency_data else to_rgb(image), turn)
+
+
+def _packed(reading: _Reading) -> tuple[Facts, bytes]:
+    """Return what was read as JSON, and the colour profile followed by the pixels."""
+    profile = reading.image.info.get("icc_profile") or b""
+    date, location = reading.exif.date, reading.exif.location
+    facts = {
+        "size": reading.image.size,
+        "profile": len(profile),
+        "width": reading.width,
+        "height": reading.height,
+        "format": reading.format,
+        "exif": {**vars(reading.exif), "date": date.isoformat() if date else None, "location": location},
+        "words": vars(reading.words),
+    }
+    return facts, profile + reading.image.tobytes()
+
+
+def _unpacked(facts: Facts, body: bytes) -> _Reading:
+    """Return what `_packed` packed."""
+    exif, words, profile = facts["exif"], facts["words"], body[: facts["profile"]]
+    image = pil.frombytes("RGB", tuple(facts["size"]), body[len(profile) :])
+    if profile:
+        image.info["icc_profile"] = profile
+    return _Reading(
+        image,
+        facts["width"],
+        facts["height"],
+        CameraData(
+            date=datetime.fromisoformat(exif["date"]) if exif["date"] else None,
+            location=tuple(exif["location"]) if exif["location"] else None,
+            camera=exif["camera"],
+            description=exif["description"],
+        ),
+        Words(tags=tuple(words["tags"]), description=words["description"]),
+        facts["format"],
+    )
 
 
 def perceptual_hash(image: Image) -> str:
@@ -207,27 +381,6 @@ def perceptual_hash(image: Image) -> str:
     # What the hash looks at; antialiased, with no pixel cut off: a copy of any size gives the same.
     small = image.convert("L").resize((32, 32), Resampling.LANCZOS, reducing_gap=3.0)
     return str(imagehash.phash(small))
-
-
-@contextmanager
-def _decoding(
-    content: FileContent, path: Path | None, max_pixels: int
-) -> Iterator[tuple[Image, RawPicture | None]]:
-    """Open a picture for decoding. Errors of the picture become `UnreadableImageError`."""
-    raw = open_raw(content.data, extension=path.suffix) if path and is_raw(path) else None
-    try:
-        image = raw.image if raw else open_image(content.data)
-        if not raw:
-            check_pixels(image, max_pixels)
-        with decoding(image, large=LARGE):
-            yield image, raw
-    except PictureError as error:
-        if error.pixels is None:
-            raise UnreadableImageError(str(error), lasting=True) from error
-        raise UnreadableImageError(
-            f"{error.pixels / 1e6:g} megapixels are over the limit of {max_pixels / 1e6:g} (--max-pixels)",
-            pixels=error.pixels,
-        ) from error
 
 
 @contextmanager
@@ -284,7 +437,7 @@ def keep_original(
     as_it_is = form == ORIGINAL and not is_raw(path)
     key = original_key(content.image_id, extension_of(content.data) if as_it_is else "webp")
     if not storage.exists(key):
-        copy = content.data if as_it_is else webp(whole_picture(content, path=path, max_pixels=max_pixels))
+        copy = content.data if as_it_is else webp_copy(content, path=path, max_pixels=max_pixels)
         storage.put(key, copy)
 
 

@@ -97,11 +97,13 @@ def serve(
       glimpse serve --port 8080
     """
     from es_config.client import glimpse_home
+    from models.limits import give_memory_back
     from search_app.web.hosts import check_prefix, is_loopback, parse_networks, trusted_hosts
     from search_app.web.server import ListenOptions
     from search_app.web.tls import open_tls
     from search_app.wiring import serve_pictures
 
+    give_memory_back()
     reachable = not is_loopback(host)
     if with_login is None:
         with_login = reachable

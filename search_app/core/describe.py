@@ -11,7 +11,8 @@ from es_config.errors import EngineError
 from models.captioning import Captioner
 from models.encoders import Lazy
 from models.errors import ModelError
-from search_app.core.pictures import open_picture
+from models.limits import FILES
+from search_app.core.pictures import opened_picture
 from search_app.core.query import Query
 from search_app.core.response import SearchHit
 from search_app.core.searcher import Searcher
@@ -47,7 +48,8 @@ def describe(
     """
     if not picture.is_file():
         raise QueryError(f"There is no picture file '{picture}'.")
-    (written,) = captioner.get().caption_images([open_picture(picture.read_bytes())])
+    with opened_picture(picture.read_bytes(), limits=FILES) as image:
+        (written,) = captioner.get().caption_images([image])
     if written.text is None:
         raise ModelError(f"{picture.name} has no caption: {written.error}.")
     try:

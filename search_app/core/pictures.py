@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from PIL.Image import Image
+from PIL.Image import Image, frombytes
 
+from models.child_process import Facts, run_apart
+from models.limits import EXPANDING, REQUESTS, Limits, NoRoomError, memory_of
 from models.pixels import (
     FORMATS,
-    MAX_QUERY_PIXELS,
     PictureError,
-    check_pixels,
+    TooSlowError,
     decoding,
     draft,
     open_image,
@@ -19,10 +22,7 @@ from models.pixels import (
     to_rgb,
     upright,
 )
-from search_app.errors import QueryError
-
-LARGE = 16_000_000
-"""pixels; pictures from this size on are decoded one at a time, so that memory stays bounded"""
+from search_app.errors import BusyError, QueryError
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,71 @@ class Addition:
     refused: str | None = None
 
 
-def open_picture(data: bytes) -> Image:
+@contextmanager
+def opened_picture(data: bytes, *, limits: Limits = REQUESTS) -> Iterator[Image]:
     """Decode a picture file's content: RGB, oriented by its EXIF, see-through parts on white, reduced.
 
-    Raises `QueryError` when it is not a picture, is damaged, or unfolds to more than `MAX_QUERY_PIXELS`.
+    Room in the budget of the limits is held until the end. Raises `QueryError` when it is no picture, is
+    damaged or over a limit, and `BusyError` when too many wait for room.
     """
     try:
         image = open_image(data)
-        draft(image)
-        check_pixels(image, MAX_QUERY_PIXELS)
     except PictureError as error:
         if error.pixels is None:
             raise QueryError(f"This is not a picture that can be read: use {', '.join(FORMATS)}.") from error
-        limit = f"{MAX_QUERY_PIXELS // 1_000_000} million pixels"
-        raise QueryError(f"The picture has more than {limit}; make it smaller first.") from error
-    try:
-        with decoding(image, large=LARGE):
-            image.load()  # some formats tell their EXIF data only then
-            return upright(shrink(to_rgb(image)), orientation(image.getexif()))
-    except PictureError as error:
-        raise QueryError("The picture is damaged and cannot be decoded; try another copy of it.") from error
+        raise _too_many(error, limits) from error
+    with image:
+        try:
+            limits.check(image, data)
+        except PictureError as error:
+            if error.pixels is None:
+                raise QueryError(f"The picture cannot be used to search: it is {error}.") from error
+            raise _too_many(error, limits) from error
+        memory = memory_of(image, data)
+        with ExitStack() as held:
+            try:
+                held.enter_context(limits.budget.room(memory))
+            except NoRoomError as error:
+                raise no_room() from error
+            try:
+                if limits.is_apart(image, data):
+                    facts, body = run_apart(decode_in_child, data, seconds=limits.seconds, memory=memory)
+                    picture = frombytes("RGB", tuple(facts["size"]), body)
+                else:
+                    picture = _decode(image)
+            except TooSlowError as error:
+                raise QueryError(f"The picture cannot be used to search: {error}.") from error
+            except PictureError as error:
+                raise QueryError(
+                    "The picture is damaged and cannot be decoded; try another copy of it."
+                ) from error
+            yield picture
+
+
+def no_room() -> BusyError:
+    """Return the error for a picture that waited for room in the budget of all requests in vain."""
+    return BusyError(
+        "Too many pictures are being decoded at the moment; send this one again in a few seconds.",
+        retry_after_s=3,
+    )
+
+
+def _too_many(error: PictureError, limits: Limits) -> QueryError:
+    limit = error.limit or limits.pixels
+    which = f" as {', '.join(EXPANDING)} may have" if limit < limits.pixels else ""
+    return QueryError(
+        f"The picture has more than {limit / 1_000_000:g} million pixels{which}; make it smaller first."
+    )
+
+
+def decode_in_child(data: bytes) -> tuple[Facts, bytes]:
+    """Decode a picture that was let in, in a process of its own."""
+    picture = _decode(open_image(data))
+    return {"size": picture.size}, picture.tobytes()
+
+
+def _decode(image: Image) -> Image:
+    with decoding():
+        draft(image)
+        image.load()  # some formats tell their EXIF data only then
+        return upright(shrink(to_rgb(image)), orientation(image.getexif()))

@@ -23,10 +23,11 @@ from es_config.mapping import MODE_FIELDS
 from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
 from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder
+from models.limits import FILES, REQUESTS
 from models.profiles import Profile
 from search_app.core.hybrid import EVEN, VECTOR_PARTS, WEIGHTS, WORDS, fuse_results, window
 from search_app.core.marks import Evidence, Marks, at_least
-from search_app.core.pictures import open_picture
+from search_app.core.pictures import opened_picture
 from search_app.core.query import Query, default_candidates, doubled
 from search_app.core.query_log import QueryLog
 from search_app.core.response import SearchHit, SearchResponse, search_hit
@@ -216,9 +217,16 @@ class Searcher:
             raise
 
     def embed_picture(self, picture: bytes | Path) -> np.ndarray:
-        """Return float32 `[dims]`, unit length, for a picture file's content or path. Raises `QueryError`."""
-        image = open_picture(picture.read_bytes() if isinstance(picture, Path) else picture)
-        vector: np.ndarray = self.image_encoder.get().embed_images([image])[0]
+        """Return float32 `[dims]`, unit length, for a picture file's content or path.
+
+        Raises `QueryError`, and `BusyError` when too many pictures are being decoded.
+        """
+        if isinstance(picture, Path):  # of the person at the keyboard, not of a visitor
+            data, limits = picture.read_bytes(), FILES
+        else:
+            data, limits = picture, REQUESTS
+        with opened_picture(data, limits=limits) as image:
+            vector: np.ndarray = self.image_encoder.get().embed_images([image])[0]
         return vector
 
     def picture(self, image_id: str) -> dict[str, Any]:

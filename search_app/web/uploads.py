@@ -21,7 +21,7 @@ from search_app.core.pictures import Addition
 from search_app.core.response import API_PREFIX, thumbnail_url
 from search_app.core.searcher import SearchService
 from search_app.core.users import Role
-from search_app.errors import NotFoundError, QueryError, TooLargeError
+from search_app.errors import BusyError, NotFoundError, QueryError, TooLargeError
 from search_app.web.http import (
     BINARY,
     EXPECTED,
@@ -47,6 +47,7 @@ from storage.keys import UPLOADS, media_type
 from storage.store import Storage, find_original
 
 LONGEST_NAME = 100
+RETRY_AFTER_S = 3
 KNOWN = ("image_id", "path", "caption", "caption_source", "caption_error")
 UNSAFE = re.compile(r"[^\w .()-]")
 """characters that a file system allows in a name, and that do not belong in a header"""
@@ -155,7 +156,7 @@ class Uploads:
         try:
             addition = indexer.add(name, read_upload(file, max_upload=self._max_upload))
         except EXPECTED as error:
-            is_empty = isinstance(error, QueryError) and not isinstance(error, TooLargeError)
+            is_empty = isinstance(error, QueryError) and not isinstance(error, BusyError | TooLargeError)
             reason = ": the file is empty." if is_empty else f". {visitors_sentence(error)}"
             return AddedFile(name, status_of(error), f"'{name}' was not added{reason}")
         if addition.refused is not None:
@@ -226,7 +227,10 @@ def _answer(added: Sequence[AddedFile]) -> Response:
         first = added[0].detail or ""
         detail = first if len(added) == 1 else f"None of {len(added)} files: {first}"
         body, *rest = problem(status, detail)
-        return make_response(({**body, "images": shown}, *rest))
+        response = make_response(({**body, "images": shown}, *rest))
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = RETRY_AFTER_S
+        return response
     is_new = any(each.status == HTTPStatus.CREATED for each in added)
     response = jsonify({"images": shown})
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
