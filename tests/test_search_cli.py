@@ -326,12 +326,12 @@ def test_a_taken_port_is_one_sentence_before_any_model_is_loaded(run):
     assert result.stderr == f"Error: {refusal}; choose another with --port.\n"
 
 
-def test_a_server_for_others_warns_that_there_is_no_login(run):
+def test_a_server_for_others_without_a_login_warns(run):
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
         taken.listen()
-        result = run("serve", "--host", "0.0.0.0", "--port", taken.getsockname()[1])
-    assert "there is no login" in result.stderr
+        result = run("serve", "--host", "0.0.0.0", "--no-login", "--port", taken.getsockname()[1])
+    assert "without signing in" in result.stderr
 
 
 def test_serve_connects_once_and_answers_until_it_is_told_to_stop(environment, gallery, node):
