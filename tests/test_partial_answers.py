@@ -122,7 +122,7 @@ def test_the_page_and_the_rest_api_tell_too(half):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("reindex", "--profile", "clip-b32"),
+        ("reindex", "--profile", "clip-b32", "--model-dir", "{models}"),
         ("ingest", "{pictures}", "--captions", "off", "--prune"),
         ("duplicates",),
         ("tune", "--k", "5"),
@@ -132,7 +132,7 @@ def test_the_page_and_the_rest_api_tell_too(half):
     ids=lambda arguments: arguments[0],
 )
 def test_nothing_is_decided_on_a_part(half, arguments):
-    result = half.run(*(each.format(pictures=half.pictures) for each in arguments))
+    result = half.run(*(each.format(pictures=half.pictures, models=half.models) for each in arguments))
     assert result.exit_code == 1, result.output
     assert "shard" in result.output.lower()
     with connect(EngineSettings(half.url)) as client:

@@ -492,8 +492,8 @@ def test_a_read_only_server_only_searches(place):
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
-        ([], "can search, add pictures and correct captions; there is no login. With --read-only"),
-        (["--read-only"], "can search; there is no login."),
+        ([], "can search, add pictures and correct captions without signing in. With --read-only"),
+        (["--read-only"], "can search without signing in."),
     ],
 )
 def test_a_server_for_others_warns_of_what_they_can_do(node, options, warning):
@@ -501,7 +501,7 @@ def test_a_server_for_others_warns_of_what_they_can_do(node, options, warning):
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        serve = ["serve", "--host", "0.0.0.0", "--port", port, *options]
+        serve = ["serve", "--host", "0.0.0.0", "--no-login", "--port", port, *options]
         result = CliRunner(env={"ELASTICSEARCH_URL": node.url}).invoke(glimpse.main, serve)
     assert f"everyone who can reach 0.0.0.0 {warning}" in result.stderr
     assert f"Port {port}" in result.stderr
