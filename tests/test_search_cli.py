@@ -266,7 +266,8 @@ def test_every_command_prints_a_path_in_the_same_form(environment, index_name, t
     assert shown in typed("search", "--image", tmp_path / name).stderr
     (pictures / "a" / name).unlink()
     (pictures / "b" / name).unlink()
-    assert f"Would remove {pictures}/a/{shown}" in typed("ingest", pictures, "--prune", "--dry-run").stderr
+    pruning = typed("ingest", pictures, "--prune", "--prune-anyway", "--dry-run")
+    assert f"Would remove {pictures}/a/{shown}" in pruning.stderr
 
 
 def test_a_terminal_gets_a_table(capsys):
