@@ -21,6 +21,7 @@ MAX_SCANS = 100
 """of a JPEG: an encoder writes about ten, and each costs the time of all pixels"""
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 """of a JPEG, except those without a length between compressed data"""
+SEQUENTIAL = (0xC0, 0xC1)
 END_OF_IMAGE, START_OF_SCAN, WITHOUT_LENGTH = 0xD9, 0xDA, (0x01, 0xD8)
 PLAIN_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "zstd", "group3", "group4")
 """compressions of TIFF whose time follows from the number of pixels"""
@@ -134,9 +135,29 @@ def scans_of(image: Image, data: bytes) -> int:
     """Return the number of scans of an opened JPEG, about, and 1 for other formats."""
     if image.format not in ("JPEG", "MPO"):
         return 1
-    # Previews in the metadata have scans, too, and what follows the picture: this is never too low.
-    most = data.count(b"\xff\xda")
-    return most if most <= MAX_SCANS else count_scans(data)
+    scans = image.info.get("scans")
+    if not isinstance(scans, int):
+        # Previews in the metadata have scans, too, and what follows the picture: this is never too low.
+        scans = 1 if has_one_scan(data) else data.count(b"\xff\xda")
+        image.info["scans"] = scans = count_scans(data) if scans > MAX_SCANS else scans
+    return scans
+
+
+def has_one_scan(data: bytes) -> bool:
+    """Return whether a JPEG has only one scan, by its header: that takes no time however long the file is."""
+    position = components = 0
+    for _ in range(1_000):
+        match = MARKER.search(data, position)
+        if match is None:
+            return False
+        marker, position = match[1][0], match.end()
+        if marker in SEQUENTIAL:
+            components = int.from_bytes(data[position + 7 : position + 8], "big")
+        elif marker == START_OF_SCAN:
+            return data[position + 2 : position + 3] == bytes([components]) != b"\0"
+        if marker not in WITHOUT_LENGTH:
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    return False
 
 
 def count_scans(data: bytes) -> int:

@@ -30,6 +30,7 @@ from models.limits import (
     NoRoomError,
     count_scans,
     give_memory_back,
+    has_one_scan,
     is_dear,
     memory_of,
 )
@@ -93,6 +94,12 @@ def test_scans_are_counted_by_segments():
         saved(draw_picture(1), "JPEG", progressive=each, comment=b"\xff\xda" * 300) for each in (False, True)
     )
     assert (count_scans(plain), count_scans(progressive)) == (1, 10)
+    assert [has_one_scan(each) for each in (plain, progressive, b"", b"\xff\xd8")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     with open_image(progressive) as image:
         FILES.check(image, progressive)  # what stands in a comment is no scan
     assert count_scans(jpeg_of_scans(8, 5) + plain) == 5
