@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -142,7 +142,8 @@ class Alias:
         """Refuse writes to an index until `undo` ends, and wait for those under way."""
         undo.push(partial(self._unblock, name))  # first: a request that failed may have been heard
         run = asdict(LoadingRun.of_this_process())
-        change_meta(self._client, name, lambda meta: {**meta, CLOSED_BY: run})
+        with suppress(EngineError):  # without the note, only a person can lift the block after a kill
+            change_meta(self._client, name, lambda meta: {**meta, CLOSED_BY: run})
         with engine_errors():
             self._client.indices.add_block(index=name, block="write")
 
@@ -188,7 +189,8 @@ def _let_writes_in(client: Elasticsearch, name: str) -> None:
     def without_note(meta: Meta) -> Meta:
         return {key: value for key, value in meta.items() if key != CLOSED_BY}
 
-    change_meta(client, name, without_note)
+    with suppress(EngineError):  # a note without a block says nothing
+        change_meta(client, name, without_note)
 
 
 def _remove(index: str, alias: str) -> dict[str, Any]:
