@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -183,7 +186,9 @@ def test_no_redirect_repeats_a_foreign_host(gallery, path):
     web = create_app(
         service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings()
     ).test_client()
-    location = web.get(path, headers={"Host": "evil.example"}).headers.get("Location", "/")
+    response = web.get(path, headers={"Host": "evil.example"})
+    location = response.headers.get("Location", "/")
+    assert "http://evil.example" not in response.text
     assert location.startswith("/")
     assert not location.startswith(("//", "/\\"))
 
@@ -364,9 +369,6 @@ def test_the_document_tells_the_errors_of_every_route(web):
 
 
 def test_the_real_server_answers_odd_bytes_in_paths_and_queries(app):
-    import http.client
-    from urllib.parse import urlsplit
-
     with serving(app) as address:
         place = urlsplit(address)
         for path in (
@@ -377,3 +379,25 @@ def test_the_real_server_answers_odd_bytes_in_paths_and_queries(app):
             connection.request("GET", path, headers={"Host": "localhost"})
             assert connection.getresponse().status < 500, path
             connection.close()
+
+
+@pytest.mark.parametrize("body", ["-1\r\n", "0x5\r\nabcde\r\n0\r\n\r\n", "5;a\nx\r\nabcde\r\n0\r\n\r\n"])
+def test_chunks_that_are_not_written_as_http_wants_are_the_clients_mistake(app, body):
+    with serving(app) as address:
+        place = urlsplit(address)
+        with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+            header = "POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(f"{header}{body}".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_sender_who_goes_away_half_way_leaves_the_server_well(app):
+    with serving(app) as address:
+        place = urlsplit(address)
+        for _ in range(3):
+            with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+                connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\nabc")
+        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        assert connection.getresponse().status == 200
+        connection.close()

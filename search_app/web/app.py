@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, abort, g, make_response, request
+from flask import Blueprint, Flask, Response, abort, g, make_response, redirect, request
 from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 from flask_smorest import Api
@@ -223,8 +223,9 @@ def _within_this_site(location: str) -> str:
 def _secure(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    if "Location" in response.headers:
-        response.headers["Location"] = _within_this_site(response.headers["Location"])
+    if (location := response.headers.get("Location")) and location != (path := _within_this_site(location)):
+        response.headers["Location"] = path
+        response.set_data(redirect(path).get_data())
     if response.mimetype in ("text/html", "application/json", PROBLEM_TYPE):
         response.headers.setdefault("Cache-Control", "private, no-store")
     return response

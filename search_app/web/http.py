@@ -287,13 +287,13 @@ ERRORS: Mapping[int, str] = {
 OF_ALL_ROUTES = (400, 401, 403, 503)
 
 
-def may_fail(api: Blueprint, *statuses: int) -> Callable[[View], View]:
+def may_fail(api: Blueprint, *statuses: int, schema: type[Schema] = ProblemSchema) -> Callable[[View], View]:
     """Return a decorator that writes a route's errors, with those of all, into the OpenAPI document."""
 
     def mark(view: View) -> View:
         for status in sorted({*statuses, *OF_ALL_ROUTES}, reverse=True):
             view = api.alt_response(
-                status, schema=ProblemSchema, content_type=PROBLEM_TYPE, description=ERRORS[status]
+                status, schema=schema, content_type=PROBLEM_TYPE, description=ERRORS[status]
             )(view)
         return view
 

@@ -120,8 +120,6 @@ class WsgiBridge:
                 size = await self._receive(headers, receive, body)
             except RefusedBodyError as refused:
                 answer: Answer | None = _problem(refused.status, str(refused))
-            except ConnectionError:
-                return
             else:
                 body.seek(0)
                 environ = _environ(scope, body, size)
@@ -149,8 +147,7 @@ class WsgiBridge:
     async def _receive(self, headers: dict[bytes, bytes], receive: Receive, body: IO[bytes]) -> int:
         """Write a request's body to `body` and return its size in bytes.
 
-        Raises `RefusedBodyError` for a body that is too large, too slow or one too many, `ConnectionError`
-        when its sender has gone.
+        Raises `RefusedBodyError` for a body that is too large, too slow, damaged or one too many.
         """
         size, begun = 0, time.monotonic()
         too_large = RefusedBodyError(
@@ -167,7 +164,8 @@ class WsgiBridge:
                 left = begun + BODY_S + size / BODY_RATE - time.monotonic()
                 message = await asyncio.wait_for(receive(), max(left, 0))
                 if message["type"] == "http.disconnect":
-                    raise ConnectionError
+                    # Its sender has gone, and reads no answer, or its chunks are not written as HTTP wants.
+                    raise RefusedBodyError(HTTPStatus.BAD_REQUEST, "The body is damaged or cut short.")
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 self._receiving += len(chunk)

@@ -28,6 +28,7 @@ from search_app.web.http import (
     JSON,
     MAX_FILES,
     ForbiddenError,
+    ProblemSchema,
     RequestQueue,
     body_limit,
     check_writable,
@@ -175,15 +176,19 @@ def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploa
     """Return the routes that add pictures and that send the originals of those that were added."""
     api = Blueprint("uploads", __name__, url_prefix=API_PREFIX, description="Adding pictures")
 
-    added = Schema.from_dict(
-        {"images": fields.List(fields.Nested(schema_of(AddedFile, sparse=True)), required=True)}, name="Added"
-    )
+    files = fields.Nested(schema_of(AddedFile, sparse=True))
+    added = Schema.from_dict({"images": fields.List(files, required=True)}, name="Added")
+
+    class RefusedUploadSchema(ProblemSchema):
+        """A problem document, with the refused files where any was read."""
+
+        images = fields.List(files)
 
     @api.post("/images")
     @api.doc(requestBody=POST_BODY)
     @api.response(201, added, content_type=JSON)
     @api.alt_response(200, schema=added, content_type=JSON)
-    @may_fail(api, 408, 413, 429)
+    @may_fail(api, 408, 413, 429, schema=RefusedUploadSchema)
     @requires_write_access
     def add() -> Response:
         """Add one or several pictures (multipart `image`). With the answer, searches find them."""
