@@ -130,14 +130,16 @@ def test_the_page_sends_thumbnails_and_originals_from_any_store(store, gallery: 
     assert f"{address}/original" in web.get(f"/images/{image_id}").text
 
 
-def test_a_store_that_cannot_be_read_is_not_a_picture_that_is_not_there(bucket, gallery: Gallery):
+def test_a_store_that_cannot_be_read_is_not_a_picture_that_is_not_there(bucket, gallery: Gallery, caplog):
     store = open_storage(f"s3://{bucket}-absent")
     web = create_app(
         service=SearchService(gallery.searcher), storage=store, settings=AppSettings()
     ).test_client()
     answer = web.get(f"/api/v1/images/{gallery.ids['boat']}/thumbnail")
     assert answer.status_code == 503
-    assert "there is no such bucket" in answer.json["detail"]
+    assert bucket not in answer.json["detail"]
+    assert f"in the store at s3://{bucket}-absent" in caplog.text
+    assert "there is no such bucket" in caplog.text
     assert web.get(f"/images/{gallery.ids['boat']}").status_code == 200
     with pytest.raises(StorageError, match="there is no such bucket"):
         store.get("a")
