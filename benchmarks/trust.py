@@ -20,6 +20,7 @@ from http.client import HTTPConnection
 import psutil
 from PIL import Image
 
+from benchmarks.crowd import connections, hung_engine, served
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, show
 from ingest.wiring import create_index
@@ -81,9 +82,12 @@ def main() -> bool:
         with _serving(url, index.alias) as server:
             for number in range(4):
                 server.post_picture(_one_colour(800, number, "JPEG"))
-            return show(
-                "Trust: `glimpse serve`, pocket", [each for figure in FIGURES for each in figure(server)]
+            pictures_met = show(
+                "Trust: pictures that cost most", [each for figure in FIGURES for each in figure(server)]
             )
+    with served() as crowded:
+        figures = [*connections(crowded), *hung_engine(crowded)]
+    return show("Trust: crowds at the door", figures) and pictures_met
 
 
 def memory_kept(server: Server) -> list[Figure]:
