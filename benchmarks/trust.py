@@ -1,4 +1,4 @@
-"""Trust: what small files and many visitors can do to a server, on loopback, bounded in number and time."""
+"""Trust: the harm of small files and many visitors to a server, on loopback, bounded in number and time."""
 
 from __future__ import annotations
 

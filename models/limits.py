@@ -1,4 +1,4 @@
-"""Bound what one picture, and all pictures at once, may take of time and memory."""
+"""Bound the time and the memory of one picture, and of all pictures at once."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one picture may have, and the budget that it shares with others."""
+    """The limits of one picture, and the budget that it shares with others."""
 
     pixels: int
     expanding_pixels: int

@@ -200,7 +200,7 @@ def crash(data: bytes) -> tuple[Facts, bytes]:
 
 
 def echo(data: bytes) -> tuple[Facts, bytes]:
-    """Return what came, and where this runs."""
+    """Return the arguments, and the process that this runs in."""
     print("what a library prints", flush=True)
     return {"pid": os.getpid(), "variables": sorted(os.environ)}, data
 

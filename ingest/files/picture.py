@@ -283,7 +283,7 @@ def _apart(
 
 
 def read_in_child(data: bytes, *, raw_extension: str | None, max_pixels: int) -> tuple[Facts, bytes]:
-    """Decode as `decode` does, in a process of its own, and pack what was read."""
+    """Decode as `decode` does, in a process of its own, and pack the result."""
     with _opened(data, raw_extension, max_pixels) as (image, raw):
         return _packed(_read(image, raw))
 
@@ -338,7 +338,7 @@ def _whole(image: Image, raw: RawPicture | None) -> Image:
 
 
 def _packed(reading: _Reading) -> tuple[Facts, bytes]:
-    """Return what was read as JSON, and the colour profile followed by the pixels."""
+    """Return the metadata as JSON, and the colour profile followed by the pixels."""
     profile = reading.image.info.get("icc_profile") or b""
     date, location = reading.exif.date, reading.exif.location
     facts = {
@@ -354,7 +354,7 @@ def _packed(reading: _Reading) -> tuple[Facts, bytes]:
 
 
 def _unpacked(facts: Facts, body: bytes) -> _Reading:
-    """Return what `_packed` packed."""
+    """Unpack the result of `_packed`."""
     exif, words, profile = facts["exif"], facts["words"], body[: facts["profile"]]
     image = pil.frombytes("RGB", tuple(facts["size"]), body[len(profile) :])
     if profile:

@@ -28,6 +28,7 @@ LIMITS = {
     "login.sign_in": "10 per minute",
     "voice.transcribe": "60 per minute",
     "page.search_by_picture": "60 per minute",
+    "api.search_by_body": "60 per minute",
     "uploads.add": "60 per minute",
     "add_page.add_chosen": "60 per minute",
 }
