@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -72,8 +73,7 @@ def examine(
             return [*checks, Check("index", False, str(error))]
         if found:
             return checks + [_check(name, partial(look, engine)) for name, look in INDEX_CHECKS]
-        none = f"none called '{alias}' yet: run `glimpse ingest` on a folder of pictures"
-        return [*checks, Check("index", True, none)]
+        return [*checks, _check("index", partial(_nameless, engine))]
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:
@@ -85,6 +85,25 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         return Check(name, True, f"not shown: {error}")
     except EngineError as error:
         return Check(name, False, SEE_DOCTOR.sub("see the log of Elasticsearch", str(error)))
+
+
+def _nameless(engine: _Engine) -> str:
+    """Say that no index has the alias. Raises EngineError when one has lost it."""
+    alias = engine.index.alias
+    found = engine.client.indices.get(index=f"{alias}-*", expand_wildcards="all").body
+    ours = [
+        name
+        for name, index in found.items()
+        if "profile" in index["mappings"].get("_meta", {}) and not index["aliases"]
+    ]
+    if ours:
+        pictures = engine.client.count(index=ours[-1])["count"]
+        action = {"add": {"index": ours[-1], "alias": alias, "is_write_index": True}}
+        raise EngineError(
+            f"None is called '{alias}', and {ours[-1]} holds {pictures} pictures without that name: give it"
+            f" back by `POST _aliases {json.dumps({'actions': [action]})}`."
+        )
+    return f"none called '{alias}' yet: run `glimpse ingest` on a folder of pictures"
 
 
 def _java(environ: Mapping[str, str]) -> str:

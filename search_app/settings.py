@@ -25,6 +25,8 @@ class AppSettings:
     """names that a request may call this server by; empty: any"""
     rate_limits: bool = False
     """whether one person, or one address, may ask only so often for what costs most"""
+    max_added: int | None = None
+    """pictures that may be added in all"""
     read_only: bool = False
     """whether only searches are answered: nothing is added or corrected"""
     query_log: bool = False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,16 @@ def test_the_doctor_says_what_is_wrong_and_the_way_out(glimpse, client, index_na
     assert len(wrong) == 2
     assert "extra is not part of the contract): run `glimpse index delete`" in wrong[0]
     assert "its disk was full: free space" in wrong[1]
+
+
+def test_the_doctor_finds_an_index_that_lost_its_alias_and_gives_the_way_back(glimpse, client, index_name):
+    glimpse("index", "create", "--index", index_name)
+    client.indices.delete_alias(index=f"{index_name}-pocket-1", name=index_name)
+    done = glimpse("doctor", "--index", index_name)
+    assert done.returncode == 1
+    assert f"{index_name}-pocket-1 holds 0 pictures without that name" in done.stdout
+    client.indices.update_aliases(**json.loads(re.search(r"POST _aliases (.*)`", done.stdout)[1]))
+    assert glimpse("doctor", "--index", index_name).returncode == 0
 
 
 def test_the_doctor_asks_for_no_java_where_elasticsearch_is_elsewhere(glimpse, node, tmp_path):

@@ -507,6 +507,15 @@ def test_a_server_for_others_warns_of_what_they_can_do(node, options, warning):
     assert f"Port {port}" in result.stderr
 
 
+def test_a_quota_ends_adding_and_nothing_else(place):
+    web = place.app(max_added=2).test_client()
+    added(send(web, (jpeg(BOAT), "boat.jpg"), (jpeg(CARS), "cars.jpg")))
+    refused = send(web, (jpeg(Scene("sea", "night", (Group("fish", "blue", 1),), None, 97)), "fish.jpg"))
+    assert refused.status_code == 403
+    assert "at most 2 pictures" in refused.json["detail"]
+    assert web.get("/api/v1/search?q=boat").json["total"] == 2
+
+
 def test_without_an_indexer_adding_is_switched_off(place):
     app = create_app(
         service=SearchService(place.searcher), storage=open_storage(str(place.folder)), settings=AppSettings()

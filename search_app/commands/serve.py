@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     help="Largest picture to search with or to add, in bytes or with KB or MB.",
 )  # fmt: skip
 @store_option("Where thumbnails and uploads are kept.")
+@setting(
+    "--max-added",
+    "GLIMPSE_MAX_ADDED",
+    type=click.IntRange(0),
+    help="Pictures that may be added in all.  [default: no limit]",
+)
 @setting("--read-only", "GLIMPSE_READ_ONLY", is_flag=True, help="Only search: nobody adds or corrects.")
 @setting(
     "--query-log",
@@ -74,6 +80,7 @@ def serve(
     threads: int,
     max_upload: str,
     store: str | None,
+    max_added: int | None,
     read_only: bool,
     query_log: bool,
     trusted: tuple[str, ...],
@@ -116,6 +123,7 @@ def serve(
             parse_size(max_upload),
             trusted_hosts=trusted_hosts(host, trusted),
             rate_limits=reachable or with_login,
+            max_added=max_added,
             read_only=read_only,
             query_log=query_log,
         ),

@@ -39,7 +39,13 @@ from search_app.web.http import (
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.page import page_blueprint, render_error
 from search_app.web.tuning import tuning_blueprint
-from search_app.web.uploads import PictureIndexer, Uploads, add_page_blueprint, upload_blueprint
+from search_app.web.uploads import (
+    PictureIndexer,
+    Uploads,
+    add_page_blueprint,
+    count_uploads,
+    upload_blueprint,
+)
 from search_app.web.voice import voice_blueprint
 from storage.store import Storage
 
@@ -162,7 +168,12 @@ def create_app(
     api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings))
     api.register_blueprint(voice_blueprint(transcriber=transcriber))
     app.register_blueprint(page_blueprint(service=service, settings=settings))
-    uploads = Uploads(indexer=indexer, max_upload=settings.max_upload)
+    uploads = Uploads(
+        indexer=indexer,
+        max_upload=settings.max_upload,
+        count_added=lambda: count_uploads(service.searcher.index),
+        max_added=settings.max_added,
+    )
     api.register_blueprint(upload_blueprint(service=service, storage=storage, uploads=uploads))
     app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
     api.register_blueprint(caption_blueprint(service=service))

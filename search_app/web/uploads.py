@@ -17,6 +17,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from es_config.documents import paths_of
+from es_config.index import ImageIndex
 from search_app.core.pictures import Addition
 from search_app.core.response import API_PREFIX, thumbnail_url
 from search_app.core.searcher import SearchService
@@ -111,10 +112,13 @@ class Uploads:
         *,
         indexer: Callable[[], PictureIndexer | None],
         max_upload: int,
+        count_added: Callable[[], int] = lambda: 0,
+        max_added: int | None = None,
         queue: RequestQueue | None = None,
     ) -> None:
         self._indexer = indexer
         self._max_upload = max_upload
+        self._count_added, self._max_added = count_added, max_added
         self._queue = queue or RequestQueue(
             busy="Too many pictures are being added at the moment; send this one again in a few seconds.",
             retry_after_s=3,
@@ -147,6 +151,11 @@ class Uploads:
                 f"{len(sent)} files arrived, and one request adds {MAX_FILES}; send the rest after."
             )
         with self._queue.turn():
+            if self._max_added is not None and self._count_added() + len(sent) > self._max_added:
+                raise ForbiddenError(
+                    f"This server keeps at most {self._max_added} pictures that were added here, and has no"
+                    " room for these: ask the person who runs it."
+                )
             added = [self._add(indexer, file) for file in sent]
             if not all(each.is_refused for each in added):
                 indexer.publish()
@@ -170,6 +179,12 @@ class Uploads:
             **{known: getattr(addition, known) for known in KNOWN},
             thumbnail_url=request.script_root + thumbnail_url(addition.image_id),
         )
+
+
+def count_uploads(index: ImageIndex) -> int:
+    """Return how many pictures of an index were added through a server, as far as the last refresh."""
+    added = {"query": {"prefix": {"relative_path": {"value": UPLOADS}}}, "size": 0, "track_total_hits": True}
+    return index.search(added).total if index.exists() else 0
 
 
 def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploads) -> Blueprint:
