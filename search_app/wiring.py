@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -174,7 +174,7 @@ def serve_pictures(
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
-    with follower:
+    with follower, closing(login.audit) if login else nullcontext():
         PageServer(app, listen).run(ready=lambda: ready(address))
 
 

@@ -40,15 +40,20 @@ def warned() -> list[str]:
 
 
 @pytest.fixture
-def app(gallery: Gallery, users, tmp_path, warned) -> Iterator[Flask]:
-    audit = AuditLog(audit_path(tmp_path), warn=warned.append)
-    yield create_app(
+def audit(tmp_path, warned) -> Iterator[AuditLog]:
+    log = AuditLog(audit_path(tmp_path), warn=warned.append)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def app(gallery: Gallery, users, tmp_path, audit) -> Flask:
+    return create_app(
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(),
         login=Login(users, audit, secret_key(tmp_path)),
     )
-    audit.close()
 
 
 def sign_in(app: Flask, name: str, password: str = PASSWORD, **more) -> FlaskClient:
@@ -185,14 +190,14 @@ def test_signing_out_ends_the_session_of_the_browser(app):
     assert browser.get("/").status_code == 303
 
 
-def test_a_session_that_another_key_signed_is_worth_nothing(app, gallery, users, tmp_path):
+def test_a_session_that_another_key_signed_is_worth_nothing(app, gallery, users, audit):
     browser = sign_in(app, "olga")
     cookie = browser.get_cookie("glimpse").value
     other = create_app(
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(),
-        login=Login(users, AuditLog(tmp_path / "other.jsonl", warn=print), b"another key of 32 bytes"),
+        login=Login(users, audit, b"another key of 32 bytes"),
     )
     stranger = other.test_client()
     stranger.set_cookie("glimpse", cookie)
@@ -257,12 +262,12 @@ def test_a_foreign_page_embeds_nothing_and_may_link_here(gallery):
     assert web.get("/api/v1/search?q=boat").headers["Cache-Control"] == "private, no-store"
 
 
-def test_guessing_passwords_ends_after_a_few(gallery, users, tmp_path):
+def test_guessing_passwords_ends_after_a_few(gallery, users, tmp_path, audit):
     app = create_app(
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(rate_limits=True),
-        login=Login(users, AuditLog(audit_path(tmp_path), warn=print), secret_key(tmp_path)),
+        login=Login(users, audit, secret_key(tmp_path)),
     )
     web = app.test_client()
     allowed = int(LIMITS["login.sign_in"].partition(" ")[0])
