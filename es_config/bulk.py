@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +29,8 @@ REQUESTS, A_REQUEST = 2, 64
 REQUEST_BYTES = 8 * 2**20
 """far below what a server accepts, so that one retry repeats little"""
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+TOO_LARGE = 413
+"""status with which Elasticsearch, or a proxy in front of it, refuses a body by its size"""
 
 Action = dict[str, Any]
 """one operation on one picture, as `elasticsearch.helpers` takes it: `_op_type`, `_id`, `_source` or `doc`"""
@@ -130,9 +133,13 @@ def send_bulk(
     actions: Iterable[Action],
     *,
     held: str | None = None,
+    require_alias: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
     """Send operations through `alias` and return the reason for each refusal, by image id.
+
+    A request that is too large for the server is sent again in halves, and a single operation that is too
+    large is refused. With `require_alias`, the name of an index is no alias, and no index is created.
 
     Raises EngineError as `add_documents` does, and also when the alias was switched from `held` to another
     index while a request was on its way; documents that came into being there are deleted again.
@@ -146,8 +153,11 @@ def send_bulk(
         if pause:
             sleep(pause)
         again = []
+        results = _results(client, alias, pending, require_alias=require_alias)
+        if held is not None:
+            _refuse_others(client, alias, results, held=held)
         # Answers come in the order of the operations: each is matched by its position, never by what it says.
-        for action, result in zip(pending, _results(client, alias, pending, held=held), strict=True):
+        for action, result in zip(pending, results, strict=True):
             if "error" not in result:
                 continue
             if (reason := _reason(alias, result)) is None:
@@ -164,7 +174,7 @@ def send_bulk(
 
 
 def _results(
-    client: Elasticsearch, alias: str, actions: Sequence[Action], *, held: str | None
+    client: Elasticsearch, alias: str, actions: Sequence[Action], *, require_alias: bool
 ) -> list[dict[str, Any]]:
     """Send requests, two at a time, and return the result of each action, in their order."""
     answers = parallel_bulk(
@@ -176,13 +186,22 @@ def _results(
         raise_on_error=False,
         raise_on_exception=False,
         index=alias,
-        require_alias=True,
+        require_alias=require_alias,
     )
     with engine_errors():
         results = [result for _, answer in answers for result in answer.values()]
-    if held is not None:
-        _refuse_others(client, alias, results, held=held)
-    return results
+    settled: list[dict[str, Any]] = []
+    # The actions of a request that failed as a whole share one exception.
+    for fault, group in groupby(results, key=lambda result: result.get("exception")):
+        some = list(group)
+        if fault is not None and fault.status_code == TOO_LARGE and len(some) > 1:
+            sent = actions[len(settled) : len(settled) + len(some)]
+            middle = len(sent) // 2
+            for half in (sent[:middle], sent[middle:]):
+                settled += _results(client, alias, half, require_alias=require_alias)
+        else:
+            settled += some
+    return settled
 
 
 def _reason(alias: str, result: dict[str, Any]) -> str | None:
@@ -202,6 +221,11 @@ def _reason(alias: str, result: dict[str, Any]) -> str | None:
         ) from whole
     if status == 429 or status >= 500:  # overloaded, or a shard or a master is being chosen
         return None
+    if whole and status == TOO_LARGE:
+        return (
+            "its document is larger than Elasticsearch, or a proxy in front of it, takes (413): raise the"
+            " limit, such as client_max_body_size of nginx"
+        )
     if whole:
         raise explain(whole) from whole
     return REASONS.get(kind) or reason

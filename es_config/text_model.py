@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
@@ -20,7 +20,12 @@ from es_config.client import WANTED, explain, read_version, refusal
 from es_config.documents import unit_rows
 from es_config.errors import EngineError
 
+if TYPE_CHECKING:
+    from eland.ml.pytorch import PyTorchModel
+
 REQUEST_TIMEOUT_S = 300
+PART_BYTES, SMALLEST_PART_BYTES = 2**20, 2**16
+"""of a definition's part, a third more as base64. A large model has 10 000 of the smallest."""
 START_TIMEOUT = "120s"
 
 
@@ -201,12 +206,26 @@ def upload(
         uploaded = PyTorchModel(model.client, model.model_id)
         uploaded.put_config(config=config)
         try:
-            uploaded.put_model(definition)
+            _put_definition(model, uploaded, definition, config)
             uploaded.put_vocab(vocabulary)
         except BaseException:
             ignoring = model.client.options(ignore_status=404)
             ignoring.ml.delete_trained_model(model_id=model.model_id, force=True)
             raise
+
+
+def _put_definition(model: TrainedModel, uploaded: PyTorchModel, definition: str, config: Any) -> None:
+    """Send the TorchScript in parts, smaller ones where the server takes none of this size."""
+    size = PART_BYTES
+    while True:
+        try:
+            return uploaded.put_model(definition, chunk_size=size)
+        except ApiError as error:
+            if error.status_code != 413 or size <= SMALLEST_PART_BYTES:
+                raise
+        size //= 2
+        model.delete(force=True)  # all parts of a model have one size
+        uploaded.put_config(config=config)
 
 
 def export(source: TextModelSource, scratch: Path, *, version: str) -> tuple[str, Any, str]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 from elasticsearch import Elasticsearch
-from elasticsearch.helpers import bulk, pack_dense_vector
+from elasticsearch.helpers import pack_dense_vector
 
+from es_config.bulk import send_bulk
 from es_config.client import afterwards, engine_errors
 from es_config.errors import EngineError
 from es_config.index import read_documents
@@ -182,6 +183,7 @@ def _found(client: Elasticsearch, index: str, body: Mapping[str, Any]) -> list[s
 
 
 FIELD = "vector"
+WRITTEN_AT_ONCE = 2000
 COMPARE_PREFIX = "glimpse-compare"
 TRIAL_PREFIX = "glimpse-advise"
 
@@ -195,15 +197,16 @@ class TemporaryIndex:
 
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Write float32 `[n, dims]` vectors and make them searchable, as one segment."""
-        documents = (
-            {"_index": self.name, "_id": each, FIELD: pack_dense_vector(vector)}
-            for each, vector in zip(ids, vectors, strict=True)
-        )
+        for start in range(0, len(ids), WRITTEN_AT_ONCE):
+            some = slice(start, start + WRITTEN_AT_ONCE)
+            actions = (
+                {"_op_type": "index", "_id": each, "_source": {FIELD: pack_dense_vector(vector)}}
+                for each, vector in zip(ids[some], vectors[some], strict=True)
+            )
+            refused = send_bulk(self._client, self.name, actions, require_alias=False)
+            if refused:
+                raise EngineError(f"The index {self.name} refused vectors: {next(iter(refused.values()))}")
         with engine_errors():
-            _, refused = bulk(self._client, documents, raise_on_error=False)
-            if isinstance(refused, list) and refused:
-                reason = refused[0]["index"]["error"]["reason"]
-                raise EngineError(f"The index {self.name} refused vectors: {reason}")
             self._client.indices.refresh(index=self.name)
             self._client.indices.forcemerge(index=self.name, max_num_segments=1)
 

@@ -33,6 +33,7 @@ http {{
   map $http_authorization $allowed {{ default 0; "ApiKey {key}" 1; }}
   server {{
     listen 127.0.0.1:{port} ssl;
+    client_max_body_size {largest}; client_body_buffer_size {largest};
     ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
     location / {{
       error_page 401 = @refused;
@@ -63,8 +64,8 @@ class TlsFront:
 
 
 @contextmanager
-def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
-    """Run nginx before `node_url`, with certificates made for this run."""
+def tls_front(node_url: str, folder: Path, *, largest: str = "1m") -> Iterator[TlsFront]:
+    """Run nginx before `node_url`, with certificates made for this run. `largest` is the limit of a body."""
     for program, package in (("nginx", "nginx-light"), ("openssl", "openssl")):
         assert shutil.which(program, path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin"), (
             f"this test needs {program}: apt-get install {package}"
@@ -87,7 +88,9 @@ def tls_front(node_url: str, folder: Path) -> Iterator[TlsFront]:
     # nginx is handed the open socket, as when it replaces itself: no other program can take its port before.
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         port, number = listener.getsockname()[1], listener.fileno()
-        configuration.write_text(NGINX.format(folder=folder, port=port, node_url=node_url, key=GOOD_KEY))
+        configuration.write_text(
+            NGINX.format(folder=folder, port=port, node_url=node_url, key=GOOD_KEY, largest=largest)
+        )
         process = subprocess.Popen(
             [nginx, "-p", folder, "-e", folder / "error.log", "-c", configuration],
             env=os.environ | {"NGINX": f"{number};"},
@@ -133,11 +136,17 @@ def kept_port() -> Iterator[int]:
 
 
 Answer = tuple[int, bytes] | None
+TOO_LARGE = (413, b"<html><head><title>413 Request Entity Too Large</title></head></html>")
 
 
 @contextmanager
-def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
-    """Pass requests on to the node, except those that `decide(method, path)` answers by itself."""
+def proxy(
+    node_url: str, decide: Callable[[str, str], Answer], *, largest: int | None = None
+) -> Iterator[str]:
+    """Pass requests on to the node, except those that `decide(method, path)` answers by itself.
+
+    A body of more than `largest` bytes is answered with 413.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -145,7 +154,8 @@ def proxy(node_url: str, decide: Callable[[str, str], Answer]) -> Iterator[str]:
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content = decide(self.command, self.path) or self.forward(body)
+            answered = TOO_LARGE if largest is not None and len(body) > largest else None
+            status, content = answered or decide(self.command, self.path) or self.forward(body)
             self.send_response(status)
             self.send_header("X-Elastic-Product", "Elasticsearch")
             kind = "text/html" if content.startswith(b"<") else "application/json"  # as of a proxy

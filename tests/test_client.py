@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,6 +22,7 @@ from es_config.documents import ImageDocument
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.mapping import IndexMeta, IndexOptions
+from es_config.vector_field import temporary_index
 
 META = IndexMeta("pocket", {}, 4, 4, "cosine")
 OVERLOADED = {"error": {"type": "es_rejected_execution_exception", "reason": "queue is full"}, "status": 429}
@@ -29,6 +31,13 @@ OVERLOADED = {"error": {"type": "es_rejected_execution_exception", "reason": "qu
 @pytest.fixture(scope="module")
 def front(node, tmp_path_factory):
     with tls_front(node.url, tmp_path_factory.mktemp("tls")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def front_of_20k(node, tmp_path_factory):
+    """Let no body of more than 20 kB pass to the node."""
+    with tls_front(node.url, tmp_path_factory.mktemp("narrow"), largest="20k") as running:
         yield running
 
 
@@ -286,6 +295,32 @@ def test_a_server_that_stays_overloaded_is_given_up_after_the_last_retry(node, c
     ):
         add_documents(slow, index_name, pictures(3), meta=META, sleep=pauses.append)
     assert pauses == list(RETRY_AFTER_S)
+
+
+def test_requests_that_are_too_large_for_a_proxy_are_sent_in_halves(front_of_20k, client, index_name):
+    index = ImageIndex(client, alias=index_name)
+    index.create(META, IndexOptions())
+    paths = tuple(f"copies/{n:05}.jpg" for n in range(2000))
+    documents = [replace(each, relative_path=(*each.relative_path, "x" * 500)) for each in pictures(300)]
+    documents[217] = replace(documents[217], relative_path=paths)
+    with connect(EngineSettings(front_of_20k.url, front_of_20k.key, front_of_20k.ca)) as limited:
+        result = add_documents(limited, index_name, documents, meta=META)
+        assert result.added == 299
+        (failed,) = result.failed.items()
+        assert failed[0] == "217"
+        assert failed[1].startswith("its document is larger than Elasticsearch, or a proxy in front of it,")
+        assert "client_max_body_size" in failed[1]
+        client.indices.refresh(index=index_name)
+        assert index.count() == 299
+        # Versions tell that no document was written twice.
+        found = client.mget(index=index_name, ids=[str(n) for n in range(300) if n != 217])["docs"]
+        assert {each["_version"] for each in found} == {1}
+        with temporary_index(
+            limited, label="x", dims=64, similarity="cosine", index_options={"type": "flat"}
+        ) as some:
+            vectors = np.random.default_rng(1).normal(size=(300, 64)).astype(np.float32)
+            some.add([str(n) for n in range(300)], vectors)
+            assert some.nearest(vectors[7], k=1, num_candidates=10) == ["7"]
 
 
 @pytest.mark.parametrize("pause_s", [3600.0, 0.05])

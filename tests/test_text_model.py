@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hard_texts import hard_texts
+from http_fronts import proxy
 from model_folders import TINY, save_sentence_clip, save_siglip, save_text_tower, save_vision_tower
 from tiny_torchscript import config, fresh_model
 
+from es_config.client import EngineSettings, connect
 from es_config.errors import EngineError
 from es_config.text_model import (
+    SMALLEST_PART_BYTES,
     DeploymentOptions,
     TextModelSource,
     TrainedModel,
@@ -67,6 +70,36 @@ def test_an_upload_replaces_only_where_it_is_told_to(model, source):
         upload(model, source)
     upload(model, source, clear_previous=True)
     assert model.status().state == "stopped"
+
+
+def test_a_definition_passes_a_proxy_in_smaller_parts(node, model, source, tmp_path):
+    definition, _, _ = export(source, tmp_path, version="9.5.3")
+    size, sent = Path(definition).stat().st_size, []
+    largest = 120_000
+    assert size * 4 / 3 > largest, "one part must be too large"
+
+    def listen(method: str, path: str) -> None:
+        sent.append((method, path.partition("?")[0].rpartition(f"{model.model_id}/")[2]))
+
+    with (
+        proxy(node.url, listen, largest=largest) as url,
+        connect(EngineSettings(url, local_key=node.key)) as limited,
+    ):
+        upload(TrainedModel(limited, model_id=model.model_id), source)
+    parts = [path for method, path in sent if method == "PUT" and path.startswith("definition/")]
+    assert parts == [f"definition/{n}" for n in range(-(-size // SMALLEST_PART_BYTES))]
+    model.start()
+    assert model.status().state == "started"
+
+
+def test_a_model_that_no_proxy_lets_pass_leaves_nothing_behind(node, model, source):
+    with (
+        proxy(node.url, lambda *_: None, largest=50_000) as url,
+        connect(EngineSettings(url, local_key=node.key)) as limited,
+        pytest.raises(EngineError, match=r"takes no request of this size \(413\).*client_max_body_size"),
+    ):
+        upload(TrainedModel(limited, model_id=model.model_id), source)
+    assert model.status().state == "absent"
 
 
 def test_a_model_of_another_width_leaves_the_previous_one_alone(model, source):
