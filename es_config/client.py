@@ -24,9 +24,8 @@ from elasticsearch import (
 )
 
 from es_config.errors import EngineError, NotAllowedError, RefusedQueryError
-from es_config.local_node.following import following
 from es_config.local_node.process_file import RunningNode, find_running
-from es_config.transport import BreakingTransport, WholeAnswers
+from es_config.transport import BreakingTransport, WholeAnswers, following
 
 
 @dataclass(frozen=True)

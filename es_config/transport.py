@@ -1,4 +1,4 @@
-"""The transport of the client, which refuses half answers and waits for no engine that hangs."""
+"""The client's transport refuses half answers, waits for no hung engine, and follows the local node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from elastic_transport import ConnectionTimeout, Transport
+from elastic_transport import ConnectionError, ConnectionTimeout, NodeConfig, Transport, Urllib3HttpNode
 
 from es_config.errors import EngineError
+from es_config.local_node.process_file import find_running, process_file
 
 FAILURES = 3
 """requests in a row that end without an answer before the next ones are not sent"""
@@ -106,3 +110,39 @@ class BreakingTransport(WholeAnswers):
         with self._lock:
             self._failures = 0
         return answer
+
+
+class LocalHttpNode(Urllib3HttpNode):
+    """Connects the client with the local node of `home`, wherever its process file says that it listens.
+
+    When the file has changed, the next request reads it. Without a node a request fails, also if another
+    program has taken the port.
+    """
+
+    home: ClassVar[Path]
+
+    def __init__(self, config: NodeConfig) -> None:
+        super().__init__(config)
+        self._read_at: int | None = None
+        """when the file that was read last had changed, in nanoseconds"""
+
+    def perform_request(self, *arguments: Any, **options: Any) -> Any:
+        """Send a request to the node's present address."""
+        try:
+            changed = process_file(self.home).stat().st_mtime_ns
+        except OSError as error:
+            raise ConnectionError("The local node is down") from error
+        if changed != self._read_at:
+            node = find_running(self.home)
+            if node is None or not node.ready:
+                raise ConnectionError("The local node is not ready")
+            port = urlsplit(node.url).port or 0
+            if port != self.pool.port:
+                self.pool = Urllib3HttpNode(replace(self.config, port=port)).pool
+            self._read_at = changed
+        return super().perform_request(*arguments, **options)
+
+
+def following(glimpse_home: Path) -> type[LocalHttpNode]:
+    """Return the class of a connection that follows the node of one GLIMPSE_HOME."""
+    return type("LocalHttpNode", (LocalHttpNode,), {"home": glimpse_home})

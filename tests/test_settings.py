@@ -125,7 +125,7 @@ def test_the_address_is_read_without_the_code_that_installs_a_node(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == ["es_config.local_node.process_file", "es_config.local_node.following"]
+    assert done.stdout.split() == ["es_config.local_node.process_file"]
 
 
 def test_the_homes_folder_is_not_made_by_looking_at_it(tmp_path: Path):
