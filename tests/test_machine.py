@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from es_config.doctor import LOW_ROOM, look_at_home, look_at_notes, look_at_store
 from es_config.errors import EngineError
-from es_config.machine import LOW_ROOM, look_at_home, look_at_notes, look_at_store
 from ingest.files.walk import Candidate, Stamp
 from ingest.history.ingested_files import IngestHistory
 
