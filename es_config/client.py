@@ -24,7 +24,7 @@ from elasticsearch import (
 )
 
 from es_config.errors import EngineError, NotAllowedError, RefusedQueryError
-from es_config.local_node.process_file import RunningNode, find_running
+from es_config.home import RunningNode, find_running
 from es_config.transport import BreakingTransport, WholeAnswers, following
 
 

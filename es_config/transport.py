@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from elastic_transport import ConnectionError, ConnectionTimeout, NodeConfig, Transport, Urllib3HttpNode
 
 from es_config.errors import EngineError
-from es_config.local_node.process_file import find_running, process_file
+from es_config.home import find_running, process_file
 
 FAILURES = 3
 """requests in a row that end without an answer before the next ones are not sent"""

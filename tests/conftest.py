@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from gallery import Gallery
 
-    from es_config.local_node.process_file import RunningNode
+    from es_config.home import RunningNode
 
 OUR_VARIABLES = ("GLIMPSE_", "ELASTICSEARCH_", "ES_URL", "ES_API_KEY", "AWS_")
 TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

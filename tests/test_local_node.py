@@ -19,9 +19,9 @@ from waiting import PATIENCE_S, wait_until
 
 from es_config.client import connect, engine_settings
 from es_config.errors import EngineError
+from es_config.home import PROGRAM, PROGRAMS
 from es_config.local_node.install import NodeHome
 from es_config.local_node.node import LocalNode, check_port, has_ended, heap_megabytes
-from es_config.local_node.process_file import PROGRAM, PROGRAMS
 
 HEAP_MB = 512
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from es_config.private import files_for_owner, private_file, private_folder
+from es_config.home import files_for_owner, private_file, private_folder
 
 
 def mode(path: Path) -> int:

@@ -14,8 +14,8 @@ from elasticsearch import ApiError, Elasticsearch, TransportError
 from http_fronts import kept_port
 from waiting import PATIENCE_S
 
+from es_config.home import PROGRAM
 from es_config.local_node.install import NodeHome, fetch_jars, find_java
-from es_config.local_node.process_file import PROGRAM
 
 ROOT = Path(__file__).parent.parent
 HEAP_MB = 512

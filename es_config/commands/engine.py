@@ -14,7 +14,7 @@ import click
 
 from es_config.commands.options import AS_JSON, INDEX, MODELS, Decorator, open_client, say
 from es_config.documents import SIMILARITIES
-from es_config.local_node.process_file import START_TIMEOUT_S
+from es_config.home import START_TIMEOUT_S
 from es_config.mapping import INDEX_TYPES
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from es_config.errors import EngineError
-from es_config.local_node.process_file import node_folder, process_file
+from es_config.home import node_folder, process_file
 
 JARS_VERSION = "9.5.3"
 DATA = Path(__file__).parent

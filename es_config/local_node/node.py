@@ -21,9 +21,15 @@ import psutil
 from filelock import FileLock, Timeout
 
 from es_config.errors import EngineError
+from es_config.home import (
+    PROGRAM,
+    START_TIMEOUT_S,
+    RunningNode,
+    files_for_owner,
+    find_running,
+    private_folder,
+)
 from es_config.local_node.install import NodeHome, fetch_jars, find_java
-from es_config.local_node.process_file import PROGRAM, START_TIMEOUT_S, RunningNode, find_running
-from es_config.private import files_for_owner, private_folder
 
 FREE_PORTS = "9200-9300"
 UP_ALREADY = (

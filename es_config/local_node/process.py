@@ -18,10 +18,10 @@ from typing import Any
 import jpype
 from jpype import JClass
 
+from es_config.home import PROGRAM, make_key, write_process_file
 from es_config.local_node.guard import refuse_pages
 from es_config.local_node.install import DATA, NODE_NAME, VECTOR_MODULE, Java, NodeHome, read_java
 from es_config.local_node.ml.routes import TrainedModelRoutes
-from es_config.local_node.process_file import PROGRAM, make_key, write_process_file
 from es_config.local_node.rest import RestRoutes
 
 

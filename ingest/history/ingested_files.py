@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from es_config.private import private_file, private_folder
+from es_config.home import private_file, private_folder
 from ingest.errors import Fault, IngestError
 from ingest.files.walk import Candidate, Stamp, device_of, is_gone
 from models.pixels import MAX_PIXELS

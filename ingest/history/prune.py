@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from es_config.home import private_file
 from es_config.index import ImageIndex, Removed
-from es_config.private import private_file
 from ingest.errors import IngestError
 from ingest.files.walk import is_gone, outermost, valid_unicode
 from ingest.history.deletions import known_files, sift

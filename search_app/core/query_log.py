@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from es_config.private import private_folder
+from es_config.home import private_folder
 from search_app.core.query import Query
 from search_app.core.response import SearchResponse
 
