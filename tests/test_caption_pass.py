@@ -34,8 +34,8 @@ from models.captioning import load_captioner
 from models.encoders import Lazy
 from models.errors import ModelError
 from storage.errors import StorageError
-from storage.folder import FolderStorage
 from storage.keys import thumbnail_key
+from storage.store import FolderStorage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 PICTURES = 10

@@ -20,7 +20,7 @@ from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.report import IngestSummary
 from ingest.wiring import Dependencies, EmptyIndex
-from storage.folder import FolderStorage
+from storage.store import FolderStorage
 
 NO_MODEL = SimpleNamespace()
 

@@ -34,9 +34,8 @@ from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Dependencies, EmptyIndex, create_index
 from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
-from storage.folder import FolderStorage
 from storage.keys import original_key, thumbnail_key
-from storage.store import open_storage
+from storage.store import FolderStorage, open_storage
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,8 @@ from picture_files import unprivileged
 from waiting import wait_until
 
 from storage.errors import NoSuchKeyError, StorageError
-from storage.folder import FolderStorage, reason
 from storage.keys import thumbnail_key
-from storage.store import Storage, open_storage
+from storage.store import FolderStorage, Storage, open_storage, reason
 
 IMAGE_ID = "ab" + "cd" + "0" * 60
 BAD_KEYS = [

@@ -26,8 +26,8 @@ from ingest.files.walk import Candidate, Stamp, is_gone, stamp_of
 from ingest.history.ingested_files import IngestHistory, StalePath
 from ingest.history.prune import prune_paths
 from ingest.options import IngestOptions, PruneOptions
-from storage.folder import FolderStorage
 from storage.keys import original_key, thumbnail_key
+from storage.store import FolderStorage
 
 LONG_AGO = 1_600_000_000
 

@@ -39,7 +39,7 @@ from ingest.watch.watch import FolderWatch, Places
 from ingest.wiring import Dependencies, create_index
 from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
-from storage.folder import FolderStorage
+from storage.store import FolderStorage
 
 ROOT = Path(__file__).parent.parent
 LONG_AGO = 1_600_000_000
