@@ -24,7 +24,7 @@ from benchmarks.crowd import connections, hung_engine, served
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, show
 from ingest.wiring import create_index
-from models.limits import REQUESTS
+from models.pixels import REQUESTS
 from models.profiles import get_profile
 
 PATIENCE_S = 120

@@ -22,7 +22,7 @@ from ingest.wiring import check_weights, create_index
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.errors import ModelError
-from models.limits import NoRoomError
+from models.pixels import NoRoomError
 from models.profiles import Profile
 from search_app.core.pictures import Addition, no_room
 from storage.keys import UPLOADS, original_key, thumbnail_key

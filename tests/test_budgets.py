@@ -22,19 +22,21 @@ from ingest.errors import UnreadableImageError
 from ingest.files.picture import FileContent, decode, decode_upload, pixel_limit
 from models import child_process
 from models.child_process import Facts, run_apart
-from models.limits import (
+from models.pixels import (
     FILES,
     MAX_SCANS,
     REQUESTS,
     Budget,
     NoRoomError,
+    PictureError,
+    TooSlowError,
     count_scans,
     give_memory_back,
     has_one_scan,
     is_dear,
     memory_of,
+    open_image,
 )
-from models.pixels import PictureError, TooSlowError, open_image
 from search_app.core.pictures import opened_picture
 from search_app.errors import BusyError, QueryError
 
@@ -174,7 +176,7 @@ def test_a_child_reads_a_picture_as_this_process_does(form, monkeypatch):
     profile = {"icc_profile": b"a profile" * 9} if form in ("JPEG", "PNG") else {}
     data = content(saved(draw_picture(3, size=(900, 700)), form, exif=exif, **profile))
     apart = decode_upload(data)
-    monkeypatch.setattr("models.limits.is_dear", lambda *_: False)
+    monkeypatch.setattr("models.pixels.is_dear", lambda *_: False)
     here = decode(data, path=None)
     assert apart.image.tobytes() == here.image.tobytes()
     assert apart.image.info.get("icc_profile") == here.image.info.get("icc_profile")

@@ -148,7 +148,7 @@ def ingest(
     from ingest.report import captions_in_words, captions_stopped, in_words, pruned_in_words
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.execution import Requested
-    from models.limits import give_memory_back
+    from models.pixels import give_memory_back
 
     if watch and (dry_run or limit is not None):
         other = "--dry-run" if dry_run else "--limit"

@@ -21,14 +21,18 @@ from ingest.errors import UnreadableImageError
 from ingest.files.metadata import CameraData, Words, camera_data, words_of
 from ingest.files.walk import RAW_EXTENSIONS, why
 from models.child_process import Decoder, Facts, run_apart
-from models.limits import EXPANDING, FILES, REQUESTS, Limits, memory_of
 from models.pixels import (
+    EXPANDING,
+    FILES,
     MAX_PIXELS,
     ORIENTATION,
+    REQUESTS,
+    Limits,
     PictureError,
     TooSlowError,
     decoding,
     draft,
+    memory_of,
     open_image,
     orientation,
     register_formats,

@@ -104,7 +104,7 @@ def serve(
       glimpse serve --port 8080
     """
     from es_config.client import glimpse_home
-    from models.limits import give_memory_back
+    from models.pixels import give_memory_back
     from search_app.web.hosts import check_prefix, is_loopback, parse_networks, trusted_hosts
     from search_app.web.server import ListenOptions
     from search_app.web.tls import open_tls

@@ -11,7 +11,7 @@ from es_config.errors import EngineError
 from models.captioning import Captioner
 from models.encoders import Lazy
 from models.errors import ModelError
-from models.limits import FILES
+from models.pixels import FILES
 from search_app.core.pictures import opened_picture
 from search_app.core.query import Query
 from search_app.core.response import SearchHit

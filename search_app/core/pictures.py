@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from PIL.Image import Image, frombytes
 
 from models.child_process import Facts, run_apart
-from models.limits import EXPANDING, REQUESTS, Limits, NoRoomError, memory_of
 from models.pixels import (
+    EXPANDING,
     FORMATS,
+    REQUESTS,
+    Limits,
+    NoRoomError,
     PictureError,
     TooSlowError,
     decoding,
     draft,
+    memory_of,
     open_image,
     orientation,
     shrink,

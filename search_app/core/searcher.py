@@ -23,7 +23,7 @@ from es_config.mapping import MODE_FIELDS
 from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
 from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder
-from models.limits import FILES, REQUESTS
+from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
 from search_app.core.hybrid import EVEN, VECTOR_PARTS, WEIGHTS, WORDS, fuse_results, window
 from search_app.core.marks import Evidence, Marks, at_least
