@@ -16,9 +16,8 @@ import numpy as np
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, Spent, clock, show
 from es_config.bulk import document_source
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from ingest.pipeline.write import TOGETHER
 
 VECTORS = int(os.environ.get("GLIMPSE_BENCH_VECTORS", "20000"))

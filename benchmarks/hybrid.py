@@ -16,8 +16,7 @@ import numpy as np
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from demo.world.scene import sample
-from es_config.documents import ImageDocument
-from es_config.mapping import IndexMeta, IndexOptions
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.requests import words_body
 from models.captioning import load_captioner
 from models.encoders import Lazy, load_image_encoder, load_text_encoder

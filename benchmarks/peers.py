@@ -21,7 +21,7 @@ from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, Spent, clock, show
 from demo.world.draw import write_picture
 from demo.world.scene import sample
-from es_config.mapping import IndexMeta, IndexOptions
+from es_config.documents import IndexMeta, IndexOptions
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Dependencies

@@ -10,8 +10,7 @@ import numpy as np
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, show
 from demo.world.scene import sample
-from es_config.documents import ImageDocument
-from es_config.mapping import IndexMeta, IndexOptions
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.requests import knn_body
 from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import POCKET_WEIGHTS, get_profile

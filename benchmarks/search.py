@@ -15,8 +15,7 @@ import numpy as np
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
-from es_config.documents import ImageDocument
-from es_config.mapping import IndexMeta, IndexOptions
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import SOURCE, Searcher, SearchService

@@ -22,8 +22,7 @@ from benchmarks.serving import serving
 from benchmarks.sound import as_wav
 from demo.world.draw import draw
 from demo.world.scene import sample, scene
-from es_config.documents import ImageDocument
-from es_config.mapping import IndexMeta, IndexOptions
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from models.voice import load_transcriber

@@ -15,9 +15,9 @@ from elasticsearch.helpers import pack_dense_vector
 
 from es_config.bulk import Action, LoadingRun, send_bulk, vector_fault
 from es_config.client import engine_errors
+from es_config.documents import INDEX_TYPES, VECTOR_FIELDS, IndexMeta, IndexOptions, with_options
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, create_behind, read_documents
-from es_config.mapping import INDEX_TYPES, VECTOR_FIELDS, IndexMeta, IndexOptions, with_options
 from es_config.meta import Meta, change_meta
 from es_config.scan import PAGE, pages, read_vectors
 from es_config.vector_field import sequence_numbers

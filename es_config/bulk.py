@@ -19,9 +19,8 @@ from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector, parallel_bulk
 
 from es_config.client import blocked, engine_errors, explain, refusal
-from es_config.documents import AddResult, ImageDocument
+from es_config.documents import AddResult, ImageDocument, IndexMeta
 from es_config.errors import EngineError
-from es_config.mapping import IndexMeta
 from es_config.meta import Meta, change_meta
 
 REQUESTS, A_REQUEST = 2, 64

@@ -18,10 +18,10 @@ from elasticsearch import Elasticsearch
 from es_config.aliases import lift_dead_block
 from es_config.bulk import restore_after_kill
 from es_config.client import connect, engine_errors, engine_settings, read_version, remote_url
+from es_config.documents import differences
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
-from es_config.mapping import differences
 
 Found = TypeVar("Found")
 SEE_DOCTOR = re.compile(r"see (its log, and )?`glimpse doctor`")

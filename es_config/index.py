@@ -13,9 +13,20 @@ from elasticsearch.helpers import pack_dense_vector
 
 from es_config.bulk import Action, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
 from es_config.client import FOR_VISITORS, engine_errors, raise_item_error
-from es_config.documents import AddResult, ImageDocument, SearchResult, paths_of, read_hits, shown_path
+from es_config.documents import (
+    AddResult,
+    ImageDocument,
+    IndexMeta,
+    IndexOptions,
+    SearchResult,
+    index_body,
+    paths_of,
+    read_hits,
+    read_meta,
+    shown_path,
+    with_options,
+)
 from es_config.errors import EngineError
-from es_config.mapping import IndexMeta, IndexOptions, index_body, read_meta, with_options
 from es_config.meta import Meta, change_meta
 from es_config.scan import PAGE, pages
 

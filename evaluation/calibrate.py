@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from es_config.documents import paths_of
+from es_config.documents import MODE_FIELDS, paths_of
 from es_config.index import ImageIndex
-from es_config.mapping import MODE_FIELDS
 from es_config.relevance import SAMPLE_SIZE, Calibration, comparable, scores_of
 from es_config.scan import Sample, read_sample
 from evaluation.errors import EvaluationError

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from es_config.documents import IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexOptions
 from es_config.vector_field import TemporaryIndex, temporary_index
 from evaluation.errors import EvaluationError
 from evaluation.judge import ALPHA, Difference, Estimate, difference, estimate, query_metrics, table

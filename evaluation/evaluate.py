@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from es_config.documents import MODE_FIELDS
 from es_config.index import ImageIndex
-from es_config.mapping import MODE_FIELDS
 from es_config.vector_field import PlainIndex
 from evaluation.errors import EvaluationError
 from evaluation.judge import (

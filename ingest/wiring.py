@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL.Image import Image
 
 from es_config.client import connect, engine_settings, glimpse_home
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import read_image
 from ingest.files.walk import Candidate, walk

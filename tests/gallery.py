@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from demo.world.draw import draw
 from demo.world.scene import Group, Scene, sample
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher

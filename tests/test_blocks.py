@@ -11,8 +11,8 @@ import pytest
 
 from es_config.aliases import CLOSED_BY, Alias, lift_dead_block
 from es_config.doctor import examine
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from search_app.settings import SearchSettings
 from search_app.wiring import renewed
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from es_config.bulk import BULK_REFRESH, LONGEST_S, MANY, BulkLoad, LoadingRun
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 
 META = IndexMeta("pocket", {}, 16, 16, "cosine")

@@ -18,10 +18,9 @@ from waiting import PATIENCE_S, wait_until
 from es_config import transport
 from es_config.bulk import RETRY_AFTER_S, add_documents
 from es_config.client import EngineSettings, afterwards, connect, engine_errors
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.vector_field import temporary_index
 
 META = IndexMeta("pocket", {}, 4, 4, "cosine")

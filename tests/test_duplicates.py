@@ -18,9 +18,8 @@ from PIL import Image
 
 from demo.world.draw import draw
 from demo.world.scene import sample
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.scan import HashedImage, hashes_body, scan_hashes
 from glimpse import main
 from ingest.duplicates import (

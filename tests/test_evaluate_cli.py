@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from http_fronts import proxy
 from waiting import PATIENCE_S, Hold, wait_until
 
-from es_config.mapping import IndexOptions
+from es_config.documents import IndexOptions
 from es_config.vector_field import COMPARE_PREFIX, temporary_index
 from glimpse import main
 from models.profiles import POCKET_WEIGHTS

@@ -14,10 +14,9 @@ import pytest
 from elasticsearch import NotFoundError
 
 from es_config.bulk import add_documents
-from es_config.documents import AddResult, ImageDocument
+from es_config.documents import AddResult, ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 from es_config.requests import Filters, knn_body
 

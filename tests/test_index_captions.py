@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from es_config import index as module
-from es_config.documents import AddResult, ImageDocument
+from es_config.documents import AddResult, ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import Captions, CaptionUpdate, ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import knn_body
 
 META = IndexMeta("pocket", {"image": "r1"}, 16, 4, "cosine")

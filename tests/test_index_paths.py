@@ -9,9 +9,9 @@ from elasticsearch import Elasticsearch
 from test_index import META, VECTORS, picture
 
 from es_config.bulk import Meanwhile
+from es_config.documents import IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, PathsChanged, Removed
-from es_config.mapping import IndexOptions
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from model_folders import save_pair
 from picture_files import save_picture
 from waiting import PATIENCE_S, Hold, after, wait_until
 
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.files.walk import Failure
 from ingest.report import BarProgress, IngestSummary, LineProgress, in_words

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from picture_files import save_picture
 from PIL import Image
 
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 from glimpse import main
 from ingest.errors import IngestError

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from waiting import PATIENCE_S
 
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import Filters, as_curl, check_knn_limits, exact_body, filter_clauses, knn_body
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)

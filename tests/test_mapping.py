@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from es_config.errors import EngineError
-from es_config.mapping import (
+from es_config.documents import (
     TEMPLATE,
     IndexMeta,
     IndexOptions,
@@ -14,6 +13,7 @@ from es_config.mapping import (
     read_meta,
     with_options,
 )
+from es_config.errors import EngineError
 
 META = IndexMeta("pocket", {"image": "a1"}, 8, 4, "dot_product", {"num_candidates": 50})
 

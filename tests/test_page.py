@@ -12,8 +12,8 @@ import pytest
 from gallery import jpeg, pocket
 
 from demo.world.scene import Group, Scene
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from models.encoders import Lazy
 from search_app.core.response import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher, SearchService

@@ -29,10 +29,9 @@ from picture_files import save_picture
 from waiting import PATIENCE_S, wait_until
 
 from es_config.aliases import Alias
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import CaptionUpdate, ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from glimpse import main
 from ingest.errors import UnreadableImageError
 from ingest.reindex.reindex import OriginalReader

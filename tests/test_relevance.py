@@ -15,9 +15,8 @@ from http_fronts import proxy
 
 from demo.world.scene import sample
 from es_config.aliases import Alias
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.relevance import Calibration, comparable, read_calibration, scores_of
 from es_config.scan import read_sample
 from evaluation.calibrate import (

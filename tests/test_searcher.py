@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gallery import DATES, FILLERS, NAMED, pocket
 
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import Filters
 from models.encoders import Lazy
 from models.profiles import ModelSource

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from es_config.documents import SIMILARITIES, ImageDocument, from_score
+from es_config.documents import SIMILARITIES, ImageDocument, IndexMeta, IndexOptions, from_score
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import exact_body, knn_body
 
 DIMS = 32

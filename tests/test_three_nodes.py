@@ -12,8 +12,8 @@ from three_nodes import ThreeNodes, three_nodes
 from waiting import PATIENCE_S, wait_until
 
 from es_config.client import EngineSettings, connect
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.meta import change_meta
 
 PICTURES, AT = 240, 80

@@ -13,9 +13,8 @@ from http_fronts import proxy
 from vector_index import clustered, plain_index
 
 from es_config.aliases import Alias
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.scan import point_in_time, sample_view
 from es_config.vector_field import read_extent, read_vector_field
 from glimpse import main

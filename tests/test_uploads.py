@@ -29,8 +29,8 @@ from waiting import PATIENCE_S
 
 import glimpse
 from demo.world.scene import Group, Scene
+from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import Captions, ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from ingest.files.walk import safe_name
 from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from es_config.documents import ImageDocument
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError, RefusedQueryError
 from es_config.index import ImageIndex
-from es_config.mapping import IndexMeta, IndexOptions
 from es_config.requests import MOST_WORDS, Filters, knn_body, other_numbers, query_words, words_body
 
 CAPTIONS = {

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from es_config.documents import unit_rows
+from es_config.documents import MODE_FIELDS, unit_rows
 from es_config.index import ImageIndex
-from es_config.mapping import MODE_FIELDS
 from es_config.scan import PointInTime, point_in_time, random_body, sample_view
 from es_config.vector_field import VectorField, read_extent, read_vector_field
 from models.encoders import load_caption_text_encoder, load_text_encoder, plain_text

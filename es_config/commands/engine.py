@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_config.commands.options import AS_JSON, INDEX, MODELS, Decorator, open_client, say
-from es_config.documents import SIMILARITIES
+from es_config.documents import INDEX_TYPES, SIMILARITIES
 from es_config.home import START_TIMEOUT_S
-from es_config.mapping import INDEX_TYPES
 
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
@@ -166,7 +165,7 @@ def create_index(
     Example:
       glimpse index create --profile clip --index-type int4_hnsw
     """
-    from es_config.mapping import IndexMeta, IndexOptions
+    from es_config.documents import IndexMeta, IndexOptions
     from models.profiles import get_profile
 
     row = get_profile(profile, model_dir=model_dir)

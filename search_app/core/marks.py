@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from es_config.documents import MODE_FIELDS
 from es_config.index import ImageIndex
-from es_config.mapping import MODE_FIELDS
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
 from search_app.core.query import Query
 from search_app.core.response import SearchHit

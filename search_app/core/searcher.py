@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from es_config.documents import SearchResult
+from es_config.documents import MODE_FIELDS, SearchResult
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.mapping import MODE_FIELDS
 from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
 from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
-from es_config.mapping import MODE_FIELDS
+from es_config.documents import MODE_FIELDS
 from es_config.requests import DEFAULT_K, MAX_CANDIDATES
 from search_app.core.query import CANDIDATE_STEPS, Query, default_candidates, load_query
 from search_app.core.recall_chart import stored_chart
