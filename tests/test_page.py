@@ -15,7 +15,7 @@ from demo.world.scene import Group, Scene
 from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
 from models.encoders import Lazy
-from search_app.core.response import SearchHit, SearchResponse
+from search_app.core.query import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app

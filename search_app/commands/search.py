@@ -16,8 +16,7 @@ from es_config.requests import DEFAULT_K
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from search_app.core.query import Query
-    from search_app.core.response import SearchHit, SearchResponse
+    from search_app.core.query import Query, SearchHit, SearchResponse
 
 QUERY_OPTIONS = together(
     setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), help="Hits a page."),

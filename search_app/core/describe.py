@@ -13,8 +13,7 @@ from models.encoders import Lazy
 from models.errors import ModelError
 from models.pixels import FILES
 from search_app.core.pictures import opened_picture
-from search_app.core.query import Query
-from search_app.core.response import SearchHit
+from search_app.core.query import Query, SearchHit
 from search_app.core.searcher import Searcher
 from search_app.errors import QueryError
 

@@ -8,8 +8,7 @@ from math import fsum
 
 from es_config.documents import Hit, SearchResult
 from es_config.requests import MAX_CANDIDATES
-from search_app.core.query import doubled
-from search_app.core.response import SearchHit, search_hit
+from search_app.core.query import SearchHit, doubled, search_hit
 
 VECTOR_PARTS = {"visual": "image", "meaning": "caption"}
 """the parts of a hybrid search that are kNN searches, and the mode that each is"""

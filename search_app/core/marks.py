@@ -12,8 +12,7 @@ import numpy as np
 from es_config.documents import MODE_FIELDS
 from es_config.index import ImageIndex
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
-from search_app.core.query import Query
-from search_app.core.response import SearchHit
+from search_app.core.query import Query, SearchHit
 from search_app.errors import QueryError
 
 SAMPLE_SECONDS = 300.0

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from es_config.home import private_folder
-from search_app.core.query import Query
-from search_app.core.response import SearchResponse
+from search_app.core.query import Query, SearchResponse
 
 NAME = "queries.jsonl"
 MAX_BYTES = 5_000_000

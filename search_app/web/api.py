@@ -5,8 +5,7 @@ from __future__ import annotations
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 
-from search_app.core.query import Query, SearchArguments, load_query
-from search_app.core.response import API_PREFIX, SearchResponse
+from search_app.core.query import API_PREFIX, Query, SearchArguments, SearchResponse, load_query
 from search_app.core.searcher import SearchService
 from search_app.errors import NotFoundError, QueryError
 from search_app.settings import AppSettings

@@ -11,8 +11,7 @@ from flask_smorest import Blueprint
 from werkzeug.wrappers import Response
 
 from es_config.documents import without_controls
-from search_app.core.query import has_lone_surrogate
-from search_app.core.response import API_PREFIX
+from search_app.core.query import API_PREFIX, has_lone_surrogate
 from search_app.core.searcher import Searcher, SearchService
 from search_app.core.users import Role
 from search_app.errors import QueryError, WrongTypeError

@@ -12,8 +12,7 @@ from werkzeug.wrappers import Response
 from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
-from search_app.core.query import FILTERS, Query, load_query, query_arguments
-from search_app.core.response import SearchHit, thumbnail_url
+from search_app.core.query import FILTERS, Query, SearchHit, load_query, query_arguments, thumbnail_url
 from search_app.core.searcher import Searcher, SearchService
 from search_app.core.vectors import encode_vector
 from search_app.errors import QueryError

@@ -10,9 +10,15 @@ from flask import Blueprint, Response, render_template, request
 
 from es_config.documents import MODE_FIELDS
 from es_config.requests import DEFAULT_K, MAX_CANDIDATES
-from search_app.core.query import CANDIDATE_STEPS, Query, default_candidates, load_query
+from search_app.core.query import (
+    CANDIDATE_STEPS,
+    Query,
+    SearchHit,
+    default_candidates,
+    load_query,
+    search_hit,
+)
 from search_app.core.recall_chart import stored_chart
-from search_app.core.response import SearchHit, search_hit
 from search_app.core.searcher import Searcher, SearchService, operating_point, tuned_points
 from search_app.core.users import Role
 from search_app.errors import NotFoundError

@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from es_config.documents import paths_of
 from es_config.index import ImageIndex
 from search_app.core.pictures import Addition
-from search_app.core.response import API_PREFIX, thumbnail_url
+from search_app.core.query import API_PREFIX, thumbnail_url
 from search_app.core.searcher import SearchService
 from search_app.core.users import Role
 from search_app.errors import BusyError, NotFoundError, QueryError, TooLargeError

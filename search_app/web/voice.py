@@ -12,7 +12,7 @@ from werkzeug.formparser import FormDataParser
 
 from models.encoders import Lazy
 from models.voice import LONGEST, RecordingError, Transcriber, Transcript
-from search_app.core.response import API_PREFIX
+from search_app.core.query import API_PREFIX
 from search_app.core.voice import MAX_RECORDING
 from search_app.errors import QueryError, TooLargeError
 from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, form_too_large, may_fail, schema_of
