@@ -18,11 +18,12 @@ from es_config.requests import Filters
 from search_app.core.pictures import opened_picture
 from search_app.core.query import (
     Query,
+    decode_vector,
     default_candidates,
+    encode_vector,
     load_query,
     query_arguments,
 )
-from search_app.core.vectors import decode_vector, encode_vector
 from search_app.errors import QueryError
 
 

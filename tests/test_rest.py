@@ -16,9 +16,8 @@ from werkzeug.wrappers import Request
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from models.encoders import Lazy
-from search_app.core.query import Query
+from search_app.core.query import Query, encode_vector
 from search_app.core.searcher import Searcher, SearchService
-from search_app.core.vectors import encode_vector
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 

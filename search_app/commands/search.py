@@ -116,7 +116,7 @@ def knn(*, vector: BinaryIO, field: str, show_request: bool, as_json: bool, alia
       glimpse knn vector.npy --show-request
     """
     from es_config.documents import MODE_FIELDS
-    from search_app.core.vectors import read_vector
+    from search_app.core.query import read_vector
     from search_app.wiring import request_as_curl
 
     mode = next(mode for mode, name in MODE_FIELDS.items() if name == field)

@@ -24,9 +24,8 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 from es_config.documents import one_line
 from es_config.errors import EngineError, RefusedQueryError
 from models.errors import ModelError
-from search_app.core.query import SearchArguments, thumbnail_url
+from search_app.core.query import SearchArguments, parse_vector, thumbnail_url
 from search_app.core.users import Role, User
-from search_app.core.vectors import parse_vector
 from search_app.errors import BusyError, QueryError, TooLargeError
 from storage.errors import StorageError
 

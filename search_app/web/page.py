@@ -12,9 +12,16 @@ from werkzeug.wrappers import Response
 from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
-from search_app.core.query import FILTERS, Query, SearchHit, load_query, query_arguments, thumbnail_url
+from search_app.core.query import (
+    FILTERS,
+    Query,
+    SearchHit,
+    encode_vector,
+    load_query,
+    query_arguments,
+    thumbnail_url,
+)
 from search_app.core.searcher import Searcher, SearchService
-from search_app.core.vectors import encode_vector
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.http import read_upload, status_of, visitors_sentence
