@@ -19,9 +19,9 @@ from es_config.scan import read_sample
 from models.encoders import Lazy, TextEncoder, load_caption_text_encoder, load_image_encoder
 from models.errors import ModelError
 from models.profiles import Profile, get_profile
+from search_app.core.logs import QueryLog, log_path
 from search_app.core.marks import Marks
 from search_app.core.query import Query
-from search_app.core.query_log import QueryLog, log_path
 from search_app.core.searcher import Searcher, SearchService, build_request
 from search_app.core.text_lanes import text_lanes
 from search_app.core.voice import build_transcriber
@@ -180,7 +180,7 @@ def serve_pictures(
 
 def open_login(home: Path, *, secure: bool, warn: Callable[[str], None]) -> Login:
     """Return the parts of signing in, from the files of a GLIMPSE_HOME. Raises `ServeError`, `UserError`."""
-    from search_app.core.audit_log import AuditLog, audit_path
+    from search_app.core.logs import AuditLog, audit_path
     from search_app.core.users import UserStore, secret_key, users_path
     from search_app.web.login import Login
 

@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gallery import Gallery
 
-from search_app.core.audit_log import AuditLog, audit_path
+from search_app.core.logs import AuditLog, audit_path
 from search_app.core.searcher import SearchService
 from search_app.core.users import Role, UserStore, secret_key, users_path
 from search_app.errors import UserError

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE_S
 
-from search_app.core.query import Query
-from search_app.core.query_log import (
+from search_app.core.logs import (
     QueryLog,
     log_path,
     older,
     read_entries,
     read_query_log,
 )
+from search_app.core.query import Query
 from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app

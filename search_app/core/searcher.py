@@ -25,10 +25,10 @@ from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
 from search_app.core.hybrid import EVEN, VECTOR_PARTS, WEIGHTS, WORDS, fuse_results, window
+from search_app.core.logs import QueryLog
 from search_app.core.marks import Evidence, Marks, at_least
 from search_app.core.pictures import opened_picture
 from search_app.core.query import Query, SearchHit, SearchResponse, default_candidates, doubled, search_hit
-from search_app.core.query_log import QueryLog
 from search_app.errors import NotFoundError, QueryError
 
 MAX_ID = 512

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flask import Response
     from flask.typing import ResponseReturnValue
 
-    from search_app.core.audit_log import AuditLog
+    from search_app.core.logs import AuditLog
     from search_app.core.users import User, UserStore
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})

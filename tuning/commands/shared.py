@@ -113,7 +113,7 @@ def read_queries(path: Path) -> list[str | tuple[float, ...]]:
 def logged() -> Iterable[str]:
     """Return the texts of the log of queries that `glimpse serve --query-log` keeps."""
     from es_config.client import glimpse_home
-    from search_app.core.query_log import log_path, read_query_log
+    from search_app.core.logs import log_path, read_query_log
 
     return read_query_log(log_path(glimpse_home(os.environ)))
 

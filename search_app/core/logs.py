@@ -1,21 +1,71 @@
-"""The log of queries: off unless asked for, in one file of this machine, bounded, and read back as texts."""
+"""Logs of this machine for its owner alone: sign-ins and writes, and queries if that is asked for."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import IO
 
 from es_config.home import private_folder
 from search_app.core.query import Query, SearchResponse
 
-NAME = "queries.jsonl"
-MAX_BYTES = 5_000_000
 OWNER_ONLY = 0o600
+AUDIT_BYTES, QUERY_BYTES = 10_000_000, 5_000_000
+"""of one file"""
+KEPT = 4
+"""older files of the audit log beside the one that is written"""
+
+
+class AuditLog:
+    """Appends one JSON object a line to a file that its owner alone can read. Thread-safe."""
+
+    def __init__(self, path: Path, *, warn: Callable[[str], None]) -> None:
+        """Take the file, and the function to call when it cannot be written. Nothing is opened yet."""
+        self._handler = _OwnerOnly(path, maxBytes=AUDIT_BYTES, backupCount=KEPT, delay=True, encoding="utf-8")
+        self._handler.told = warn
+
+    def write(self, action: str, *, user: str | None, address: str, status: int, path: str) -> None:
+        """Keep one line. Never raises for want of a disk."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": now,
+            "user": user,
+            "address": address,
+            "action": action,
+            "path": path,
+            "status": status,
+        }
+        text = json.dumps(line, ensure_ascii=False)
+        self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, text, None, None))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handler.close()
+
+
+class _OwnerOnly(RotatingFileHandler):
+    told: Callable[[str], None]
+
+    def _open(self) -> IO[str]:  # type: ignore[override]  # the stubs name the class of text files
+        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opener = lambda name, flags: os.open(name, flags, OWNER_ONLY)  # noqa: E731
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=opener)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        del record
+        self.told(f"{self.baseFilename} cannot be written: sign-ins and writes are not noted.")
+
+
+def audit_path(home: Path) -> Path:
+    """Return where the audit log of a GLIMPSE_HOME is."""
+    return home / "audit.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,7 +89,7 @@ class QueryLog:
     """
 
     def __init__(
-        self, path: Path, *, warn: Callable[[str], None] = lambda _: None, max_bytes: int = MAX_BYTES
+        self, path: Path, *, warn: Callable[[str], None] = lambda _: None, max_bytes: int = QUERY_BYTES
     ) -> None:
         """Take the file. `warn` is called once when it cannot be written."""
         self.path = path
@@ -76,8 +126,8 @@ class QueryLog:
 
 
 def log_path(home: Path) -> Path:
-    """Return the path of the log in a GLIMPSE_HOME."""
-    return home / NAME
+    """Return the path of the log of queries in a GLIMPSE_HOME."""
+    return home / "queries.jsonl"
 
 
 def older(path: Path) -> Path:
