@@ -18,11 +18,11 @@ from benchmarks.engine import node
 from benchmarks.report import Figure, clock, percentile, show
 from es_config.scan import point_in_time, scan_view
 from search_app.core.query import default_candidates
+from tuning.advise import IndexVariant, trials
 from tuning.points import HeldOut, Latency, Point, Setting, confirmed
 from tuning.queries import Queries
 from tuning.run import Goal, Tuning, interleaved, send, tune
 from tuning.sweep import JudgedQueries, Subject, as_point, measure, measure_recall, search_body, sweep
-from tuning.trials import IndexVariant, trials
 from tuning.truth import scanned_truth
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from waiting import PATIENCE_S, Hold, wait_until
 from es_config.errors import EngineError
 from es_config.vector_field import FIELD
 from glimpse import main
-from tuning.trials import IndexVariant, trial_names, trials
+from tuning.advise import IndexVariant, trial_names, trials
 
 ROOT = Path(__file__).parent.parent
 

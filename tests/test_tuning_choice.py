@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from es_config.vector_field import VectorField
-from tuning.advise import Advice, recommend, variants
+from tuning.advise import Advice, IndexVariant, Weight, computed_bytes, recommend, variants, walked_bytes
 from tuning.points import HeldOut, Latency, Point, Setting, cheapest, confirmed, finalists, stored_points
 from tuning.report import unreachable
 from tuning.run import StoredPointCheck
 from tuning.sweep import bisect, climb, is_same, oversamples, steps
-from tuning.trials import IndexVariant, Weight, computed_bytes, walked_bytes
 
 FIELD = VectorField("photos", "v", 64, "cosine", "int8_hnsw", 16, 100, None, 1, {})
 

@@ -103,7 +103,7 @@ def advise(**options: Any) -> None:
 def clear_leftovers(*, unasked: bool) -> None:
     """Offer to delete the trial indices of runs that could not clean up, or warn without a terminal."""
     from es_config.vector_field import delete_indices
-    from tuning.trials import trial_names
+    from tuning.advise import trial_names
 
     connected = open_client(timeout_s=PATIENCE_S)
     names = trial_names(connected)
