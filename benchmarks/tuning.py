@@ -22,8 +22,16 @@ from tuning.advise import IndexVariant, trials
 from tuning.points import HeldOut, Latency, Point, Setting, confirmed
 from tuning.queries import Queries
 from tuning.run import Goal, Tuning, interleaved, send, tune
-from tuning.sweep import JudgedQueries, Subject, as_point, measure, measure_recall, search_body, sweep
-from tuning.truth import scanned_truth
+from tuning.sweep import (
+    JudgedQueries,
+    Subject,
+    as_point,
+    measure,
+    measure_recall,
+    scanned_truth,
+    search_body,
+    sweep,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch

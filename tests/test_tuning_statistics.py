@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tuning.run import interleaved, summary
-from tuning.truth import (
+from tuning.sweep import (
     MARGIN,
     as_truth,
     best_bound,

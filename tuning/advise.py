@@ -17,8 +17,7 @@ from tuning.points import Point, finalists
 from tuning.queries import Corpus, Queries
 from tuning.report import cells
 from tuning.run import FINALS, MOST_TIMED, Goal, halves, latencies
-from tuning.sweep import JudgedQueries, Subject, measure, search_body, sweep
-from tuning.truth import scanned_truth
+from tuning.sweep import JudgedQueries, Subject, measure, scanned_truth, search_body, sweep
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch

@@ -19,8 +19,16 @@ from search_app.core.searcher import tuned_points
 from tuning.errors import TuneError
 from tuning.points import SERVED, HeldOut, Latency, Point, Setting, confirmed, finalists
 from tuning.queries import SOURCES, Corpus, Queries, QuerySources, draw_queries
-from tuning.sweep import JudgedQueries, Subject, measure, measure_again, sweep
-from tuning.truth import best_bound, needed_queries, scanned_truth
+from tuning.sweep import (
+    JudgedQueries,
+    Subject,
+    best_bound,
+    measure,
+    measure_again,
+    needed_queries,
+    scanned_truth,
+    sweep,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
