@@ -51,7 +51,7 @@ COMMANDS = {
         "Measure what queries find; compare models.",
     ),
     "tune": ("tuning.commands.tune:tune", "Find the cheapest search setting that meets a target recall."),
-    "advise": ("tuning.commands.advise:advise", "Try every type of index on a sample of your vectors."),
+    "advise": ("tuning.commands.tune:advise", "Try every type of index on a sample of your vectors."),
     "calibrate": (
         "evaluation.commands.calibrate:calibrate",
         "Learn which hits are good ones, for this index.",

@@ -18,13 +18,12 @@ from es_config.index import ImageIndex
 from es_config.scan import point_in_time, sample_view
 from es_config.vector_field import read_extent, read_vector_field
 from glimpse import main
-from tuning.commands.shared import read_queries
+from tuning.commands.tune import read_queries
 from tuning.errors import TuneError
 from tuning.points import Setting
 from tuning.queries import Corpus, Queries, QuerySources, draw_queries
 from tuning.run import Goal, tune, with_truth
-from tuning.sweep import JudgedQueries, Subject, measure, measure_recall
-from tuning.truth import scanned_truth
+from tuning.sweep import JudgedQueries, Subject, measure, measure_recall, scanned_truth
 
 DIMS = 32
 QUICK = Goal(target=0.95, default=Setting(100), rounds=5)
