@@ -25,7 +25,7 @@ from evaluation.calibrate import (
     score_phrases,
     shares,
 )
-from evaluation.judge import query_metrics
+from evaluation.evaluate import query_metrics
 from models.encoders import load_image_encoder, load_text_encoder
 from models.profiles import get_profile
 from training.pocket.evaluation import pictures_of

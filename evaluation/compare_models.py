@@ -19,7 +19,7 @@ from es_config.documents import IndexOptions
 from es_config.index import ImageIndex
 from es_config.vector_field import TemporaryIndex, temporary_index
 from evaluation.errors import EvaluationError
-from evaluation.judge import ALPHA, Difference, Estimate, difference, estimate, query_metrics, table
+from evaluation.evaluate import ALPHA, Difference, Estimate, difference, estimate, query_metrics, table
 from evaluation.labels import Find, LabelledQuery, Labels, find_answers, index_finder, picture_finder
 from models.encoders import ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
 from models.profiles import PROFILES, Profile, get_profile

@@ -16,10 +16,10 @@ from evaluation.compare_models import (
     plot_comparison,
 )
 from evaluation.errors import EvaluationError, LabelError
-from evaluation.evaluate import EvaluationReport
-from evaluation.judge import (
+from evaluation.evaluate import (
     Difference,
     Estimate,
+    EvaluationReport,
     Run,
     compare_runs,
     difference,

@@ -144,8 +144,7 @@ def _listed(text: str) -> list[str]:
 
 def _evaluated(options: EvaluateOptions, queries: Path) -> EvaluationReport:
     """Ask and judge. Raises `EvaluationError`, `LabelError` and the errors of searching."""
-    from evaluation.evaluate import evaluate_searches
-    from evaluation.judge import load_runs
+    from evaluation.evaluate import evaluate_searches, load_runs
     from evaluation.labels import read_labels
 
     saved = load_runs(options.saved_run) if options.saved_run else []
