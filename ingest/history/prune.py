@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +14,163 @@ from es_config.home import private_file
 from es_config.index import ImageIndex, Removed
 from ingest.errors import IngestError
 from ingest.files.walk import is_gone, outermost, valid_unicode
-from ingest.history.deletions import known_files, sift
-from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath
+from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath, folder_of
 from ingest.options import IngestOptions
 from ingest.report import PruneSummary
 from storage.keys import ORIGINAL_TYPES, original_key, thumbnail_key
 from storage.store import Storage
+
+MOST = 0.2
+"""share of the known files below a folder and on a device that may go without --prune-anyway"""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Files that are missing with no copy left: those that may leave the index, and why others stay."""
+
+    deleted: tuple[IngestedFile, ...] = ()
+    refused: tuple[IngestedFile, ...] = ()
+    """so many of one folder and device that somebody has to confirm it"""
+    reasons: tuple[str, ...] = ()
+    """a sentence with the way out for each reason to keep some of them"""
+
+
+def known_files(
+    history: IngestHistory, folders: Iterable[Path], options: IngestOptions
+) -> Iterator[IngestedFile]:
+    """Yield the notes of this run's shard below the folders, each once."""
+    for folder in outermost(folders):
+        for note in history.below(folder, moved_only=False):
+            if options.shard.holds(note.relative_path):
+                yield note
+
+
+def sift(
+    missing: Sequence[IngestedFile],
+    history: IngestHistory,
+    *,
+    folders: Sequence[Path],
+    options: IngestOptions,
+) -> Missing:
+    """Sort missing files into deleted ones and those that stay. Raises `IngestError`."""
+    if not missing or options.prune.anyway:
+        return Missing(tuple(missing))
+    absent = _out_of_reach(missing, history, folders, options)
+    proven = [note for note in missing if note not in absent]
+    reasons = [_absent_in_words(absent)] if absent else []
+    roots = outermost([*folders, *options.prune.moved_from])
+    known: Counter[tuple[Path | None, int | None]] = Counter()
+    if proven:
+        known.update(_group(note, roots, history) for note in known_files(history, roots, options))
+    gone = Counter(_group(note, roots, history) for note in proven)
+    too_many = {group for group, number in gone.items() if number > MOST * known[group]}
+    refused = tuple(note for note in proven if _group(note, roots, history) in too_many)
+    for group in sorted(too_many, key=str):
+        of_group = [note for note in refused if _group(note, roots, history) == group]
+        below = f" below {_shared_folder(of_group)}" if len(known) > 1 else ""
+        reasons.append(
+            f"Nothing was pruned{below}: {gone[group]} of {known[group]} files are gone, more than a fifth."
+            " If a disk is not plugged in, plug it in; if they are to leave the index, add --prune-anyway."
+        )
+    deleted = tuple(note for note in proven if _group(note, roots, history) not in too_many)
+    return Missing(deleted, refused, tuple(reasons))
+
+
+def _out_of_reach(
+    missing: Sequence[IngestedFile],
+    history: IngestHistory,
+    folders: Sequence[Path],
+    options: IngestOptions,
+) -> dict[IngestedFile, bytes]:
+    """Return the files whose absence proves nothing, each with the nearest folder that is there.
+
+    That folder is empty, or it is on another device than the one that held the file. Systems number their
+    devices anew when they start: where another file of the same device is there under the new number, the
+    disk is, too. Of folders that were named as `moved_from`, somebody has said that they are elsewhere.
+    """
+    roots = [os.fsencode(each) for each in outermost(folders)]
+    named = tuple(root.rstrip(b"/") + b"/" for root in roots)
+    nearest = {note.folder: b"" for note in missing if note.path.startswith(named)}
+    nearest = {folder: _nearest_folder(folder) for folder in nearest}
+    there = {found: history.device_of(os.fsdecode(found)) for found in set(nearest.values())}
+    emptied = {found for found in there if found.startswith(named) or found in roots if _is_empty(found)}
+    elsewhere: dict[IngestedFile, tuple[int, int]] = {}
+    absent: dict[IngestedFile, bytes] = {}
+    for note in missing:
+        found = nearest.get(note.folder)
+        if found is None:
+            continue
+        held, now = history.noted_device(note.folder), there[found]
+        if found in emptied:
+            absent[note] = found
+        elif held is not None and now is not None and held != now:
+            elsewhere[note] = (held, now)
+    if elsewhere:
+        renumbered = _renumbered(history, folders, options)
+        absent |= {note: nearest[note.folder] for note, pair in elsewhere.items() if pair not in renumbered}
+        again = {note.folder: pair[1] for note, pair in elsewhere.items() if pair in renumbered}
+        history.note_devices(again)
+    return absent
+
+
+def _renumbered(
+    history: IngestHistory, folders: Sequence[Path], options: IngestOptions
+) -> set[tuple[int, int]]:
+    """Return former and present numbers of devices whose files are there, and note the present ones."""
+    alive = {note.folder for note in known_files(history, folders, options) if _is_there(note)}
+    devices = {
+        folder: (history.noted_device(folder), history.device_of(os.fsdecode(folder))) for folder in alive
+    }
+    changed = {
+        folder: (held, now)
+        for folder, (held, now) in devices.items()
+        if held is not None and now is not None and held != now
+    }
+    history.note_devices({folder: now for folder, (_, now) in changed.items()})
+    return set(changed.values())
+
+
+def _is_there(note: IngestedFile) -> bool:
+    return not is_gone(note.path)
+
+
+def _nearest_folder(folder: bytes) -> bytes:
+    """Return the folder itself if it is there, or the nearest one above it that is."""
+    while is_gone(folder) and (above := folder_of(folder)) != folder:
+        folder = above
+    return folder
+
+
+def _is_empty(folder: bytes) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
+
+
+def _group(
+    note: IngestedFile, roots: Sequence[Path], history: IngestHistory
+) -> tuple[Path | None, int | None]:
+    """Return the folder of the run, and the device, among whose files this one counts."""
+    root = next((each for each in roots if note.path.startswith(os.fsencode(each).rstrip(b"/") + b"/")), None)
+    return root, history.noted_device(note.folder)
+
+
+def _shared_folder(notes: Sequence[IngestedFile]) -> str:
+    return valid_unicode(os.fsdecode(os.path.commonpath([note.folder for note in notes])))
+
+
+def _absent_in_words(absent: dict[IngestedFile, bytes]) -> str:
+    places = sorted({valid_unicode(os.fsdecode(found)) for found in absent.values()})
+    more = f" and {len(places) - 1} more folders" if len(places) > 1 else ""
+    files = "1 missing file stays" if len(absent) == 1 else f"{len(absent)} missing files stay"
+    return (
+        f"{files} in the index: {places[0]}{more} is empty, or not on the disk that held them. If a disk"
+        " is not mounted, mount it; if they are to leave the index, delete the empty folder or add"
+        " --prune-anyway."
+    )
+
 
 TOGETHER = 500
 
