@@ -34,8 +34,7 @@ from es_config.errors import EngineError
 from es_config.index import CaptionUpdate, ImageIndex
 from glimpse import main
 from ingest.errors import UnreadableImageError
-from ingest.reindex.reindex import OriginalReader
-from ingest.reindex.wiring import open_reindexer
+from ingest.reindex import OriginalReader, open_reindexer
 from ingest.report import Progress
 from ingest.wiring import IngestSettings
 from models.encoders import TextEncoder, load_text_encoder

@@ -64,9 +64,7 @@ def reindex(
       glimpse reindex --profile clip
       glimpse reindex --back
     """
-    from ingest.reindex.reindex import SameModelsError
-    from ingest.reindex.report import GO_ON, ReindexReport
-    from ingest.reindex.wiring import open_reindexer
+    from ingest.reindex import GO_ON, ReindexReport, SameModelsError, open_reindexer
     from ingest.report import open_progress
     from ingest.wiring import EncoderOptions, IngestSettings
     from models.fast.execution import Requested

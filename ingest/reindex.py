@@ -1,12 +1,13 @@
-"""Fill an index for other models beside the one that answers, then switch at once."""
+"""Fill an index for other models beside the one that answers, switch at once, and say the next steps."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL.Image import Image
 
 from es_config.aliases import (
     CAPTION_VECTOR,
@@ -24,10 +26,14 @@ from es_config.aliases import (
     ReindexReader,
     ReindexWriter,
     Switched,
+    options_of,
 )
+from es_config.client import connect, engine_settings, glimpse_home
 from es_config.documents import paths_of, shown_path
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
+from es_config.scan import read_sample
+from es_config.text_model import TrainedModel
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, read_content
 from ingest.files.walk import Failure, valid_unicode
@@ -37,11 +43,12 @@ from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
 from ingest.pipeline.read import transform
 from ingest.report import Progress
+from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import register_formats
-from models.profiles import Profile
+from models.profiles import PROFILES, Profile, get_profile
 from storage.errors import StorageError
-from storage.store import Storage, find_original
+from storage.store import Storage, find_original, open_storage
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -334,3 +341,180 @@ class Reindexer:
         self.missing[document.image_id] = failure
         self.progress.failed(failure)
         self.progress.advance()
+
+
+@contextmanager
+def open_reindexer(
+    settings: IngestSettings, environ: Mapping[str, str], *, folders: Sequence[Path], progress: Progress
+) -> Iterator[Reindexer]:
+    """Connect, and find the next index or create it for the profile of `settings`.
+
+    Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
+    one for other models; `EngineError`, `ModelError` or `StorageError`.
+    """
+    home = glimpse_home(environ)
+    profile = get_profile(settings.profile, model_dir=settings.model_dir)
+    client = connect(engine_settings(environ, home))
+    alias = Alias(client, alias=settings.alias)
+    old = alias.current()
+    new = _next_index(client, alias, old, profile)
+    storage = open_storage(settings.store or f"file:{home / 'store'}")
+    path = home / "ingested.sqlite"
+    history = IngestHistory(path, index=old.uuid()) if path.exists() else None
+    originals = OriginalReader(history=history, folders=folders, storage=storage)
+    encoder = replace(settings.encoder, sample=lambda: _sample(client, old, originals))
+    images, texts = lazy_encoders(profile, new, options=encoder, cache=home / "cache")
+    with closing(history) if history else nullcontext():
+        yield Reindexer(
+            alias=alias,
+            reader=ReindexReader(client, old),
+            writer=ReindexWriter(client, new),
+            client=client,
+            profile=profile,
+            image_encoder=images,
+            caption_encoder=texts,
+            originals=originals,
+            options=IngestOptions(),
+            progress=progress,
+        )
+
+
+def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile) -> ImageIndex:
+    """Return the index that an earlier run began, or a new one. Raises as `open_reindex` does."""
+    weights = {"text": profile.text_revision(), "image": profile.image_revision()}
+    if _is_of(old, profile, weights) and weights.items() <= old.meta().revisions.items():
+        raise SameModelsError(
+            f"{old.name()} holds the vectors of profile '{profile.name}' with these weights already: name"
+            " another --profile, or other weights with --model-dir."
+        )
+    begun = alias.behind(alias.next)
+    if begun is None:
+        return alias.begin(index_meta(profile), options_of(client, old.name()))
+    new = ImageIndex(client, alias=alias.next)
+    if not _is_of(new, profile, weights):
+        raise IngestError(
+            f"{begun}, which no search sees, was begun for other models, of profile '{new.meta().profile}':"
+            f" go on with them, or run `glimpse index delete --index {alias.next}` first."
+        )
+    return new
+
+
+def _is_of(index: ImageIndex, profile: Profile, weights: Mapping[str, str]) -> bool:
+    """Whether an index was made for a profile with these weights, or notes no weights."""
+    meta = index.meta()
+    noted = {tower: meta.revisions.get(tower, revision) for tower, revision in weights.items()}
+    ours = (profile.name, profile.dims, profile.caption_dims)
+    return (meta.profile, meta.dims, meta.caption_dims) == ours and noted == weights
+
+
+def _sample(client: Elasticsearch, old: ImageIndex, originals: OriginalReader) -> list[Image]:
+    """Return some pictures of the index, to compare vectors of different precision on."""
+    drawn = read_sample(
+        client, old.name(), fields=["image_embedding"], size=SAMPLE_PICTURES, source=["relative_path"]
+    )
+    found = []
+    with pixel_limit(NO_LIMIT):
+        for image_id, source in zip(drawn.ids, drawn.sources, strict=True):
+            try:
+                found.append(originals.read(image_id, source)[0].image)
+            except UnreadableImageError:
+                continue
+    return found
+
+
+GO_ON = "Interrupted. Searches go on in the former index; the same command goes on from there."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReindexReport:
+    """Words for the summaries of one `reindexer`."""
+
+    reindexer: Reindexer
+    model_dir: Path | None
+    """of the next index's models, if that was given"""
+    former: Profile | None
+    """the models of the index that answered before, or None if they are not here"""
+    former_dir: Path | None
+    """their folder, if they are not those of the profile table"""
+    store: str | None
+
+    def paragraphs(self, summary: ReindexSummary) -> str:
+        """Return the outcome, and the commands that may follow."""
+        alias = self.reindexer.alias
+        paragraphs = [_counts(summary)]
+        if summary.switched:
+            paragraphs.append(self._switched(summary.switched))
+        elif not (summary.missing or summary.interrupted):
+            paragraphs.append(
+                f"'{alias.name}' is {self.reindexer.old.name()} as before. The same command without"
+                f" --no-switch puts {summary.index} in its place; `glimpse search --index {alias.next}`"
+                " tries it."
+            )
+        if self.former and not summary.interrupted:
+            paragraphs.append(
+                "To compare the former models with the new ones on your pictures:\n"
+                f"  {self._evaluate_command(self.former)}"
+            )
+        return "\n\n".join(paragraphs)
+
+    def not_switched(self, summary: ReindexSummary) -> str:
+        """Return why the next index is not put behind the alias, and the way out."""
+        return (
+            f"Error: '{self.reindexer.alias.name}' is {self.reindexer.old.name()} as before:"
+            f" {len(summary.missing)} of its pictures would be lost. Name the folders that hold them with"
+            " --originals-from, or add --allow-missing."
+        )
+
+    def _switched(self, switched: Switched) -> str:
+        old, former_alias = self.reindexer.old, self.reindexer.alias.former
+        profile = f"--profile {self.reindexer.profile.name}"
+        profile += f" --model-dir {self.model_dir}" if self.model_dir else ""
+        calibrate = " and `glimpse calibrate`" if old.meta().relevance else ""
+        lines = [
+            f"'{self.reindexer.alias.name}' is {switched.now} now, in place of {switched.former}.",
+            f"Commands need {profile} now; a running `glimpse serve` follows by itself.",
+            f"Run `glimpse tune`{calibrate}: what was measured belongs to the former vectors.",
+            *self._text_model(profile),
+            f"`glimpse reindex --back` goes back to {switched.former}; `glimpse index delete --index"
+            f" {former_alias}` deletes it.",
+        ]
+        if switched.left:
+            lines.append(
+                f"No alias names {switched.left} any more: `glimpse index delete --index {switched.left}`."
+            )
+        return "\n".join(lines)
+
+    def _text_model(self, profile: str) -> list[str]:
+        """Say which text model Elasticsearch needs, if it embedded texts for the former index."""
+        client, new = self.reindexer.client, self.reindexer.profile
+        if self.former is None:
+            return []
+        if TrainedModel(client, model_id=self.former.es_model_id).status().state != "started":
+            return []
+        if "infer" not in new.text_lanes:
+            return [f"The text model of profile {new.name} runs in the commands, not in Elasticsearch."]
+        status = TrainedModel(client, model_id=new.es_model_id).status()
+        if status.state == "started" and status.revision in (None, new.text_revision()):
+            return []
+        clear = "" if status.state == "absent" else " --clear-previous"
+        command = f"glimpse model upload {profile}{clear} --start"
+        return [f"Run `{command}`: until then texts are embedded in the commands, not in Elasticsearch."]
+
+    def _evaluate_command(self, former: Profile) -> str:
+        new, alias = self.reindexer.profile, self.reindexer.alias.name
+        names = (former.name, "new" if new.name == former.name else new.name)
+        folders = (None if former == PROFILES[former.name] else self.former_dir, self.model_dir)
+        pair = [f"{name}={folder}" if folder else name for name, folder in zip(names, folders, strict=True)]
+        words = ["glimpse", "evaluate", "--profiles", ",".join(pair)]
+        words += ["--index", alias] if alias != "images" else []
+        return shlex.join(words + (["--store", self.store] if self.store else []))
+
+
+def _counts(summary: ReindexSummary) -> str:
+    copies = f" ({summary.from_copies} from WebP copies)" if summary.from_copies else ""
+    parts = [f"{summary.embedded} embedded{copies}"]
+    parts += [f"{summary.updated} otherwise changed"] if summary.updated else []
+    parts += [f"{summary.deleted} left"] if summary.deleted else []
+    parts += [f"{len(summary.missing)} missing"] if summary.missing else []
+    counts = ", ".join(parts)
+    return f"{summary.index} holds {summary.images} pictures: {counts}, in {summary.seconds:.1f} s."

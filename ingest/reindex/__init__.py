@@ -1,1 +1,0 @@
-"""Another index for other models."""
