@@ -28,7 +28,7 @@ from ingest.options import CaptionOptions
 from ingest.pipeline import captions as module
 from ingest.pipeline.captions import caption_pictures
 from ingest.report import UNCAPTIONED
-from ingest.watch.watch import IdleCaptions
+from ingest.watch import IdleCaptions
 from ingest.wiring import Dependencies, create_index
 from models.captioning import load_captioner
 from models.encoders import Lazy

@@ -28,14 +28,14 @@ from watchdog.observers import inotify_c
 from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
 from glimpse import main
+from ingest.files import events as waiting
+from ingest.files.events import POLLING, FolderEvents, GonePaths, InotifyObserver, PendingPaths
 from ingest.files.walk import walk
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions, PruneOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.report import IngestSummary
-from ingest.watch import events as waiting
-from ingest.watch.events import POLLING, FolderEvents, GonePaths, InotifyObserver, PendingPaths
-from ingest.watch.watch import FolderWatch, Places
+from ingest.watch import FolderWatch, Places
 from ingest.wiring import Dependencies, create_index
 from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile

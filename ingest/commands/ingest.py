@@ -181,7 +181,7 @@ def ingest(
         retry_failed=retry_failed,
     )
     if watch:
-        from ingest.watch.watch import WatchReport, watch_folders
+        from ingest.watch import WatchReport, watch_folders
 
         summary = watch_folders(job, WatchReport(as_json=as_json, say=say, write=click.echo))
         if not summary.interrupted:

@@ -1,1 +1,1 @@
-"""Files: found, read, and their metadata."""
+"""Files: found, read, watched, and their metadata."""

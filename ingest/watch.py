@@ -17,6 +17,7 @@ from typing import Self
 
 from es_config.errors import EngineError
 from ingest.errors import IngestError
+from ingest.files.events import FolderEvents, GonePaths
 from ingest.files.walk import (
     EXTENSIONS,
     Candidate,
@@ -41,7 +42,6 @@ from ingest.report import (
     in_words,
     pruned_in_words,
 )
-from ingest.watch.events import FolderEvents, GonePaths
 from ingest.wiring import Dependencies
 from models.errors import ModelError
 from storage.errors import StorageError
