@@ -11,8 +11,7 @@ from PIL import ExifTags, Image
 
 from demo.world.draw import draw, write_picture
 from demo.world.landscape import free_spot
-from demo.world.layout import lay_out
-from demo.world.scene import SPLITS, Group, Scene, sample, scene
+from demo.world.scene import SPLITS, Group, Scene, lay_out, sample, scene
 from models.profiles import CALIBRATION_PICTURES
 from training.pocket import coding
 from training.pocket.calibration import calibration_strip

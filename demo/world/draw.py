@@ -9,9 +9,8 @@ from random import Random
 from PIL import ExifTags, Image, ImageDraw
 
 from demo.world.landscape import Footing, Land, draw_rain, draw_sky
-from demo.world.layout import Placed, lay_out
 from demo.world.pen import Pen
-from demo.world.scene import Scene
+from demo.world.scene import Placed, Scene, lay_out
 from demo.world.subjects import SUBJECTS
 
 CAMERAS = ("Drawn World Pencil", "Drawn World Crayon", "Drawn World Brush")

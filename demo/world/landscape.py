@@ -7,9 +7,8 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from demo.world.layout import HORIZON, Placed
 from demo.world.pen import Colour, mix
-from demo.world.scene import AFLOAT, FLYING
+from demo.world.scene import AFLOAT, FLYING, HORIZON, Placed
 
 GRADIENTS: dict[str, tuple[Colour, Colour]] = {
     "sunny": ((74, 164, 246), (206, 236, 255)),

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from demo.world.layout import lay_out
-from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, RELATIONS, WEATHERS, Group, Scene
+from demo.world.scene import COLOURS, COUNTS, KINDS, PLACES, RELATIONS, WEATHERS, Group, Scene, lay_out
 from training.pocket.sentences.statements import Mention, Statement
 
 UNSAID = -1
