@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from demo.world.draw import draw, write_picture
-from demo.world.landscape import free_spot
+from demo.world.draw import draw, free_spot, write_picture
 from demo.world.scene import SPLITS, Group, Scene, lay_out, sample, scene
 from models.profiles import CALIBRATION_PICTURES
 from training.pocket import coding
