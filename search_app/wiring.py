@@ -24,7 +24,6 @@ from search_app.core.marks import Marks
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher, SearchService, build_request
 from search_app.core.text_lanes import text_lanes
-from search_app.core.voice import build_transcriber
 from search_app.errors import ServeError
 from search_app.settings import AppSettings, SearchSettings, store_uri
 from storage.store import Storage, open_storage
@@ -141,7 +140,9 @@ def serve_pictures(
     Pictures can be added when `open_indexer` returns an indexer of the index. Raises `ServeError` when the
     port is taken or nobody could sign in, and as `build_searcher` does.
     """
-    from search_app.web.app import create_app  # Flask would slow `glimpse search` down
+    # Voice and Flask would slow `glimpse search` down.
+    from search_app.core.voice import build_transcriber
+    from search_app.web.app import create_app
     from search_app.web.hosts import address_of
     from search_app.web.server import PageServer, check_port
 
