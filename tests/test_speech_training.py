@@ -9,6 +9,7 @@ from demo.world.scene import sample
 from models.errors import ModelError
 from models.profiles import POCKET_WEIGHTS
 from training.pocket import train_captions, train_voice
+from training.pocket.plan import cosine_decay
 from training.pocket.caption_model import caption_groups
 from training.pocket.sentences.facts import usual_caption
 from training.pocket.voice.dataset import FRAMES, Batches, collect, frame_labels, log_mel
@@ -131,3 +132,7 @@ def test_a_synthesiser_outlives_another_one():
     gc.collect()
     again = first.say("two black cats", language="en", voice="en-us+f3").samples
     assert len(again) == pytest.approx(len(alone), rel=0.05)
+
+
+def test_the_learning_rate_decays_along_half_a_cosine():
+    assert [round(cosine_decay(done), 6) for done in (0, 0.5, 1)] == [1.0, 0.51, 0.02]

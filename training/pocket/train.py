@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import os
 import random
 import sys
@@ -20,7 +19,7 @@ from training.pocket import losses
 from training.pocket.coding import holds, labels, scene_codes, statement_codes
 from training.pocket.evaluation import evaluate, load_towers
 from training.pocket.model_card import write_card
-from training.pocket.plan import Plan
+from training.pocket.plan import Plan, cosine_decay
 from training.pocket.pool import Pool, corpus, make_pool, write_texts
 from training.pocket.towers import MEAN, STD, ImageTower, TextTower, make_tokenizer
 
@@ -74,7 +73,7 @@ class Training:
         if number < self.plan.warm_up:
             return (number + 1) / self.plan.warm_up
         share = (number - self.plan.warm_up) / max(1, self.plan.steps - self.plan.warm_up)
-        return 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
+        return cosine_decay(share)
 
     def _batch(self, number: int) -> np.ndarray:
         """Return the pairs of this step, from the whole pool in a new order each epoch."""

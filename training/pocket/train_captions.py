@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import random
 import sys
 import time
@@ -25,6 +24,7 @@ from models.profiles import POCKET_WEIGHTS
 from training.pocket.caption_model import CaptionerTrainee, make_tokenizer, new_model
 from training.pocket.coding import patch_labels
 from training.pocket.losses import total
+from training.pocket.plan import cosine_decay
 from training.pocket.pool import SIZE, render
 from training.pocket.sentences.facts import FactScores, score_captions
 from training.pocket.towers import MEAN, STD
@@ -76,7 +76,7 @@ def train(trainee: CaptionerTrainee, pictures: Pictures, *, seconds: float, batc
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
     rng, begun, step = random.Random(7), time.process_time(), 0
     while (done := (time.process_time() - begun) / seconds) < 1:
-        slope = min(1.0, (step + 1) / 150) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        slope = min(1.0, (step + 1) / 150) * cosine_decay(done)
         for group, highest in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = highest * slope
         chosen = rng.sample(range(len(pictures.scenes)), batch)

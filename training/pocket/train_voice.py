@@ -20,6 +20,7 @@ import torch
 
 from models.profiles import POCKET_WEIGHTS
 from training.pocket.losses import total
+from training.pocket.plan import cosine_decay
 from training.pocket.voice.dataset import Batch, Batches, SpeechSet, collect, joined
 from training.pocket.voice.model import VoiceTrainee, build_tokenizer, convert, new_model
 from training.pocket.voice.speech import TRAIN_VARIANTS, line
@@ -81,7 +82,7 @@ def train(
             torch.save(trainee.state(), checkpoint)
         if done >= 1:
             return
-        warm_up, slope = min(1.0, (step + 1) / 200), 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+        warm_up, slope = min(1.0, (step + 1) / 200), cosine_decay(done)
         for group in optimizer.param_groups:
             group["lr"] = rate * warm_up * slope
         losses = _learn(trainee, optimizer, examples)
