@@ -1,11 +1,13 @@
 """The table of profiles and the folders that stand in for its rows."""
 
+import ast
 from pathlib import Path
 
 import model_folders
 import pytest
 from PIL import Image
 
+from models import profiles
 from models.encoders import load_image_encoder, load_text_encoder
 from models.errors import ModelError
 from models.profiles import PROFILES, ModelSource, fingerprint, get_profile, local_folder, text_dims
@@ -24,6 +26,17 @@ def test_every_row_names_its_licence_lanes_and_similarity():
         assert set(profile.text_lanes) <= {"infer", "local"}
         assert "local" in profile.text_lanes
         assert profile.similarity == "cosine"
+
+
+def test_every_row_has_a_name_of_its_own():
+    """A copied row that kept its name would replace the other one without a word."""
+    table = ast.parse(Path(profiles.__file__).read_text(encoding="utf-8"))
+    (rows,) = (
+        node.value
+        for node in table.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "PROFILES"
+    )
+    assert len(rows.generators[0].iter.elts) == len(PROFILES)
 
 
 def test_an_unknown_profile_names_the_known_ones():

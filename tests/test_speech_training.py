@@ -9,8 +9,8 @@ from demo.world.scene import sample
 from models.errors import ModelError
 from models.profiles import POCKET_WEIGHTS
 from training.pocket import train_captions, train_voice
-from training.pocket.plan import cosine_decay
 from training.pocket.caption_model import caption_groups
+from training.pocket.plan import cosine_decay
 from training.pocket.sentences.facts import usual_caption
 from training.pocket.voice.dataset import FRAMES, Batches, collect, frame_labels, log_mel
 from training.pocket.voice.model import build_tokenizer
