@@ -13,9 +13,8 @@ from PIL import Image
 from benchmarks.report import Figure, Spent, clock, show
 from demo.world.draw import draw
 from demo.world.scene import sample
-from models.encoders import load_image_encoder
-from models.fast.choose import agreement, run_in
-from models.fast.execution import EXACT, FASTEST_FIRST, Execution, probe
+from models.encoders import EXACT, Execution, load_image_encoder
+from models.fast.choose import FASTEST_FIRST, agreement, probe, run_in
 from models.profiles import get_profile
 
 PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "64"))

@@ -26,8 +26,7 @@ from ingest.options import IngestOptions
 from ingest.pipeline.run import ingest_paths
 from ingest.wiring import Dependencies
 from models.encoders import Lazy, load_image_encoder, load_text_encoder
-from models.fast.choose import run_in
-from models.fast.execution import probe
+from models.fast.choose import probe, run_in
 from storage.store import open_storage
 
 PICTURES = int(os.environ.get("GLIMPSE_BENCH_PICTURES", "512"))

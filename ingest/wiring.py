@@ -20,8 +20,7 @@ from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
-from models.fast.choose import load_fast_image_encoder
-from models.fast.execution import Requested
+from models.fast.choose import Requested, load_fast_image_encoder
 from models.pixels import MAX_PIXELS
 from models.profiles import Profile, get_profile
 from storage.store import Storage, open_storage

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 from models.errors import WAY_OUT, ModelError, running
-from models.fast.execution import EXACT, Execution
 from models.profiles import Profile, fingerprint, local_folder, read_config, towers_folder, unusable
 
 if TYPE_CHECKING:
@@ -70,6 +69,20 @@ class TextEncoder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length. Raises `ModelError` when the model fails on them."""
         ...
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One way to run a tower. `torch` in `fp32` is the exact one that others are compared with."""
+
+    backend: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}"
+
+
+EXACT = Execution("torch", "fp32")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,8 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from models.encoders import ImageEncoder
-from models.fast.choose import run_in
-from models.fast.execution import Execution, probe
+from models.encoders import Execution, ImageEncoder
+from models.fast.choose import probe, run_in
 
 INT8 = Execution("onnx", "int8")
 

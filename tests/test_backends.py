@@ -13,10 +13,19 @@ from waiting import PATIENCE_S
 
 from demo.world.draw import draw
 from demo.world.scene import sample
-from models.encoders import load_image_encoder
+from models.encoders import EXACT, Execution, load_image_encoder
 from models.errors import ModelError
-from models.fast.choose import Agreement, agreement, choose_backend, load_fast_image_encoder, run_in
-from models.fast.execution import EXACT, FASTEST_FIRST, Execution, Processor, Requested, probe
+from models.fast.choose import (
+    FASTEST_FIRST,
+    Agreement,
+    Processor,
+    Requested,
+    agreement,
+    choose_backend,
+    load_fast_image_encoder,
+    probe,
+    run_in,
+)
 from models.fast.onnx import made_once
 from models.profiles import get_profile
 

@@ -16,10 +16,9 @@ from PIL import Image
 from waiting import PATIENCE_S
 
 from models.captioning import load_captioner
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import EXACT, Execution, load_image_encoder, load_text_encoder
 from models.errors import ModelError
-from models.fast.choose import choose_backend
-from models.fast.execution import EXACT, Execution, Processor, Requested
+from models.fast.choose import Processor, Requested, choose_backend
 from models.fast.onnx import OnnxTower
 from models.profiles import POCKET_WEIGHTS, ModelSource, get_profile
 from models.voice import load_transcriber

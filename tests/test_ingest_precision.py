@@ -17,7 +17,7 @@ from ingest.errors import IngestError
 from ingest.wiring import EncoderOptions, check_weights, create_index, load_image_encoder_for, sample_pictures
 from models.encoders import load_caption_text_encoder
 from models.errors import ModelError
-from models.fast.execution import Requested, probe
+from models.fast.choose import Requested, probe
 from models.profiles import get_profile
 
 

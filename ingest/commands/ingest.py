@@ -147,7 +147,7 @@ def ingest(
     from ingest.pipeline.run import IngestJob
     from ingest.report import captions_in_words, captions_stopped, in_words, pruned_in_words
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
-    from models.fast.execution import Requested
+    from models.fast.choose import Requested
     from models.pixels import give_memory_back
 
     if watch and (dry_run or limit is not None):

@@ -67,7 +67,7 @@ def reindex(
     from ingest.reindex import GO_ON, ReindexReport, SameModelsError, open_reindexer
     from ingest.report import open_progress
     from ingest.wiring import EncoderOptions, IngestSettings
-    from models.fast.execution import Requested
+    from models.fast.choose import Requested
     from search_app.settings import SearchSettings
     from search_app.wiring import profile_of
 
