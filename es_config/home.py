@@ -16,6 +16,8 @@ import psutil
 
 OTHERS = 0o077
 """the rights of a file's group and of everybody else"""
+OWNER_ONLY = 0o600
+"""the rights of a file that its owner alone reads and writes"""
 
 
 def private_folder(path: Path) -> None:
@@ -31,7 +33,7 @@ def private_folder(path: Path) -> None:
 
 def private_file(path: Path) -> None:
     """Make an empty file unless there is one, and take the rights of others from it. Raises OSError."""
-    path.touch(mode=0o600)
+    path.touch(mode=OWNER_ONLY)
     _close(path)
 
 

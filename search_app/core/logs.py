@@ -13,10 +13,9 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
-from es_config.home import private_folder
+from es_config.home import OWNER_ONLY, private_folder
 from search_app.core.query import Query, SearchResponse
 
-OWNER_ONLY = 0o600
 AUDIT_BYTES, QUERY_BYTES = 10_000_000, 5_000_000
 """of one file"""
 KEPT = 4
@@ -54,7 +53,7 @@ class _OwnerOnly(RotatingFileHandler):
     told: Callable[[str], None]
 
     def _open(self) -> IO[str]:  # type: ignore[override]  # the stubs name the class of text files
-        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(Path(self.baseFilename).parent)
         opener = lambda name, flags: os.open(name, flags, OWNER_ONLY)  # noqa: E731
         return open(self.baseFilename, self.mode, encoding=self.encoding, opener=opener)
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 
+from es_config.home import OWNER_ONLY
 from search_app.errors import UserError
 
-OWNER_ONLY = 0o600
 MIN_PASSWORD = 10
 MAX_PASSWORD = 1000
 NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
