@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 
@@ -138,9 +138,12 @@ WAY_OUT = "free some memory, choose another one with --voice-model, or convert o
 class Transcript:
     """The words of a recording. The REST API shows the descriptions of its fields."""
 
-    text: Annotated[str, "empty when nobody spoke"]
-    language: Annotated[str | None, "ISO 639-1, such as `fr`; null when nobody spoke"]
-    language_probability: Annotated[float, "0 to 1"]
+    text: Annotated[str, "empty when nobody spoke, and when nothing was understood"]
+    voice_found: Annotated[bool, "whether somebody spoke, understood or not"]
+    language: Annotated[
+        str | None, "ISO 639-1, such as `fr`; null without a text or with an English-only model"
+    ]
+    language_probability: Annotated[float | None, "0 to 1; null with an English-only model"]
     no_speech_probability: Annotated[float, "0 to 1; 1 when no voice was found at all"]
     seconds: Annotated[float, "length of the recording"]
     took_ms: Annotated[int, "time spent on it"]
@@ -165,6 +168,9 @@ class SpokenLanguage(Protocol):
 class Pipeline(Protocol):
     """faster-whisper's `BatchedInferencePipeline`: it finds speech and fills the model's windows with it."""
 
+    model: Any
+    """faster-whisper's `WhisperModel`"""
+
     def transcribe(self, audio: np.ndarray, **options: object) -> tuple[Iterable[Segment], SpokenLanguage]:
         """Return the segments, made one by one, and the findings about the whole."""
 
@@ -179,9 +185,20 @@ def is_believable(segment: Segment) -> bool:
 class Transcriber:
     """Whisper behind a voice detector, without the texts that it invents. Safe in any thread."""
 
-    def __init__(self, *, pipeline: Pipeline, name: str) -> None:
+    def __init__(self, *, pipeline: Pipeline, name: str, english_only: bool = False) -> None:
         self.pipeline = pipeline
         self.name = name
+        self.english_only = english_only
+
+    @property
+    def limits(self) -> str:
+        """Return a sentence about what the model cannot understand, or nothing."""
+        if not self.english_only:
+            return ""
+        return (
+            f"The voice model {self.name} understands English only: other languages become invented English"
+            " words. Choose one without `.en` with --voice-model."
+        )
 
     def transcribe(self, recording: bytes) -> Transcript:
         """Transcribe a recording of at most 30 seconds. Nothing is kept.
@@ -192,11 +209,14 @@ class Transcriber:
         samples = decode_recording(recording, longest=LONGEST)
         segments, spoken = self._listen(samples)
         passed = [segment for segment in segments if is_believable(segment)]
-        text = " ".join(segment.text.strip() for segment in passed)
+        text = " ".join(segment.text.strip() for segment in passed).strip()
+        told = text and not self.english_only  # a model of one language says that it is sure of that one
+        probability = round(float(spoken.language_probability) if text else 0.0, 4)
         return Transcript(
             text=text,
-            language=spoken.language if text else None,
-            language_probability=round(float(spoken.language_probability) if text else 0.0, 4),
+            voice_found=bool(text) or any(each.no_speech_prob <= NO_SPEECH for each in segments),
+            language=spoken.language if told else None,
+            language_probability=None if self.english_only else probability,
             no_speech_probability=round(
                 min((segment.no_speech_prob for segment in passed or segments), default=1.0), 4
             ),
@@ -228,6 +248,7 @@ class Transcriber:
 
 
 NEEDED = ("model.bin", "config.json", "tokenizer.json")
+"""Without its tokenizer, faster-whisper would ask the hub for one. The rest shows when the model runs."""
 DOWNLOADED = (*NEEDED, "preprocessor_config.json", "vocabulary.*")
 FULL_WINDOW = 3000
 """frames of the 30 seconds that every model of OpenAI's hears"""
@@ -235,20 +256,27 @@ STEP = 100
 """frames: windows are cut to whole seconds"""
 
 SIZES: dict[str, ModelSource] = {
-    name: ModelSource(f"Systran/faster-whisper-{name}", revision)
-    for name, revision in (
-        ("tiny", "d90ca5fe260221311c53c58e660288d3deb8d356"),
-        ("base", "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66"),
-        ("small", "536b0662742c02347bc0e980a01041f333bce120"),
+    name: ModelSource(repository, revision)
+    for name, repository, revision in (
+        ("tiny", "Systran/faster-whisper-tiny", "d90ca5fe260221311c53c58e660288d3deb8d356"),
+        ("base", "Systran/faster-whisper-base", "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66"),
+        ("small", "Systran/faster-whisper-small", "536b0662742c02347bc0e980a01041f333bce120"),
+        ("medium", "Systran/faster-whisper-medium", "08e178d48790749d25932bbc082711ddcfdfbc4f"),
+        ("large-v3", "Systran/faster-whisper-large-v3", "edaa852ec7e145841d8ffdb056a99866b5f0a478"),
+        ("turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo", "0a363e9161cbc7ed1431c9597a8ceaf0c4f78fcf"),
+        ("tiny.en", "Systran/faster-whisper-tiny.en", "0d3d19a32d3338f10357c0889762bd8d64bbdeba"),
+        ("base.en", "Systran/faster-whisper-base.en", "3d3d5dee26484f91867d81cb899cfcf72b96be6c"),
+        ("small.en", "Systran/faster-whisper-small.en", "d1d751a5f8271d482d14ca55d9e2deeebbae577f"),
     )
 }
 
 
 def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
-    """Load a voice model: `tiny`, `base` or `small` (downloaded on first use), or a folder.
+    """Load a voice model: a name in `SIZES` (downloaded on first use), or a folder.
 
     The folder holds a Whisper converted for CTranslate2; `threads` 0 leaves the number to that. Without a
-    graphics card it computes in int8. Raises `ModelError` when it cannot be had or loaded.
+    graphics card it computes in int8. Raises `ModelError` when it cannot be had or loaded; whether it can be
+    run shows with `Transcriber.warm`.
     """
     import ctranslate2
 
@@ -261,20 +289,29 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
             compute_type="float16" if on_gpu else "int8",
             cpu_threads=threads,
         )
+        multilingual = bool(pipeline.model.model.is_multilingual)
     except Exception as error:  # CTranslate2, tokenizers and json each raise their own
         raise unusable("The voice model", folder, error, get="convert") from error
-    return Transcriber(pipeline=pipeline, name=Path(voice_model).name)
+    return Transcriber(pipeline=pipeline, name=Path(voice_model).name, english_only=not multilingual)
 
 
-def voice_folder(voice_model: str) -> Path:
-    """Return the folder of a voice model, downloading it on first use. Raises `ModelError`."""
-    folder = Path(voice_model)
-    if voice_model in SIZES and not folder.is_dir():
-        return local_folder(SIZES[voice_model], files=DOWNLOADED, option="--voice-model")
-    if not folder.is_dir():
+def check_voice_name(voice_model: str) -> None:
+    """Raise `ModelError` when `voice_model` is neither a name in `SIZES` nor a folder."""
+    if voice_model not in SIZES and not Path(voice_model).is_dir():
         raise ModelError(
             f"There is no voice model '{voice_model}'; choose one of: {', '.join(SIZES)}, or name a folder."
         )
+
+
+def voice_folder(voice_model: str) -> Path:
+    """Return the folder of a voice model, downloading it on first use. Raises `ModelError`.
+
+    A name in `SIZES` means that model, even where the current folder holds a folder of that name.
+    """
+    check_voice_name(voice_model)
+    if voice_model in SIZES:
+        return local_folder(SIZES[voice_model], files=DOWNLOADED, option="--voice-model")
+    folder = Path(voice_model)
     missing = next((name for name in NEEDED if not (folder / name).is_file()), None)
     if missing:
         raise ModelError(
@@ -285,14 +322,19 @@ def voice_folder(voice_model: str) -> Path:
 
 
 def whisper_pipeline(folder: str, **options: object) -> Pipeline:
-    """Load a Whisper whose window may be shorter than the 30 seconds to which faster-whisper pads."""
+    """Load a Whisper of any window and any number of mel bands.
+
+    faster-whisper pads to 30 seconds, and takes a model without `preprocessor_config.json` for one with 80
+    bands: the model itself knows better.
+    """
     from faster_whisper import BatchedInferencePipeline, WhisperModel
+    from faster_whisper.feature_extractor import FeatureExtractor
 
     class WindowedWhisper(WhisperModel):
         """A Whisper that encodes as many whole seconds as hold something, when its window is short."""
 
         def encode(self, features: np.ndarray) -> object:
-            """Encode `[80, frames]` or a batch `[n, 80, frames]`."""
+            """Encode `[bands, frames]` or a batch `[n, bands, frames]`."""
             window = self.feature_extractor.nb_max_frames
             if window < FULL_WINDOW:
                 used = np.flatnonzero(np.any(features != 0, axis=tuple(range(features.ndim - 1))))
@@ -300,5 +342,9 @@ def whisper_pipeline(folder: str, **options: object) -> Pipeline:
                 features = features[..., : min(window, -(-last // STEP) * STEP)]
             return super().encode(features)
 
-    pipeline: Pipeline = BatchedInferencePipeline(WindowedWhisper(folder, **options))
+    whisper = WindowedWhisper(folder, **options)
+    bands = whisper.model.n_mels
+    if len(whisper.feature_extractor.mel_filters) != bands:
+        whisper.feature_extractor = FeatureExtractor(**{**whisper.feat_kwargs, "feature_size": bands})
+    pipeline: Pipeline = BatchedInferencePipeline(whisper)
     return pipeline

@@ -162,7 +162,10 @@ def serve_pictures(
     )
     if transcriber:
         try:
-            transcriber.get().warm()
+            voice = transcriber.get()
+            voice.warm()
+            if voice.limits:
+                warn(voice.limits)
         except ModelError as error:  # the page works without it, and a recording tries again
             warn(f"nobody can speak to the page yet: {error}")
     app = create_app(

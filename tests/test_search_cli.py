@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from http_fronts import kept_port, proxy
 from picture_files import save_picture
+from voice_folders import save_whisper
 from waiting import PATIENCE_S
 
 import glimpse
@@ -348,8 +349,25 @@ def test_serve_connects_once_and_answers_until_it_is_told_to_stop(environment, g
     assert greeted == ["GET"]
 
 
-def check_served(server: subprocess.Popen, port: int, gallery) -> None:
+@pytest.mark.parametrize("damage", ["no tokenizer", "empty"])
+def test_serve_shows_the_page_where_the_voice_model_cannot_be_used(environment, gallery, tmp_path, damage):
+    if damage == "no tokenizer":
+        save_whisper(tmp_path / "voice")
+        (tmp_path / "voice" / "tokenizer.json").write_text("{}")
+    else:
+        (tmp_path / "voice").mkdir()
+    with kept_port() as port:
+        command = [sys.executable, "-m", "glimpse", "serve", "--port", str(port)]
+        command += ["--voice-model", str(tmp_path / "voice")]
+        there = {**os.environ, **environment}
+        server = subprocess.Popen(command, env=there, stderr=subprocess.PIPE, text=True)
+        check_served(server, port, gallery, warned="Warning: nobody can speak to the page yet: ")
+
+
+def check_served(server: subprocess.Popen, port: int, gallery, *, warned: str = "") -> None:
     try:
+        if warned:
+            assert server.stderr.readline().startswith(warned)
         line = server.stderr.readline()
         assert line == f"Glimpse is at http://127.0.0.1:{port} (Ctrl+C stops it)\n"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S) as answer:

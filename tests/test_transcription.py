@@ -1,6 +1,8 @@
 """Transcription: sentences by voices unknown to the pocket's model, and nothing without speech."""
 
+import json
 import os
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,14 @@ import voice_folders
 
 from models.errors import ModelError
 from models.profiles import get_profile
-from models.voice import SIZES, RecordingError, is_believable, load_transcriber
+from models.voice import (
+    SIZES,
+    RecordingError,
+    Transcriber,
+    is_believable,
+    load_transcriber,
+    voice_folder,
+)
 from training.pocket.voice.model import build_tokenizer, vocabulary
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
 from training.pocket.voice.speech import RATE, TEST_VARIANTS, TRAIN_VARIANTS, line, word_errors
@@ -132,7 +141,10 @@ def test_nothing_is_kept_on_disk(transcriber, tmp_path, monkeypatch):
 
 def segment(log_probability, no_speech, compression=1.0):
     return SimpleNamespace(
-        avg_logprob=log_probability, no_speech_prob=no_speech, compression_ratio=compression
+        text=" words",
+        avg_logprob=log_probability,
+        no_speech_prob=no_speech,
+        compression_ratio=compression,
     )
 
 
@@ -142,6 +154,29 @@ def test_a_text_that_whisper_itself_does_not_believe_is_dropped():
     assert not is_believable(segment(-0.5, 0.9))
     assert not is_believable(segment(-1.1, 0.0))
     assert not is_believable(segment(-0.2, 0.1, compression=3.0))
+
+
+def heard(*segments, english_only=False):
+    """Return the transcript of a recording in which a pipeline finds these segments."""
+    spoken = SimpleNamespace(language="en", language_probability=1)
+    pipeline = SimpleNamespace(transcribe=lambda *_, **__: (segments, spoken))
+    transcriber = Transcriber(pipeline=pipeline, name="some", english_only=english_only)
+    return transcriber.transcribe(recordings.packed(recordings.silence(1)))
+
+
+def test_a_voice_that_is_not_understood_is_told_from_silence():
+    assert not heard().voice_found
+    assert not heard(segment(-1.2, 0.9)).voice_found
+    for dropped in (segment(-1.2, 0.3), segment(-0.2, 0.1, compression=3.0)):
+        assert (heard(dropped).text, heard(dropped).voice_found) == ("", True)
+    understood = heard(segment(-0.2, 0.1), segment(-1.2, 0.9))
+    assert (understood.text, understood.voice_found, understood.language) == ("words", True, "en")
+
+
+def test_a_model_of_english_alone_claims_no_language():
+    transcript = heard(segment(-0.2, 0.1), english_only=True)
+    assert transcript.text == "words"
+    assert (transcript.language, transcript.language_probability) == (None, None)
 
 
 def test_speech_that_is_longer_than_the_models_window_is_heard_to_the_end(transcriber):
@@ -174,14 +209,33 @@ def test_models_of_any_window_are_loaded_and_run(tmp_path, window):
     assert transcript.seconds > 0.5
 
 
+def test_a_model_of_128_bands_needs_no_preprocessor_config(tmp_path):
+    folder = voice_folders.save_whisper(tmp_path / "voice", bands=128)
+    (folder / "preprocessor_config.json").unlink()
+    transcriber = load_transcriber(str(folder))
+    transcriber.warm()
+    assert transcriber.transcribe(recordings.packed(recordings.spoken("two cats"))).seconds > 0.5
+
+
+def test_a_preprocessor_config_of_other_bands_gives_way_to_the_model(tmp_path):
+    folder = voice_folders.save_whisper(tmp_path / "voice", window=10, bands=128)
+    assert json.loads((folder / "preprocessor_config.json").read_text())["feature_size"] == 80
+    transcriber = load_transcriber(str(folder))
+    transcriber.warm()
+    assert transcriber.pipeline.model.feature_extractor.nb_max_frames == 1000
+
+
 def test_the_sizes_are_pinned_to_a_revision():
-    assert {"tiny", "base", "small"} <= SIZES.keys()
-    assert all(len(source.revision) == 40 for source in SIZES.values())
+    names = {"tiny", "base", "small", "medium", "large-v3", "turbo", "tiny.en", "base.en", "small.en"}
+    assert names == SIZES.keys()
+    assert len({source.revision for source in SIZES.values()}) == len(SIZES)
+    assert all(re.fullmatch("[0-9a-f]{40}", source.revision) for source in SIZES.values())
     assert get_profile("clip").voice_model in SIZES
 
 
 def test_an_unknown_voice_model_names_the_known_ones(tmp_path):
-    with pytest.raises(ModelError, match="no voice model 'nope'; choose one of: tiny, base, small, or name"):
+    known = "tiny, base, small, medium, large-v3, turbo, tiny.en, base.en, small.en, or name a folder"
+    with pytest.raises(ModelError, match=f"no voice model 'nope'; choose one of: {known}"):
         load_transcriber("nope")
     with pytest.raises(ModelError, match="not a voice model: it has no model.bin"):
         load_transcriber(str(tmp_path))
@@ -192,6 +246,39 @@ def test_a_damaged_voice_model_is_one_sentence(tmp_path):
     (folder / "model.bin").write_bytes(b"damaged")
     with pytest.raises(ModelError, match="cannot be loaded .*; convert or download it again"):
         load_transcriber(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[1]"),
+        ("config.json", "{"),
+        ("preprocessor_config.json", "[1]"),
+        ("preprocessor_config.json", '{"feature_size": "x"}'),
+        ("preprocessor_config.json", '{"chunk_length": 0}'),
+        ("tokenizer.json", "{}"),
+        ("vocabulary.json", None),
+        ("tokenizer.json", None),
+    ],
+)
+def test_odd_files_of_a_voice_model_are_one_sentence(tmp_path, name, text):
+    folder = voice_folders.save_whisper(tmp_path / "voice")
+    (folder / name).unlink() if text is None else (folder / name).write_text(text)
+    with pytest.raises(ModelError, match="(?s)^(The voice model|.* is not a voice model: )[^\n]*\\.$"):
+        load_transcriber(str(folder)).warm()
+
+
+@pytest.mark.parametrize("size", ["small", "turbo", "base.en"])
+def test_a_folder_in_the_current_one_changes_nothing_about_a_name(monkeypatch, tmp_path, size):
+    cached = tmp_path / f"models--{SIZES[size].name.replace('/', '--')}" / "snapshots" / SIZES[size].revision
+    voice_folders.save_whisper(cached)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "here" / size).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert voice_folder(size) == cached
+    with pytest.raises(ModelError, match="not a voice model: it has no model.bin"):
+        voice_folder(f"./{size}")
 
 
 def test_a_size_that_cannot_be_downloaded_names_the_option(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import recordings
 from click.testing import CliRunner
@@ -65,6 +66,14 @@ def test_a_recording_without_a_voice_is_a_sentence_and_exit_code_2(run, tmp_path
     result = run("search", "--voice", path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Nothing was heard" in result.stderr
+
+
+def test_a_voice_that_is_not_understood_is_asked_to_say_it_again(run, tmp_path):
+    path, babble = tmp_path / "babble.wav", [recordings.spoken("two cats")] * 7
+    path.write_bytes(recordings.packed(np.concatenate(babble)))
+    result = run("search", "--voice", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "A voice was heard but not understood; say it again" in result.stderr
 
 
 @pytest.mark.parametrize(

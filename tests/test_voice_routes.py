@@ -95,7 +95,8 @@ def test_a_recording_in_every_container_becomes_its_words(web, sentence, contain
     response = send(web, recordings.packed(sentence, container))
     assert response.status_code == 200, response.text
     assert list(response.json) == [
-        "text", "language", "language_probability", "no_speech_probability", "seconds", "took_ms",
+        "text", "voice_found", "language", "language_probability", "no_speech_probability",
+        "seconds", "took_ms",
     ]  # fmt: skip
     assert response.json["text"] == SENTENCE
     assert response.json["language"] == "en"
@@ -129,7 +130,7 @@ def test_where_nobody_speaks_the_answer_is_no_text(web, sound):
     response = send(web, recordings.packed(samples))
     assert response.status_code == 200
     assert (response.json["text"], response.json["language"]) == ("", None)
-    assert response.json["language_probability"] == 0
+    assert (response.json["language_probability"], response.json["voice_found"]) == (0, False)
     assert response.json["seconds"] == 3
 
 

@@ -8,8 +8,11 @@ WORDS = ("one", "two", "three", "boats", "cats", "d'eau", "arc-en-ciel")
 TINY = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 1, "decoder_layers": 1}
 
 
-def save_whisper(folder: Path, *, window: int = 30) -> Path:
-    """Save a multilingual Whisper that hears `window` seconds at once."""
+def save_whisper(folder: Path, *, window: int = 30, bands: int = 80) -> Path:
+    """Save a multilingual Whisper that hears `window` seconds at once in `bands` mel bands.
+
+    Whisper large-v3 and turbo have 128 bands, all others 80.
+    """
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -21,6 +24,7 @@ def save_whisper(folder: Path, *, window: int = 30) -> Path:
     config = WhisperConfig(
         **TINY,
         vocab_size=tokenizer.get_vocab_size(),
+        num_mel_bins=bands,
         encoder_attention_heads=2,
         decoder_attention_heads=2,
         max_source_positions=window * 50,

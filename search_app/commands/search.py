@@ -83,9 +83,9 @@ def search(
     elif voice is not None:
         from search_app.core.voice import LANGUAGES, transcribe_file
 
-        transcript = transcribe_file(voice, settings)
-        language = LANGUAGES.get(transcript.language or "", transcript.language)
-        say(f"Heard ({language}): {transcript.text}")
+        transcript = transcribe_file(voice, settings, warn=warn)
+        language = transcript.language and f" ({LANGUAGES.get(transcript.language, transcript.language)})"
+        say(f"Heard{language or ''}: {transcript.text}")
         text = transcript.text
     _answer(settings, _query({"q": text, **rest}, image=image), as_json)
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from models.encoders import Lazy
 from models.profiles import get_profile
-from models.voice import SIZES, RecordingError, Transcriber, Transcript, load_transcriber, voice_folder
+from models.voice import RecordingError, Transcriber, Transcript, check_voice_name, load_transcriber
 from search_app.errors import QueryError
 from search_app.settings import SearchSettings
 
 OFF = "off"
 MAX_RECORDING = 10_000_000
 """bytes: 30 seconds of 48 kHz stereo sound, not compressed, in 24 bits, are 8.6 MB"""
+NOTHING = "Nothing was heard: nobody speaks in the recording, or too softly; speak close to the microphone."
+UNCLEAR = "A voice was heard but not understood; say it again, closer to the microphone."
 LANGUAGES = {"en": "English", "fr": "Français", "de": "Deutsch", "es": "Español"}
 
 
 def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
     """Return the `Transcriber` of the settings, loaded on first use, or None when voice is off.
 
-    Raises `ModelError` for a folder that is not a voice model and for an unknown size.
+    Raises `ModelError` for a name that is neither a size nor a folder; what a folder holds shows when it is
+    loaded.
     """
     profile = get_profile(settings.profile, model_dir=settings.model_dir)
     voice_model = settings.voice_model or profile.voice_model
     if voice_model == OFF:
         return None
-    if voice_model not in SIZES:
-        voice_folder(voice_model)
+    check_voice_name(voice_model)
     return Lazy(lambda: load_transcriber(voice_model))
 
 
-def transcribe_file(path: Path, settings: SearchSettings) -> Transcript:
-    """Transcribe a spoken query with the model of the settings.
+def transcribe_file(path: Path, settings: SearchSettings, *, warn: Callable[[str], None]) -> Transcript:
+    """Transcribe a spoken query with the model of the settings. `warn` gets what the model cannot understand.
 
     Raises `QueryError` when voice is off, when the recording cannot be used or is over the limit, and when it
     holds no words; `ModelError` without a model.
@@ -45,12 +48,13 @@ def transcribe_file(path: Path, settings: SearchSettings) -> Transcript:
     transcriber = build_transcriber(settings)
     if transcriber is None:
         raise QueryError(f"A spoken query needs a voice model; choose one instead of --voice-model {OFF}.")
+    model = transcriber.get()
+    if model.limits:
+        warn(model.limits)
     try:
-        transcript = transcriber.get().transcribe(path.read_bytes())
+        transcript = model.transcribe(path.read_bytes())
     except RecordingError as error:
         raise QueryError(str(error)) from error
     if not transcript.text:
-        raise QueryError(
-            "Nothing was heard: nobody speaks in the recording, or too softly; speak close to the microphone."
-        )
+        raise QueryError(UNCLEAR if transcript.voice_found else NOTHING)
     return transcript

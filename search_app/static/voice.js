@@ -7,6 +7,7 @@ const MOMENT = 300; // milliseconds that the transcript is to be seen before the
 const TRIES = 5;
 const SLOW = 700; // milliseconds: a model that takes longer is not asked before the end
 const NOTHING = "Nothing was heard. Speak close to the microphone, and try again.";
+const UNCLEAR = "A voice was heard but not understood. Say it again, closer to the microphone.";
 const AWAY = "The server does not answer; look whether it still runs.";
 
 const button = document.querySelector("button.mic");
@@ -26,6 +27,7 @@ function say(sentence, tone = "") {
 }
 
 function quoted(heard) {
+  if (!heard.language) return `Heard: “${heard.text}”.`; // a model of one language tells none
   const language = new Intl.DisplayNames(["en"], { type: "language" }).of(heard.language);
   return `Heard in ${language}: “${heard.text}”.`;
 }
@@ -77,7 +79,7 @@ async function finish(mine) {
   try {
     const heard = await understood(mine, mine.recording.stop());
     if (spoken !== mine) return;
-    if (!heard.text) throw new Refusal(NOTHING);
+    if (!heard.text) throw new Refusal(heard.voice_found ? UNCLEAR : NOTHING);
     put(mine, heard);
     look("shown");
     say(`${quoted(heard)} Searching…`);
@@ -116,7 +118,7 @@ async function transcribe(blob, signal) {
 function put(mine, heard) {
   if (field.value !== heard.text || !mine.shown) mine.shown = performance.now();
   field.value = heard.text;
-  field.lang = heard.language;
+  field.lang = heard.language ?? "";
 }
 
 function search(mine, heard) {
@@ -210,7 +212,7 @@ function remember() {
   const heard = recall("voice:heard");
   keepInTab("voice:heard", null);
   if (heard?.text !== field.value) return;
-  field.lang = heard.language;
+  field.lang = heard.language ?? "";
   say(`${quoted(heard)} Not what you said? Change the words, or speak again.`);
 }
 
