@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -146,6 +147,7 @@ def _checked_url(url: str) -> str:
 MIN_VERSION = (9, 5)
 WANTED = ".".join(map(str, MIN_VERSION))
 TIMEOUT_S = 60.0
+HANDSHAKE_S = 3.0
 BY_KIND = {
     "index_not_found_exception": (
         "There is no such index ({reason}): run `glimpse index create` or `glimpse ingest`."
@@ -215,7 +217,7 @@ def connect(
     if settings.local_home:
         options["node_class"] = following(settings.local_home)
     options["transport_class"] = BreakingTransport if is_server else WholeAnswers
-    with engine_errors(settings.shown_url), _address_errors(settings.shown_url):
+    with _plain_to_tls(settings), engine_errors(settings.shown_url), _address_errors(settings.shown_url):
         client = Elasticsearch(settings.urls, **options)
         try:
             if number := read_version(client):
@@ -224,6 +226,41 @@ def connect(
             client.close()
             raise
     return client
+
+
+@contextmanager
+def _plain_to_tls(settings: EngineSettings) -> Iterator[None]:
+    """Explain the failure of a server that speaks TLS and was asked without: each server fails in its way."""
+    try:
+        yield
+    except EngineError as error:
+        cause = error.__cause__
+        may_be = isinstance(cause, ConnectionError) or (
+            isinstance(cause, ApiError) and cause.status_code == 400
+        )
+        urls = [url for url in settings.urls if may_be and url.startswith("http:") and _speaks_tls(url)]
+        if not urls:
+            raise
+        shown = replace(settings, url=urls[0]).shown_url
+        raise EngineError(
+            f"The server at {shown} speaks TLS: write ELASTICSEARCH_URL with https:// instead."
+        ) from cause
+
+
+def _speaks_tls(url: str) -> bool:
+    """Return whether the server of an address ends a handshake. Nothing is sent to it, nor believed of it."""
+    parts = urlsplit(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((str(parts.hostname), parts.port or 80), HANDSHAKE_S) as connection,
+            context.wrap_socket(connection, server_hostname=parts.hostname),
+        ):
+            return True
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return False
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from elasticsearch import ConnectionTimeout, Elasticsearch
-from http_fronts import closed_port, proxy, tls_front
+from flask import Flask
+from http_fronts import closed_port, proxy, serving, tls_front
 from waiting import PATIENCE_S, wait_until
 
 from es_config import transport
@@ -22,6 +23,7 @@ from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.vector_field import temporary_index
+from search_app.web.tls import self_signed_tls
 
 META = IndexMeta("pocket", {}, 4, 4, "cosine")
 OVERLOADED = {"error": {"type": "es_rejected_execution_exception", "reason": "queue is full"}, "status": 429}
@@ -38,6 +40,12 @@ def front_of_20k(node, tmp_path_factory):
     """Let no body of more than 20 kB pass to the node."""
     with tls_front(node.url, tmp_path_factory.mktemp("narrow"), largest="20k") as running:
         yield running
+
+
+def blank_app() -> Flask:
+    app = Flask(__name__)
+    app.config["MAX_UPLOAD"] = 1000
+    return app
 
 
 def refused(settings: EngineSettings, **options: float) -> str:
@@ -99,6 +107,17 @@ def test_another_host_name_than_the_certificates_is_one_sentence(front):
 def test_tls_where_there_is_none_is_one_sentence(node):
     url = node.url.replace("http:", "https:")
     assert "does not speak TLS: write ELASTICSEARCH_URL with http://" in refused(EngineSettings(url))
+
+
+def test_http_where_there_is_tls_is_one_sentence(front, tmp_path):
+    """nginx answers with a page, granian with an alert of TLS, as Elasticsearch hangs up."""
+    with serving(blank_app(), tls=self_signed_tls(tmp_path)) as granian:
+        for url in (front.url, granian):
+            plain = url.replace("https:", "http:")
+            begin = f"The server at {plain} speaks TLS: write ELASTICSEARCH_URL with https://"
+            assert refused(EngineSettings(plain)).startswith(begin)
+            secret = plain.replace("//", "//me:secret@")
+            assert refused(EngineSettings(secret)).startswith(begin)
 
 
 def test_a_server_that_hangs_up_on_tls_is_not_said_to_have_a_wrong_certificate():
