@@ -10,11 +10,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from gallery import jpeg, pocket
+from waiting import used_up
 
 from demo.world.scene import Group, Scene
 from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
 from models.encoders import Lazy
+from models.pixels import REQUESTS
 from search_app.core.query import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -166,6 +168,16 @@ def test_any_other_picture_becomes_an_address_that_works_anywhere(web, gallery):
     restarted = application(gallery.searcher, gallery.storage)
     assert hits(show(restarted.get(address))) == hits(show(web.get(address)))
     assert "Pictures like yours" in show(web.get(address))
+
+
+def test_a_picture_without_room_is_a_sentence_on_the_page_that_says_when(web):
+    with used_up(REQUESTS.budget):
+        response = upload(web, jpeg(UNSEEN))
+        html = show(response, 503)
+        assert "Too many pictures are being decoded at the moment; send this one again" in html
+        assert 'name="q"' in html
+        assert int(response.headers["Retry-After"]) > 0
+    assert upload(web, jpeg(UNSEEN)).status_code == 303
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import pytest
 from gallery import jpeg, pocket
 from openapi_core import Config, OpenAPI
 from openapi_core.contrib.werkzeug import WerkzeugOpenAPIRequest, WerkzeugOpenAPIResponse
+from waiting import used_up
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from models.encoders import Lazy
+from models.pixels import REQUESTS
 from search_app.core.query import Query, encode_vector
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -140,6 +142,16 @@ def test_a_bad_picture_is_a_400_problem(web):
 @pytest.mark.parametrize("size", [200_001, 600_000])
 def test_an_upload_over_the_limit_is_a_413_problem(web, size):
     assert "0.2 MB" in problem(upload(web, b"x" * size), 413)
+
+
+def test_a_search_by_picture_without_room_is_a_503_problem_that_says_when(web):
+    picture = jpeg(UNSEEN)
+    with used_up(REQUESTS.budget):
+        response = upload(web, picture)
+        assert "Too many pictures are being decoded" in problem(response, 503)
+        assert int(response.headers["Retry-After"]) > 0
+        assert answer(web.get("/api/v1/search?q=a+boat&k=1"))["hits"]  # words need no room
+    assert answer(upload(web, picture))["hits"]
 
 
 @pytest.mark.parametrize("unknown", ["0" * 64, "nothing"])

@@ -25,7 +25,7 @@ from gallery import jpeg, pocket
 from http_fronts import proxy, serving
 from picture_files import draw_picture, png_header
 from PIL import Image
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, used_up
 
 import glimpse
 from demo.world.scene import Group, Scene
@@ -39,6 +39,7 @@ from ingest.wiring import Dependencies
 from models.captioning import load_captioner
 from models.encoders import Lazy
 from models.errors import ModelError
+from models.pixels import REQUESTS
 from models.profiles import ModelSource
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -528,6 +529,17 @@ def test_the_form_works_without_javascript(web):
     assert "two red boats at sea at sunset" in html
     assert "'b.jpg' was not added: not a picture in a known format." in html
     assert "/?q=two+red+boats+at+sea+at+sunset" in html
+
+
+def test_a_picture_without_room_is_refused_for_now_and_nothing_is_kept(web, place):
+    with used_up(REQUESTS.budget):
+        response = send(web, (picture("JPEG"), "boat.jpg"))
+        assert "'boat.jpg' was not added. Too many pictures are being decoded" in refused(response, 503)
+        assert int(response.headers["Retry-After"]) > 0
+        page = send(web, (picture("JPEG"), "boat.jpg"), url="/add")
+        assert "Too many pictures are being decoded" in page.text
+    assert place.is_empty()
+    added(send(web, (picture("JPEG"), "boat.jpg")))
 
 
 def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):

@@ -1,11 +1,14 @@
-"""Waiting for an event, and holding a program at a place until the test has done its part."""
+"""Waiting for an event, and holding a program or a budget until the test has done its part."""
 
 from __future__ import annotations
 
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from models.pixels import Budget, NoRoomError
 
 PATIENCE_S = 300.0
 """long enough for the slowest machine; only a test that fails waits so long"""
@@ -66,3 +69,27 @@ def after(count: int, part: str) -> Callable[[str, str], bool]:
         return part in path and len(seen) > count
 
     return wanted
+
+
+@contextmanager
+def used_up(budget: Budget) -> Iterator[None]:
+    """Hold all room of a budget, and let as many threads wait for it as may."""
+    refused = threading.Event()
+
+    def wait() -> None:
+        try:
+            with budget.room(1):
+                pass
+        except NoRoomError:
+            refused.set()
+
+    threads: list[threading.Thread] = []
+    try:
+        with budget.room(1 << 60):  # it counts as much as there is
+            while not refused.wait(0.01):
+                threads.append(threading.Thread(target=wait, daemon=True))
+                threads[-1].start()
+            yield
+    finally:
+        for each in threads:
+            each.join(PATIENCE_S)
