@@ -73,6 +73,10 @@ EXPECTED_ERRORS = (
 USAGE_ERRORS = (QueryError, LabelError)
 
 
+HELP, VERSION = "help", "version"
+"""words that people type for `--help` and `--version`"""
+
+
 class UsageSentence(click.ClickException):
     """An error of the person who typed: one sentence, exit code 2, without the usage lines of click."""
 
@@ -88,11 +92,24 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command, or None when it is unknown."""
+        if cmd_name in (HELP, VERSION):
+            return _help if cmd_name == HELP else _version
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a line. Raises click's error for an unknown one, with those that are near."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=COMMANDS, ctx=ctx
+            ) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, without importing any of them."""
@@ -112,6 +129,21 @@ class LazyGroup(click.Group):
             raise click.ClickException(sentence) from error
 
 
+@click.command(HELP, hidden=True)
+@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.pass_context
+def _help(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command."""
+    main.main([*words, "--help"], prog_name=ctx.find_root().info_name)
+
+
+@click.command(VERSION, hidden=True)
+@click.pass_context
+def _version(ctx: click.Context) -> None:
+    """Show the version."""
+    main.main(["--version"], prog_name=ctx.find_root().info_name)
+
+
 def _notes(error: BaseException | None) -> list[str]:
     """Return the notes that clean-ups added to an error, or to one of its causes."""
     return [*getattr(error, "__notes__", ()), *_notes(error.__cause__)] if error else []
@@ -123,7 +155,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "GLIMPSE
 
 
 @click.group(cls=LazyGroup, context_settings=CONTEXT)
-@click.version_option(package_name="glimpse-search")
+@click.version_option(package_name="glimpse-search", prog_name="glimpse")
 def main() -> None:
     """Search a folder of pictures by typing, by speaking and by showing a picture.
 
@@ -137,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog_name="glimpse"))

@@ -37,7 +37,7 @@ from es_config.text_model import TrainedModel
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, read_content
 from ingest.files.walk import Failure, valid_unicode
-from ingest.history.ingested_files import IngestHistory
+from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
 from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
@@ -359,7 +359,7 @@ def open_reindexer(
     old = alias.current()
     new = _next_index(client, alias, old, profile)
     storage = open_storage(settings.store or f"file:{home / 'store'}")
-    path = home / "ingested.sqlite"
+    path = home / HISTORY_FILE
     history = IngestHistory(path, index=old.uuid()) if path.exists() else None
     originals = OriginalReader(history=history, folders=folders, storage=storage)
     encoder = replace(settings.encoder, sample=lambda: _sample(client, old, originals))

@@ -16,7 +16,7 @@ from es_config.index import ImageIndex
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import read_image
 from ingest.files.walk import Candidate, walk
-from ingest.history.ingested_files import IngestHistory
+from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
@@ -107,7 +107,7 @@ def open_history(
 
     Raises `IngestError`, or `EngineError` if the index cannot be asked for its uuid.
     """
-    path = glimpse_home(environ) / "ingested.sqlite"
+    path = glimpse_home(environ) / HISTORY_FILE
     return IngestHistory(
         None if options.dry_run and not path.exists() else path,
         index=index.uuid() if index.exists() else "",

@@ -3,6 +3,7 @@
 import importlib
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 import glimpse
@@ -37,7 +38,33 @@ def test_the_table_names_a_command_where_it_is(name):
 def test_an_unknown_command_is_wrong_usage(runner):
     result = runner.invoke(glimpse.main, ["serch"])
     assert result.exit_code == 2
-    assert "No such command 'serch'" in result.output
+    assert "No such command 'serch'. (Did you mean one of: 'search'" in result.output
+
+
+def test_help_and_version_are_words_too(runner):
+    assert (
+        runner.invoke(glimpse.main, ["help", "search"]).output
+        == runner.invoke(glimpse.main, ["search", "--help"]).output
+    )
+    assert runner.invoke(glimpse.main, ["help"]).output == runner.invoke(glimpse.main, ["--help"]).output
+    assert runner.invoke(glimpse.main, ["version"]).output.startswith("glimpse, version ")
+
+
+def test_a_shell_completes_commands_files_profiles_and_modes():
+    def completed(*words: str) -> list[str]:
+        return [
+            each.value
+            for each in ShellComplete(glimpse.main, {}, "glimpse", "_X").get_completions(
+                list(words[:-1]), words[-1]
+            )
+        ]
+
+    assert completed("se") == ["search", "serve"]
+    assert completed("search", "--profile", "po") == ["pocket"]
+    assert completed("search", "--mode", "") == ["image", "caption", "hybrid"]
+    assert completed("search", "--text-lane", "l") == ["local"]
+    (files,) = ShellComplete(glimpse.main, {}, "glimpse", "_X").get_completions(["search"], "ph")
+    assert files.type == "file"
 
 
 def test_an_expected_error_is_one_line_on_stderr(runner, monkeypatch, tmp_path):

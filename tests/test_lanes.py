@@ -102,14 +102,20 @@ def test_auto_does_not_ask_again_before_its_time(client, deployed, lanes):
     assert auto.embed(["a boat"])[1] == "infer"
 
 
-def test_each_cause_is_told_once(client, lanes):
+def test_each_cause_is_told_once(lanes):
+    auto, warnings, clock = lanes(dims=512)
+    auto.embed_texts(["a boat"])
+    clock.now += RETRY_AFTER_S + 1
+    auto.embed_texts(["a boat"])
+    assert len(warnings) == 1
+    assert "run `glimpse model upload --clear-previous --start`" in warnings[0]
+
+
+def test_a_model_that_nobody_uploaded_is_the_normal_case_and_no_warning(client, lanes):
     with fresh_model(client) as model_id:
-        auto, warnings, clock = lanes(model_id=model_id)
-        auto.embed_texts(["a boat"])
-        clock.now += RETRY_AFTER_S + 1
-        auto.embed_texts(["a boat"])
-        assert len(warnings) == 1
-        assert "run `glimpse model upload --start`" in warnings[0]
+        auto, warnings, _ = lanes(model_id=model_id)
+        assert auto.embed(["a boat"])[1] == "local"
+        assert (auto.cause, warnings) == ("not uploaded", [])
 
 
 def test_other_dims_are_never_mixed_in(lanes):
@@ -132,18 +138,17 @@ def test_local_alone_never_asks_elasticsearch(client, lanes):
         assert warnings == []
 
 
-def test_one_of_many_threads_asks_again(client, lanes):
-    with fresh_model(client) as model_id:
-        auto, warnings, clock = lanes(model_id=model_id)
-        auto.embed_texts(["a boat"])
-        clock.now += RETRY_AFTER_S + 1
-        threads = [threading.Thread(target=auto.embed_texts, args=(["a boat"],)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(warnings) == 1
-        assert RETRY_SOON_S < RETRY_AFTER_S
+def test_one_of_many_threads_asks_again(lanes):
+    auto, warnings, clock = lanes(dims=512)
+    auto.embed_texts(["a boat"])
+    clock.now += RETRY_AFTER_S + 1
+    threads = [threading.Thread(target=auto.embed_texts, args=(["a boat"],)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(warnings) == 1
+    assert RETRY_SOON_S < RETRY_AFTER_S
 
 
 def test_lanes_are_built_from_a_profile(client, profile):

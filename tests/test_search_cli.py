@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from http_fronts import kept_port, proxy
 from picture_files import save_picture
 from voice_folders import save_whisper
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
 import glimpse
 from es_config.requests import as_curl
-from search_app.commands.search import why_nothing
+from search_app.commands.search import PlacedHit, print_table, why_nothing
 from search_app.core.query import Query, SearchHit, SearchResponse, read_vector
 from search_app.errors import QueryError, ServeError
 from search_app.settings import parse_size
@@ -93,7 +93,7 @@ def test_hybrid_lines_end_with_why(run):
 def test_an_unknown_mode_is_an_error_that_names_the_modes(run):
     result = run("search", "a red boat", "--mode", "both")
     assert result.exit_code == 2
-    assert "image, caption, hybrid" in result.stderr
+    assert "'image', 'caption', 'hybrid'" in result.stderr
 
 
 def test_json_is_the_searchers_answer(run, gallery):
@@ -103,6 +103,7 @@ def test_json_is_the_searchers_answer(run, gallery):
     found = json.loads(result.stdout)
     # The command embeds the words once more, and a processor may then add up in another order.
     for hit, other in zip(found["hits"], expected["hits"], strict=True):
+        assert [hit.pop(name) for name in ("root", "absolute_path", "file")] == [None, None, None]
         for name in ("score", "similarity"):
             assert hit.pop(name) == pytest.approx(other.pop(name), abs=1e-5)
     assert {**found, "took_ms": 0} == {**expected, "took_ms": 0}
@@ -128,7 +129,7 @@ def test_pages_number_their_ranks_on(run):
 
 def test_nothing_found_is_said_on_stderr(run):
     result = run("search", "a cat", "--path", "nowhere/")
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (1, "")  # as grep's
     assert "no picture passes the filters" in result.stderr
 
 
@@ -137,20 +138,34 @@ def test_nothing_found_is_said_on_stderr(run):
     [
         (["search"], "The query is empty"),
         (["search", " "], "The query is empty"),
-        (["search", "a", "--k", "0"], "k must be between 1 and 10000"),
-        (["search", "a", "--k", "many"], "k: Not a valid integer."),
-        (["search", "a", "--num-candidates", "10001"], "num_candidates must be"),
+        (
+            ["search", "a", "--k", "0"],
+            "'-k' / '--k' (env var: 'GLIMPSE_K'): 0 is not in the range 1<=x<=10000.",
+        ),
+        (["search", "a", "-k", "many"], "'many' is not a valid integer range."),
+        (["search", "a", "--num-candidates", "10001"], "'--num-candidates'"),
+        (["search", "a", "-k", "200", "--num-candidates", "100"], "num_candidates must be between k (200)"),
+        (
+            ["search", "./missing.jpg"],
+            "There is no file './missing.jpg'; to search for these words, put --text",
+        ),
+        (["search", "boats", "of/mine"], "There is no file 'of/mine'"),
+        (["search", "missing.HEIC"], "There is no file 'missing.HEIC'"),
+        (["search", "a", "--date-from", "2023"], "'2023' is not a day: write it as YYYY-MM-DD"),
+        (["search", "a", "--date-to", "2023-02-30"], "'--date-to': '2023-02-30' is not a day"),
+        (["search", "a", "--json", "--paths"], "--json prints whole hits"),
+        (["search", "a", "--min-relevance", "strog"], "Did you mean 'strong'?"),
         (["search", "x" * 10_000], "at most 1000 are allowed"),
         (
-            ["search", "a", "--mode", "smell"],
-            "There is no mode 'smell'; choose one of: image",
+            ["search", "a", "--mode", "imagee"],
+            "'imagee' is not one of 'image', 'caption', 'hybrid'. Did you mean 'image'?",
         ),
         (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
         (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),
         (["search", "--like", "0" * 64], "no picture with the id"),
         (["search", "a", "--like", "b"], "one thing at a time"),
         (["search", "a", "--text", "b"], "one thing at a time"),
-        (["search", "a", "--text-lane", "tram"], "no text lane 'tram'"),
+        (["search", "a", "--text-lane", "tram"], "'tram' is not one of 'auto', 'infer', 'local'."),
         (["search", __file__], "not a picture that can be read"),
     ],
 )
@@ -260,7 +275,7 @@ def test_every_command_prints_a_path_in_the_same_form(environment, index_name, t
     said = typed("ingest", pictures, "--captions", "off").stderr
     assert f"{pictures}/damaged/{shown}: not a picture" in said
     found = typed("search", "a boat").stdout.splitlines()
-    assert [line.split("\t")[2] for line in found] == [f"a/{shown}"]
+    assert [line.split("\t")[2] for line in found] == [f"{pictures}/a/{shown}"]
     assert f"  b/{shown}" in typed("duplicates").stdout.splitlines()
     assert shown in typed("search", "--image", tmp_path / name).stderr
     (pictures / "a" / name).unlink()
@@ -270,18 +285,103 @@ def test_every_command_prints_a_path_in_the_same_form(environment, index_name, t
 
 
 def test_a_terminal_gets_a_table(capsys):
-    from search_app.commands.search import print_table
-
-    hit = SearchHit("id", 0.9, 0.8, "a\x1b[31m/b [red].jpg", "[bold]boats\n", "/t")
-    print_table(SearchResponse("q", "image", "local", 1, 100, 1.5, 1, (hit,)), sys.stdout)
+    name = "b" * 150
+    hit = SearchHit("id", 0.9, 0.8, f"a\x1b[31m/{name} [red].jpg", "[bold]boats\n", "/t")
+    placed = [PlacedHit(hit, None)]
+    print_table(SearchResponse("q", "image", "local", 1, 100, 1.5, 1, (hit,)), placed, sys.stdout)
     printed = capsys.readouterr().out
     assert "similarity" in printed
     assert "[red].jpg" in printed
     assert "[bold]boats" in printed
     assert "\x1b[31m" not in printed
-    assert r"a\x1b[31m/b" in printed
+    (line,) = [line for line in printed.splitlines() if "boats" in line]  # a long path is not broken up
+    assert rf"a\x1b[31m/{name} [red].jpg  " in line
     assert "1 pictures" not in printed
     assert "1 picture in 1.5 ms, text model: local" in printed
+
+
+def test_words_need_no_quotes(run):
+    quoted, bare = (
+        run("search", "a red boat on the sea", "-k", 3),
+        run("search", "a", "red", "boat", "on", "the", "sea", "-k", 3),
+    )
+    assert paths(quoted) == paths(bare)
+    assert bare.stderr == ""  # no warning in the normal case
+
+
+def test_stdin_brings_words_or_a_picture(run, gallery):
+    assert paths(run("search", "-", "-k", 1, input="a red boat on the sea\n")) == ["named/boat.jpg"]
+    assert paths(run("search", "-", "-k", 1, input=gallery.files["cats"])) == ["named/cats.jpg"]
+    refused = run("search", "-", input=b"\xff\xfe\x00")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "neither words in UTF-8 nor a picture" in refused.stderr
+
+
+@pytest.fixture
+def ingested(environment, index_name, tmp_path):
+    """Ingest two folders with equal relative names, which are hard to print, and return them."""
+    roots = [tmp_path / "first", tmp_path / "second"]
+    for number, root in enumerate(roots):
+        save_picture(root / "a" / "b\nc.jpg", number)
+    runner = CliRunner(
+        env={
+            **environment,
+            "GLIMPSE_INDEX": index_name,
+            "GLIMPSE_STORE": str(tmp_path / "store"),
+            "GLIMPSE_HOME": str(tmp_path / "home"),
+        }
+    )
+
+    def typed(*words, **more):
+        return runner.invoke(glimpse.main, [str(word) for word in words], **more)
+
+    typed.env = runner.env
+    assert typed("ingest", *roots, "--captions", "off").exit_code == 0
+    return roots, typed
+
+
+def test_paths_of_ingested_files_are_absolute_and_tell_roots_apart(ingested):
+    roots, typed = ingested
+    files = {str(root / "a" / "b\nc.jpg") for root in roots}
+    lines = typed("search", "anything").stdout.splitlines()
+    assert {line.split("\t")[2].replace("\\n", "\n") for line in lines} == files
+    assert set(typed("search", "anything", "-0").stdout.split("\0")[:-1]) == files
+    assert "".join(sorted(typed("search", "anything", "--paths").stdout)) == "".join(
+        sorted("".join(f"{each}\n" for each in files))
+    )
+    hits = json.loads(typed("search", "anything", "--json").stdout)["hits"]
+    assert {(hit["root"], hit["path"], hit["absolute_path"]) for hit in hits} == {
+        (str(root), "a/b\nc.jpg", str(root / "a" / "b\nc.jpg")) for root in roots
+    }
+    assert {hit["file"] for hit in hits} == {(root / "a" / "b\nc.jpg").as_uri() for root in roots}
+
+
+def test_paths_on_a_machine_that_ingested_nothing_are_relative_and_said_to_be(run):
+    result = run("search", "a red boat on the sea", "-k", 1, "--paths")
+    assert (result.exit_code, result.stdout) == (0, "named/boat.jpg\n")
+    assert "1 of 1 pictures were not ingested on this machine" in result.stderr
+    opened = run("search", "a red boat on the sea", "-k", 1, "--open")
+    assert opened.exit_code == 1
+    assert "named/boat.jpg is not on this machine, so it cannot be opened here." in opened.stderr
+
+
+def test_open_hands_the_first_file_to_the_desktop(ingested, tmp_path):
+    roots, typed = ingested
+    opener, asked = tmp_path / "bin" / "xdg-open", tmp_path / "asked"
+    opener.parent.mkdir()
+    opener.write_text(f'#!/bin/sh\nprintf %s "$1" > {asked}.part && mv {asked}.part {asked}\n')
+    opener.chmod(0o755)
+    picture = roots[1] / "a" / "b\nc.jpg"
+    # In a process of its own: it ends without waiting for the program that shows the picture.
+    subprocess.run(
+        [sys.executable, "-m", "glimpse", "search", str(picture), "--open"],
+        env={**os.environ, **typed.env, "PATH": f"{opener.parent}:{os.environ['PATH']}"},
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+    wait_until(asked.exists)
+    assert asked.read_text() == str(picture)
 
 
 @pytest.mark.parametrize(

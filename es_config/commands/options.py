@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import date
+from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,65 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def together(*options: Decorator) -> Decorator:
     """Return one decorator that adds all of `options`, in their order."""
     return lambda command: reduce(lambda done, add: add(done), reversed(options), command)
+
+
+def section(title: str, *options: Decorator) -> Decorator:
+    """Return a decorator that adds `options` under a heading in the help of a `SectionedCommand`."""
+
+    def add(command: Any) -> Any:
+        before = len(getattr(command, "__click_params__", ()))
+        together(*options)(command)
+        for parameter in command.__click_params__[before:]:
+            parameter.section = title
+        return command
+
+    return add
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options under the headings that `section` gave them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those without a heading first."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class OneOf(click.Choice[str]):
+    """A choice whose refusal names the nearest word."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return click's sentence, with a suggestion if a choice is near."""
+        message = super().get_invalid_choice_message(value, ctx)
+        near = get_close_matches(str(value), list(self.choices), 1)
+        return f"{message} Did you mean '{near[0]}'?" if near else message
+
+
+class Day(click.ParamType[str]):
+    """A day as ISO 8601 writes it."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text of a day that exists."""
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"'{value}' is not a day: write it as YYYY-MM-DD, such as 2023-07-31.", param, ctx)
+        return str(value)
+
+
+def _profile_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> Sequence[str]:
+    """Complete the names of profiles in a shell."""
+    from models.profiles import PROFILES
+
+    return [name for name in PROFILES if name.startswith(begun)]
 
 
 def setting(names: str, variable: str, **more: Any) -> Decorator:
@@ -44,7 +105,14 @@ MODEL_DIR = setting(
     "--model-dir", "GLIMPSE_MODEL_DIR", type=FOLDER, help="Take the profile's models from this folder."
 )
 MODELS = together(
-    setting("--profile", "GLIMPSE_PROFILE", default="pocket", help="Which models; see `glimpse model list`."),
+    setting(
+        "--profile",
+        "GLIMPSE_PROFILE",
+        default="pocket",
+        metavar="NAME",
+        shell_complete=_profile_names,
+        help="Which models; see `glimpse model list`.",
+    ),
     MODEL_DIR,
 )
 BACKEND = together(
@@ -68,6 +136,7 @@ SEARCHER = together(
     setting(
         "--text-lane",
         "GLIMPSE_TEXT_LANE",
+        type=OneOf(["auto", "infer", "local"]),
         default="auto",
         help="Where texts are embedded: in Elasticsearch (infer), here (local), or what works (auto).",
     ),
@@ -80,8 +149,8 @@ VOICE_MODEL = setting(
     help="Whisper model: tiny, base, small (downloaded), a folder, or off.  [default: the profile's]",
 )
 FILTERS = together(
-    click.option("--date-from", metavar="YYYY-MM-DD", help="Taken on this day or later."),
-    click.option("--date-to", metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
+    click.option("--date-from", type=Day(), metavar="YYYY-MM-DD", help="Taken on this day or later."),
+    click.option("--date-to", type=Day(), metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
     click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
     click.option("--camera", help="Taken with this camera."),
     click.option("--tag", help="Having this keyword."),

@@ -21,9 +21,11 @@ from typing import Any
 
 from es_config.home import private_file, private_folder
 from ingest.errors import Fault, IngestError
-from ingest.files.walk import Candidate, Stamp, device_of, is_gone
+from ingest.files.walk import Candidate, Stamp, device_of, is_gone, valid_unicode
 from models.pixels import MAX_PIXELS
 
+HISTORY_FILE = "ingested.sqlite"
+"""its name in GLIMPSE_HOME"""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     idx TEXT, path BLOB, relative_path TEXT, size INTEGER, mtime_ns INTEGER, image_id TEXT, kept TEXT,
@@ -68,6 +70,20 @@ class IngestedFile:
     def folder(self) -> bytes:
         """The absolute path of its folder."""
         return folder_of(self.path)
+
+    @property
+    def shown(self) -> str:
+        """The absolute path as text, where bytes that are not UTF-8 are Python's surrogates."""
+        return os.fsdecode(self.path)
+
+    @property
+    def root(self) -> str:
+        """The absolute path of the folder that was named, which the relative path starts from."""
+        path, below = self.shown, "/" + self.relative_path
+        whole = valid_unicode(path)
+        if whole.endswith(below):
+            return str(Path(path).parents[self.relative_path.count("/")])
+        return os.fsdecode(self.folder)
 
 
 @dataclass(frozen=True)
@@ -418,6 +434,15 @@ class IngestHistory:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and fail on a loop
+
+
+def read_notes(base: sqlite3.Connection, index: str, image_id: str) -> list[IngestedFile]:
+    """Return every note of a content in an index, from a history that was opened for reading alone.
+
+    Raises `sqlite3.Error`.
+    """
+    sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
+    return [_ingested(row) for row in base.execute(sql, (image_id, index))]
 
 
 def folder_of(path: bytes) -> bytes:

@@ -5,55 +5,94 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
-from es_config.commands.options import FILTERS, INDEX, SEARCHER, VOICE_MODEL, say, setting, together, warn
+from es_config.commands.options import (
+    FILTERS,
+    INDEX,
+    SEARCHER,
+    VOICE_MODEL,
+    OneOf,
+    SectionedCommand,
+    say,
+    section,
+    setting,
+    together,
+    warn,
+)
 from es_config.documents import one_line
-from es_config.requests import DEFAULT_K
+from es_config.requests import DEFAULT_K, MAX_CANDIDATES
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
+    from es_config.index import ImageIndex
+    from ingest.history.ingested_files import IngestedFile
     from search_app.core.query import Query, SearchHit, SearchResponse
 
+NUMBER = click.IntRange(1, MAX_CANDIDATES)
 QUERY_OPTIONS = together(
-    setting("--k", "GLIMPSE_K", default=str(DEFAULT_K), help="Hits a page."),
-    click.option("--page", help="1 for the k nearest, 2 for the next k, ..."),
-    setting("--num-candidates", "GLIMPSE_NUM_CANDIDATES", help="Per shard; more find more and take longer."),
+    setting("-k --k", "GLIMPSE_K", type=NUMBER, default=DEFAULT_K, metavar="NUMBER", help="Hits a page."),
+    click.option("--page", type=NUMBER, metavar="NUMBER", help="1 for the k nearest, 2 for the next k, ..."),
+    setting(
+        "--num-candidates",
+        "GLIMPSE_NUM_CANDIDATES",
+        type=NUMBER,
+        metavar="NUMBER",
+        help="Per shard; more find more and take longer.",
+    ),
     click.option("--exact", is_flag=True, help="Look at every vector instead of the graph."),
-    FILTERS,
-    click.option("--json", "as_json", is_flag=True, help="Print what the REST API would answer."),
+    section("Filters", FILTERS),
+    section(
+        "Output",
+        click.option("--paths", "only_paths", is_flag=True, help="Print the paths of the files alone."),
+        click.option("-0", "--null", is_flag=True, help="As --paths, with a NUL after each: for `xargs -0`."),
+        click.option("--open", "opens", is_flag=True, help="Open the first hit with its usual program."),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            help="Print what the REST API would answer, with the place of each file on this machine.",
+        ),
+    ),
 )
 SEARCH_OPTIONS = together(
     setting(
         "--mode",
         "GLIMPSE_MODE",
+        type=OneOf(["image", "caption", "hybrid"]),
         default="image",
         help="Search the pictures (image), their captions (caption), or both together (hybrid).",
     ),
     QUERY_OPTIONS,
-    SEARCHER,
+    section("Models and index", VOICE_MODEL, SEARCHER),
 )
+STDIN = "-"
 
 
-@click.command()
-@click.argument("query", required=False)
-@click.option("--text", help="Search for this text, even if a file has this name.")
+@click.command(cls=SectionedCommand)
+@click.argument("words", nargs=-1, metavar="[QUERY]...", type=click.Path())
+@click.option("--text", metavar="WORDS", help="Search for this text, even if a file has this name.")
 @click.option("--image", type=click.Path(path_type=Path), help="Search with this picture file.")
 @click.option("--like", metavar="IMAGE_ID", help="Search with a picture of the index.")
 @click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
-@VOICE_MODEL
-@click.option("--min-relevance", metavar="weak|strong", help="Leave out lower hits; see `glimpse calibrate`.")
+@click.option(
+    "--min-relevance", type=OneOf(["weak", "strong"]), help="Leave out lower hits; see `glimpse calibrate`."
+)
 @SEARCH_OPTIONS
 def search(
     *,
-    query: str | None,
+    words: tuple[str, ...],
     text: str | None,
     image: Path | None,
     voice: Path | None,
     voice_model: str | None,
+    only_paths: bool,
+    null: bool,
+    opens: bool,
     as_json: bool,
     profile: str,
     model_dir: Path | None,
@@ -63,23 +102,25 @@ def search(
 ) -> None:
     """Search by words, by a picture file, by a recording of a voice or by a picture of the index.
 
-    QUERY is a picture if a file has that name, and a text otherwise.
+    QUERY is a picture if a file has that name, - reads words or a picture from stdin, and anything else is a
+    text, which needs no quotes. The paths of files that this machine ingested are absolute. The exit code is
+    1 when nothing is found.
 
     \b
     Example:
-      glimpse search "a red boat"
-      glimpse search ./photo.jpg --k 5
+      glimpse search a red boat at night
+      glimpse search ./photo.jpg -k 5 --open
       glimpse search --voice clip.wav
-      glimpse search "a red boat" --mode hybrid
-      glimpse search "a red boat" --path holidays/ --json
+      glimpse search a red boat --mode hybrid
+      glimpse search a red boat --path holidays/ -0 | xargs -0 cp -t ~/boats
     """
     settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)
-    if sum(one is not None for one in (query, text, image, voice)) > 1:
+    output = OutputOptions(only_paths or null, null, opens, as_json)
+    if sum(one is not None for one in (words or None, text, image, voice)) > 1:
         raise click.UsageError("Ask for one thing at a time: QUERY, --text, --image, --voice or --like.")
-    if query is not None and _is_file(query):
-        image = Path(query)
-    elif query is not None:
-        text = query
+    picture: Path | bytes | None = image
+    if words:
+        text, picture = read_words(words)
     elif voice is not None:
         from search_app.core.voice import LANGUAGES, transcribe_file
 
@@ -87,10 +128,10 @@ def search(
         language = transcript.language and f" ({LANGUAGES.get(transcript.language, transcript.language)})"
         say(f"Heard{language or ''}: {transcript.text}")
         text = transcript.text
-    _answer(settings, _query({"q": text, **rest}, image=image), as_json)
+    _answer(settings, _query({"q": text, **rest}, image=picture), output)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("vector", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @click.option(
     "--field",
@@ -107,12 +148,23 @@ def search(
 )
 @QUERY_OPTIONS
 @INDEX
-def knn(*, vector: BinaryIO, field: str, show_request: bool, as_json: bool, alias: str, **rest: Any) -> None:
+def knn(
+    *,
+    vector: BinaryIO,
+    field: str,
+    show_request: bool,
+    only_paths: bool,
+    null: bool,
+    opens: bool,
+    as_json: bool,
+    alias: str,
+    **rest: Any,
+) -> None:
     """Search with a raw vector: a JSON array, plain numbers or a .npy file.
 
     \b
     Example:
-      glimpse knn vector.json --k 5
+      glimpse knn vector.json -k 5
       glimpse knn vector.npy --show-request
     """
     from es_config.documents import MODE_FIELDS
@@ -124,7 +176,81 @@ def knn(*, vector: BinaryIO, field: str, show_request: bool, as_json: bool, alia
     if show_request:
         click.echo(request_as_curl(asked, os.environ, alias=alias))
     else:
-        _answer(SearchSettings(alias=alias, text_lane="local"), asked, as_json)
+        output = OutputOptions(only_paths or null, null, opens, as_json)
+        _answer(SearchSettings(alias=alias, text_lane="local"), asked, output)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How hits are written. Raises click's error for two forms at once."""
+
+    only_paths: bool = False
+    null: bool = False
+    """whether a NUL follows each path"""
+    opens: bool = False
+    """whether the first hit is opened"""
+    as_json: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse paths alone as JSON."""
+        if self.only_paths and self.as_json:
+            raise click.UsageError("--json prints whole hits, --paths and -0 their paths alone: use one.")
+
+
+@dataclass(frozen=True)
+class PlacedHit:
+    """A hit with the place of its file, as far as this machine has ingested it."""
+
+    hit: SearchHit
+    file: IngestedFile | None
+
+    @property
+    def path(self) -> str:
+        """The absolute path, or the relative one where no other is known."""
+        return self.file.shown if self.file else self.hit.path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the hit as the REST API sends it, with `root`, `absolute_path` and `file`."""
+        root, path = (self.file.root, self.file.shown) if self.file else (None, None)
+        uri = Path(path).as_uri() if path else None
+        place = {"root": root, "absolute_path": path, "file": uri}
+        return {**vars(self.hit), **{name: value and _utf8(value) for name, value in place.items()}}
+
+
+def read_words(words: tuple[str, ...]) -> tuple[str | None, Path | bytes | None]:
+    """Return the text of a query, or its picture: a path, or bytes from stdin.
+
+    Raises `QueryError` for the name of a picture file that is not there, and click's error for two pictures.
+    """
+    from ingest.files.walk import EXTENSIONS
+    from search_app.errors import QueryError
+
+    text = " ".join(words)
+    if text == STDIN:
+        return _read_stdin()
+    if _is_file(text):
+        return None, Path(text)
+    for word in words:
+        if len(words) > 1 and _is_file(word) and Path(word).suffix.lower() in EXTENSIONS:
+            raise click.UsageError(
+                f"Ask with one picture and without words, or use --text: {one_line(word)!r}."
+            )
+        if "/" in word or os.sep in word or Path(word).suffix.lower() in EXTENSIONS:
+            raise QueryError(f"There is no file '{word}'; to search for these words, put --text before them.")
+    return text, None
+
+
+def _read_stdin() -> tuple[str | None, bytes | None]:
+    from models.pixels import MAGIC
+    from search_app.errors import QueryError
+
+    data = sys.stdin.buffer.read()
+    if MAGIC.match(data):
+        return None, data
+    try:
+        return data.decode(), None
+    except UnicodeDecodeError as error:
+        raise QueryError("stdin brings neither words in UTF-8 nor a picture that can be read.") from error
 
 
 def _is_file(name: str) -> bool:
@@ -134,40 +260,86 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def _query(arguments: dict[str, Any], *, image: Path | None = None) -> Query:
+def _query(arguments: dict[str, Any], *, image: Path | bytes | None = None) -> Query:
     from search_app.core.query import load_query
     from search_app.errors import QueryError
 
-    if image is not None and not image.is_file():
+    if isinstance(image, Path) and not image.is_file():
         raise QueryError(f"There is no picture file '{image}'.")
     given = {name: value for name, value in arguments.items() if value not in (None, False)}
     return load_query(given, image=image)
 
 
-def _answer(settings: SearchSettings, query: Query, as_json: bool) -> None:
+def _answer(settings: SearchSettings, query: Query, output: OutputOptions) -> None:
     from es_config.transport import accepting_partial_answers
     from search_app.wiring import build_searcher
 
     with accepting_partial_answers():
-        response = build_searcher(settings, os.environ, warn=warn).search(query)
+        searcher = build_searcher(settings, os.environ, warn=warn)
+        searcher.load_models_for(query)
+        response = searcher.search(query)
     if response.partial:
         warn(
             f"{response.shards_failed} of {response.shards} shards did not answer, so pictures may be"
             " missing: see `glimpse doctor`."
         )
-    first = query.depth - query.k + 1
-    if as_json:
-        click.echo(json.dumps(response.to_json(), ensure_ascii=False, indent=2))
-        return
-    if sys.stdout.isatty():
-        print_table(response, sys.stdout, first=first)
+    hits = _placed(response, searcher.index)
+    if output.as_json:
+        answer = {**response.to_json(), "hits": [hit.to_json() for hit in hits]}
+        click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+    elif output.only_paths:
+        _write_paths(hits, null=output.null)
+    elif sys.stdout.isatty():
+        print_table(response, hits, sys.stdout, first=query.depth - query.k + 1)
     else:
-        for rank, hit in enumerate(response.hits, first):
-            click.echo("\t".join([str(rank), _number(hit.similarity, 4), *_texts(hit)]))
-    if not response.hits:
+        for rank, hit in enumerate(hits, query.depth - query.k + 1):
+            click.echo("\t".join([str(rank), _number(hit.hit.similarity, 4), *_texts(hit)]))
+    if not hits:
         say(why_nothing(query))
-    elif response.nothing_good:
+        raise SystemExit(1)
+    if response.nothing_good:
         say("Nothing good was found; these are the nearest pictures all the same.")
+    if output.opens:
+        _open(hits[0])
+
+
+def _placed(response: SearchResponse, index: ImageIndex) -> list[PlacedHit]:
+    """Return the hits with their files. Without the notes of ingest, paths stay relative."""
+    from es_config.client import glimpse_home
+    from es_config.errors import EngineError
+    from ingest.history.ingested_files import HISTORY_FILE
+    from ingest.originals import IngestedOriginals
+    from storage.errors import StorageError
+
+    originals = IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, lambda: index)
+    try:
+        files = originals.files_of({hit.image_id: hit.path for hit in response.hits})
+    except (EngineError, StorageError) as error:
+        warn(f"paths are relative. {error}")
+        files = {}
+    return [PlacedHit(hit, next(iter(files.get(hit.image_id, ())), None)) for hit in response.hits]
+
+
+def _write_paths(hits: list[PlacedHit], *, null: bool) -> None:
+    """Write paths for other programs: byte for byte, as `find` does."""
+    if away := sum(hit.file is None for hit in hits):
+        warn(
+            f"{away} of {len(hits)} pictures were not ingested on this machine, so their paths are relative."
+        )
+    for hit in hits:
+        click.echo(os.fsencode(hit.path) + (b"\0" if null else b"\n"), nl=False)
+
+
+def _open(hit: PlacedHit) -> None:
+    """Open a hit with the program that the desktop uses for such files."""
+    if hit.file is None or not Path(hit.path).is_file():
+        raise click.ClickException(
+            f"{one_line(hit.path)} is not on this machine, so it cannot be opened here."
+        )
+    if click.launch(hit.path) != 0:
+        raise click.ClickException(
+            f"No program opens {one_line(hit.path)}: install xdg-utils, or use `glimpse serve`."
+        )
 
 
 def why_nothing(query: Query) -> str:
@@ -180,35 +352,33 @@ def why_nothing(query: Query) -> str:
     return "Nothing was found: the index is empty, or no picture passes the filters."
 
 
-def print_table(response: SearchResponse, out: TextIO, *, first: int = 1) -> None:
-    """Write a table and a line with the time it took."""
-    from rich import box
+def print_table(response: SearchResponse, hits: list[PlacedHit], out: TextIO, *, first: int = 1) -> None:
+    """Write a line for each hit, whose path can be copied, and a line with the time it took."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", justify="right", style="dim")
-    table.add_column("similarity", justify="right")
-    table.add_column("path", overflow="fold", style="bold")
-    if any(hit.caption or hit.why for hit in response.hits):
-        table.add_column("caption", overflow="fold")
-    if any(hit.why for hit in response.hits):
-        table.add_column("why", overflow="fold", style="dim")
-    for rank, hit in enumerate(response.hits, first):
-        cells = (str(rank), _number(hit.similarity, 3), *_texts(hit))
-        style = "dim" if hit.relevance == "none" else ""
-        table.add_row(*(Text(cell, style) for cell in cells[: len(table.columns)]))
-    lane = f", text model: {response.lane}" if response.lane else ""
     console = Console(file=out)
-    console.print(table)
-    noun = "picture" if len(response.hits) == 1 else "pictures"
-    summary = f"{len(response.hits)} {noun} in {response.took_ms} ms{lane}"
-    console.print(summary, style="dim", highlight=False)
+    console.print("   similarity  path", style="dim", highlight=False)
+    for rank, hit in enumerate(hits, first):
+        path, *more = _texts(hit)
+        line = Text(f"{rank:>2}  {_number(hit.hit.similarity, 3):>9}  ", "dim")
+        line.append(path, "dim" if hit.hit.relevance == "none" else "bold")
+        line.append("".join(f"  {text}" for text in more if text), "dim")
+        console.print(line, soft_wrap=True, highlight=False)
+    lane = f", text model: {response.lane}" if response.lane else ""
+    noun = "picture" if len(hits) == 1 else "pictures"
+    console.print(f"{len(hits)} {noun} in {response.took_ms} ms{lane}", style="dim", highlight=False)
 
 
-def _texts(hit: SearchHit) -> list[str]:
-    return [one_line(text) for text in (hit.path, hit.caption or "", *([hit.why] if hit.why else []))]
+def _texts(hit: PlacedHit) -> list[str]:
+    return [
+        one_line(text) for text in (hit.path, hit.hit.caption or "", *([hit.hit.why] if hit.hit.why else []))
+    ]
+
+
+def _utf8(text: str) -> str:
+    """Return text that JSON can hold: bytes of a path that are not UTF-8 are spelled out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _number(value: float | None, digits: int) -> str:

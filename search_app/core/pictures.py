@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
 
 from PIL.Image import Image, frombytes
 
@@ -42,6 +43,36 @@ class Addition:
     caption_error: str | None = None
     """why the picture is indexed without a caption; `glimpse caption --missing` tries again"""
     refused: str | None = None
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """The file of a picture, open for reading. Whoever asks for it closes `stream`."""
+
+    stream: BinaryIO
+    name: str
+    """its own name, without folders"""
+    size: int
+    """bytes"""
+    media_type: str
+    is_shown: bool
+    """whether every browser shows such a file"""
+
+
+class Originals(Protocol):
+    """Opens the files that pictures were made from, where they lie."""
+
+    def paths(self, image_id: str, source: Mapping[str, Any]) -> list[str]:
+        """Return the absolute paths of a document's picture, as far as this machine knows them."""
+
+    def open(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
+        """Open the file of a document's picture, or return None where none has its content now.
+
+        Raises `StorageError` or `EngineError`.
+        """
+
+    def render(self, image_id: str, source: Mapping[str, Any]) -> bytes | None:
+        """Return a WebP of a picture, or None as `open` does. Raises `QueryError` and `BusyError`, too."""
 
 
 @contextmanager

@@ -200,6 +200,18 @@ class Searcher:
             shards_failed=found.shards_failed,
         )
 
+    def load_models_for(self, query: Query) -> None:
+        """Load the models that a query needs, so that `took_ms` tells the time of the search alone.
+
+        Raises `ModelError`.
+        """
+        if query.image is not None:
+            self.image_encoder.get()
+        if query.text is not None and query.mode != "caption":
+            self.texts.embed("a picture")
+        if query.text is not None and query.mode != "image":
+            self.caption_texts.embed("a picture")
+
     def prepare(self, query: Query) -> Request:
         """Return the request that `search` sends in the modes image and caption. Raises as `search` does."""
         self._check(query)

@@ -25,12 +25,15 @@ CHOICES = ("auto", "infer", "local")
 RETRY_AFTER_S = 60.0
 RETRY_SOON_S = 5.0
 PASSING_CAUSES = ("queue full", "time-out", "connection")
+USUAL_CAUSE = "not uploaded"
+"""nobody has put the model into Elasticsearch, and nobody has to: not worth a warning"""
 
 
 class TextLanes:
     """A text encoder that chooses its lane: `auto` tries `_infer`, and uses the local model while that fails.
 
-    It warns once for each cause and tries again after a while; a success forgets the causes. `infer` and
+    It warns once for each cause but the usual one and tries again after a while; a success forgets the
+    causes. `infer` and
     `local` use that lane alone. `lane` is the one that answered last; `embed` says it for each answer.
     Thread-safe.
     """
@@ -107,7 +110,7 @@ class TextLanes:
         with self._lock:
             self.cause = error.cause
             self._retry_at = self._clock() + wait
-            is_new = error.cause not in self._warned
+            is_new = error.cause not in (*self._warned, USUAL_CAUSE)
             self._warned.add(error.cause)
         if is_new:
             self._warn(f"Text is embedded in this process, not in Elasticsearch: {error}.")

@@ -1,0 +1,178 @@
+"""Find and open, on the machine that ingested them, the files that pictures were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from io import BufferedReader
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from es_config.documents import paths_of, shown_path
+from es_config.index import ImageIndex
+from ingest.errors import UnreadableImageError
+from ingest.files.picture import FileContent, is_raw, rendering
+from ingest.history.ingested_files import IngestedFile, read_notes
+from models.pixels import NoRoomError
+from search_app.core.pictures import OpenedFile, no_room
+from search_app.errors import QueryError
+from storage.errors import StorageError
+from storage.keys import ALIASES, ORIGINAL_TYPES
+
+SHOWN = (
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "image/avif"),
+)
+"""first bytes of files that every browser shows, and their media types"""
+REMEMBERED = 4096
+"""files whose content was checked, and whose state says that it is still the same"""
+
+State = tuple[int, ...]
+"""device, inode, size, and times of the last change of content and of anything, in nanoseconds"""
+
+
+class IngestedOriginals:
+    """Opens files where they lie, if the notes of ingest say that an index has their content. Thread-safe.
+
+    Links are followed as ingest followed them. Whatever a path leads to now is opened only if its content
+    still has the SHA-256 by which the index knows the picture.
+    """
+
+    def __init__(self, notes: Path, index: Callable[[], ImageIndex]) -> None:
+        """Take the path of the notes, which need not exist, and the index that is searched at the moment."""
+        self._notes, self._index = notes, index
+        self._uuids: dict[str, str] = {}
+        self._checked: OrderedDict[State, str] = OrderedDict()
+        self._lock = Lock()
+
+    def files_of(self, pictures: Mapping[str, str]) -> dict[str, list[IngestedFile]]:
+        """Return the notes of pictures by image id, `pictures` being a relative path of each by id.
+
+        Files that are there come first, and among these the one of that path. Raises `StorageError` when the
+        notes cannot be read, and `EngineError` when the index cannot be asked who it is.
+        """
+        if not pictures or not self._notes.is_file():
+            return {image_id: [] for image_id in pictures}
+        uuid = self._uuid()
+        try:
+            with closing(sqlite3.connect(f"{self._notes.absolute().as_uri()}?mode=ro", uri=True)) as base:
+                return {
+                    image_id: sorted(
+                        read_notes(base, uuid, image_id),
+                        key=lambda note: (not Path(note.shown).is_file(), note.relative_path != path),
+                    )
+                    for image_id, path in pictures.items()
+                }
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"The notes of what was ingested, {self._notes}, cannot be read: {error}."
+            ) from error
+
+    def paths(self, image_id: str, source: Mapping[str, Any]) -> list[str]:
+        """Return the absolute paths at which a document's picture was ingested. Raises as `files_of` does."""
+        return list(dict.fromkeys(note.shown for note in self._notes_of(image_id, source)))
+
+    def open(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
+        """Open the file of a document's picture for reading, or return None where none has its content now.
+
+        Raises as `files_of` does.
+        """
+        for note in self._notes_of(image_id, source):
+            if (stream := _opened(note.path)) is None:
+                continue
+            if self._digest(stream) == image_id:
+                return OpenedFile(
+                    stream, Path(note.shown).name, os.fstat(stream.fileno()).st_size, *_type(stream, note)
+                )
+            stream.close()
+        return None
+
+    def render(self, image_id: str, source: Mapping[str, Any]) -> bytes | None:
+        """Return a WebP of a picture that browsers do not show, or None as `open` does.
+
+        It takes room and time in the budget of all requests. Raises as `files_of` does, `QueryError` when the
+        file cannot be decoded within it, and `BusyError`.
+        """
+        opened = self.open(image_id, source)
+        if opened is None:
+            return None
+        with opened.stream as stream:
+            content = FileContent(stream.read(), image_id)
+        try:
+            return rendering(content, path=Path(opened.name))
+        except NoRoomError as error:
+            raise no_room() from error
+        except UnreadableImageError as error:
+            raise QueryError(
+                f"The picture cannot be drawn here: it is {error}. Download the file."
+            ) from error
+
+    def _notes_of(self, image_id: str, source: Mapping[str, Any]) -> list[IngestedFile]:
+        """Return the notes of a picture whose relative paths its document still has."""
+        known = paths_of(source)
+        notes = self.files_of({image_id: shown_path(source, image_id)})[image_id]
+        return [note for note in notes if note.relative_path in known]
+
+    def _uuid(self) -> str:
+        index = self._index()
+        name = index.name()
+        if name not in self._uuids:
+            self._uuids = {name: index.uuid()}
+        return self._uuids[name]
+
+    def _digest(self, stream: BufferedReader) -> str:
+        """Return the SHA-256 of an open file, which is computed once for each state of it."""
+        status = os.fstat(stream.fileno())
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        with self._lock:
+            if known := self._checked.get(state):
+                self._checked.move_to_end(state)
+                return known
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        with self._lock:
+            self._checked[state] = digest
+            if len(self._checked) > REMEMBERED:
+                self._checked.popitem(last=False)
+        return digest
+
+
+def _opened(path: bytes) -> BufferedReader | None:
+    """Open a regular file, or return None for anything else and on errors."""
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return None
+    stream = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        stream.close()
+        return None
+    return stream
+
+
+def _type(stream: BufferedReader, note: IngestedFile) -> tuple[str, bool]:
+    """Return the media type of an open file, and whether every browser shows it.
+
+    The name decides nothing but the words for a file that browsers only download.
+    """
+    head = stream.read(16)
+    stream.seek(0)
+    for pattern, media_type in SHOWN:
+        if pattern.match(head):
+            return media_type, True
+    suffix = Path(note.shown).suffix.lower().removeprefix(".")
+    if is_raw(Path(note.shown)):
+        return "application/octet-stream", False
+    return ORIGINAL_TYPES.get(ALIASES.get(suffix, suffix), "application/octet-stream"), False
