@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,18 @@ REQUEST_TIMEOUT_S = 300
 PART_BYTES, SMALLEST_PART_BYTES = 2**20, 2**16
 """of a definition's part, a third more as base64. A large model has 10 000 of the smallest."""
 START_TIMEOUT = "120s"
+
+
+MODEL_ID = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?")
+
+
+def check_model_id(model_id: str) -> None:
+    """Raise `EngineError` when Elasticsearch would refuse the id of a trained model."""
+    if not MODEL_ID.fullmatch(model_id):
+        raise EngineError(
+            f"'{model_id}' cannot be a model's id in Elasticsearch: give --es-model-id at most 64 lowercase"
+            " letters, digits, '_', '-' and '.', with a letter or a digit at both ends."
+        )
 
 
 @dataclass(frozen=True)
@@ -293,7 +306,7 @@ def check_folder(folder: Path, *, name: str) -> None:
             f"{name} has no modules.json: its pooling and Dense layers would be lost silently; use a model"
             " that was saved by sentence-transformers."
         )
-    tokenizer = _read(folder / "tokenizer_config.json").get("tokenizer_class", "none").removesuffix("Fast")
+    tokenizer = str(_read(folder / "tokenizer_config.json").get("tokenizer_class")).removesuffix("Fast")
     if tokenizer not in SUPPORTED_TOKENIZERS:
         raise EngineError(
             f"The tokenizer of {name} ({tokenizer}) cannot be used in Elasticsearch; choose a model with one"
@@ -306,7 +319,9 @@ def longest_text(folder: Path) -> int:
     limit = _read(folder / "sentence_bert_config.json").get("max_seq_length")
     if limit is None:
         limit = _read(folder / "tokenizer_config.json").get("model_max_length")
-    return int(min(limit or LONGEST_WITHOUT_LIMIT, LONGEST_WITHOUT_LIMIT))
+    if not isinstance(limit, int | float) or not 1 <= limit <= LONGEST_WITHOUT_LIMIT:
+        return LONGEST_WITHOUT_LIMIT
+    return int(limit)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -317,6 +332,8 @@ def _read(path: Path) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise EngineError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+    if not isinstance(settings, dict):
+        raise EngineError(f"{path} is not the configuration of a model; copy the model again.")
     return settings
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from models.errors import WAY_OUT, ModelError, running
-from models.profiles import Profile, fingerprint, local_folder, read_config, towers_folder, unusable
+from models.profiles import Profile, fingerprint, loading, local_folder, read_config, towers_folder
 
 if TYPE_CHECKING:
     import torch
@@ -219,13 +219,14 @@ def load_image_encoder(profile: Profile) -> ImageEncoder:
     from transformers import AutoImageProcessor
 
     folder = towers_folder(local_folder(profile.image_model))
-    encoder = ImageEncoder(
-        tower=TorchTower(_load_tower(folder)),
-        processor=_from_folder(AutoImageProcessor.from_pretrained, folder, use_fast=False),
-        dims=profile.dims,
-        revision=fingerprint(folder),
-    )
-    _check_width(encoder.embed_images([Image.new("RGB", (64, 64), "grey")]), profile.dims, folder)
+    with loading("The image model", folder):
+        tower = TorchTower(_load_tower(folder))
+    with loading("The image processor (preprocessor_config.json)", folder):
+        processor = AutoImageProcessor.from_pretrained(str(folder), use_fast=False)
+    encoder = ImageEncoder(tower, processor, dims=profile.dims, revision=fingerprint(folder))
+    with loading("The image model", folder):
+        vectors = encoder.embed_images([Image.new("RGB", (64, 64), "grey")])
+    _check_width(vectors, profile.dims, folder)
     return encoder
 
 
@@ -242,14 +243,17 @@ def load_caption_text_encoder(profile: Profile) -> TextEncoder:
 def _load_texts(folder: Path, dims: int) -> TextEncoder:
     paired = not (folder / "modules.json").is_file() or (folder / "0_CLIPModel").is_dir()
     encoder: TextEncoder = _load_paired(folder, dims) if paired else _load_sentences(folder, dims)
-    _check_width(encoder.embed_texts(["a picture"]), dims, folder)
+    with loading("The text model", folder):
+        vectors = encoder.embed_texts(["a picture"])
+    _check_width(vectors, dims, folder)
     return encoder
 
 
 def _load_sentences(folder: Path, dims: int) -> SentenceEncoder:
     from sentence_transformers import SentenceTransformer
 
-    model = _from_folder(SentenceTransformer, folder, local_files_only=True)
+    with loading("The text model", folder):
+        model = SentenceTransformer(str(folder), local_files_only=True)
     return SentenceEncoder(model=model, dims=dims, revision=fingerprint(folder))
 
 
@@ -257,17 +261,14 @@ def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
     from transformers import AutoTokenizer
 
     folder = towers_folder(folder)
-    model = cast("CLIPModel | SiglipModel", _load_tower(folder, whole=True))
+    with loading("The text model", folder):
+        model = cast("CLIPModel | SiglipModel", _load_tower(folder, whole=True))
+        max_length = model.config.text_config.max_position_embeddings
+    with loading("The tokenizer", folder):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
     # SigLIP was trained on padded texts; CLIP gives the same vector with and without padding.
     padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
-    return PairedTextEncoder(
-        model=model,
-        tokenizer=_from_folder(AutoTokenizer.from_pretrained, folder),
-        padding=padding,
-        max_length=model.config.text_config.max_position_embeddings,
-        dims=dims,
-        revision=fingerprint(folder),
-    )
+    return PairedTextEncoder(model, tokenizer, padding, max_length, dims=dims, revision=fingerprint(folder))
 
 
 def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
@@ -276,18 +277,10 @@ def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:
 
     is_clip = read_config(folder).get("model_type") in ("clip", "clip_vision_model")
     model_class = CLIPVisionModelWithProjection if is_clip and not whole else AutoModel
-    model: torch.nn.Module = _from_folder(
-        model_class.from_pretrained, folder, dtype=torch.float32, local_files_only=True
+    model: torch.nn.Module = model_class.from_pretrained(
+        str(folder), dtype=torch.float32, local_files_only=True
     )
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _from_folder(load: Callable[..., T_co], folder: Path, **options: object) -> T_co:
-    """Load a model, a processor or a tokenizer. Raises `ModelError`."""
-    try:
-        return load(str(folder), **options)
-    except Exception as error:  # transformers, safetensors and torch each raise their own
-        raise unusable("The model", folder, error) from error
 
 
 def _check_width(vectors: np.ndarray, dims: int, folder: Path) -> None:

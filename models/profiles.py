@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,10 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is not a model folder: it has no config.json; it needs a model saved by"
             " sentence-transformers or transformers."
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON ({error}); copy the model again.") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise ModelError(f"{path} is not valid JSON ({first_line(error)}); copy the model again.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not the configuration of a model; copy the model again.")
     return config
 
 
@@ -105,7 +109,8 @@ def towers_folder(folder: Path) -> Path:
 def image_dims(folder: Path) -> int:
     """Return the width of the vectors that an image tower gives, from its config alone."""
     config = read_config(towers_folder(_existing(folder)))
-    width = config.get("projection_dim") or config.get("vision_config", {}).get("hidden_size")
+    vision = config.get("vision_config")
+    width = config.get("projection_dim") or (vision.get("hidden_size") if isinstance(vision, dict) else None)
     return _known(
         width, folder, config, "which cannot embed pictures; it needs a CLIP or SigLIP vision tower"
     )
@@ -116,16 +121,24 @@ def text_dims(folder: Path) -> int:
     if not (folder / "modules.json").is_file() or (folder / "0_CLIPModel").is_dir():
         return image_dims(folder)
     for dense in sorted(folder.glob("*_Dense"), reverse=True):
-        return int(read_config(dense)["out_features"])
+        config = read_config(dense)
+        return _known(config.get("out_features"), dense, config, WITHOUT_WIDTH)
     config = read_config(folder)
     width = config.get("dim") or config.get("hidden_size")
-    return _known(width, folder, config, "whose width its config.json does not say; copy the model again")
+    return _known(width, folder, config, WITHOUT_WIDTH)
 
 
-def _known(width: int | None, folder: Path, config: Mapping[str, Any], what: str) -> int:
+WITHOUT_WIDTH = "whose width its config.json does not say; copy the model again"
+
+
+def _known(width: object, folder: Path, config: Mapping[str, Any], what: str) -> int:
     if not width:
         raise ModelError(f"{folder} holds a '{config.get('model_type')}' model, {what}.")
-    return int(width)
+    if not isinstance(width, int) or width < 1:
+        raise ModelError(
+            f"The config.json of {folder} gives {width!r} as the width of its vectors; copy the model again."
+        )
+    return width
 
 
 def unusable(part: str, folder: Path, error: Exception, *, get: str = "copy") -> ModelError:
@@ -133,6 +146,20 @@ def unusable(part: str, folder: Path, error: Exception, *, get: str = "copy") ->
     return ModelError(
         f"{part} in {folder} cannot be loaded ({first_line(error)}); {get} or download it again."
     )
+
+
+@contextmanager
+def loading(part: str, folder: Path, *, get: str = "copy") -> Iterator[None]:
+    """Turn any error of loading a part of a model, or of trying it, into a `ModelError`.
+
+    A folder is judged by this, not by the names of its files. `get` is as for `unusable`.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # transformers, safetensors, CTranslate2 and torch each raise their own
+        raise unusable(part, folder, error, get=get) from error
 
 
 @dataclass(frozen=True)
@@ -209,7 +236,22 @@ def _is_local(source: ModelSource) -> bool:
 
 def es_model_id(hub_name: str) -> str:
     """Return the id that eland gives in Elasticsearch to a model of the hub."""
-    return re.sub(r"[\s\\/]", "__", hub_name).lower()[-64:].removeprefix("__")
+    return re.sub(r"[\s\\/]", "__", hub_name).lower()[-64:].strip("_.-")
+
+
+def folder_model_id(folder: Path) -> str:
+    """Return an id for Elasticsearch made of a folder's own name, as a path says nothing to other machines.
+
+    Raises `ModelError` when the name has no letter that Elasticsearch takes.
+    """
+    name = folder.resolve().name
+    plain = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    found = re.sub(r"[^a-z0-9_.-]+", "_", plain)[-64:].strip("_.-")
+    if not found:
+        raise ModelError(
+            f"No id for Elasticsearch can be made of the folder name '{name}'; give one with --es-model-id."
+        )
+    return found
 
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -373,6 +415,9 @@ def _from_folder(profile: Profile, folder: Path) -> Profile:
     )
 
 
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
 @dataclass(frozen=True)
 class UploadSource:
     """A text model on this machine with its id for Elasticsearch."""
@@ -385,16 +430,22 @@ class UploadSource:
     """the width that its vectors must have, or None for any"""
 
 
-def upload_source(profile_name: str, *, model_dir: Path | None, hub_model_id: str | None) -> UploadSource:
+def upload_source(
+    profile_name: str, *, model_dir: Path | None, hub_model_id: str | None, given_id: str | None = None
+) -> UploadSource:
     """Return the text model to upload, downloaded if it comes from the hub.
 
-    The hub name of a profile's text model means that profile, with its pinned revision. Raises `ModelError`.
+    The hub name of a profile's text model means that profile, with its pinned revision. A folder's model gets
+    its id from the folder's name, unless `given_id` is one. Raises `ModelError`.
     """
     row = next((each for each in PROFILES.values() if each.text_model.name == hub_model_id), None)
     if hub_model_id and row is None:
-        is_folder = Path(hub_model_id).is_dir()
-        folder = local_folder(ModelSource(str(Path(hub_model_id).resolve()) if is_folder else hub_model_id))
-        return UploadSource(folder, hub_model_id, fingerprint(folder), es_model_id(hub_model_id), dims=None)
+        path = Path(hub_model_id).expanduser()
+        if not path.is_dir() and not HUB_NAME.fullmatch(hub_model_id):
+            raise ModelError(f"There is no model folder {hub_model_id}; check --hub-model-id.")
+        model_id = given_id or (folder_model_id(path) if path.is_dir() else es_model_id(hub_model_id))
+        folder = local_folder(ModelSource(str(path.resolve()) if path.is_dir() else hub_model_id))
+        return UploadSource(folder, hub_model_id, fingerprint(folder), model_id, dims=None)
     profile = row or get_profile(profile_name, model_dir=model_dir)
     if "infer" not in profile.text_lanes:
         raise ModelError(
@@ -406,6 +457,6 @@ def upload_source(profile_name: str, *, model_dir: Path | None, hub_model_id: st
         folder=local_folder(profile.text_model),
         name=f"the text model of profile {profile.name}" if _is_local(profile.text_model) else name,
         revision=profile.text_revision(),
-        es_model_id=profile.es_model_id,
+        es_model_id=given_id or profile.es_model_id,
         dims=profile.dims,
     )

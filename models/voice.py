@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import numpy as np
 
 from models.errors import ModelError, running
-from models.profiles import ModelSource, local_folder, unusable
+from models.profiles import ModelSource, loading, local_folder
 
 if TYPE_CHECKING:
     import av
@@ -282,7 +282,7 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
 
     folder = voice_folder(voice_model)
     on_gpu = ctranslate2.get_cuda_device_count() > 0
-    try:
+    with loading("The voice model", folder, get="convert"):
         pipeline = whisper_pipeline(
             str(folder),
             device="cuda" if on_gpu else "cpu",
@@ -290,8 +290,6 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
             cpu_threads=threads,
         )
         multilingual = bool(pipeline.model.model.is_multilingual)
-    except Exception as error:  # CTranslate2, tokenizers and json each raise their own
-        raise unusable("The voice model", folder, error, get="convert") from error
     return Transcriber(pipeline=pipeline, name=Path(voice_model).name, english_only=not multilingual)
 
 

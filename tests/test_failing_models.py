@@ -16,9 +16,9 @@ from PIL import Image
 from waiting import PATIENCE_S
 
 from models.captioning import load_captioner
-from models.encoders import EXACT, Execution, load_image_encoder, load_text_encoder
+from models.encoders import EXACT, Execution, TorchTower, load_image_encoder, load_text_encoder
 from models.errors import ModelError
-from models.fast.choose import Processor, Requested, choose_backend
+from models.fast.choose import Processor, Requested, choose_backend, run_in
 from models.fast.onnx import OnnxTower
 from models.profiles import POCKET_WEIGHTS, ModelSource, get_profile
 from models.voice import load_transcriber
@@ -120,6 +120,19 @@ def test_a_way_that_fails_while_it_is_compared_is_passed_over(exact, tmp_path):
     )
     assert chosen.encoder.execution == EXACT
     assert "torch fp32: The image model in onnx fp32 failed while it ran" in chosen.sentence
+
+
+@pytest.mark.parametrize(
+    "way", [Execution("onnx", "fp32"), Execution("onnx", "int8"), Execution("torch", "bf16")]
+)
+def test_a_tower_of_another_build_cannot_be_run_faster_and_says_so(exact, tmp_path, way):
+    """Of AIMv2, for one: it embeds pictures, and its layers have other names than CLIP's."""
+    from transformers import Aimv2VisionConfig, Aimv2VisionModel
+
+    config = Aimv2VisionConfig(**model_folders.TINY, image_size=32, patch_size=8)
+    other = exact.running(TorchTower(Aimv2VisionModel(config)), EXACT)
+    with pytest.raises(ModelError, match=f"The image model cannot be run in {way} .*--precision fp32"):
+        run_in(way, other, cache=tmp_path)
 
 
 @pytest.fixture

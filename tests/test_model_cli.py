@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from eland.ml.pytorch.transformers import elasticsearch_model_id
 
+from es_config.text_model import check_model_id
 from glimpse import main
 from models.profiles import PROFILES, es_model_id, upload_source
 
@@ -86,8 +87,60 @@ def test_ids_follow_elands_rule(name):
 def test_another_model_can_be_named_by_its_folder(tiny_pair):
     named = upload_source("pocket", model_dir=None, hub_model_id=str(tiny_pair / "text"))
     assert (named.folder, named.dims) == (tiny_pair / "text", None)
-    assert named.es_model_id == es_model_id(str(tiny_pair / "text"))
+    assert named.es_model_id == "text"
     of_profile = upload_source("pocket", model_dir=tiny_pair, hub_model_id=None)
     assert (of_profile.es_model_id, of_profile.dims) == ("glimpse__pocket-text", 16)
     assert of_profile.revision == named.revision
     assert os.fspath(of_profile.folder) == os.fspath(named.folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "model_id"),
+    [
+        ("./minilm", "minilm"),
+        ("minilm/", "minilm"),
+        ("../here/minilm", "minilm"),
+        (".", "here"),
+        ("{here}/minilm", "minilm"),
+        ("o/Model (1)", "model_1"),
+        ("Größe[2]", "grosse_2"),
+        ("_-x.-", "x"),
+        ("x" * 90, "x" * 64),
+    ],
+)
+def test_every_way_to_name_a_folder_gives_an_id_that_elasticsearch_takes(
+    tmp_path, monkeypatch, asked, model_id
+):
+    here = tmp_path / "here"
+    asked = asked.format(here=here)
+    (here / asked).mkdir(parents=True, exist_ok=True)
+    (here / "config.json").touch()
+    monkeypatch.chdir(here)
+    named = upload_source("pocket", model_dir=None, hub_model_id=asked)
+    assert named.es_model_id == model_id
+    check_model_id(named.es_model_id)
+    assert named.folder == (here / asked).resolve()
+    given = upload_source("pocket", model_dir=None, hub_model_id=asked, given_id="mine")
+    assert given.es_model_id == "mine"
+
+
+def test_a_folder_without_a_usable_name_asks_for_an_id(tmp_path, run):
+    (tmp_path / "東京").mkdir()
+    refused = run("upload", "--hub-model-id", str(tmp_path / "東京"))
+    assert (refused.exit_code, "'東京'; give one with --es-model-id" in refused.stderr) == (1, True)
+    given = run("upload", "--hub-model-id", str(tmp_path / "東京"), "--es-model-id", "tokyo")
+    assert "has no modules.json" in given.stderr
+
+
+@pytest.mark.parametrize("asked", ["./nowhere", "nowhere/", "../nowhere", "/nowhere", "a/b/c", "~nobody/x"])
+def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(run, asked):
+    refused = run("upload", "--hub-model-id", asked)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert f"There is no model folder {asked}; check --hub-model-id." in refused.stderr
+
+
+@pytest.mark.parametrize("model_id", ["Big", "-x", "a/b", "x" * 65, "", "ü"])
+def test_an_id_that_elasticsearch_refuses_is_refused_before_any_work(run, tmp_path, model_id):
+    refused = run("upload", "--hub-model-id", str(tmp_path), "--es-model-id", model_id)
+    assert refused.exit_code == 1
+    assert f"'{model_id}' cannot be a model's id in Elasticsearch: give --es-model-id" in refused.stderr

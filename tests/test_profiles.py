@@ -107,8 +107,71 @@ def test_a_clip_model_as_its_repository_has_it_gives_both_towers(tmp_path, safet
 def test_a_damaged_file_beside_the_weights_is_one_sentence(name, load, tmp_path):
     folder = model_folders.save_clip(tmp_path, dims=24)
     (folder / name).write_text("{damaged")
+    profile = get_profile("clip-b32", model_dir=folder)
     with pytest.raises(ModelError, match="cannot be loaded.*copy or download it again"):
-        load(get_profile("clip-b32", model_dir=folder))
+        load(profile)
+    (folder / name).unlink()
+    if name == "tokenizer.json":  # rebuilt from these two
+        load(profile)
+        (folder / "vocab.json").unlink()
+        (folder / "merges.txt").unlink()
+    with pytest.raises(ModelError, match="^The (image processor|tokenizer).*cannot be loaded"):
+        load(profile)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "1",
+        "null",
+        '{"model_type": "clip", "projection_dim": "x"}',
+        '{"model_type": "clip", "projection_dim": [512]}',
+        '{"model_type": "clip", "projection_dim": -1}',
+        '{"model_type": "siglip", "vision_config": [1]}',
+        '{"model_type": "siglip", "vision_config": {"hidden_size": 1.5}}',
+        '{"model_type": ["clip"], "projection_dim": 24}',
+        '{"model_type": "clip", "projection_dim": 24, "vision_config": {"patch_size": "x"}}',
+        '{"model_type": "clip", "projection_dim": 24, "vision_config": {"num_attention_heads": 0}}',
+        '{"model_type": "clip", "projection_dim": 24, "text_config": {"hidden_act": "none such"}}',
+        '{"model_type": "none such", "projection_dim": 24}',
+    ],
+)
+def test_an_odd_configuration_is_one_sentence(text, tmp_path):
+    folder = model_folders.save_clip(tmp_path, dims=24)
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelError) as refused:
+        load_text_encoder(get_profile("clip-b32", model_dir=folder))
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ModelError):
+        load_image_encoder(get_profile("clip-b32", model_dir=folder))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        '{"image_processor_type": "none such"}',
+        '{"image_processor_type": "CLIPImageProcessor", "image_mean": [1, 2]}',
+        '{"image_processor_type": "CLIPImageProcessor", "crop_size": 20}',
+        '{"image_processor_type": "CLIPImageProcessor", "size": "x"}',
+        '{"feature_extractor_type": "WhisperFeatureExtractor"}',
+    ],
+)
+def test_an_image_processor_that_does_not_fit_its_model_is_one_sentence(text, tmp_path):
+    folder = model_folders.save_clip(tmp_path, dims=24)
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(ModelError) as refused:
+        load_image_encoder(get_profile("clip-b32", model_dir=folder))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("width", ['"x"', "null", "[1]", "0"])
+def test_an_odd_dense_layer_is_one_sentence(width, tmp_path):
+    folder = model_folders.save_pair(tmp_path)
+    (folder / "text" / "2_Dense" / "config.json").write_text(f'{{"out_features": {width}}}')
+    with pytest.raises(ModelError, match="copy the model again"):
+        get_profile("clip", model_dir=folder)
 
 
 def test_a_repository_without_safetensors_gives_its_older_weights(monkeypatch, tmp_path):

@@ -121,11 +121,13 @@ def upload(
       glimpse model upload --start
       glimpse model upload --profile clip --clear-previous --start
     """
-    from es_config.text_model import TextModelSource, TrainedModel
+    from es_config.text_model import TextModelSource, TrainedModel, check_model_id
     from es_config.text_model import upload as upload_model
     from models.profiles import upload_source
 
-    found = upload_source(profile, model_dir=model_dir, hub_model_id=hub_model_id)
+    if es_model_id is not None:
+        check_model_id(es_model_id)
+    found = upload_source(profile, model_dir=model_dir, hub_model_id=hub_model_id, given_id=es_model_id)
     source = TextModelSource(
         found.folder,
         name=found.name,
@@ -134,7 +136,7 @@ def upload(
         task_type=task_type,
         max_model_input_length=max_model_input_length,
     )
-    uploaded = TrainedModel(open_client(), model_id=es_model_id or found.es_model_id)
+    uploaded = TrainedModel(open_client(), model_id=found.es_model_id)
     upload_model(uploaded, source, clear_previous=clear_previous, say=say)
     if start:
         _start(uploaded, deployment)

@@ -20,7 +20,7 @@ from models.encoders import (
     bf16_tower,
     load_image_encoder,
 )
-from models.errors import ModelError
+from models.errors import ModelError, first_line
 from models.profiles import CALIBRATION_PICTURES, Profile
 
 if TYPE_CHECKING:
@@ -330,20 +330,31 @@ def load_fast_image_encoder(
 
 def run_in(way: Execution, exact: ImageEncoder, *, cache: Path) -> ImageEncoder:
     """Return the encoder running in another way, from the one in torch and float32. Raises `ModelError`."""
-    from models.fast.onnx import onnx_tower
-
     if way == EXACT:
         return exact
+    try:
+        return exact.running(_tower_in(way, exact, cache), way)
+    except ModelError:
+        raise
+    except Exception as error:  # a tower of another build than CLIP's and SigLIP's, or no memory
+        raise ModelError(
+            f"The image model cannot be run in {way} ({first_line(error)}); use --backend torch --precision"
+            " fp32."
+        ) from error
+
+
+def _tower_in(way: Execution, exact: ImageEncoder, cache: Path) -> Callable[[np.ndarray], np.ndarray]:
+    from models.fast.onnx import onnx_tower
+
     if way.backend == "torch":
-        return exact.running(bf16_tower(_torch_model(exact)), way)
-    tower = onnx_tower(
+        return bf16_tower(_torch_model(exact))
+    return onnx_tower(
         _torch_model(exact),
         precision=way.precision,
         revision=exact.revision,
         cache=cache,
         calibration=lambda: _calibration(exact),
     )
-    return exact.running(tower, way)
 
 
 def _torch_model(encoder: ImageEncoder) -> torch.nn.Module:
