@@ -45,7 +45,7 @@ ACTIONS = [
     ("POST", rf"/{NAME}/_forcemerge", "indices:admin/forcemerge"),
     ("POST", rf"/{NAME}/_disk_usage", "indices:admin/analyze_disk_usage"),
     ("GET", rf"/{NAME}/_stats(/.*)?", "indices:monitor/stats"),
-    ("POST", rf"(/{NAME})?/_search", "indices:data/read/search"),
+    ("GET|POST", rf"(/{NAME})?/_search", "indices:data/read/search"),
     ("POST", rf"(/{NAME})?/_msearch", "indices:data/read/msearch"),
     ("POST", rf"/{NAME}/_count", "indices:data/read/search"),
     ("POST", rf"/{NAME}/_mget", "indices:data/read/mget"),
@@ -53,6 +53,8 @@ ACTIONS = [
     ("POST", rf"/{NAME}/_pit", "indices:data/read/open_point_in_time"),
     ("DELETE", r"/_pit", "indices:data/read/close_point_in_time"),
     ("PUT|POST", rf"(/{NAME})?/_bulk", "indices:data/write/bulk"),
+    ("POST", rf"/{NAME}/_update/.*", "indices:data/write/update"),
+    ("POST", rf"/{NAME}/_delete_by_query", "indices:data/write/delete/byquery"),
 ]
 INDEX_PRIVILEGES = {
     "read": ["indices:data/read/*"],
