@@ -173,10 +173,18 @@ class ImageIndex:
             )
         return dict(answer.body)
 
-    def check_profile(self, profile_name: str, dims: int, *, text_revision: str | None = None) -> None:
+    def check_profile(
+        self,
+        profile_name: str,
+        dims: int,
+        *,
+        text_revision: str | None = None,
+        matches: Callable[[str], bool] | None = None,
+    ) -> None:
         """Raise EngineError unless the index holds vectors of this profile and of this many dims.
 
-        With `text_revision`, the text tower must be the one noted in the index, if one is.
+        With `text_revision`, the text tower must be the one noted in the index, if one is. `matches` says
+        whether a noted one is the same by an older name.
         """
         meta = self.meta()
         if meta.profile != profile_name:
@@ -191,7 +199,7 @@ class ImageIndex:
                 "and ingest the pictures again."
             )
         noted = meta.revisions.get("text")
-        if text_revision and noted and noted != text_revision:
+        if text_revision and noted and noted != text_revision and not (matches and matches(noted)):
             raise EngineError(
                 f"The index '{self.alias}' was made with other weights of profile '{profile_name}' "
                 f"(text {noted}, here {text_revision}): use the models that it was made with (--model-dir)."

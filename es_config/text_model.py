@@ -362,18 +362,27 @@ class InferUnavailableError(EngineError):
 class InferTextEncoder:
     """Embeds texts with the model deployed as `model_id`, in the lane `infer`.
 
-    `revision` is the fingerprint of the profile's weights. A deployed model with another one is refused:
-    vectors of other weights have the right width and mean nothing.
+    `revision` is the fingerprint of the profile's weights, and `matches` says whether another note means the
+    same ones. A deployed model with other weights is refused: vectors of other weights have the right width
+    and mean nothing.
     """
 
     lane = "infer"
 
     def __init__(
-        self, client: Elasticsearch, *, model_id: str, dims: int, revision: str, timeout_s: float = 5.0
+        self,
+        client: Elasticsearch,
+        *,
+        model_id: str,
+        dims: int,
+        revision: str,
+        matches: Callable[[str], bool] = lambda _noted: False,
+        timeout_s: float = 5.0,
     ) -> None:
         self.model_id = model_id
         self.dims = dims
         self.revision = revision
+        self._matches = matches
         self._timeout_s = timeout_s
         self._client = client.options(request_timeout=timeout_s + 1, max_retries=0)
         self._checked = False
@@ -410,7 +419,7 @@ class InferTextEncoder:
         answer = self._call(self._client.ml.get_trained_models, model_id=self.model_id)
         metadata = answer["trained_model_configs"][0].get("metadata") or {}
         deployed = metadata.get("glimpse_revision", self.revision)
-        if deployed != self.revision:
+        if deployed != self.revision and not self._matches(deployed):
             raise InferUnavailableError(
                 "other weights",
                 f"the model {self.model_id} in Elasticsearch was uploaded from other weights than the profile"

@@ -46,7 +46,7 @@ from ingest.report import Progress
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import register_formats
-from models.profiles import PROFILES, Profile, get_profile
+from models.profiles import PROFILES, Profile, Weights, get_profile
 from storage.errors import StorageError
 from storage.store import Storage, find_original, open_storage
 
@@ -381,8 +381,8 @@ def open_reindexer(
 
 def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile) -> ImageIndex:
     """Return the index that an earlier run began, or a new one. Raises as `open_reindex` does."""
-    weights = {"text": profile.text_revision(), "image": profile.image_revision()}
-    if _is_of(old, profile, weights) and weights.items() <= old.meta().revisions.items():
+    weights = [profile.weights("text"), profile.weights("image")]
+    if _is_of(old, profile, weights) and {"text", "image"} <= old.meta().revisions.keys():
         raise SameModelsError(
             f"{old.name()} holds the vectors of profile '{profile.name}' with these weights already: name"
             " another --profile, or other weights with --model-dir."
@@ -399,12 +399,14 @@ def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: P
     return new
 
 
-def _is_of(index: ImageIndex, profile: Profile, weights: Mapping[str, str]) -> bool:
+def _is_of(index: ImageIndex, profile: Profile, weights: Sequence[Weights]) -> bool:
     """Whether an index was made for a profile with these weights, or notes no weights."""
     meta = index.meta()
-    noted = {tower: meta.revisions.get(tower, revision) for tower, revision in weights.items()}
+    noted = [(each, meta.revisions.get(each.role)) for each in weights]
     ours = (profile.name, profile.dims, profile.caption_dims)
-    return (meta.profile, meta.dims, meta.caption_dims) == ours and noted == weights
+    return (meta.profile, meta.dims, meta.caption_dims) == ours and all(
+        revision is None or each.matches(revision) for each, revision in noted
+    )
 
 
 def _sample(client: Elasticsearch, old: ImageIndex, originals: OriginalReader) -> list[Image]:
@@ -494,7 +496,8 @@ class ReindexReport:
         if "infer" not in new.text_lanes:
             return [f"The text model of profile {new.name} runs in the commands, not in Elasticsearch."]
         status = TrainedModel(client, model_id=new.es_model_id).status()
-        if status.state == "started" and status.revision in (None, new.text_revision()):
+        noted = status.revision
+        if status.state == "started" and (noted is None or new.weights("text").matches(noted)):
             return []
         clear = "" if status.state == "absent" else " --clear-previous"
         command = f"glimpse model upload {profile}{clear} --start"

@@ -79,9 +79,10 @@ class UploadIndexer:
             if self._checked == name:
                 return
             try:
-                check_weights(self.index, "image", self.image_encoder.get().revision)
-                check_weights(self.index, "text", self.profile.text_revision())
-                check_weights(self.index, "caption_text", self.caption_encoder.get().revision)
+                for role, encoder in (("image", self.image_encoder), ("caption_text", self.caption_encoder)):
+                    encoder.get()  # from here on its weights are on this machine
+                    check_weights(self.index, self.profile.weights(role))
+                check_weights(self.index, self.profile.weights("text"))
             except IngestError as error:
                 raise EngineError(str(error)) from error
             self._checked = name

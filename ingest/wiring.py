@@ -22,7 +22,7 @@ from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
 from models.fast.choose import Requested, load_fast_image_encoder
 from models.pixels import MAX_PIXELS
-from models.profiles import Profile, get_profile
+from models.profiles import Profile, Weights, get_profile
 from storage.store import Storage, open_storage
 
 
@@ -139,18 +139,23 @@ def create_index(index: ImageIndex, profile: Profile) -> None:
         index.check_profile(profile.name, profile.dims)
 
 
-def check_weights(index: ImageIndex, role: str, revision: str) -> None:
-    """Raise `IngestError` if the index notes other weights for a model's role, such as `image`.
+def check_weights(index: ImageIndex, weights: Weights) -> None:
+    """Raise `IngestError` if the index notes other weights for their role, such as `image`.
 
-    An index that notes none for the role takes this revision.
+    An index that notes none for the role takes these, if they are on this machine.
     """
     if not index.exists():
         return
-    noted = index.claim_revision(role, revision)
-    if noted != revision:
+    role = weights.role
+    if weights.folder is None:
+        noted = index.meta().revisions.get(role, weights.revision)
+    else:
+        noted = index.claim_revision(role, weights.revision)
+    if not weights.matches(noted):
         raise IngestError(
-            f"The index '{index.alias}' was made with other weights ({role} {noted}, here {revision}):"
-            " use the models that it was made with, or run `glimpse index delete` and ingest again."
+            f"The index '{index.alias}' was made with other weights ({role} {noted}, here"
+            f" {weights.revision}): use the models that it was made with, or run `glimpse index delete` and"
+            " ingest again."
         )
 
 
@@ -161,12 +166,12 @@ def lazy_encoders(
 
     def load_images() -> ImageEncoder:
         encoder = load_image_encoder_for(profile, index, options, cache=cache)
-        check_weights(index, "text", profile.text_revision())
+        check_weights(index, profile.weights("text"))
         return encoder
 
     def load_captions() -> TextEncoder:
         encoder = load_caption_text_encoder(profile)
-        check_weights(index, "caption_text", encoder.revision)
+        check_weights(index, profile.weights("caption_text"))
         return encoder
 
     return Lazy(load_images), Lazy(load_captions)
@@ -200,7 +205,7 @@ def load_image_encoder_for(
         chosen = load_fast_image_encoder(
             profile, requested=options.requested, noted=noted, cache=cache, sample=options.sample
         )
-        check_weights(index, "image", chosen.encoder.revision)
+        check_weights(index, profile.weights("image"))
         is_news = chosen.compared or chosen.encoder.execution.precision not in noted
         # If another run has chosen meanwhile, choose again with its notes.
         if (

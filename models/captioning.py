@@ -11,7 +11,8 @@ import numpy as np
 from PIL.Image import Image
 
 from models.errors import WAY_OUT, ModelError, first_line
-from models.profiles import ModelSource, fingerprint, local_folder, read_config, unusable
+from models.hub import ModelSource, fingerprint, local_folder
+from models.profiles import read_config, unusable
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ LONGEST = 40
 """tokens that a caption may have"""
 LARGE = 50_000_000
 """parameters from which computing in bf16 is worth trying"""
-DOWNLOADED = ("*.json", "*.txt", "pytorch_model.bin")
-"""BLIP's repository holds its PyTorch weights in this one file."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def load_captioner(source: ModelSource) -> Captioner:
     import torch
     from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipImageProcessor
 
-    folder = local_folder(source, files=DOWNLOADED)
+    folder = local_folder(source, role="caption")
     kind = read_config(folder).get("model_type")
     if kind != "blip":
         raise ModelError(

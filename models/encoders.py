@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from models.errors import WAY_OUT, ModelError, running
-from models.profiles import Profile, fingerprint, loading, local_folder, read_config, towers_folder
+from models.hub import fingerprint, local_folder, towers_folder
+from models.profiles import Profile, loading, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -232,12 +233,12 @@ def load_image_encoder(profile: Profile) -> ImageEncoder:
 
 def load_text_encoder(profile: Profile) -> TextEncoder:
     """Load the profile's text tower in this process. Raises `ModelError` as `load_image_encoder` does."""
-    return _load_texts(local_folder(profile.text_model), profile.dims)
+    return _load_texts(local_folder(profile.text_model, role="text"), profile.dims)
 
 
 def load_caption_text_encoder(profile: Profile) -> TextEncoder:
     """Load the model that embeds captions. Raises `ModelError` as `load_image_encoder` does."""
-    return _load_texts(local_folder(profile.caption_text_model), profile.caption_dims)
+    return _load_texts(local_folder(profile.caption_text_model, role="caption_text"), profile.caption_dims)
 
 
 def _load_texts(folder: Path, dims: int) -> TextEncoder:

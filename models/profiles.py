@@ -5,82 +5,29 @@ Revisions are commits of the named repositories on Hugging Face, so that the sam
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError, first_line
-
-DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*"]
-NOT_DOWNLOADED = ["onnx/*", "openvino/*", "open_clip*"]
-OLD_WEIGHTS = "pytorch_model.bin"
-"""the weights of a repository without safetensors; transformers reads only numbers from it"""
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model comes from: a hub name with a pinned revision, or a local folder."""
-
-    name: str
-    revision: str | None = None
-
-
-def local_folder(
-    source: ModelSource, *, files: Sequence[str] = DOWNLOADED, option: str = "--model-dir"
-) -> Path:
-    """Return the folder that holds the model, downloading `files` (patterns) on first use.
-
-    Honours `HF_HOME` and `HF_HUB_OFFLINE`. Raises `ModelError`, which names `option` as the way out, when it
-    is neither here nor to be had.
-    """
-    if Path(source.name).is_absolute():
-        return _existing(Path(source.name))
-    try:
-        folder = _downloaded(source, files)
-        if "*.safetensors" in files and not any(folder.rglob("*.safetensors")):
-            folder = _downloaded(source, [OLD_WEIGHTS])
-        return folder
-    # The hub's client raises its own errors, httpx's, requests' and OSError: each means the same here.
-    except Exception as error:
-        raise ModelError(
-            f"The model {source.name} is not on this machine and cannot be downloaded from Hugging Face"
-            f" ({type(error).__name__}); connect once, or copy it and name its folder with {option}."
-        ) from error
-
-
-def _downloaded(source: ModelSource, files: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    return Path(
-        snapshot_download(
-            source.name,
-            revision=source.revision,
-            allow_patterns=list(files),
-            ignore_patterns=NOT_DOWNLOADED,
-        )
-    )
-
-
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise ModelError(f"There is no model folder {folder}; check --model-dir.")
-    return folder
-
-
-def fingerprint(folder: Path) -> str:
-    """Return `sha256:` and 16 hex digits over the folder's weights: equal weights, equal fingerprint."""
-    digest = hashlib.sha256()
-    weights = sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model.bin")])
-    for path in weights:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"
+from models.hub import (
+    ROLES,
+    MissingModel,
+    ModelSource,
+    fingerprint,
+    found_folder,
+    is_cached,
+    local_folder,
+    missing,
+    older_fingerprints,
+    towers_folder,
+)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -100,15 +47,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def towers_folder(folder: Path) -> Path:
-    """Return the folder that holds a pair's weights: sentence-transformers keeps CLIP in `0_CLIPModel`."""
-    nested = folder / "0_CLIPModel"
-    return nested if nested.is_dir() else folder
-
-
 def image_dims(folder: Path) -> int:
     """Return the width of the vectors that an image tower gives, from its config alone."""
-    config = read_config(towers_folder(_existing(folder)))
+    config = read_config(towers_folder(folder))
     vision = config.get("vision_config")
     width = config.get("projection_dim") or (vision.get("hidden_size") if isinstance(vision, dict) else None)
     return _known(
@@ -143,9 +84,49 @@ def _known(width: object, folder: Path, config: Mapping[str, Any], what: str) ->
 
 def unusable(part: str, folder: Path, error: Exception, *, get: str = "copy") -> ModelError:
     """Return the error of a part of a model that a library cannot load, where `get` is how people got it."""
-    return ModelError(
-        f"{part} in {folder} cannot be loaded ({first_line(error)}); {get} or download it again."
-    )
+    way_out = f"{get} or download it again"
+    if is_cached(folder):
+        way_out = f"it is damaged or not whole, so run `{_fetch_command(folder)}`, which downloads that anew"
+    return ModelError(f"{part} in {folder} cannot be loaded ({first_line(error)}); {way_out}.")
+
+
+def _fetch_command(folder: Path) -> str:
+    """Return the command that compares a cached model with the hub's checksums."""
+    for row in PROFILES.values():
+        if any(is_cached(folder, source) for source in row.models().values()):
+            return f"glimpse model fetch --profile {row.name} --verify"
+    size = next((size for size, source in VOICE_MODELS.items() if is_cached(folder, source)), None)
+    return f"glimpse model fetch --voice-model {size} --verify" if size else "glimpse model fetch --verify"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The identity of a model's weights, of which an index and Elasticsearch take note."""
+
+    source: ModelSource
+    role: str
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """The model's folder if it is on this machine."""
+        return found_folder(self.source, role=self.role)
+
+    @cached_property
+    def revision(self) -> str:
+        """The fingerprint of the weights, or the hub's commit while they are not on this machine."""
+        return fingerprint(self.folder) if self.folder else str(self.source.revision)
+
+    def matches(self, noted: str) -> bool:
+        """Whether these are the weights that were noted, by this version or an older one.
+
+        Of weights that are not on this machine only a commit tells that they are others: whoever loads them
+        compares again.
+        """
+        if noted in (self.revision, self.source.revision):
+            return True
+        if self.folder is None:
+            return noted.startswith("sha256:")
+        return noted in older_fingerprints(self.folder)
 
 
 @contextmanager
@@ -173,8 +154,6 @@ class Profile:
     dims: int
     similarity: str
     licence: str
-    size_mb: int
-    """megabytes that are downloaded on first use"""
     text_lanes: tuple[str, ...]
     """`infer`: the text model can be deployed in Elasticsearch; `local`: it runs in this process"""
     caption_text_model: ModelSource
@@ -190,10 +169,34 @@ class Profile:
         """Whether a picture's vector can be compared with the vector of a caption."""
         return self.caption_text_model == self.text_model
 
+    def models(self) -> dict[str, ModelSource]:
+        """Return the five models by role. One that has two roles is there twice."""
+        voice = VOICE_MODELS.get(self.voice_model) or ModelSource(self.voice_model)
+        return {
+            "image": self.image_model,
+            "text": self.text_model,
+            "caption": self.caption_model,
+            "caption_text": self.caption_text_model,
+            "voice": voice,
+        }
+
+    @property
+    def size_mb(self) -> int:
+        """Megabytes of all models together, which are downloaded on first use."""
+        return sum(source.size_mb for source in set(self.models().values()))
+
+    def missing(self, roles: Sequence[str] = ROLES) -> list[MissingModel]:
+        """Return the models with these roles that are not on this machine. Does not ask the hub."""
+        return missing({role: source for role, source in self.models().items() if role in roles})
+
+    def weights(self, role: str) -> Weights:
+        """Return the identity of the weights that have a role, such as `text`."""
+        return Weights(self.models()[role], role)
+
     @property
     def es_model_id(self) -> str:
         """The text model's id in Elasticsearch: eland's rule, or `glimpse__<name>-text` for a folder."""
-        if _is_local(self.text_model):  # a path says nothing to other machines
+        if self.text_model.is_local:  # a path says nothing to other machines
             return f"glimpse__{self.name}-text"
         return es_model_id(self.text_model.name)
 
@@ -201,37 +204,25 @@ class Profile:
         """Return the object as `glimpse model list --json` prints it."""
         sources = {key: vars(self)[key].name for key in ("image_model", "text_model", "caption_text_model")}
         es_id = self.es_model_id if "infer" in self.text_lanes else None
-        return {**asdict(self), **sources, "es_model_id": es_id}
+        return {**asdict(self), **sources, "size_mb": self.size_mb, "es_model_id": es_id}
 
     def text_revision(self) -> str:
-        """Return the identity of the text weights: the hub's commit, or the folder's fingerprint.
-
-        Raises `ModelError` when the folder does not exist.
-        """
-        return self.text_model.revision or fingerprint(local_folder(self.text_model))
+        """Return the identity of the text weights, see `Weights.revision`."""
+        return self.weights("text").revision
 
     def image_revision(self) -> str:
-        """Return the fingerprint of the image weights, as their encoder has it. Raises `ModelError`."""
-        return fingerprint(towers_folder(local_folder(self.image_model)))
+        """Return the identity of the image weights, see `Weights.revision`."""
+        return self.weights("image").revision
 
-    def revisions(self, *, download: bool = True) -> dict[str, str]:
+    def revisions(self) -> dict[str, str]:
         """Return the identity of the weights of each tower that a new index notes.
 
-        Captions may never be written, so their model counts only when it is the text model. Without
-        `download`, weights that are not in a local folder are left out. Raises `ModelError`.
+        Captions may never be written, so their model counts only when it is the text model. Weights that are
+        not on this machine yet are left out: whoever loads them first notes them.
         """
-        found = {}
-        if download or _is_local(self.image_model):
-            found["image"] = self.image_revision()
-        if download or self.text_model.revision or _is_local(self.text_model):
-            found["text"] = self.text_revision()
-        if self.caption_shares_space and (download or _is_local(self.text_model)):
-            found["caption_text"] = fingerprint(towers_folder(local_folder(self.text_model)))
-        return found
-
-
-def _is_local(source: ModelSource) -> bool:
-    return Path(source.name).is_absolute()
+        roles = ("image", "text", "caption_text") if self.caption_shares_space else ("image", "text")
+        found = {role: self.weights(role) for role in roles}
+        return {role: weights.revision for role, weights in found.items() if weights.folder}
 
 
 def es_model_id(hub_name: str) -> str:
@@ -260,10 +251,31 @@ CALIBRATION_PICTURES = WEIGHTS / "calibration.png"
 """square drawn pictures side by side, on which any eight-bit model is calibrated"""
 
 MINILM = ModelSource(
-    "sentence-transformers/paraphrase-MiniLM-L6-v2", "c9a2bfebc254878aee8c3aca9e6844d5bbb102d1"
+    "sentence-transformers/paraphrase-MiniLM-L6-v2", "c9a2bfebc254878aee8c3aca9e6844d5bbb102d1", size_mb=91
 )
-BLIP = ModelSource("Salesforce/blip-image-captioning-base", "82a37760796d32b1411fe092ab5d4e227313294b")
+BLIP = ModelSource(
+    "Salesforce/blip-image-captioning-base", "82a37760796d32b1411fe092ab5d4e227313294b", size_mb=990
+)
 POCKET_TEXT = ModelSource(str(POCKET_WEIGHTS / "text"))
+VOICE_MODELS: dict[str, ModelSource] = {
+    name: ModelSource(repository, revision, size_mb)
+    for name, repository, revision, size_mb in (
+        ("tiny", "Systran/faster-whisper-tiny", "d90ca5fe260221311c53c58e660288d3deb8d356", 78),
+        ("base", "Systran/faster-whisper-base", "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66", 148),
+        ("small", "Systran/faster-whisper-small", "536b0662742c02347bc0e980a01041f333bce120", 487),
+        ("medium", "Systran/faster-whisper-medium", "08e178d48790749d25932bbc082711ddcfdfbc4f", 1531),
+        ("large-v3", "Systran/faster-whisper-large-v3", "edaa852ec7e145841d8ffdb056a99866b5f0a478", 3091),
+        (
+            "turbo",
+            "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+            "0a363e9161cbc7ed1431c9597a8ceaf0c4f78fcf",
+            1621,
+        ),
+        ("tiny.en", "Systran/faster-whisper-tiny.en", "0d3d19a32d3338f10357c0889762bd8d64bbdeba", 78),
+        ("base.en", "Systran/faster-whisper-base.en", "3d3d5dee26484f91867d81cb899cfcf72b96be6c", 148),
+        ("small.en", "Systran/faster-whisper-small.en", "d1d751a5f8271d482d14ca55d9e2deeebbae577f", 487),
+    )
+}
 
 
 def _photographs(
@@ -274,13 +286,12 @@ def _photographs(
     *,
     licence: str,
     dims: int = 512,
-    size_mb: int = 610,
     languages: str = "en",
 ) -> Profile:
     """Return a row for a pair of towers that know photographs.
 
     Without a `text_model`, the image model holds both towers, and its text tower runs in this process only.
-    Captions and voice are the same in all such rows. The defaults fit a CLIP of the size ViT-B/32.
+    Captions and voice are the same in all such rows.
     """
     return Profile(
         name=name,
@@ -290,7 +301,6 @@ def _photographs(
         dims=dims,
         similarity="cosine",
         licence=licence,
-        size_mb=size_mb,
         text_lanes=("infer", "local") if text_model else ("local",),
         caption_text_model=MINILM,
         caption_dims=384,
@@ -311,7 +321,6 @@ PROFILES: dict[str, Profile] = {
             dims=128,
             similarity="cosine",
             licence="Apache-2.0",
-            size_mb=0,
             text_lanes=("infer", "local"),
             caption_text_model=POCKET_TEXT,
             caption_dims=128,
@@ -322,55 +331,57 @@ PROFILES: dict[str, Profile] = {
         _photographs(
             "clip",
             "CLIP ViT-B/32 with a multilingual text tower: the one to start with on photographs",
-            ModelSource("sentence-transformers/clip-ViT-B-32", "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f"),
+            ModelSource(
+                "sentence-transformers/clip-ViT-B-32", "327ab6726d33c0e22f920c83f2ff9e4bd38ca37f", size_mb=609
+            ),
             ModelSource(
                 "sentence-transformers/clip-ViT-B-32-multilingual-v1",
                 "58edf8cada9e398793dca955574a48cbb7f18be2",
+                size_mb=543,
             ),
             licence="MIT (image), Apache-2.0 (text)",
-            size_mb=1240,
             languages="50 and more",
         ),
         _photographs(
             "siglip2",
             "SigLIP 2 base: a stronger pair, its text tower runs in this process only",
-            ModelSource("google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"),
+            ModelSource("google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2", 1540),
             licence="Apache-2.0",
             dims=768,
-            size_mb=1540,
             languages="100 and more",
         ),
         _photographs(
             "clip-b32",
             "OpenAI's CLIP ViT-B/32 with its own English text tower",
-            ModelSource("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"),
+            ModelSource("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268", 609),
             licence="MIT",
         ),
         _photographs(
             "clip-b16",
             "OpenAI's CLIP ViT-B/16: smaller patches, about four times the work of B/32",
-            ModelSource("openai/clip-vit-base-patch16", "57c216476eefef5ab752ec549e440a49ae4ae5f3"),
+            ModelSource("openai/clip-vit-base-patch16", "57c216476eefef5ab752ec549e440a49ae4ae5f3", 603),
             licence="MIT",
         ),
         _photographs(
             "clip-l14",
             "OpenAI's CLIP ViT-L/14: the largest here, about eighteen times the work of B/32",
-            ModelSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
+            ModelSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41", 1714),
             licence="MIT",
             dims=768,
-            size_mb=1710,
         ),
         _photographs(
             "laion-b32",
             "CLIP ViT-B/32 trained on LAION-2B",
-            ModelSource("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "1a25a446712ba5ee05982a381eed697ef9b435cf"),
+            ModelSource(
+                "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "1a25a446712ba5ee05982a381eed697ef9b435cf", 609
+            ),
             licence="MIT",
         ),
         _photographs(
             "datacomp-b32",
             "CLIP ViT-B/32 trained on DataComp-1B",
             ModelSource(
-                "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "f0e2ffa09cbadab3db6a261ec1ec56407ce42912"
+                "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", "f0e2ffa09cbadab3db6a261ec1ec56407ce42912", 609
             ),
             licence="MIT",
         ),
@@ -379,11 +390,11 @@ PROFILES: dict[str, Profile] = {
 
 
 def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
-    """Return the row called `name`, with its pair of towers from `model_dir` if that is given.
+    """Return the row called `name`, with models from `model_dir` if that is given.
 
-    The folder holds `image/` and `text/`, or is itself one model with both towers. The dims are then read
-    from the folder, and captions are embedded by the folder's text tower, so that nothing is downloaded.
-    Where it also holds `caption/` or `voice/`, captions are written and recordings heard by those.
+    The folder holds a folder for each role, see `ROLES`, or is itself one model with both towers. The dims
+    are read from there. A row whose text tower also embeds captions needs no `caption_text/`, and one whose
+    image model holds both towers no `text/`. Other models that the folder lacks stay the row's own.
     Raises `ModelError` for an unknown name, with the known ones, and for a folder that cannot be used.
     """
     if name not in PROFILES:
@@ -394,25 +405,56 @@ def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
 
 
 def _from_folder(profile: Profile, folder: Path) -> Profile:
-    image, text = (folder / part if (folder / part).is_dir() else folder for part in ("image", "text"))
-    dims, text_width = image_dims(image), text_dims(text)
-    if dims != text_width:
+    if not folder.is_dir():
+        raise ModelError(f"There is no model folder {folder}; check --model-dir.")
+    folder = folder.resolve()
+    found = {role: ModelSource(str((folder / role).resolve())) for role in ROLES if (folder / role).is_dir()}
+    is_model = any((folder / name).exists() for name in ("config.json", "modules.json", "0_CLIPModel"))
+    if is_model:
+        found = {role: ModelSource(str(folder)) for role in ("image", "text")} | found
+    elif not found:
+        raise ModelError(
+            f"{folder} is not a model folder: it has no config.json, and none of the folders"
+            f" {', '.join(f'{role}/' for role in ROLES)}; `glimpse model fetch --to` fills one."
+        )
+    dims = image_dims(Path(found["image"].name)) if "image" in found else profile.dims
+    if "text" not in found and profile.text_model == profile.image_model and "image" in found:
+        found["text"] = found["image"]
+    _check_pair(profile, folder, found, dims)
+    if "caption_text" not in found and profile.caption_shares_space and "text" in found:
+        found["caption_text"] = found["text"]
+    models = {
+        role: found.get(role) or replace(source, slot=folder / role)
+        for role, source in profile.models().items()
+    }
+    captions = found.get("caption_text")
+    return replace(
+        profile,
+        image_model=models["image"],
+        text_model=models["text"],
+        caption_model=models["caption"],
+        caption_text_model=models["caption_text"],
+        dims=dims,
+        caption_dims=text_dims(Path(captions.name)) if captions else profile.caption_dims,
+        voice_model=found["voice"].name if "voice" in found else profile.voice_model,
+    )
+
+
+def _check_pair(profile: Profile, folder: Path, found: Mapping[str, ModelSource], dims: int) -> None:
+    """Raise `ModelError` unless the folder holds both towers of a pair with equal dims, or none."""
+    lacks = {"image", "text"} - found.keys()
+    if len(lacks) == 1:
+        (role,) = lacks
+        (other,) = {"image", "text"} - lacks
+        raise ModelError(
+            f"{folder} holds {other}/ and not its other half: put {profile.models()[role].name}, or the"
+            f" {role} model that belongs to yours, into {folder / role}."
+        )
+    if not lacks and (text_width := text_dims(Path(found["text"].name))) != dims:
         raise ModelError(
             f"The towers in {folder} do not belong together: pictures get {dims} dims and texts {text_width};"
             " put a pair with equal dims into its folders image/ and text/."
         )
-    text_source = ModelSource(str(text.resolve()))
-    caption, voice = folder / "caption", folder / "voice"
-    return replace(
-        profile,
-        image_model=ModelSource(str(image.resolve())),
-        text_model=text_source,
-        caption_text_model=text_source,
-        dims=dims,
-        caption_dims=dims,
-        caption_model=ModelSource(str(caption.resolve())) if caption.is_dir() else profile.caption_model,
-        voice_model=str(voice.resolve()) if voice.is_dir() else profile.voice_model,
-    )
 
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -444,7 +486,8 @@ def upload_source(
         if not path.is_dir() and not HUB_NAME.fullmatch(hub_model_id):
             raise ModelError(f"There is no model folder {hub_model_id}; check --hub-model-id.")
         model_id = given_id or (folder_model_id(path) if path.is_dir() else es_model_id(hub_model_id))
-        folder = local_folder(ModelSource(str(path.resolve()) if path.is_dir() else hub_model_id))
+        source = ModelSource(str(path.resolve()) if path.is_dir() else hub_model_id)
+        folder = local_folder(source, role="text")
         return UploadSource(folder, hub_model_id, fingerprint(folder), model_id, dims=None)
     profile = row or get_profile(profile_name, model_dir=model_dir)
     if "infer" not in profile.text_lanes:
@@ -454,8 +497,8 @@ def upload_source(
         )
     name = profile.text_model.name
     return UploadSource(
-        folder=local_folder(profile.text_model),
-        name=f"the text model of profile {profile.name}" if _is_local(profile.text_model) else name,
+        folder=local_folder(profile.text_model, role="text"),
+        name=f"the text model of profile {profile.name}" if profile.text_model.is_local else name,
         revision=profile.text_revision(),
         es_model_id=given_id or profile.es_model_id,
         dims=profile.dims,

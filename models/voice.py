@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import numpy as np
 
 from models.errors import ModelError, running
-from models.profiles import ModelSource, loading, local_folder
+from models.hub import local_folder
+from models.profiles import VOICE_MODELS, loading
 
 if TYPE_CHECKING:
     import av
@@ -249,30 +250,14 @@ class Transcriber:
 
 NEEDED = ("model.bin", "config.json", "tokenizer.json")
 """Without its tokenizer, faster-whisper would ask the hub for one. The rest shows when the model runs."""
-DOWNLOADED = (*NEEDED, "preprocessor_config.json", "vocabulary.*")
 FULL_WINDOW = 3000
 """frames of the 30 seconds that every model of OpenAI's hears"""
 STEP = 100
 """frames: windows are cut to whole seconds"""
 
-SIZES: dict[str, ModelSource] = {
-    name: ModelSource(repository, revision)
-    for name, repository, revision in (
-        ("tiny", "Systran/faster-whisper-tiny", "d90ca5fe260221311c53c58e660288d3deb8d356"),
-        ("base", "Systran/faster-whisper-base", "ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66"),
-        ("small", "Systran/faster-whisper-small", "536b0662742c02347bc0e980a01041f333bce120"),
-        ("medium", "Systran/faster-whisper-medium", "08e178d48790749d25932bbc082711ddcfdfbc4f"),
-        ("large-v3", "Systran/faster-whisper-large-v3", "edaa852ec7e145841d8ffdb056a99866b5f0a478"),
-        ("turbo", "mobiuslabsgmbh/faster-whisper-large-v3-turbo", "0a363e9161cbc7ed1431c9597a8ceaf0c4f78fcf"),
-        ("tiny.en", "Systran/faster-whisper-tiny.en", "0d3d19a32d3338f10357c0889762bd8d64bbdeba"),
-        ("base.en", "Systran/faster-whisper-base.en", "3d3d5dee26484f91867d81cb899cfcf72b96be6c"),
-        ("small.en", "Systran/faster-whisper-small.en", "d1d751a5f8271d482d14ca55d9e2deeebbae577f"),
-    )
-}
-
 
 def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
-    """Load a voice model: a name in `SIZES` (downloaded on first use), or a folder.
+    """Load a voice model: a name in `VOICE_MODELS` (downloaded on first use), or a folder.
 
     The folder holds a Whisper converted for CTranslate2; `threads` 0 leaves the number to that. Without a
     graphics card it computes in int8. Raises `ModelError` when it cannot be had or loaded; whether it can be
@@ -294,21 +279,22 @@ def load_transcriber(voice_model: str, *, threads: int = 0) -> Transcriber:
 
 
 def check_voice_name(voice_model: str) -> None:
-    """Raise `ModelError` when `voice_model` is neither a name in `SIZES` nor a folder."""
-    if voice_model not in SIZES and not Path(voice_model).is_dir():
+    """Raise `ModelError` when `voice_model` is neither a name in `VOICE_MODELS` nor a folder."""
+    if voice_model not in VOICE_MODELS and not Path(voice_model).is_dir():
         raise ModelError(
-            f"There is no voice model '{voice_model}'; choose one of: {', '.join(SIZES)}, or name a folder."
+            f"There is no voice model '{voice_model}'; choose one of: {', '.join(VOICE_MODELS)}, or name a"
+            " folder."
         )
 
 
 def voice_folder(voice_model: str) -> Path:
     """Return the folder of a voice model, downloading it on first use. Raises `ModelError`.
 
-    A name in `SIZES` means that model, even where the current folder holds a folder of that name.
+    A name in `VOICE_MODELS` means that model, even where the current folder holds a folder of that name.
     """
     check_voice_name(voice_model)
-    if voice_model in SIZES:
-        return local_folder(SIZES[voice_model], files=DOWNLOADED, option="--voice-model")
+    if voice_model in VOICE_MODELS:
+        return local_folder(VOICE_MODELS[voice_model], role="voice")
     folder = Path(voice_model)
     missing = next((name for name in NEEDED if not (folder / name).is_file()), None)
     if missing:

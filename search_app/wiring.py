@@ -284,7 +284,7 @@ def profile_of(index: ImageIndex, settings: SearchSettings) -> Profile | None:
     folders = [settings.model_dir, None] if meta.profile == settings.profile else [None, settings.model_dir]
     for folder in dict.fromkeys(folders):
         profile = get_profile(meta.profile, model_dir=folder)
-        revision = profile.text_revision()
-        if profile.dims == meta.dims and meta.revisions.get("text", revision) == revision:
+        noted = meta.revisions.get("text")
+        if profile.dims == meta.dims and (noted is None or profile.weights("text").matches(noted)):
             return profile
     return None

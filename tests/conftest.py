@@ -157,7 +157,7 @@ def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deployed(client: Elasticsearch, tiny_pair: Path) -> Iterator[str]:
     """The id of the pair's text model, uploaded with eland and started."""
     from es_config.text_model import TextModelSource, TrainedModel, upload
-    from models.profiles import fingerprint
+    from models.hub import fingerprint
 
     model = TrainedModel(client, model_id=f"test-{uuid.uuid4()}")
     folder = tiny_pair / "text"

@@ -141,3 +141,51 @@ def save_pair(folder: Path, *, dims: int = 16) -> Path:
     save_vision_tower(folder / "image", dims=dims)
     save_text_tower(folder / "text", dims=dims)
     return folder
+
+
+def save_sentence_model(folder: Path, *, dims: int = 384) -> Path:
+    """Save a small BERT with mean pooling, as `sentence-transformers/paraphrase-MiniLM-L6-v2` has them."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    torch.manual_seed(7)
+    bert = folder / "bert"
+    config = BertConfig(
+        vocab_size=len(vocabulary()), hidden_size=dims, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(bert)
+    (bert / "vocab.txt").write_text("\n".join(vocabulary()) + "\n")
+    BertTokenizerFast(str(bert / "vocab.txt"), model_max_length=64).save_pretrained(bert)
+    modules = [Transformer(str(bert), max_seq_length=64), Pooling(dims)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder))
+    return folder
+
+
+def save_profile(root: Path, name: str = "clip") -> dict[str, str]:
+    """Save small random models in the layout of a profile's repositories, and return their commits.
+
+    Beside the safetensors lie older pickles and exports for other libraries, as on the hub.
+    """
+    from test_captioning import save_blip
+    from voice_folders import save_whisper
+
+    from models.profiles import PROFILES
+
+    models = PROFILES[name].models()
+    save_sentence_clip(root / models["image"].name, dims=512, size=TINY, pixels=32)
+    save_text_tower(root / models["text"].name, dims=512)
+    save_sentence_model(root / models["caption_text"].name)
+    save_blip(root / models["caption"].name, weights="pytorch_model.bin")
+    save_whisper(root / models["voice"].name)
+    for weights in [*root.rglob("model.safetensors")]:
+        (weights.parent / "pytorch_model.bin").write_bytes(b"a pickle " * 1000)
+    for source in models.values():
+        for decoy in ("onnx/model.onnx", "onnx/config.json", "openvino/openvino_model.bin", "tf_model.h5"):
+            path = root / source.name / decoy
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"{}" * 1000)
+        (root / source.name / "README.md").write_text("A card.")
+    return {source.name: str(source.revision) for source in models.values()}

@@ -12,7 +12,8 @@ from demo.world.draw import draw
 from demo.world.scene import sample
 from models.captioning import Caption, bf16_gains, load_captioner
 from models.errors import ModelError
-from models.profiles import ModelSource, get_profile
+from models.hub import ModelSource
+from models.profiles import get_profile
 from training.pocket.sentences.facts import compare, read_caption, score_captions, usual_caption
 from training.pocket.sentences.grammar import caption
 from training.pocket.sentences.statements import Mention, Statement, full

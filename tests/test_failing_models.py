@@ -20,7 +20,8 @@ from models.encoders import EXACT, Execution, TorchTower, load_image_encoder, lo
 from models.errors import ModelError
 from models.fast.choose import Processor, Requested, choose_backend, run_in
 from models.fast.onnx import OnnxTower
-from models.profiles import POCKET_WEIGHTS, ModelSource, get_profile
+from models.hub import ModelSource
+from models.profiles import POCKET_WEIGHTS, get_profile
 from models.voice import load_transcriber
 
 ONNX = Execution("onnx", "fp32")

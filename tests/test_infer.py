@@ -8,7 +8,7 @@ from tiny_torchscript import Gate, fresh_model, torchscript, upload
 
 from es_config.errors import EngineError
 from es_config.text_model import DOCS_A_REQUEST, InferTextEncoder, InferUnavailableError
-from models.profiles import fingerprint
+from models.hub import fingerprint
 
 
 def encoder(client, model_id: str, *, dims: int = 4, revision: str = "any", **options) -> InferTextEncoder:

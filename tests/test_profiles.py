@@ -10,7 +10,8 @@ from PIL import Image
 from models import profiles
 from models.encoders import load_image_encoder, load_text_encoder
 from models.errors import ModelError
-from models.profiles import PROFILES, ModelSource, fingerprint, get_profile, local_folder, text_dims
+from models.hub import ModelSource, fingerprint, local_folder
+from models.profiles import PROFILES, get_profile, text_dims
 
 
 def test_every_row_pins_a_revision_or_lies_in_the_repository():
@@ -46,7 +47,30 @@ def test_an_unknown_profile_names_the_known_ones():
 
 def test_a_model_folder_gives_its_own_dims(tmp_path):
     profile = get_profile("clip", model_dir=model_folders.save_pair(tmp_path, dims=24))
+    assert (profile.dims, profile.caption_dims, profile.caption_shares_space) == (24, 384, False)
+    model_folders.save_text_tower(tmp_path / "caption_text", dims=40)
+    profile = get_profile("clip", model_dir=tmp_path)
+    assert (profile.dims, profile.caption_dims, profile.caption_shares_space) == (24, 40, False)
+
+
+def test_the_text_tower_of_a_folder_embeds_captions_where_the_row_says_so(tmp_path):
+    profile = get_profile("pocket", model_dir=model_folders.save_pair(tmp_path, dims=24))
     assert (profile.dims, profile.caption_dims, profile.caption_shares_space) == (24, 24, True)
+
+
+def test_half_a_pair_names_the_folder_that_is_missing(tmp_path):
+    model_folders.save_vision_tower(tmp_path / "image")
+    with pytest.raises(
+        ModelError, match=f"put .*multilingual-v1, or the text model.*, into {tmp_path / 'text'}"
+    ):
+        get_profile("clip", model_dir=tmp_path)
+
+
+def test_a_model_with_both_towers_fills_both_folders_of_a_row_that_has_one(tmp_path):
+    model_folders.save_clip(tmp_path / "image", dims=24)
+    profile = get_profile("clip-b32", model_dir=tmp_path)
+    assert profile.text_model == profile.image_model
+    assert profile.dims == 24
 
 
 def test_towers_of_different_dims_are_refused(tmp_path):
@@ -73,7 +97,9 @@ def test_a_hub_model_that_cannot_be_had_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="not on this machine and cannot be downloaded.*--model-dir"):
+    with pytest.raises(
+        ModelError, match="HF_HUB_OFFLINE forbids .* put it into the folder image/ of --model-dir"
+    ):
         local_folder(ModelSource("nobody/nothing", "0" * 40))
 
 

@@ -15,7 +15,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.requests import Filters
 from models.encoders import Lazy
-from models.profiles import ModelSource
+from models.hub import ModelSource
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher, TextVectors
 from search_app.errors import NotFoundError, QueryError

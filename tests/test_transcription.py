@@ -14,9 +14,8 @@ import recordings
 import voice_folders
 
 from models.errors import ModelError
-from models.profiles import get_profile
+from models.profiles import VOICE_MODELS, get_profile
 from models.voice import (
-    SIZES,
     RecordingError,
     Transcriber,
     is_believable,
@@ -227,10 +226,10 @@ def test_a_preprocessor_config_of_other_bands_gives_way_to_the_model(tmp_path):
 
 def test_the_sizes_are_pinned_to_a_revision():
     names = {"tiny", "base", "small", "medium", "large-v3", "turbo", "tiny.en", "base.en", "small.en"}
-    assert names == SIZES.keys()
-    assert len({source.revision for source in SIZES.values()}) == len(SIZES)
-    assert all(re.fullmatch("[0-9a-f]{40}", source.revision) for source in SIZES.values())
-    assert get_profile("clip").voice_model in SIZES
+    assert names == VOICE_MODELS.keys()
+    assert len({source.revision for source in VOICE_MODELS.values()}) == len(VOICE_MODELS)
+    assert all(re.fullmatch("[0-9a-f]{40}", source.revision) for source in VOICE_MODELS.values())
+    assert get_profile("clip").voice_model in VOICE_MODELS
 
 
 def test_an_unknown_voice_model_names_the_known_ones(tmp_path):
@@ -270,7 +269,12 @@ def test_odd_files_of_a_voice_model_are_one_sentence(tmp_path, name, text):
 
 @pytest.mark.parametrize("size", ["small", "turbo", "base.en"])
 def test_a_folder_in_the_current_one_changes_nothing_about_a_name(monkeypatch, tmp_path, size):
-    cached = tmp_path / f"models--{SIZES[size].name.replace('/', '--')}" / "snapshots" / SIZES[size].revision
+    cached = (
+        tmp_path
+        / f"models--{VOICE_MODELS[size].name.replace('/', '--')}"
+        / "snapshots"
+        / VOICE_MODELS[size].revision
+    )
     voice_folders.save_whisper(cached)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -284,7 +288,7 @@ def test_a_folder_in_the_current_one_changes_nothing_about_a_name(monkeypatch, t
 def test_a_size_that_cannot_be_downloaded_names_the_option(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="faster-whisper-tiny is not on this machine .*--voice-model"):
+    with pytest.raises(ModelError, match="faster-whisper-tiny is not on this machine, and .*--voice-model"):
         load_transcriber("tiny")
 
 

@@ -39,8 +39,8 @@ from ingest.wiring import Dependencies
 from models.captioning import load_captioner
 from models.encoders import Lazy
 from models.errors import ModelError
+from models.hub import ModelSource
 from models.pixels import REQUESTS
-from models.profiles import ModelSource
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app

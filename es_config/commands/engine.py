@@ -169,7 +169,7 @@ def create_index(
     from models.profiles import get_profile
 
     row = get_profile(profile, model_dir=model_dir)
-    weights = row.revisions(download=False)
+    weights = row.revisions()
     meta = IndexMeta(row.name, weights, row.dims, row.caption_dims, row.similarity)
     name = _open_index(alias).create(meta, IndexOptions(type=index_type, **options))
     _print({"index": name, "alias": alias}, f"Created {name}; search it as {alias}.", as_json)

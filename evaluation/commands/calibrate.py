@@ -63,9 +63,9 @@ def calibrate(**options: Any) -> None:
 
     given = CalibrateOptions(**options)
     profile = get_profile(given.profile, model_dir=given.model_dir)
-    client = open_client()
+    client, weights = open_client(), profile.weights("text")
     index = ImageIndex(client, alias=given.alias).pinned()  # noted is what was measured
-    index.check_profile(profile.name, profile.dims, text_revision=profile.text_revision())
+    index.check_profile(profile.name, profile.dims, text_revision=weights.revision, matches=weights.matches)
     labels = read_labels(given.queries) if given.queries else None
     found = calibrate_index(
         client, index, profile, rate=given.rate, miss_rate=given.miss_rate, size=given.pictures,

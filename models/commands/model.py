@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -11,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_config.commands.options import AS_JSON, MODELS, Decorator, open_client, say, setting, together
+from es_config.commands.options import (
+    AS_JSON,
+    MODELS,
+    VOICE_MODEL,
+    Decorator,
+    open_client,
+    say,
+    setting,
+    together,
+)
 
 if TYPE_CHECKING:
     from es_config.text_model import ModelStatus, TrainedModel
@@ -88,10 +98,45 @@ def list_profiles(as_json: bool) -> None:
         click.echo(f"{row['name']:{width}} {row['description']}")
         facts = (
             f"{row['dims']} dims, {row['languages']}, lanes: {' and '.join(row['text_lanes'])}",
-            f"{row['size_mb']} MB to download, {row['licence']}",
+            f"{row['size_mb']} MB to download for all five models, {row['licence']}",
             f"text model in Elasticsearch: {row['es_model_id'] or 'none'}",
         )
         click.echo("".join(f"{'':{width}} {fact}\n" for fact in facts), nl=False)
+
+
+@model.command("fetch")
+@setting("--profile", "GLIMPSE_PROFILE", default="clip", help="Which models; see `glimpse model list`.")
+@VOICE_MODEL
+@click.option(
+    "--to",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write them into the folders of FOLDER that --model-dir takes, instead of the cache.",
+)
+@click.option("--verify", is_flag=True, help="Compare files that are there with the hub's checksums too.")
+def fetch_models(profile: str, voice_model: str | None, to: Path | None, verify: bool) -> None:
+    """Download all models of a profile, and go on with a download that was cut.
+
+    Searches and ingests need no internet afterwards. With --verify, damaged files are downloaded anew.
+
+    \b
+    Example:
+      glimpse model fetch
+      glimpse model fetch --profile siglip2 --to /media/usb/models
+    """
+    from dataclasses import replace
+
+    from models.hub import cache_folder, download_bar, fetch
+    from models.profiles import get_profile
+
+    row = get_profile(profile)
+    models = replace(row, voice_model=voice_model or row.voice_model).models()
+    say(f"Fetching the models of profile {profile}: about {row.size_mb} MB, less those that are here.")
+    with download_bar() as report:
+        fetch(models, to=to, verify=verify, report=report)
+    click.echo(f"The models of profile {profile} are in {to or cache_folder()}.")
+    if to:
+        click.echo(f"Use them with --profile {profile} --model-dir {shlex.quote(str(to))}")
 
 
 @model.command()

@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -252,11 +251,10 @@ class Searcher:
 
     def check_profile(self) -> None:
         """Raise `EngineError` when there is no index, or one of another profile than this searcher's."""
-        self.index.check_profile(self.profile.name, self.profile.dims, text_revision=self._text_revision)
-
-    @cached_property
-    def _text_revision(self) -> str:
-        return self.profile.text_revision()
+        weights = self.profile.weights("text")  # looked up again: it may have been downloaded meanwhile
+        self.index.check_profile(
+            self.profile.name, self.profile.dims, text_revision=weights.revision, matches=weights.matches
+        )
 
     def _check(self, query: Query) -> None:
         """Raise `EngineError` or `QueryError` when this index cannot answer the query."""

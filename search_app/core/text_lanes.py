@@ -131,15 +131,21 @@ def text_lanes(
         raise QueryError(
             f"The text model of profile {profile.name} runs in this process only: use another lane."
         )
-    revision = profile.text_revision()
+    weights = profile.weights("text")
     infer = None
     if client is not None and has_infer and choice != "local":
-        infer = InferTextEncoder(client, model_id=profile.es_model_id, dims=profile.dims, revision=revision)
+        infer = InferTextEncoder(
+            client,
+            model_id=profile.es_model_id,
+            dims=profile.dims,
+            revision=weights.revision,
+            matches=weights.matches,
+        )
     return TextLanes(
         choice=choice,
         infer=infer,
         load_local=lambda: load_text_encoder(profile),
         dims=profile.dims,
-        revision=revision,
+        revision=weights.revision,
         warn=warn,
     )
