@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.files.walk import EVERYTHING, Candidate, Shard
+from ingest.files.walk import EVERYTHING, NO_PATTERNS, Candidate, Exclusions, Shard
 from models.pixels import MAX_PIXELS
 
 PROCESSORS = max(2, os.cpu_count() or 2)
@@ -29,8 +29,8 @@ class IngestOptions:
 
     batch_size: int = 32
     """pictures that are embedded and written together"""
-    exclude: tuple[str, ...] = ()
-    """globs for names or whole relative paths"""
+    exclude: Exclusions = NO_PATTERNS
+    """files and folders that are left out"""
     limit: int | None = None
     """files to look at"""
     dry_run: bool = False

@@ -173,6 +173,6 @@ def _type(stream: BufferedReader, note: IngestedFile) -> tuple[str, bool]:
         if pattern.match(head):
             return media_type, True
     suffix = Path(note.shown).suffix.lower().removeprefix(".")
-    if is_raw(Path(note.shown)):
+    if is_raw(Path(note.shown), head):
         return "application/octet-stream", False
     return ORIGINAL_TYPES.get(ALIASES.get(suffix, suffix), "application/octet-stream"), False

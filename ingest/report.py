@@ -11,7 +11,15 @@ from typing import Self, TextIO
 
 from es_config.documents import one_line
 from ingest.errors import Fault
-from ingest.files.walk import Candidate, Failure, valid_unicode
+from ingest.files.walk import (
+    DEFAULT_EXCLUDES,
+    HIDING_MARK,
+    IGNORE_FILES,
+    Candidate,
+    Failure,
+    PassedOver,
+    valid_unicode,
+)
 
 SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
 LINE_EVERY_S = 10.0
@@ -22,9 +30,10 @@ class PruneSummary:
     """The pictures that left the index, or in a dry run would leave it with their last path."""
 
     gone: tuple[str, ...] = ()
-    """files that are gone with no copy left; in a dry run and after a refusal they are still in the index"""
+    """files that are gone with no copy left, or that rules now leave out; in a dry run and after a refusal
+    they are still in the index"""
     documents: int = 0
-    """documents that were deleted, with what the store kept: of files that are gone or have changed"""
+    """documents that were deleted, with what the store kept: of files gone, changed or left out"""
     human_captions: int = 0
     """deleted documents whose caption a person had written; the captions are in removed-captions.jsonl"""
     failures: tuple[str, ...] = ()
@@ -90,6 +99,10 @@ class IngestSummary:
     failed_before: int = 0
     """files that failed in an earlier run, have not changed since and were not tried again"""
     failures: tuple[Failure, ...] = ()
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """files and folders that were left out"""
+    unused_patterns: tuple[str, ...] = ()
+    """patterns of --exclude that left nothing out"""
     pruned: PruneSummary = field(default_factory=PruneSummary)
     captions: CaptionSummary = field(default_factory=CaptionSummary)
     """captions that were written with the pictures or after them"""
@@ -231,6 +244,29 @@ def in_words(summary: IngestSummary) -> str:
     return f"Interrupted. {text}{again}" if summary.interrupted else text
 
 
+OWN_RULES = {*DEFAULT_EXCLUDES, HIDING_MARK, *IGNORE_FILES}
+"""rules that nobody gave to this run"""
+NAMED_KINDS = 6
+"""kinds of files that a sentence names; the rest are counted together"""
+
+
+def passed_over_in_words(summary: IngestSummary) -> list[str]:
+    """Return sentences about files and folders that a run left out, for whoever misses them."""
+    kinds, rules = Counter(summary.passed_over.kinds), summary.passed_over.rules
+    sentences = []
+    if kinds:
+        named = [f"{number} {kind}" for kind, number in kinds.most_common(NAMED_KINDS)]
+        rest = kinds.total() - sum(number for _, number in kinds.most_common(NAMED_KINDS))
+        listed = ", ".join(named + ([f"{rest} more"] if rest else []))
+        were = "file of another kind was" if kinds.total() == 1 else "files of other kinds were"
+        sentences.append(f"{kinds.total()} {were} left out: {listed}.")
+    told = [f"{rule.rstrip('/')} ({number})" for rule, number in sorted(rules.items()) if rule in OWN_RULES]
+    if told:
+        sentences.append(f"Left out by default or by a mark: {', '.join(told)}.")
+    sentences += [f"--exclude '{each}' fitted nothing." for each in summary.unused_patterns]
+    return [one_line(sentence) for sentence in sentences]
+
+
 def pruned_in_words(pruned: PruneSummary, *, dry_run: bool) -> list[str]:
     """Return sentences about the pictures that left the index, or were to leave it."""
     sentences = [one_line(f"Would remove {path}") for path in pruned.gone] if dry_run else []
@@ -239,7 +275,7 @@ def pruned_in_words(pruned: PruneSummary, *, dry_run: bool) -> list[str]:
         sentences.append(f"Without --dry-run, {_counted(len(pruned.gone), 'file')} would leave the index.")
     if pruned.documents:
         pictures = _counted(pruned.documents, "picture")
-        sentences.append(f"{pictures} left the index: gone or changed on the disk.")
+        sentences.append(f"{pictures} left the index: gone, changed or left out.")
     if pruned.human_captions:
         captions = _counted(pruned.human_captions, "caption")
         sentences.append(f"{captions} that people had written went too, into removed-captions.jsonl.")

@@ -19,14 +19,15 @@ from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.files.events import FolderEvents, GonePaths
 from ingest.files.walk import (
-    EXTENSIONS,
     Candidate,
     Entrance,
+    Exclusions,
     Failure,
+    admits,
     entrances,
     identity_of,
-    is_excluded,
     is_gone,
+    is_picture,
     valid_unicode,
 )
 from ingest.options import CaptionOptions, Changes, IngestOptions
@@ -306,7 +307,7 @@ class Roots:
 class Places:
     """The folders and files of a watch. Paths that go in are real: no part of them but the last is a link."""
 
-    def __init__(self, paths: Sequence[Path], *, exclude: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[Path], *, exclude: Exclusions) -> None:
         """Walk the paths once, for the links to folders that lead out of them."""
         self._exclude = exclude
         self._entrances = [(_real(each), each) for each in entrances(paths, exclude=exclude)]
@@ -330,17 +331,15 @@ class Places:
             if _below(real, place) and not _is_file(entrance):
                 rest = real[len(place.rstrip("/")) + 1 :]
                 relative = entrance.relative + "/".join(valid_unicode(name) for name in rest.split("/"))
-                if self._admits(entrance.relative, rest, folder=folder):
+                if self._admits(entrance, rest, folder=folder):
                     return Candidate(entrance.path / rest, relative)
         return None
 
-    def _admits(self, prefix: str, rest: str, *, folder: bool) -> bool:
-        names = rest.split("/")
-        for number, name in enumerate(names, 1):
-            relative = prefix + "/".join(map(valid_unicode, names[:number]))
-            if name.startswith(".") or is_excluded(name, relative, self._exclude):
-                return False
-        return folder or os.path.splitext(rest)[1].lower() in EXTENSIONS  # noqa: PTH122
+    def _admits(self, entrance: Entrance, rest: str, *, folder: bool) -> bool:
+        is_taken = admits(
+            entrance.path, rest, exclude=self._exclude, prefix=entrance.relative, folder=folder, rules={}
+        )
+        return is_taken and (folder or is_picture(entrance.path / rest, gone=True))
 
 
 def _real(entrance: Entrance) -> str:

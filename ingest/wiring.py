@@ -15,7 +15,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import read_image
-from ingest.files.walk import Candidate, walk
+from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, walk
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
 from models.captioning import Captioner, load_captioner
@@ -232,7 +232,7 @@ SAMPLE_PICTURES, SAMPLE_FILES = 64, 2048
 def sample_pictures(
     paths: Sequence[Path],
     *,
-    exclude: Sequence[str] = (),
+    exclude: Exclusions = NO_PATTERNS,
     max_pixels: int = MAX_PIXELS,
     count: int = SAMPLE_PICTURES,
     files: int = SAMPLE_FILES,

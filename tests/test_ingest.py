@@ -27,6 +27,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError
 from ingest.files.picture import read_image
+from ingest.files.walk import Exclusions
 from ingest.options import IngestOptions
 from ingest.pipeline.embed import embed_each
 from ingest.pipeline.parallel import ahead, ordered_map
@@ -400,7 +401,7 @@ def test_the_limit_counts_files_and_exclude_leaves_out(run, index, pictures):
     for number in range(5):
         save_picture(pictures / f"{number}.png", number)
     assert counts(run(limit=2)) == (2, 2, 0, 2, 0)
-    assert counts(run(limit=4, exclude=("0.png",))) == (4, 3, 1, 3, 0)
+    assert counts(run(limit=4, exclude=Exclusions(("0.png",)))) == (4, 3, 1, 3, 0)
     assert sorted(documents(index)) == ["0.png", "1.png", "2.png", "3.png", "4.png"]
 
 

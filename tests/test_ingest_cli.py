@@ -71,6 +71,8 @@ def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
         "interrupted": False,
         "dry_run": False,
         "failures": [],
+        "passed_over": {"kinds": {}, "rules": {}},
+        "unused_patterns": [],
         "pruned": {"gone": [], "documents": 0, "human_captions": 0, "failures": [], "refused": None},
     }
     second = glimpse(environ, pictures)
@@ -115,6 +117,23 @@ def test_options_reach_the_run(environ, pictures, tmp_path):
     done = glimpse(environ, pictures, "--threads", 1, "--batch-size", 1)
     sentence = "4.png: 0.0192 megapixels are over the limit of 0.0001 (--max-pixels)"
     assert done.stderr == f"Skipped {pictures}/{sentence}\n"
+
+
+def test_what_was_left_out_is_said_at_the_end(environ, pictures):
+    for name in ("a.blend", "b.blend", "film.mp4", "@eaDir/x/small.jpg", ".hidden/x.jpg"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).touch()
+    done = glimpse(environ, pictures, "--dry-run", "--exclude", "0.png", "--exclude", "absent")
+    assert done.stderr.splitlines() == [
+        "3 files of other kinds were left out: 2 .blend, 1 .mp4.",
+        "Left out by default or by a mark: @eaDir (1).",
+        "--exclude 'absent' fitted nothing.",
+    ]
+    answer = json.loads(glimpse(environ, pictures, "--dry-run", "--json", "--exclude", "0.png").stdout)
+    assert answer["passed_over"] == {
+        "kinds": {".blend": 2, ".mp4": 1},
+        "rules": {".*": 1, "0.png": 1, "@eaDir/": 1},
+    }
 
 
 def test_a_dry_run_creates_nothing(environ, pictures, client):

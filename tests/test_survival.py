@@ -348,11 +348,31 @@ def test_prune_removes_what_is_gone_and_nothing_else(ingest, pictures, index, ho
     assert index.count() == 12
     answer = ingest(pictures, "--prune")
     assert (answer["pruned"]["documents"], answer["exit_code"]) == (1, 0)
-    assert "1 picture left the index: gone or changed on the disk." in answer["stderr"]
+    assert "1 picture left the index: gone, changed or left out." in answer["stderr"]
     assert ["1.png"] not in paths(index)
     assert ["3.png"] in paths(index)
     assert ["21.png"] in paths(index), "its folder was not named"
     assert not FolderStorage(home / "store").exists(thumbnail_key(gone_id))
+
+
+def test_prune_removes_what_a_later_pattern_leaves_out(ingest, pictures, index):
+    draw(pictures, 2, 3)
+    draw(pictures / "drop", 0, 1)
+    shutil.copy(pictures / "drop" / "1.png", pictures / "copy.png")
+    ingest(pictures)
+    ingest(pictures / "drop")
+    before = index.count()
+    assert ingest(pictures, "--exclude", "drop")["pruned"]["gone"] == []
+    (pictures / "drop" / ".nomedia").touch()
+    dry = ingest(pictures, "--prune", "--dry-run")
+    assert dry["pruned"]["gone"] == [str(pictures / "drop" / name) for name in ("0.png", "1.png")]
+    answer = ingest(pictures, "--prune")
+    assert (answer["exit_code"], answer["pruned"]["documents"]) == (0, 0)
+    assert index.count() == before, "the folder was named by itself, too"
+    assert {tuple(each) for each in paths(index)} >= {("0.png",), ("1.png", "copy.png")}
+    (pictures / "drop" / ".nomedia").unlink()
+    assert ingest(pictures)["paths_added"] == 2
+    assert ingest(pictures, "--prune", "--exclude", "drop")["pruned"]["documents"] == 0
 
 
 def test_what_a_watch_saw_go_leaves_in_the_order_of_paths(tmp_path):

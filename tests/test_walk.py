@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
-from picture_files import unprivileged
+from picture_files import draw_picture, save_picture, unprivileged
 
 from es_config.documents import one_line
-from ingest.files.walk import Candidate, Failure, valid_unicode, walk
+from ingest.errors import IngestError
+from ingest.files.walk import Candidate, Exclusions, Failure, PassedOver, admits, valid_unicode, walk
+from models.pixels import register_formats
 
 
 def make(folder: Path, *names: str | bytes) -> None:
@@ -47,11 +50,116 @@ def test_a_file_named_explicitly_is_a_candidate_whatever_its_extension(tmp_path)
     assert relative_paths(tmp_path / "absent.png") == ["absent.png"]
 
 
-def test_exclude_matches_a_name_or_a_whole_relative_path(tmp_path):
+def test_exclude_takes_the_patterns_of_gitignore(tmp_path):
     make(tmp_path, "a.gif", "b.png", "trash/c.png", "keep/trash/d.png", "keep/e.png", "keep/old/f.png")
-    assert relative_paths(tmp_path, exclude=["*.gif", "trash"]) == ["b.png", "keep/e.png", "keep/old/f.png"]
-    assert relative_paths(tmp_path, exclude=["keep/*"]) == ["a.gif", "b.png", "trash/c.png"]
-    assert relative_paths(tmp_path / "a.gif", exclude=["*.gif"]) == []
+    assert relative_paths(
+        tmp_path,
+        exclude=Exclusions(
+            (
+                "*.gif",
+                "trash",
+            )
+        ),
+    ) == ["b.png", "keep/e.png", "keep/old/f.png"]
+    assert relative_paths(tmp_path, exclude=Exclusions(("keep/*",))) == ["a.gif", "b.png", "trash/c.png"]
+    assert relative_paths(tmp_path / "a.gif", exclude=Exclusions(("*.gif",))) == []
+
+
+PATTERNS = ["trash", "trash/", "**/trash/**", "**/trash/", "/keep/trash\n/trash"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_folder_can_be_left_out_in_every_way_that_people_write_it(tmp_path, pattern):
+    make(tmp_path, "a.png", "trash/c.png", "keep/trash/d.png", "keep/e.png")
+    assert relative_paths(tmp_path, exclude=Exclusions(tuple(pattern.split("\n")))) == ["a.png", "keep/e.png"]
+
+
+def test_a_later_pattern_takes_in_again_and_unicode_forms_are_one(tmp_path):
+    make(tmp_path, "a.gif", "b.gif", unicodedata.normalize("NFD", "Zürich/c.png"))
+    exclude = Exclusions(("*.gif", "!b.gif", unicodedata.normalize("NFC", "Zürich")))
+    assert relative_paths(tmp_path, exclude=exclude) == ["b.gif"]
+
+
+def test_a_pattern_that_cannot_be_read_is_refused():
+    with pytest.raises(IngestError, match="--exclude"):
+        Exclusions(("!",))
+
+
+JUNK = [
+    "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+    "#recycle/b.jpg",
+    "2020/@Recycle/c.jpg",
+    "$RECYCLE.BIN/d.jpg",
+    "lost+found/e.jpg",
+    "__MACOSX/f.jpg",
+    "Catalog Previews.lrdata/g.jpg",
+    "Photos.photoslibrary/resources/derivatives/h.jpg",
+    ".thumbnails/i.jpg",
+]
+
+
+KEPT = ["a.jpg", "Photos.photoslibrary/originals/0/x.jpg"]
+
+
+def test_what_other_programs_leave_behind_is_left_out_and_counted(tmp_path):
+    make(tmp_path, *KEPT, *JUNK)
+    passed_over = PassedOver()
+    assert relative_paths(tmp_path, passed_over=passed_over) == KEPT
+    assert passed_over.rules["@eaDir/"] == 1
+    everything = relative_paths(tmp_path, exclude=Exclusions(defaults=False))
+    assert sorted(everything) == sorted([*KEPT, *JUNK])
+
+
+def test_marks_of_people_are_respected_below_a_named_folder(tmp_path):
+    make(
+        tmp_path,
+        "ok/ok.jpg",
+        "a/.nomedia",
+        "a/a.jpg",
+        "a/below/a.jpg",
+        "b/b.jpg",
+        "c/c.jpg",
+        "c/d/c.jpg",
+        "e/e.jpg",
+    )
+    (tmp_path / "b" / ".ignore").write_text("")
+    (tmp_path / "c" / ".glimpseignore").write_text("# mine\n/c.jpg\n")
+    (tmp_path / "e" / ".ppignore").write_text("*\n")
+    passed_over = PassedOver()
+    assert relative_paths(tmp_path, passed_over=passed_over) == ["c/d/c.jpg", "ok/ok.jpg"]
+    assert passed_over.rules[".nomedia"] == 1
+    assert relative_paths(tmp_path / "a") == ["a.jpg", "below/a.jpg"]
+    assert relative_paths(tmp_path / "c") == ["d/c.jpg"]
+
+
+def test_content_tells_a_picture_where_the_extension_does_not(tmp_path):
+    for name in ("IMG_0001", "tweet.jpg_large", "photo.jpg.bak"):
+        draw_picture(1).save(tmp_path / name, "JPEG")
+    make(tmp_path, "empty", "x.jpg_orig", "film.mp4", "more.mp4", "model.blend")
+    os.mkfifo(tmp_path / "pipe.fifo")
+    (tmp_path / "dangling.lock").symlink_to(tmp_path / "nowhere")
+    passed_over = PassedOver()
+    found = relative_paths(tmp_path, passed_over=passed_over)
+    assert found == ["IMG_0001", "photo.jpg.bak", "tweet.jpg_large"]
+    others = {".jpg_orig", ".blend", ".fifo", ".lock", "no extension"}
+    assert passed_over.kinds == dict.fromkeys(others, 1) | {".mp4": 2}
+
+
+@pytest.mark.parametrize("extension", ["png", "webp", "gif", "bmp", "tiff", "heic", "avif"])
+def test_the_content_of_every_format_is_known(tmp_path, extension):
+    register_formats()
+    save_picture(tmp_path / f"x.{extension}", 1).rename(tmp_path / "x.unknown")
+    assert relative_paths(tmp_path) == ["x.unknown"]
+
+
+def test_a_path_is_admitted_exactly_when_a_walk_finds_it(tmp_path):
+    make(tmp_path, "a.jpg", "a/.nomedia", "a/x.jpg", "b/c/x.jpg", "b/c/y.jpg", "b/.hidden/x.jpg", *JUNK)
+    (tmp_path / "b" / ".glimpseignore").write_text("/c/y.jpg\n")
+    found, rules = set(relative_paths(tmp_path)), {}
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg")]
+    assert len(files) == 15
+    for each in files:
+        assert admits(tmp_path, each, exclude=Exclusions(), rules=rules) == (each in found), each
 
 
 def test_overlapping_paths_give_each_file_of_a_folder_once(tmp_path):

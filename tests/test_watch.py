@@ -30,7 +30,7 @@ from es_config.index import ImageIndex
 from glimpse import main
 from ingest.files import events as waiting
 from ingest.files.events import POLLING, FolderEvents, GonePaths, InotifyObserver, PendingPaths
-from ingest.files.walk import walk
+from ingest.files.walk import Exclusions, walk
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions, PruneOptions
 from ingest.pipeline.run import ingest_paths
@@ -225,7 +225,7 @@ def test_a_file_that_stays_damaged_is_named_once_and_taken_when_its_rest_comes(
 def test_without_prune_the_documents_of_deleted_files_stay_and_moved_ones_move(watching, pictures, index):
     draw(pictures / "folder" / "1.png", 1)
     (pictures / "1.png").unlink()
-    with watching(pictures, exclude=("left out",)) as told:
+    with watching(pictures, exclude=Exclusions(("left out",))) as told:
         (pictures / "0.png").unlink()
         for name in (".hidden", "left out"):
             draw(pictures / name / "8.png", 8)
@@ -382,11 +382,11 @@ def test_every_file_has_the_name_that_a_full_run_gives_it(tmp_path):
         [root / "a.png", other],
         [other, root],
     ):
-        places = Places(named, exclude=("skip",))
+        places = Places(named, exclude=Exclusions(("skip",)))
         told = {(each.path, each.relative_path) for path in everything if (each := places.named(path))}
         assert told == {
             (each.path, each.relative_path)
-            for each in walk(named, exclude=("skip",))
+            for each in walk(named, exclude=Exclusions(("skip",)))
             if hasattr(each, "relative_path")
         }
 

@@ -40,8 +40,13 @@ def _read_shard(_context: click.Context, _parameter: click.Parameter, text: str 
 @click.option(
     "--exclude",
     multiple=True,
-    metavar="GLOB",
-    help="Leave out files and folders with this name or relative path; may be repeated.",
+    metavar="PATTERN",
+    help="Leave out files and folders that this pattern of gitignore fits; may be repeated.",
+)
+@click.option(
+    "--no-default-excludes",
+    is_flag=True,
+    help="Take in hidden names, and what other programs leave behind, such as @eaDir and #recycle.",
 )
 @MODELS
 @INDEX
@@ -109,6 +114,7 @@ def ingest(
     dry_run: bool,
     limit: int | None,
     exclude: tuple[str, ...],
+    no_default_excludes: bool,
     profile: str,
     model_dir: Path | None,
     alias: str,
@@ -142,10 +148,16 @@ def ingest(
       glimpse ingest ~/Pictures --prune --dry-run
       glimpse ingest ~/Pictures --watch
     """
-    from ingest.files.walk import EVERYTHING
+    from ingest.files.walk import EVERYTHING, Exclusions
     from ingest.options import IngestOptions, PruneOptions
     from ingest.pipeline.run import IngestJob
-    from ingest.report import captions_in_words, captions_stopped, in_words, pruned_in_words
+    from ingest.report import (
+        captions_in_words,
+        captions_stopped,
+        in_words,
+        passed_over_in_words,
+        pruned_in_words,
+    )
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.choose import Requested
     from models.pixels import give_memory_back
@@ -154,9 +166,10 @@ def ingest(
         other = "--dry-run" if dry_run else "--limit"
         raise click.UsageError(f"--watch writes each change to the index, so it does not go with {other}.")
     give_memory_back()
+    exclusions = Exclusions(exclude, defaults=not no_default_excludes)
     options = IngestOptions(
         batch_size=batch_size,
-        exclude=exclude,
+        exclude=exclusions,
         limit=limit,
         dry_run=dry_run,
         max_pixels=max_pixels,
@@ -168,7 +181,7 @@ def ingest(
     )
     encoder = EncoderOptions(
         requested=Requested(backend, precision),
-        sample=partial(sample_pictures, paths, exclude=exclude, max_pixels=max_pixels),
+        sample=partial(sample_pictures, paths, exclude=exclusions, max_pixels=max_pixels),
         say=say,
     )
     settings = IngestSettings(profile, model_dir, alias, store, encoder)
@@ -192,6 +205,8 @@ def ingest(
         say(sentence)
     if not as_json:
         click.echo(in_words(summary))
+        for sentence in passed_over_in_words(summary):
+            say(sentence)
     summary = job.with_captions(summary, say=say)
     captions_done = summary.captions
     if captions_done.error:

@@ -11,9 +11,11 @@ import time
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+from pathspec import GitIgnoreSpec
 
 from ingest.errors import IngestError
 
@@ -26,8 +28,37 @@ RAW_EXTENSIONS = frozenset(
 """of cameras' RAW files, whose previews `rawpy` reads"""
 EXTENSIONS = RAW_EXTENSIONS | frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
-    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif"}
+    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".jxl"}
 )
+OTHER_EXTENSIONS = frozenset(
+    {".aae", ".avi", ".csv", ".db", ".doc", ".docx", ".eps", ".gz", ".htm", ".html", ".ini", ".js", ".json"}
+    | {".lrcat", ".m4a", ".m4v", ".md", ".mkv", ".mov", ".mp3", ".mp4", ".mpg", ".pdf", ".psd", ".py", ".svg"}
+    | {".txt", ".wav", ".webm", ".xls", ".xlsx", ".xml", ".xmp", ".yaml", ".yml", ".zip"}
+)
+"""of files that are passed over unread; of files with any other extension, the content tells"""
+SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|II\*\0|MM\0\*|II\+\0|MM\0\+"
+    rb"|BM....\0\0\0\0|....ftyp(heic|heix|heim|heis|mif1|msf1|avif|avis)"
+    rb"|\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    re.DOTALL,
+)
+"""how the content of a picture begins"""
+SIGNATURE_BYTES = 16
+DEFAULT_EXCLUDES = (
+    "@eaDir/", "#recycle/", "#snapshot/", "@Recycle/", "@Recently-Snapshot/", "$RECYCLE.BIN/", "RECYCLER/",
+    "System Volume Information/", "lost+found/", "__MACOSX/", "node_modules/",
+    "*.lrdata/", "*.lrcat-data/", "*.cocatalog/", "CaptureOne/Cache/",
+    "**/*.photoslibrary/**/derivatives/", "**/*.photoslibrary/resources/", "**/*.photoslibrary/database/",
+    "**/*.photoslibrary/Thumbnails/", "**/*.photoslibrary/Previews/", "**/*.photolibrary/Thumbnails/",
+    "**/*.photolibrary/Previews/", "**/*.aplibrary/Thumbnails/", "**/*.aplibrary/Previews/",
+)  # fmt: skip
+"""what other programs leave beside pictures: bins, thumbnails, previews; patterns of gitignore"""
+HIDDEN = ".*"
+"""the rule that leaves out hidden names"""
+HIDING_MARK = ".nomedia"
+"""a file by which people tell programs to leave a folder out, with all below it"""
+IGNORE_FILES = (".glimpseignore", ".ignore", ".ppignore", ".plexignore")
+"""files with patterns of gitignore for what is below their folder; an empty one stands for all of it"""
 
 
 def valid_unicode(name: str) -> str:
@@ -153,8 +184,145 @@ class Failure:
     reason: str
 
 
+@dataclass
+class PassedOver:
+    """Files and folders that a walk left out, counted."""
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    """extension, or `no extension` -> files that are no pictures by it, or by their content"""
+    rules: dict[str, int] = field(default_factory=dict)
+    """pattern, or file such as `.nomedia` -> files and folders that it left out"""
+
+    def add_kind(self, name: str) -> None:
+        """Count a file that is no picture by its name or content."""
+        kind = os.path.splitext(name)[1].lower() or NO_EXTENSION  # noqa: PTH122
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+
+    def add_rule(self, rule: str) -> None:
+        """Count a file or folder that a rule leaves out."""
+        self.rules[rule] = self.rules.get(rule, 0) + 1
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """The files and folders that a walk leaves out: by patterns, and by marks that people set in folders."""
+
+    patterns: tuple[str, ...] = ()
+    """of gitignore, for relative paths; a later one wins, and `!pattern` takes in again"""
+    defaults: bool = True
+    """whether hidden names and `DEFAULT_EXCLUDES` are left out, too"""
+
+    def __post_init__(self) -> None:
+        """Raise `IngestError` for a pattern that cannot be read."""
+        try:
+            _ = self._spec
+        except ValueError as error:
+            raise IngestError(f"--exclude: {error}") from error
+
+    @cached_property
+    def _lines(self) -> tuple[str, ...]:
+        return (
+            *(DEFAULT_EXCLUDES if self.defaults else ()),
+            *(each for each in self.patterns if each.strip()),
+        )
+
+    @cached_property
+    def _spec(self) -> GitIgnoreSpec:
+        # In a file, "#" begins a comment; here, it begins a name such as #recycle.
+        return _gitignore(f"\\{line}" if line.startswith("#") else line for line in self._lines)
+
+    def rule(self, relative: str, *, folder: bool, ignores: Sequence[IgnoreFile] = ()) -> str | None:
+        """Return the rule that leaves out a file or folder: a pattern, an ignore file's name, or None."""
+        if self.defaults and relative.rpartition("/")[2].startswith("."):
+            return HIDDEN
+        path = _normal(relative) + "/" * folder
+        found = self._spec.check_file(path)
+        if found.include and found.index is not None:
+            return self._lines[found.index]
+        if found.include is None:
+            for each in ignores:
+                if each.leaves_out(path):
+                    return each.name
+        return None
+
+    def unused(self, passed_over: PassedOver) -> tuple[str, ...]:
+        """Return the patterns of a user that left nothing out."""
+        taken = tuple(each for each in self.patterns if each.strip() and not each.startswith("!"))
+        return tuple(each for each in taken if each not in passed_over.rules)
+
+
+@dataclass(frozen=True)
+class IgnoreFile:
+    """One of `IGNORE_FILES` in a folder."""
+
+    name: str
+    prefix: str
+    """relative path of its folder, with a slash at the end, or nothing"""
+    spec: GitIgnoreSpec
+
+    def leaves_out(self, path: str) -> bool:
+        """Return whether it leaves out a relative path below its folder."""
+        return self.spec.match_file(path[len(self.prefix) :])
+
+
+def _gitignore(lines: Iterable[str]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(_normal(line) for line in lines)
+
+
+def _normal(text: str) -> str:
+    """Return one form of a name that can be written in several: files from Macs have the other one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def ignore_files(folder: Path, relative: str, names: Iterable[str]) -> tuple[IgnoreFile, ...]:
+    """Return the ignore files among the `names` of a folder, without those that cannot be read."""
+    found = []
+    for name in IGNORE_FILES:
+        if name not in names:
+            continue
+        try:
+            lines = (folder / name).read_text(encoding="utf-8", errors="replace")[:MOST_PATTERNS].splitlines()
+            patterns = [line for line in lines if line.strip() and not line.startswith("#")]
+            found.append(IgnoreFile(name, _normal(relative), _gitignore(patterns or ["*"])))
+        except (OSError, ValueError):
+            continue
+    return tuple(found)
+
+
+MOST_PATTERNS = 1 << 16
+"""characters of an ignore file that are read"""
+
+
+def is_picture(path: str | Path, *, gone: bool = False) -> bool:
+    """Return whether a file is a picture: by its extension, or else by the beginning of its content.
+
+    If there is no such file, return `gone`.
+    """
+    extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 - this is called once for every file of a run
+    if extension in EXTENSIONS or extension in OTHER_EXTENSIONS:
+        return extension in EXTENSIONS
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        return gone
+    except (OSError, ValueError):
+        return False
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return is_file and SIGNATURE.match(os.read(descriptor, SIGNATURE_BYTES)) is not None
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 Identity = tuple[int, int]
 """device and inode of a folder"""
+
+
+NO_PATTERNS = Exclusions()
+NO_EXTENSION = "no extension"
 
 
 @dataclass(frozen=True)
@@ -169,19 +337,19 @@ class Entrance:
 def walk(
     paths: Sequence[Path],
     *,
-    exclude: Sequence[str] = (),
+    exclude: Exclusions = NO_PATTERNS,
     limit: int | None = None,
     shard: Shard = EVERYTHING,
+    passed_over: PassedOver | None = None,
 ) -> Iterator[Candidate | Failure]:
     """Yield the pictures of folders and every file named explicitly, folder by folder in the order of names.
 
-    Hidden names are passed over; `exclude` holds globs for a name or for a whole relative path. Links are
-    followed, each folder is visited once, and real folders are visited before links to them. Of all that,
-    only what belongs to `shard`: files by their relative path, failures by their path; and at most `limit`
-    files.
+    Links are followed, each folder is visited once, and real folders are visited before links to them. Of
+    all that, only what belongs to `shard`: files by their relative path, failures by their path; and at most
+    `limit` files. What is left out is counted in `passed_over`, in every shard.
     """
     files = 0
-    for found in _walk(paths, exclude):
+    for found in _walk(paths, exclude, passed_over or PassedOver()):
         if isinstance(found, Entrance):
             continue
         if shard.holds(found.relative_path if isinstance(found, Candidate) else found.path):
@@ -191,59 +359,114 @@ def walk(
             yield found
 
 
-def entrances(paths: Sequence[Path], *, exclude: Sequence[str] = ()) -> list[Entrance]:
+def entrances(paths: Sequence[Path], *, exclude: Exclusions = NO_PATTERNS) -> list[Entrance]:
     """Return where a walk goes in, in its order: a file that can be reached twice is named by the first."""
-    return [found for found in _walk(paths, exclude) if isinstance(found, Entrance)]
+    return [found for found in _walk(paths, exclude, PassedOver()) if isinstance(found, Entrance)]
 
 
-def _walk(paths: Sequence[Path], exclude: Sequence[str]) -> Iterator[Candidate | Failure | Entrance]:
+def _walk(
+    paths: Sequence[Path], exclude: Exclusions, passed_over: PassedOver
+) -> Iterator[Candidate | Failure | Entrance]:
     visited: set[Identity] = set()
     for path in paths:
+        name = valid_unicode(path.name)
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
-            yield from _walk_folder(path, exclude, visited)
-        elif not is_excluded(path.name, valid_unicode(path.name), exclude):
-            yield Entrance(path, valid_unicode(path.name))
-            yield Candidate(path, valid_unicode(path.name))
+            yield from _walk_folder(path, exclude, visited, passed_over)
+        elif rule := None if name.startswith(".") else exclude.rule(name, folder=False):
+            passed_over.add_rule(rule)
+        else:
+            yield Entrance(path, name)
+            yield Candidate(path, name)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    entrance: Entrance
+    ancestors: tuple[Identity, ...] = ()
+    """of the folders above it, which a link must not lead back to"""
+    ignores: tuple[IgnoreFile, ...] = ()
+    """of the folders above it"""
 
 
 def _walk_folder(
-    root: Path, exclude: Sequence[str], visited: set[Identity]
+    root: Path, exclude: Exclusions, visited: set[Identity], passed_over: PassedOver
 ) -> Iterator[Candidate | Failure | Entrance]:
-    # Folders with the (device, inode) of those above them, which a link must not lead back to.
-    real: deque[tuple[Entrance, tuple[Identity, ...]]] = deque()
-    links: deque[tuple[Entrance, tuple[Identity, ...]]] = deque([(Entrance(root, ""), ())])
+    real: deque[_Folder] = deque()
+    links: deque[_Folder] = deque([_Folder(Entrance(root, ""))])
     while real or links:
         enters = not real
-        folder, ancestors = (real or links).popleft()
+        within = (real or links).popleft()
+        folder = within.entrance
         try:
             identity = identity_of(folder.path)
-            if identity in ancestors:
+            if identity in within.ancestors:
                 raise OSError(errno.ELOOP, "loop")
             entries = [] if identity in visited else _entries(folder.path)
         except OSError as error:
             yield Failure(valid_unicode(str(folder.path)), why(error, kind="folder"))
             continue
+        names = {entry.name for entry in entries}
+        if HIDING_MARK in names and folder.relative:  # a folder that somebody names is meant
+            passed_over.add_rule(HIDING_MARK)
+            visited.add(identity)
+            continue
         if enters and identity not in visited:
             yield folder
         visited.add(identity)
-        below: list[tuple[Entrance, tuple[Identity, ...]]] = []
+        ignores = (*within.ignores, *ignore_files(folder.path, folder.relative, names))
+        below: list[_Folder] = []
         for entry in entries:
             relative = folder.relative + valid_unicode(entry.name)
-            kind = "excluded" if is_excluded(entry.name, relative, exclude) else _kind(entry)
-            if isinstance(kind, OSError):
+            kind = _kind(entry)
+            is_folder = kind in ("folder", "link")
+            if rule := exclude.rule(relative, folder=is_folder, ignores=ignores):
+                passed_over.add_rule(rule)
+            elif isinstance(kind, OSError):
                 yield Failure(valid_unicode(entry.path), why(kind))
-            elif kind == "picture":
+            elif is_folder:
+                child = _Folder(
+                    Entrance(Path(entry.path), f"{relative}/"), (*within.ancestors, identity), ignores
+                )
+                (below if kind == "folder" else links).append(child)
+            elif is_picture(entry.path):
                 yield Candidate(Path(entry.path), relative)
-            elif kind in ("folder", "link"):
-                child = Entrance(Path(entry.path), f"{relative}/")
-                (below if kind == "folder" else links).append((child, (*ancestors, identity)))
+            else:
+                passed_over.add_kind(entry.name)
         real.extendleft(reversed(below))
+
+
+Rules = dict[str, tuple[IgnoreFile, ...] | None]
+"""folder -> the ignore files in it and above it, or None if it is marked by `HIDING_MARK`"""
+
+
+def admits(
+    root: Path, rest: str, *, exclude: Exclusions, prefix: str = "", folder: bool = False, rules: Rules
+) -> bool:
+    """Return whether a walk that goes in at `root` takes the path `rest` below it, as far as rules go.
+
+    `prefix` is what the relative paths begin with there; `folder` tells that `rest` is one. Several calls
+    share `rules`, which begin empty.
+    """
+    here, relative = str(root), prefix
+    ignores: tuple[IgnoreFile, ...] = ()
+    names = rest.split("/")
+    for number, name in enumerate(names, 1):
+        if here not in rules:
+            hides = relative and os.path.lexists(f"{here}/{HIDING_MARK}")
+            names_here = [each for each in IGNORE_FILES if os.path.lexists(f"{here}/{each}")]
+            rules[here] = None if hides else (*ignores, *ignore_files(Path(here), relative, names_here))
+        inherited = rules[here]
+        relative += valid_unicode(name)
+        is_folder = folder or number < len(names)
+        if inherited is None or exclude.rule(relative, folder=is_folder, ignores=inherited):
+            return False
+        here, relative, ignores = f"{here}/{name}", f"{relative}/", inherited
+    return True
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+        return sorted(entries, key=lambda entry: os.fsencode(entry.name))
 
 
 def _kind(entry: os.DirEntry[str]) -> str | OSError:
@@ -252,7 +475,7 @@ def _kind(entry: os.DirEntry[str]) -> str | OSError:
             return "link" if entry.is_symlink() else "folder"
     except OSError as error:
         return error
-    return "picture" if os.path.splitext(entry.name)[1].lower() in EXTENSIONS else "other"  # noqa: PTH122
+    return "file"
 
 
 def outermost(folders: Iterable[Path]) -> list[Path]:
@@ -265,11 +488,6 @@ def identity_of(folder: Path) -> Identity:
     """Return the identity of a folder, wherever it is mounted. Raises `OSError`."""
     status = os.stat(folder)  # noqa: PTH116 - follows a link
     return status.st_dev, status.st_ino
-
-
-def is_excluded(name: str, relative: str, exclude: Sequence[str]) -> bool:
-    """Whether a glob fits the name or the whole relative path of a file or folder."""
-    return any(fnmatchcase(valid_unicode(name), glob) or fnmatchcase(relative, glob) for glob in exclude)
 
 
 def why(error: OSError, *, kind: str = "file") -> str:

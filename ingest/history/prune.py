@@ -13,7 +13,7 @@ from pathlib import Path
 from es_config.home import private_file
 from es_config.index import ImageIndex, Removed
 from ingest.errors import IngestError
-from ingest.files.walk import is_gone, outermost, valid_unicode
+from ingest.files.walk import Rules, admits, is_gone, outermost, valid_unicode
 from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath, folder_of
 from ingest.options import IngestOptions
 from ingest.report import PruneSummary
@@ -184,7 +184,8 @@ def prune_paths(
     options: IngestOptions,
     gone: Sequence[Path] | None = None,
 ) -> PruneSummary:
-    """Take stale paths out of the index: of changed, moved and (with `--prune`) gone files.
+    """Take stale paths out of the index: of changed and moved files and, with `--prune`, of files
+    that are gone or that rules now leave out.
 
     With `gone`, look only at these paths and at the former paths of moved contents. Raises `EngineError`,
     `StorageError` or `IngestError`; the next run then goes on from there.
@@ -192,20 +193,21 @@ def prune_paths(
     if history.path is None:
         return PruneSummary()
     lost: list[IngestedFile] = []
+    left_out: list[IngestedFile] = []
     if gone is not None:
         lost, moved = _among(history, gone, folders, options)
     elif options.prune.prune:
-        lost, moved = _below(history, [*folders, *options.prune.moved_from], options)
+        lost, moved, left_out = _below(history, [*folders, *options.prune.moved_from], options)
     else:
         notes = (note for folder in folders for note in history.below(folder, moved_only=True))
         moved = [note for note in notes if is_gone(note.path)]
     missing = sift(lost, history, folders=folders, options=options)
     refused = " ".join(missing.reasons) or None
-    listed = sorted((*missing.deleted, *missing.refused), key=_place)
+    listed = sorted((*missing.deleted, *missing.refused, *left_out), key=_place)
     names = tuple(valid_unicode(os.fsdecode(note.path)) for note in listed)
     if options.dry_run:
         return PruneSummary(gone=names, refused=refused)
-    leaving = [*moved, *missing.deleted]
+    leaving = [*moved, *left_out, *missing.deleted]
     for start in range(0, len(leaving), TOGETHER):
         history.forget(leaving[start : start + TOGETHER])
     removed, failures = _drop_stale(history, index, storage)
@@ -220,15 +222,34 @@ def prune_paths(
 
 def _below(
     history: IngestHistory, folders: Iterable[Path], options: IngestOptions
-) -> tuple[list[IngestedFile], list[IngestedFile]]:
-    """Return the files below folders that are missing with no copy left, and those that moved."""
+) -> tuple[list[IngestedFile], list[IngestedFile], list[IngestedFile]]:
+    """Return the files below folders that are missing with no copy left, moved, and left out by rules."""
     lost: list[IngestedFile] = []
     moved: list[IngestedFile] = []
-    for note in known_files(history, folders, options):
+    left_out: list[IngestedFile] = []
+    roots = outermost(folders)
+    rules: Rules = {}
+    for note in known_files(history, roots, options):
         if is_gone(note.path):
             lives = history.was_moved(note.image_id) or _any_exists(history.of_image(note.image_id))
             (moved if lives else lost).append(note)
-    return lost, moved
+        elif _is_left_out(note, roots, options, rules):
+            left_out.append(note)
+    return lost, moved, left_out
+
+
+def _is_left_out(note: IngestedFile, roots: Iterable[Path], options: IngestOptions, rules: Rules) -> bool:
+    """Return whether the walk that once found a file now passes it over.
+
+    A file of a folder that somebody named, below one of these and hidden there, was not found by that walk.
+    """
+    path = os.fsdecode(note.path)
+    root = next((each for each in roots if path.startswith(f"{str(each).rstrip('/')}/")), None)
+    if root is None:
+        return False
+    rest = path[len(str(root).rstrip("/")) + 1 :]
+    found_there = "/".join(map(valid_unicode, rest.split("/"))) == note.relative_path
+    return found_there and not admits(root, rest, exclude=options.exclude, rules=rules)
 
 
 def _among(

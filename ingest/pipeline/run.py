@@ -14,7 +14,7 @@ from es_config.client import afterwards
 from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.files.picture import pixel_limit
-from ingest.files.walk import Candidate, Failure, outermost, walk
+from ingest.files.walk import Candidate, Failure, PassedOver, outermost, walk
 from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
 from ingest.options import CaptionOptions, Changes, IngestOptions
@@ -74,7 +74,13 @@ def ingest_paths(
                     " that is mended, the same command goes on from there."
                 ) from error
     summary = counts.summary(time.monotonic() - begin, interrupted=interrupted, dry_run=options.dry_run)
-    return replace(summary, pruned=run.pruned)
+    is_whole = changes is None and options.limit is None and not interrupted
+    return replace(
+        summary,
+        pruned=run.pruned,
+        passed_over=run.passed_over,
+        unused_patterns=options.exclude.unused(run.passed_over) if is_whole else (),
+    )
 
 
 @dataclass(kw_only=True)
@@ -84,6 +90,7 @@ class _Run:
     history: IngestHistory
     counts: RunCounts
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
+    passed_over: PassedOver = field(default_factory=PassedOver, init=False)
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run. On an interrupt, write the pictures embedded so far."""
@@ -130,7 +137,13 @@ class _Run:
         options, expected, files = self.options, 0, 0
         found: Iterator[Candidate | Failure]
         if changes is None:
-            found = walk(paths, exclude=options.exclude, limit=options.limit, shard=options.shard)
+            found = walk(
+                paths,
+                exclude=options.exclude,
+                limit=options.limit,
+                shard=options.shard,
+                passed_over=self.passed_over,
+            )
             if options.shard.of == 1 and options.limit is None:
                 expected = sum(map(self.history.count, outermost(paths)))
         else:
