@@ -6,23 +6,33 @@ import ctypes
 import io
 import math
 import re
+import struct
 import sys
 import threading
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PLANAR_CONFIGURATION,
+    ImageFileDirectory_v2,
+    TiffImageFile,
+)
 
 from models.errors import first_line
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "HEIF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "HEIF", "AVIF", "JXL")
 MAGIC = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)",
+    rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|II\*\0|MM\0\*|....ftyp(heic|heix|mif1|msf1|avif|avis)|BM",
     re.DOTALL,
 )
 MAX_PIXELS = 200_000_000
@@ -30,11 +40,29 @@ MAX_PIXELS = 200_000_000
 MAX_REQUEST_PIXELS = 89_000_000
 """of a picture that is uploaded, to search with or to add: just below where Pillow itself warns, whose own
 limit is one for the whole process, and stays as it is"""
+PNG, TIFF, END_OF_JPEG = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*"), b"\xff\xd9"
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+"""how files begin, and how a JPEG ends"""
+UNREAD_TIFF = "a kind of TIFF that is not read; save it as PNG or JPEG"
+SEPARATE_PLANES = 2
+NOT_IN_WHEELS = ("webp", "lzma", "jbig")
+"""compressions of TIFF that Pillow knows by name, and its wheels cannot decode"""
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+LARGEST_TEXT, LARGEST_TEXTS = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+"""bytes of one text of a PNG, and of all"""
+CUT_SHORT = "cut_short"
+MOST_MISSING = 0.1
+"""share of the rows of a JPEG"""
 SHORT_EDGE, LONG_EDGE = 384, 512
 """pixels that are left at least, when they were there: no tower looks closer"""
 MOST_PIXELS = 16_000_000
 """of a reduced picture"""
 ORIENTATION = 0x0112
+LARGEST_PROFILE = 4 << 20
+"""bytes of a colour profile; more is no profile of RGB"""
+SAMPLE_BITS = (8, 10, 12, 14, 16)
+SAME_COLOUR = 2
+"""levels of 255 that rounding makes"""
 
 
 class PictureError(Exception):
@@ -56,10 +84,11 @@ def open_image(data: bytes) -> Image.Image:
     """Open the bytes of a picture without decoding its pixels. Raises `PictureError`."""
     register_formats()
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(
+            io.BytesIO(_without_large_texts(data)), formats=[each for each in FORMATS if each in Image.OPEN]
+        )
     except UnidentifiedImageError as error:
-        known = MAGIC.match(data)
-        raise PictureError("damaged or cut short" if known else "not a picture in a known format") from error
+        raise PictureError(_why_unknown(data)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow gives the number only in its message; it refuses from twice its limit on.
         number = re.search(r"\d+", str(error))
@@ -69,7 +98,112 @@ def open_image(data: bytes) -> Image.Image:
         raise _damaged(error) from error
     if not (image.width and image.height):
         raise PictureError("a picture without pixels")
+    if isinstance(image, TiffImageFile) and _is_misread(image):
+        raise PictureError(UNREAD_TIFF)
     return image
+
+
+def _why_unknown(data: bytes) -> str:
+    """Say why no decoder takes a file: it is damaged, of a kind that is not read, or no picture."""
+    if data.startswith(JPEG_XL):
+        return (
+            "damaged or cut short"
+            if "JXL" in Image.ID
+            else "a JPEG XL file: `pip install pillow-jxl-plugin` to read it"
+        )
+    if data.startswith(TIFF):
+        return UNREAD_TIFF if _has_tiff_tags(data) else "damaged or cut short"
+    return "damaged or cut short" if MAGIC.match(data) else "not a picture in a known format"
+
+
+def _has_tiff_tags(data: bytes) -> bool:
+    """Return whether the first directory of a TIFF can be read and tells a size."""
+    stream = io.BytesIO(data)
+    try:
+        directory = ImageFileDirectory_v2(stream.read(8))
+        stream.seek(directory.next)
+        directory.load(stream)
+        return bool(directory[IMAGEWIDTH] > 0 and directory[IMAGELENGTH] > 0)
+    except Exception:  # a damaged directory leads Pillow to anything
+        return False
+
+
+def _is_misread(image: TiffImageFile) -> bool:
+    """Return whether a TIFF opens, but not as it is: Pillow takes planes of 16 bits for pixels."""
+    bits = image.tag_v2.get(BITSPERSAMPLE) or (1,)
+    return image.tag_v2.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES and max(bits) > 8 and len(bits) > 1
+
+
+def _without_large_texts(data: bytes) -> bytes:
+    """Return a PNG without the texts and the colour profile that are larger than Pillow takes.
+
+    Other files are returned as they are. Programs write whole workflows and histories of edits there: they
+    cost themselves and not the picture.
+    """
+    if not data.startswith(PNG):
+        return data
+    kept, position, begin, room = [], len(PNG), 0, LARGEST_TEXTS
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if kind in TEXT_CHUNKS:
+            size = _text_size(data[position + 8 : end - 4], kind)
+            room -= size
+            if size > LARGEST_TEXT or room < 0:
+                kept.append(data[begin:position])
+                begin = end
+        position = end
+    return b"".join([*kept, data[begin:]]) if kept else data
+
+
+def _text_size(body: bytes, kind: bytes) -> int:
+    """Return the size of a PNG chunk's text, unpacked, or one more than `LARGEST_TEXT` if it is larger."""
+    packed = body.partition(b"\0")[2][1:]
+    if kind == b"iTXt":
+        is_packed, rest = body.partition(b"\0")[2][:1] == b"\1", packed[1:]
+        packed = rest.partition(b"\0")[2].partition(b"\0")[2] if is_packed else b""
+    if kind == b"tEXt" or not packed:
+        return len(body)
+    try:
+        return len(zlib.decompressobj().decompress(packed, LARGEST_TEXT + 1))
+    except zlib.error:
+        return 0  # Pillow leaves it aside
+
+
+def load(image: Image.Image, data: bytes, *, reduce: bool = True) -> Image.Image:
+    """Decode the pixels of an opened picture and return the picture that has them.
+
+    `data` is the file's content. With `reduce`, the picture is reduced as `draft` does.
+
+    A JPEG of which at most a tenth is missing at the end is kept, with `CUT_SHORT` in its `info`: the rest
+    is grey. Raises `PictureError`, and whatever a decoder raises.
+    """
+    if reduce:
+        draft(image)
+    try:
+        image.load()
+    except OSError as error:
+        if image.format == "TIFF" and image.info.get("compression") in NOT_IN_WHEELS:
+            raise PictureError(UNREAD_TIFF) from error
+        if image.format not in ("JPEG", "MPO"):
+            raise
+        whole = Image.open(io.BytesIO(data + END_OF_JPEG), formats=("JPEG", "MPO"))
+        if reduce:
+            draft(whole)
+        whole.load()
+        missing = _missing(whole)
+        if missing > MOST_MISSING or "progressive" in whole.info:
+            raise PictureError("damaged or cut short: more than a tenth is missing") from None
+        whole.info[CUT_SHORT] = True
+        return whole
+    return image
+
+
+def _missing(image: Image.Image) -> float:
+    """Return the share of rows at the end of a picture that are all of one colour."""
+    pixels = np.asarray(image)
+    same = (pixels == pixels[-1, -1]).reshape(len(pixels), -1).all(axis=1)
+    return float(np.argmin(same[::-1]) / len(same)) if not same.all() else 1.0
 
 
 @contextmanager
@@ -95,6 +229,8 @@ def register_formats() -> None:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
+    with suppress(ImportError):  # an extra; `_why_unknown` names it
+        import pillow_jxl  # noqa: F401
     Image.init()
 
 
@@ -120,21 +256,66 @@ def orientation(exif: Image.Exif) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return RGB: transparency on white, 16 bits and floats brought to 8, inks by their profile."""
-    if image.mode in ("CMYK", "LAB"):
-        image = _as_srgb(image)
+    """Return RGB: transparency on white, 16 bits and floats brought to 8, inks and greys by their profile.
+
+    A profile of RGB colours stays in `info`, for `to_srgb`, which costs less once the picture is small.
+    """
+    profile = image.info.get("icc_profile")
+    space = profile[16:20] if isinstance(profile, bytes) else b""
+    if image.mode in ("CMYK", "LAB") or (image.mode == "L" and space == b"GRAY"):
+        image, space = _as_srgb(image), b""
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(layer, mask=layer.getchannel("A"))
-        return white
-    if image.mode == "RGB":
+        rgb = Image.new("RGB", image.size, "white")
+        rgb.paste(layer, mask=layer.getchannel("A"))
+        is_grey = image.mode == "LA"
+    elif image.mode == "RGB":
         return image
-    rgb = image.convert("RGB")
-    rgb.info.pop("icc_profile", None)  # it describes the colours of the other mode
+    else:
+        rgb = image.convert("RGB")
+        is_grey = image.mode in ("1", "L")
+    if space == b"RGB " and not is_grey:
+        rgb.info["icc_profile"] = profile
+    else:
+        rgb.info.pop("icc_profile", None)  # it describes the colours of the other mode
     return rgb
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Return an RGB picture in the colours of sRGB, without a profile.
+
+    A profile that cannot be read is left aside. A camera's wide colours, taken for sRGB, look dull to people and to models alike.
+    """
+    profile = image.info.pop("icc_profile", None)
+    if not isinstance(profile, bytes) or len(profile) > LARGEST_PROFILE:
+        return image
+    transform = _transform_to_srgb(profile)
+    if transform is None:
+        return image
+    return ImageCms.applyTransform(image, transform) or image
+
+
+@lru_cache(maxsize=16)
+def _transform_to_srgb(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    """Return the transformation from a profile's RGB, or None if it changes nothing or cannot be read."""
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            "RGB",
+            "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
+    seen = np.asarray(ImageCms.applyTransform(Image.fromarray(colours), transform))
+    # Most profiles of photographs are one of the many forms of sRGB itself.
+    return None if np.abs(seen.astype(int) - colours).max() <= SAME_COLOUR else transform
 
 
 def shrink(image: Image.Image) -> Image.Image:
@@ -172,12 +353,11 @@ def _as_srgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    import numpy as np
-
     values: np.ndarray = np.asarray(image).astype(np.float32)
     values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    if image.mode.startswith("I"):
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+    if image.mode.startswith("I") and values.min(initial=0) >= 0 and values.max(initial=0) <= 65535:
+        # Cameras and scanners write 10, 12 or 14 bits into 16: taken for 16, such a picture is black.
+        top = next(2**bits - 1 for bits in SAMPLE_BITS if values.max(initial=0) <= 2**bits - 1)
         values = values * (255.0 / top)
     else:
         low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
@@ -185,7 +365,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8), "L")
 
 
-EXPANDING = ("WEBP", "PNG", "GIF")
+EXPANDING = ("WEBP", "PNG", "GIF", "JXL")
 """formats that store a picture of one colour in some dozen bytes, however large it is"""
 MAX_SCANS = 100
 """of a JPEG: an encoder writes about ten, and each costs the time of all pixels"""
@@ -349,7 +529,7 @@ def is_dear(image: Image.Image, data: bytes) -> bool:
     pixels = image.width * image.height
     if image.format in ("JPEG", "MPO"):
         return pixels * scans_of(image, data) > DEAR_JPEG
-    if image.format in ("HEIF", "AVIF"):  # what is inside may be larger than the header says
+    if image.format in ("HEIF", "AVIF", "JXL"):  # what is inside may be larger than the header says
         return True
     if image.format == "TIFF" and image.info.get("compression") not in PLAIN_TIFF:
         return True
@@ -366,7 +546,7 @@ def memory_of(image: Image.Image, data: bytes) -> int:
         return pixels * (each + 12)
     if image.format == "WEBP":
         return pixels * 20
-    if image.format in ("HEIF", "AVIF"):
+    if image.format in ("HEIF", "AVIF", "JXL"):
         return pixels * 12
     return pixels * (6 if image.mode in ("RGB", "L", "1") and not image.has_transparency_data else 16)
 

@@ -18,6 +18,7 @@ ORIGINAL_TYPES = {
     "tiff": "image/tiff",
     "heic": "image/heic",
     "avif": "image/avif",
+    "jxl": "image/jxl",
 }
 """extensions of the originals that are kept, with their media types: none that a browser would run"""
 ALIASES = {"jpeg": "jpg", "jpe": "jpg", "tif": "tiff", "heif": "heic", "hif": "heic"}

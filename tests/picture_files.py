@@ -87,20 +87,33 @@ def ink_profile() -> bytes:
     table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + inputs + white + green * 15 + outputs
     text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"inks\0" + bytes(78)
     point = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
-    tags, data, place = b"", b"", 128 + 4 + 4 * 12
-    for name, body in (
-        (b"desc", text),
-        (b"cprt", b"text" + bytes(4) + b"none\0"),
-        (b"wtpt", point),
-        (b"A2B0", table),
-    ):
-        padded = body + bytes(-len(body) % 4)
-        tags += name + struct.pack(">II", place + len(data), len(body))
-        data += padded
-    body = struct.pack(">I", 4) + tags + data
-    header = struct.pack(">I4sI4s4s4s", 128 + len(body), bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ")
-    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
-    return header.ljust(128, b"\0") + body
+    rights = b"text" + bytes(4) + b"none\0"
+    tags = [(b"desc", text), (b"cprt", rights), (b"wtpt", point), (b"A2B0", table)]
+    return _profile(b"prtr", b"CMYK", b"Lab ", tags)
+
+
+def tiff_of_planes(width: int, height: int, data: bytes, *, bits: int, sample_format: int) -> bytes:
+    """Return a TIFF of three planes one behind the other, uncompressed, in little-endian samples."""
+    shorts, longs, end = 3, 4, 8 + 2 + 12 * 11 + 4
+    size = len(data) // 3
+    extra = struct.pack("<3H", bits, bits, bits) + struct.pack("<3H", *[sample_format] * 3)
+    strips = struct.pack("<3I", *(end + 36 + size * plane for plane in range(3)))
+    entries = [
+        (256, longs, 1, width),
+        (257, longs, 1, height),
+        (258, shorts, 3, end),
+        (259, shorts, 1, 1),
+        (262, shorts, 1, 2),
+        (273, longs, 3, end + 12),
+        (277, shorts, 1, 3),
+        (278, longs, 1, height),
+        (279, longs, 3, end + 24),
+        (284, shorts, 1, 2),
+        (339, shorts, 3, end + 6),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *each) for each in entries)
+    counts = struct.pack("<3I", size, size, size)
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + extra + strips + counts + data
 
 
 def truncate(path: Path, share: float = 0.5) -> Path:
@@ -108,3 +121,49 @@ def truncate(path: Path, share: float = 0.5) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     return path
+
+
+WIDE_COLOURS = {
+    "Display P3": (
+        2.2,
+        (0.51512, 0.24120, -0.00105),
+        (0.29198, 0.69225, 0.04189),
+        (0.15710, 0.06657, 0.78407),
+    ),
+    "Adobe RGB": (2.2, (0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)),
+    "ProPhoto RGB": (1.8, (0.79767, 0.28804, 0.0), (0.13519, 0.71188, 0.0), (0.03134, 0.00008, 0.82491)),
+}
+"""exponent of the curve, and red, green and blue in CIEXYZ adapted to D50, from the specifications"""
+
+
+def rgb_profile(name: str, *, swapped: bool = False) -> bytes:
+    """Return the colour profile of one of `WIDE_COLOURS`, with red and green exchanged if `swapped`."""
+    gamma, red, green, blue = WIDE_COLOURS[name]
+    if swapped:
+        red, green = green, red
+
+    def xyz(*values: float) -> bytes:
+        return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
+    tags = [
+        (b"desc", b"desc" + bytes(4) + struct.pack(">I", 5) + b"wide\0" + bytes(78)),
+        (b"cprt", b"text" + bytes(4) + b"none\0"),
+        (b"wtpt", xyz(0.9642, 1.0, 0.8249)),
+        (b"rXYZ", xyz(*red)),
+        (b"gXYZ", xyz(*green)),
+        (b"bXYZ", xyz(*blue)),
+        *((name, curve) for name in (b"rTRC", b"gTRC", b"bTRC")),
+    ]
+    return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
+
+
+def _profile(kind: bytes, colours: bytes, connection: bytes, tags: list[tuple[bytes, bytes]]) -> bytes:
+    table, data, place = b"", b"", 128 + 4 + 4 * 3 * len(tags)
+    for name, body in tags:
+        table += name + struct.pack(">II", place + len(data), len(body))
+        data += body + bytes(-len(body) % 4)
+    body = struct.pack(">I", len(tags)) + table + data
+    header = struct.pack(">I4sI4s4s4s", 128 + len(body), bytes(4), 0x02400000, kind, colours, connection)
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + body

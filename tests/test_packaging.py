@@ -69,7 +69,7 @@ def pinned(lock: str) -> dict[str, str]:
 
 def test_every_library_that_the_product_imports_is_a_dependency(project):
     extras = project["optional-dependencies"]
-    declared = requirements(project["dependencies"]) | requirements(extras["raw"])
+    declared = requirements(project["dependencies"]) | requirements(extras["raw"] + extras["jxl"])
     imported = libraries([ROOT / "glimpse.py", *python_files(PACKAGES)])
     assert {"numpy", "torch"} <= imported
     assert not undeclared(imported, set(declared))

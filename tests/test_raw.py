@@ -16,8 +16,14 @@ from ingest.files.walk import walk
 
 
 def test_raw_files_are_known_by_their_names():
-    assert all(is_raw(Path(name)) for name in ("a.CR2", "b.nef", "c.Dng"))
-    assert not any(is_raw(path) for path in (None, Path("a.tif"), Path("cr2"), Path("a.jpg")))
+    assert all(is_raw(Path(name), b"II*\0") for name in ("a.CR2", "b.nef", "c.Dng"))
+    assert is_raw(Path("a.raf"), b"FUJIFILM")
+    assert not any(is_raw(path, b"II*\0") for path in (None, Path("a.tif"), Path("cr2"), Path("a.jpg")))
+
+
+def test_a_jpeg_that_is_called_raw_is_read_as_a_jpeg(tmp_path):
+    save_picture(tmp_path / "x.jpg", 1).rename(tmp_path / "x.nef")
+    assert read_image(tmp_path / "x.nef").format == "JPEG"
 
 
 def test_without_rawpy_each_raw_file_is_reported_with_the_way_to_read_it(tmp_path, monkeypatch):

@@ -19,12 +19,13 @@ from models.pixels import (
     PictureError,
     TooSlowError,
     decoding,
-    draft,
+    load,
     memory_of,
     open_image,
     orientation,
     shrink,
     to_rgb,
+    to_srgb,
     upright,
 )
 from search_app.errors import BusyError, QueryError
@@ -106,7 +107,7 @@ def opened_picture(data: bytes, *, limits: Limits = REQUESTS) -> Iterator[Image]
                     facts, body = run_apart(decode_in_child, data, seconds=limits.seconds, memory=memory)
                     picture = frombytes("RGB", tuple(facts["size"]), body)
                 else:
-                    picture = _decode(image)
+                    picture = _decode(image, data)
             except TooSlowError as error:
                 raise QueryError(f"The picture cannot be used to search: {error}.") from error
             except PictureError as error:
@@ -134,12 +135,11 @@ def _too_many(error: PictureError, limits: Limits) -> QueryError:
 
 def decode_in_child(data: bytes) -> tuple[Facts, bytes]:
     """Decode a picture that was let in, in a process of its own."""
-    picture = _decode(open_image(data))
+    picture = _decode(open_image(data), data)
     return {"size": picture.size}, picture.tobytes()
 
 
-def _decode(image: Image) -> Image:
+def _decode(image: Image, data: bytes) -> Image:
     with decoding():
-        draft(image)
-        image.load()  # some formats tell their EXIF data only then
-        return upright(shrink(to_rgb(image)), orientation(image.getexif()))
+        image = load(image, data)  # some formats tell their EXIF data only then
+        return upright(to_srgb(shrink(to_rgb(image))), orientation(image.getexif()))
