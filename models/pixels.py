@@ -286,7 +286,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def to_srgb(image: Image.Image) -> Image.Image:
     """Return an RGB picture in the colours of sRGB, without a profile.
 
-    A profile that cannot be read is left aside. A camera's wide colours, taken for sRGB, look dull to people and to models alike.
+    A profile that cannot be read is left aside. A camera's wide colours, taken for sRGB, look dull to people
+    and to models alike.
     """
     profile = image.info.pop("icc_profile", None)
     if not isinstance(profile, bytes) or len(profile) > LARGEST_PROFILE:
