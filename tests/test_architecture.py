@@ -2,10 +2,13 @@
 
 import ast
 import importlib
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from picture_files import save_picture
 from waiting import PATIENCE_S
 
 import glimpse
@@ -211,3 +214,35 @@ def test_benchmarks_and_scripts_import_names_that_exist():
                 module = importlib.import_module(node.module)
                 for name in (alias.name for alias in node.names):
                     assert hasattr(module, name), f"{path.name}: {node.module} has no {name}"
+
+
+def test_the_walks_name_every_file_that_a_picture_and_a_query_pass(node_home, node, index_name, tmp_path):
+    del node  # it runs
+    ours = {
+        "HOME": str(node_home),
+        "INDEX": index_name,
+        "PROFILE": "pocket",
+        "STORE": str(tmp_path / "store"),
+    }
+    environ = os.environ | {f"GLIMPSE_{name}": value for name, value in ours.items()}
+    for number in (1, 2):
+        save_picture(tmp_path / str(number) / "a.png", number)
+
+    def follow(*command: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "scripts/follow.py", *command],
+            cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        return set(re.findall(r"^ +\d+  (\S+)$", done.stderr, re.MULTILINE))
+
+    chapters = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("\n## ")
+    walks = {each.split("\n")[0]: each for each in chapters}
+    follow("ingest", str(tmp_path / "1"), "--captions", "off")  # the index is made, which is another walk
+    passed = {
+        "Follow a picture": follow("ingest", str(tmp_path / "2"), "--captions", "off"),
+        "Follow a query": follow("search", "a red boat"),
+    }
+    for title, files in passed.items():
+        assert files - set(re.findall(r"`([\w/]+\.py)`", walks[title])) == set(), title
+        (said,) = re.findall(r"passes (\d+) files", walks[title])
+        assert 15 < len(files) <= int(said), title
