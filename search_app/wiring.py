@@ -20,9 +20,8 @@ from models.encoders import Lazy, TextEncoder, load_caption_text_encoder, load_i
 from models.errors import ModelError
 from models.profiles import Profile, get_profile
 from search_app.core.logs import QueryLog, log_path
-from search_app.core.marks import Marks
 from search_app.core.query import Query
-from search_app.core.searcher import Searcher, SearchService, build_request
+from search_app.core.searcher import Marks, Searcher, SearchService, build_request
 from search_app.core.text_lanes import text_lanes
 from search_app.errors import ServeError
 from search_app.settings import AppSettings, SearchSettings, store_uri

@@ -33,9 +33,8 @@ from evaluation.calibrate import (
 from evaluation.errors import EvaluationError
 from glimpse import main
 from models.encoders import Lazy
-from search_app.core.marks import Evidence, Marks
 from search_app.core.query import Query
-from search_app.core.searcher import Searcher, SearchService
+from search_app.core.searcher import Evidence, Marks, Searcher, SearchService
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
