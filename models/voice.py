@@ -193,7 +193,7 @@ class Transcriber:
 
     @property
     def limits(self) -> str:
-        """Return a sentence about what the model cannot understand, or nothing."""
+        """Return a sentence about the languages that the model cannot understand, or nothing."""
         if not self.english_only:
             return ""
         return (

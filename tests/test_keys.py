@@ -49,7 +49,7 @@ class Machine:
         return CliRunner().invoke(main, typed, env=self.environ)
 
     def done(self, *words: object) -> str:
-        """Type a command that has to succeed, and return what it prints."""
+        """Type a command that has to succeed, and return its output."""
         done = self(*words)
         output = done.output.replace(f"not shown: {NOT_ALLOWED}", "")
         assert NOT_ALLOWED not in output, (words, output)

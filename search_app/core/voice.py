@@ -34,7 +34,7 @@ def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
 
 
 def transcribe_file(path: Path, settings: SearchSettings, *, warn: Callable[[str], None]) -> Transcript:
-    """Transcribe a spoken query with the model of the settings. `warn` gets what the model cannot understand.
+    """Transcribe a spoken query with the model of the settings. `warn` gets the model's limits.
 
     Raises `QueryError` when voice is off, when the recording cannot be used or is over the limit, and when it
     holds no words; `ModelError` without a model.
