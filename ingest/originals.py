@@ -19,6 +19,7 @@ from es_config.documents import paths_of, shown_path
 from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
 from ingest.files.picture import FileContent, is_raw, rendering
+from ingest.files.walk import valid_unicode
 from ingest.history.ingested_files import IngestedFile, read_notes
 from models.pixels import NoRoomError
 from search_app.core.pictures import OpenedFile, no_room
@@ -79,8 +80,12 @@ class IngestedOriginals:
             ) from error
 
     def paths(self, image_id: str, source: Mapping[str, Any]) -> list[str]:
-        """Return the absolute paths at which a document's picture was ingested. Raises as `files_of` does."""
-        return list(dict.fromkeys(note.shown for note in self._notes_of(image_id, source)))
+        """Return the absolute paths of the files of a document's picture that are there.
+
+        Raises as `files_of` does.
+        """
+        files = [note.shown for note in self._notes_of(image_id, source) if Path(note.shown).is_file()]
+        return list(dict.fromkeys(map(valid_unicode, files)))
 
     def open(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
         """Open the file of a document's picture for reading, or return None where none has its content now.
@@ -155,11 +160,10 @@ def _opened(path: bytes) -> BufferedReader | None:
         descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
     except OSError:
         return None
-    stream = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        stream.close()
+        os.close(descriptor)
         return None
-    return stream
+    return os.fdopen(descriptor, "rb")
 
 
 def _type(stream: BufferedReader, note: IngestedFile) -> tuple[str, bool]:

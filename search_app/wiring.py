@@ -30,6 +30,7 @@ from storage.store import Storage, open_storage
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from search_app.core.pictures import Originals
     from search_app.web.login import Login
     from search_app.web.server import ListenOptions
     from search_app.web.uploads import PictureIndexer
@@ -133,10 +134,12 @@ def serve_pictures(
     warn: Callable[[str], None],
     ready: Callable[[str], None],
     open_indexer: Callable[[Searcher, Storage], PictureIndexer] | None = None,
+    open_originals: Callable[[Callable[[], ImageIndex]], Originals] | None = None,
 ) -> None:
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
 
-    Pictures can be added when `open_indexer` returns an indexer of the index. Raises `ServeError` when the
+    Pictures can be added when `open_indexer` returns an indexer of the index, and ingested files opened when
+    `open_originals` returns those of the index that is searched at the moment. Raises `ServeError` when the
     port is taken or nobody could sign in, and as `build_searcher` does.
     """
     # Voice and Flask would slow `glimpse search` down.
@@ -174,6 +177,7 @@ def serve_pictures(
         transcriber=transcriber,
         indexer=lambda: follower.indexer,
         login=login,
+        originals=open_originals(lambda: service.searcher.index) if open_originals else None,
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)

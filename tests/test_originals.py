@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
 from gallery import Gallery
 from picture_files import draw_picture, save_picture, truncate
 from PIL import Image
+from raw_files import save_dng
 
+import glimpse
+from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
 from ingest.files.picture import FORMS, extension_of, keep_original, read_content, webp
+from ingest.files.walk import Candidate, stamp_of
+from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
+from ingest.originals import IngestedOriginals
 from models.pixels import register_formats
-from search_app.core.searcher import SearchService
+from search_app.core.logs import AuditLog
+from search_app.core.searcher import Searcher, SearchService
+from search_app.core.users import Role, UserStore, secret_key
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
+from search_app.web.login import Login
+from search_app.web.originals import SEALED
 from storage.errors import StorageError
 from storage.keys import original_key, thumbnail_key
 from storage.store import Storage, find_original, open_storage
@@ -143,3 +159,199 @@ def test_a_store_that_cannot_be_read_is_not_a_picture_that_is_not_there(bucket, 
     assert web.get(f"/images/{gallery.ids['boat']}").status_code == 200
     with pytest.raises(StorageError, match="there is no such bucket"):
         store.get("a")
+
+
+@pytest.fixture
+def ingested(gallery: Gallery, tmp_path) -> Ingested:
+    """The gallery's boat as a file, in the notes of this machine, and its originals."""
+    path = tmp_path / "pictures" / "named" / "boat.jpg"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gallery.files["boat"])
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    notes = tmp_path / "home" / HISTORY_FILE
+    with closing(IngestHistory(notes, index=gallery.searcher.index.uuid())) as history:
+        history.record_ok(Candidate(path, "named/boat.jpg", stamp_of(path)), gallery.ids["boat"])
+    return Ingested(path, notes, IngestedOriginals(notes, lambda: gallery.searcher.index))
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A file, the notes of it, and what opens it."""
+
+    path: Path
+    notes: Path
+    originals: IngestedOriginals
+
+
+@pytest.fixture
+def web(gallery: Gallery, ingested, tmp_path) -> FlaskClient:
+    """A browser on this machine, and a server without a login."""
+    return create_app(
+        service=SearchService(gallery.searcher),
+        storage=open_storage(str(tmp_path / "empty")),
+        settings=AppSettings(),
+        originals=ingested.originals,
+    ).test_client()
+
+
+def test_an_ingested_file_is_sent_from_where_it_lies(web, gallery, ingested):
+    address, data = f"/api/v1/images/{gallery.ids['boat']}/original", gallery.files["boat"]
+    with web.get(address) as answer:
+        assert (answer.status_code, answer.content_type, answer.data) == (200, "image/jpeg", data)
+        assert answer.headers["Content-Disposition"] == "inline; filename=boat.jpg"
+        assert answer.headers["Content-Security-Policy"] == SEALED
+        assert answer.headers["Cache-Control"] == "private, max-age=31536000"
+    with web.get(f"{address}?download=1") as answer:
+        assert answer.headers["Content-Disposition"] == "attachment; filename=boat.jpg"
+    with web.head(address) as answer:
+        assert (answer.content_length, answer.data) == (len(data), b"")
+    with web.get(address, headers={"If-None-Match": f'"{gallery.ids["boat"]}"'}) as again:
+        assert (again.status_code, again.data) == (304, b"")
+    assert ingested.path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"), [("0-9", slice(0, 10)), ("100-", slice(100, None)), ("-7", slice(-7, None))]
+)
+def test_a_part_of_a_file_can_be_asked_for(web, gallery, asked, part):
+    data = gallery.files["boat"]
+    with web.get(
+        f"/api/v1/images/{gallery.ids['boat']}/original", headers={"Range": f"bytes={asked}"}
+    ) as answer:
+        assert (answer.status_code, answer.data) == (206, data[part])
+        assert answer.headers["Content-Range"].endswith(f"/{len(data)}")
+
+
+def test_a_part_behind_the_end_is_a_problem_that_says_how_long_the_file_is(web, gallery):
+    answer = web.get(f"/api/v1/images/{gallery.ids['boat']}/original", headers={"Range": "bytes=9999999-"})
+    assert (answer.status_code, answer.content_type) == (416, "application/problem+json")
+    assert answer.headers["Content-Range"] == f"bytes */{len(gallery.files['boat'])}"
+
+
+@pytest.mark.parametrize(
+    "replaced", ["same stamp", "a link", "a pipe", "a folder", "gone", "unreadable notes"]
+)
+def test_only_the_content_that_was_ingested_is_opened(web, gallery, ingested, replaced):
+    tmp_path = ingested.notes.parent.parent
+    path, old = ingested.path, gallery.files["boat"]
+    with web.get(f"/api/v1/images/{gallery.ids['boat']}/original") as before:
+        assert before.status_code == 200  # and its state is remembered
+    path.unlink()
+    if replaced == "same stamp":
+        path.write_bytes(bytes(len(old)))
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    elif replaced == "a link":
+        (tmp_path / "secret").write_bytes(b"key".ljust(len(old)))
+        path.symlink_to(tmp_path / "secret")
+    elif replaced == "a pipe":
+        os.mkfifo(path)
+    elif replaced == "a folder":
+        path.mkdir()
+    elif replaced == "unreadable notes":
+        ingested.notes.write_text("This is no database, whatever its name says." * 100)
+    for part in ("original", "rendering"):
+        answer = web.get(f"/api/v1/images/{gallery.ids['boat']}/{part}")
+        assert answer.status_code == (503 if replaced == "unreadable notes" else 404)
+        assert str(tmp_path) not in answer.text
+    assert web.get(f"/images/{gallery.ids['boat']}").status_code == 200
+
+
+def test_a_link_that_ingest_followed_is_followed(web, gallery, ingested, tmp_path):
+    ingested.path.rename(tmp_path / "elsewhere.jpg")
+    ingested.path.symlink_to(tmp_path / "elsewhere.jpg")
+    with web.get(f"/api/v1/images/{gallery.ids['boat']}/original") as answer:
+        assert (answer.status_code, answer.data) == (200, gallery.files["boat"])
+
+
+def test_notes_of_another_index_or_another_path_open_nothing(gallery, ingested):
+    index = gallery.searcher.index
+    (image_id, source) = gallery.ids["boat"], {"relative_path": ["named/boat.jpg"]}
+    with ingested.originals.open(image_id, source).stream as stream:
+        assert stream.read() == gallery.files["boat"]
+    assert ingested.originals.open(image_id, {"relative_path": ["named/left.jpg"]}) is None
+    assert ingested.originals.open(gallery.ids["car"], {"relative_path": ["named/boat.jpg"]}) is None
+    with closing(sqlite3.connect(ingested.notes)) as base, base:
+        base.execute("UPDATE files SET idx = 'another'")
+    assert IngestedOriginals(ingested.notes, lambda: index).open(image_id, source) is None
+
+
+def test_the_page_opens_the_file_and_shows_its_path_to_people_on_this_machine_alone(web, gallery, ingested):
+    address = f"/images/{gallery.ids['boat']}"
+    page = web.get(address).text
+    assert f"/api/v1{address}/original" in page
+    assert f'data-copy="{ingested.path}"' in page
+    for more in (
+        {"environ_base": {"REMOTE_ADDR": "10.1.2.3"}},
+        {"headers": {"X-Forwarded-For": "10.1.2.3"}},
+        {"base_url": "http://pictures.example"},
+    ):
+        page = web.get(address, **more).text
+        assert f"/api/v1{address}/original" in page
+        assert str(ingested.path.parent.parent) not in page
+
+
+def test_where_people_sign_in_contributors_see_paths(gallery, ingested, tmp_path):
+    users = UserStore(tmp_path / "users.json")
+    for name, role in (("vic", Role.VIEWER), ("con", Role.CONTRIBUTOR)):
+        users.add(name, role, "a long enough password")
+    with closing(AuditLog(tmp_path / "audit.jsonl", warn=pytest.fail)) as audit:
+        app = create_app(
+            service=SearchService(gallery.searcher),
+            storage=open_storage(str(tmp_path / "empty")),
+            settings=AppSettings(),
+            originals=ingested.originals,
+            login=Login(users, audit, secret_key(tmp_path)),
+        )
+        assert app.test_client().get(f"/api/v1/images/{gallery.ids['boat']}/original").status_code == 401
+        for name, sees in (("vic", False), ("con", True)):
+            browser = app.test_client()
+            browser.post("/sign-in", data={"name": name, "password": "a long enough password"})
+            with browser.get(f"/api/v1/images/{gallery.ids['boat']}/original") as answer:
+                assert answer.data == gallery.files["boat"]
+            assert (str(ingested.path) in browser.get(f"/images/{gallery.ids['boat']}").text) == sees
+
+
+def test_pictures_that_browsers_do_not_show_are_drawn_and_can_be_downloaded(
+    client, gallery, index_name, node, tmp_path
+):
+    register_formats()
+    folder, home = tmp_path / "pictures", tmp_path / "home"
+    for name in ("a.heic", "b.tif"):
+        save_picture(folder / name, len(name), size=(4000, 1000))
+    save_dng(folder / "c.dng", draw_picture(9, size=(64, 48)), preview=draw_picture(9, size=(800, 600)))
+    environment = {
+        "ELASTICSEARCH_URL": node.url, "GLIMPSE_HOME": str(home), "GLIMPSE_STORE": str(tmp_path / "store"),
+        "GLIMPSE_INDEX": index_name,
+    }  # fmt: skip
+    done = CliRunner(env=environment).invoke(glimpse.main, ["ingest", str(folder), "--captions", "off"])
+    assert done.exit_code == 0, done.output
+    index = ImageIndex(client, alias=index_name)
+    searcher = Searcher(
+        index=index,
+        profile=gallery.searcher.profile,
+        text_encoder=gallery.searcher.texts.encoder,
+        image_encoder=gallery.searcher.image_encoder,
+    )
+    web = create_app(
+        service=SearchService(searcher),
+        storage=open_storage(str(tmp_path / "store")),
+        settings=AppSettings(),
+        originals=IngestedOriginals(home / HISTORY_FILE, lambda: index),
+    ).test_client()
+    for name, kind, size in (
+        ("a.heic", "image/heic", (3840, 960)),
+        ("b.tif", "image/tiff", (3840, 960)),
+        ("c.dng", "application/octet-stream", (800, 600)),
+    ):
+        data = (folder / name).read_bytes()
+        image_id = hashlib.sha256(data).hexdigest()
+        address = f"/api/v1/images/{image_id}"
+        page = web.get(f"/images/{image_id}").text
+        assert f'href="{address}/rendering"' in page
+        assert f'href="{address}/original?download=1"' in page
+        with web.get(f"{address}/original") as answer:
+            assert (answer.data, answer.content_type) == (data, kind)
+            assert answer.headers["Content-Disposition"] == f"attachment; filename={name}"
+        drawn = web.get(f"{address}/rendering")
+        assert (drawn.status_code, drawn.content_type) == (200, "image/webp")
+        assert Image.open(io.BytesIO(drawn.data)).size == size

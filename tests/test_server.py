@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from flask import Flask, Response, jsonify, request, url_for
 from http_fronts import serving
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
+from werkzeug.wsgi import wrap_file
 
 from search_app.errors import ServeError
 from search_app.web import server as page_server
@@ -272,3 +273,26 @@ def test_a_file_that_is_half_a_key_is_no_key(tmp_path):
     tls = self_signed_tls(home)
     tls.certificate.write_bytes(tls.certificate.read_bytes()[:100])
     assert self_signed_tls(home).certificate.read_text().count("END CERTIFICATE") == 1
+
+
+def test_a_large_file_is_sent_piece_by_piece_and_closed(app, tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * (page_server.LARGEST_IN_MEMORY // 128))
+    files = []
+
+    @app.get("/api/v1/images/x/original")
+    def original() -> Response:
+        files.append(path.open("rb"))
+        made = Response(wrap_file(request.environ, files[-1], 65536), direct_passthrough=True)
+        made.content_length = path.stat().st_size
+        made.call_on_close(files[-1].close)
+        return made
+
+    with serving(app, threads=THREADS) as url:
+        status, headers, body = ask(url, "/api/v1/images/x/original")
+        assert (status, headers["content-length"]) == (200, str(path.stat().st_size))
+        assert body == path.read_bytes()
+        with connect(url) as hasty:  # goes away in the middle
+            hasty.sendall(b"GET /api/v1/images/x/original HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            hasty.recv(10_000)
+        wait_until(lambda: len(files) == 2 and all(file.closed for file in files))

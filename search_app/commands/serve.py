@@ -11,8 +11,11 @@ from es_config.commands.options import FILE, SEARCHER, VOICE_MODEL, say, setting
 from search_app.settings import DEFAULT_MAX_UPLOAD, AppSettings, SearchSettings, parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from es_config.index import ImageIndex
+    from ingest.originals import IngestedOriginals
     from ingest.uploads import UploadIndexer
     from search_app.core.searcher import Searcher
     from storage.store import Storage
@@ -35,6 +38,12 @@ if TYPE_CHECKING:
     "GLIMPSE_MAX_ADDED",
     type=click.IntRange(0),
     help="Pictures that may be added in all.  [default: no limit]",
+)
+@setting(
+    "--open-files/--no-open-files",
+    "GLIMPSE_OPEN_FILES",
+    default=True,
+    help="Let people open the files that this machine ingested, where they lie.",
 )
 @setting("--read-only", "GLIMPSE_READ_ONLY", is_flag=True, help="Only search: nobody adds or corrects.")
 @setting(
@@ -81,6 +90,7 @@ def serve(
     max_upload: str,
     store: str | None,
     max_added: int | None,
+    open_files: bool,
     read_only: bool,
     query_log: bool,
     trusted: tuple[str, ...],
@@ -135,6 +145,7 @@ def serve(
         warn=warn,
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
         open_indexer=None if read_only else _open_indexer,
+        open_originals=_open_originals if open_files else None,
     )
 
 
@@ -145,6 +156,15 @@ def _who_can(host: str, read_only: bool) -> str:
         f"everyone who can reach {host} can search, add pictures and correct captions without signing in."
         " With --read-only they can only search."
     )
+
+
+def _open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
+    """Return what opens the files that this machine ingested into the index of a search."""
+    from es_config.client import glimpse_home
+    from ingest.history.ingested_files import HISTORY_FILE
+    from ingest.originals import IngestedOriginals
+
+    return IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, index)
 
 
 def _open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from models.encoders import Lazy
 from models.voice import Transcriber
+from search_app.core.pictures import Originals
 from search_app.core.searcher import SearchService, lane_of
 from search_app.core.users import Role
 from search_app.settings import AppSettings
@@ -37,6 +38,7 @@ from search_app.web.http import (
     visitors_sentence,
 )
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
+from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
 from search_app.web.tuning import tuning_blueprint
 from search_app.web.uploads import (
@@ -132,7 +134,12 @@ class ProblemApi(Api):
     def handle_http_exception(self, error: HTTPException) -> ResponseReturnValue:
         """Answer an error that Flask, werkzeug or webargs raised."""
         status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-        return answer_error(status, sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"]))
+        sentence = sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"])
+        response = make_response(answer_error(status, sentence))
+        for name, value in error.get_headers():  # such as Allow, which a 405 must have
+            if name.lower() not in ("content-type", "content-length"):
+                response.headers[name] = value
+        return response
 
 
 def create_app(
@@ -143,11 +150,13 @@ def create_app(
     transcriber: Lazy[Transcriber] | None = None,
     indexer: Callable[[], PictureIndexer | None] = lambda: None,
     login: Login | None = None,
+    originals: Originals | None = None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
     Without a transcriber, voice is off. `indexer` returns the current one, None when none can be added to.
-    Without a `login` everybody who reaches the server may do everything.
+    Without a `login` everybody who reaches the server may do everything. Without `originals` no ingested file
+    is opened.
     """
     app = Flask("search_app")
     app.request_class = FormRequest
@@ -174,8 +183,11 @@ def create_app(
         count_added=lambda: count_uploads(service.searcher.index),
         max_added=settings.max_added,
     )
-    api.register_blueprint(upload_blueprint(service=service, storage=storage, uploads=uploads))
-    app.register_blueprint(add_page_blueprint(uploads=uploads, storage=storage))
+    api.register_blueprint(upload_blueprint(uploads=uploads))
+    app.register_blueprint(add_page_blueprint(uploads=uploads))
+    api.register_blueprint(
+        originals_blueprint(service=service, storage=storage, originals=originals or NoOriginals())
+    )
     api.register_blueprint(caption_blueprint(service=service))
     app.register_blueprint(caption_page_blueprint(service=service))
     app.register_blueprint(tuning_blueprint(service=service))

@@ -18,7 +18,7 @@ from flask import Request, Response, current_app, g, jsonify, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from werkzeug.datastructures import FileStorage, Headers
-from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from es_config.documents import one_line
@@ -262,6 +262,11 @@ def sentence_of(error: HTTPException, *, max_upload: int) -> str:
         return f"The request is over the limit of {body_limit(max_upload) / 1_000_000:.3g} MB."
     if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
         return "Something went wrong on the server; its log says what."
+    if error.code == HTTPStatus.NOT_FOUND and error.description == NotFound.description:
+        start = f"{request.script_root}/"
+        return f"There is nothing at '{request.path[:100]}'; the start page of Glimpse is at '{start}'."
+    if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return f"'{request.path[:100]}' does not answer to {request.method}."
     return error.description or error.name
 
 
@@ -278,6 +283,7 @@ ERRORS: Mapping[int, str] = {
     404: "the index holds no such picture",
     408: "the body came too slowly",
     413: "the body or a part of it is over its limit",
+    416: "the part that was asked for is not in the file",
     415: "the body is of a type that is not read here",
     429: "asked too often, see Retry-After",
     503: "Elasticsearch, a store or a model cannot be used, or too many requests wait, see Retry-After",

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,8 @@ BODY_S, BODY_RATE = 30, 20_000
 """seconds for a body, and one more for each so many bytes: a phone's upload passes, a dripping one ends"""
 BODIES = 1_000_000_000
 """bytes of bodies that are being received, all requests together"""
+LARGEST_IN_MEMORY = 4 << 20
+"""bytes of an answer; a larger one is sent piece by piece"""
 SEARCHES_WAITING = 256
 RETRY_AFTER_S = 2
 
@@ -40,7 +42,7 @@ Headers = list[tuple[str, str]]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+Answer = tuple[int, list[tuple[bytes, bytes]], "bytes | WholeFile"]
 
 
 def check_port(host: str, port: int) -> None:
@@ -56,6 +58,23 @@ def check_port(host: str, port: int) -> None:
         raise ServeError(
             f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
         ) from error
+
+
+class WholeFile:
+    """The body of an answer that is too large for the memory, piece by piece. It has to be closed."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks, self._next = chunks, iter(chunks)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the pieces. A slow reader holds no thread."""
+        while piece := await asyncio.to_thread(next, self._next, b""):
+            yield piece
+
+    def close(self) -> None:
+        """Close the file."""
+        if close := getattr(self._chunks, "close", None):
+            close()
 
 
 class Bulkhead:
@@ -130,15 +149,30 @@ class WsgiBridge:
             "Too many requests are waiting; try again in a moment.",
             retry_after_s=RETRY_AFTER_S,
         )
-        if self._log_access:
-            _log(scope, status, len(content), time.monotonic() - begun)
-        await send({"type": "http.response.start", "status": status, "headers": answer_headers})
-        await send({"type": "http.response.body", "body": content})
+        start = {"type": "http.response.start", "status": status, "headers": answer_headers}
+        if isinstance(content, bytes):
+            if self._log_access:
+                _log(scope, status, len(content), time.monotonic() - begun)
+            await send(start)
+            await send({"type": "http.response.body", "body": content})
+            return
+        size = 0
+        try:
+            await send(start)
+            async for piece in content.pieces():
+                size += len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:  # also when the reader has gone
+            content.close()
+            if self._log_access:
+                _log(scope, status, size, time.monotonic() - begun)
 
     def _bulkhead(self, method: str, path: str) -> Bulkhead:
         if path.endswith("/healthz"):
             return self._health
-        if method == "POST" and path.endswith(("/transcribe", "/images", "/add")):
+        is_slow = method == "POST" and path.endswith(("/transcribe", "/images", "/add"))
+        if is_slow or path.endswith("/rendering"):
             return self._slow
         if "/static/" in path or path.endswith(("/thumbnail", "/original", "/metrics")):
             return self._files
@@ -196,14 +230,26 @@ class WsgiBridge:
             return _no_write
 
         chunks = self._application(environ, start_response)
+        if started and _is_large(started[-1][1]) and environ["REQUEST_METHOD"] != "HEAD":
+            status, headers = started[-1]
+            return int(status[:3]), _encoded(headers), WholeFile(chunks)
         try:
             content = b"".join(chunks)
         finally:
             if close := getattr(chunks, "close", None):
                 close()
         status, headers = started[-1]
-        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return int(status[:3]), encoded, content
+        return int(status[:3]), _encoded(headers), content
+
+
+def _is_large(headers: Headers) -> bool:
+    """Return whether an answer is sent from its file, not from memory."""
+    length = next((value for name, value in headers if name.lower() == "content-length"), "0")
+    return length.isdigit() and int(length) > LARGEST_IN_MEMORY
+
+
+def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def _log(scope: Scope, status: int, size: int, seconds: float) -> None:

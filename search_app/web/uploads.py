@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Protocol
 
 from flask import Blueprint as PageBlueprint
-from flask import Response, current_app, jsonify, make_response, render_template, request, url_for
+from flask import Response, current_app, jsonify, make_response, render_template, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from es_config.documents import paths_of
 from es_config.index import ImageIndex
 from search_app.core.pictures import Addition
 from search_app.core.query import API_PREFIX, thumbnail_url
-from search_app.core.searcher import SearchService
 from search_app.core.users import Role
-from search_app.errors import BusyError, NotFoundError, QueryError, TooLargeError
+from search_app.errors import BusyError, QueryError, TooLargeError
 from search_app.web.http import (
     BINARY,
     EXPECTED,
@@ -41,18 +37,13 @@ from search_app.web.http import (
     schema_of,
     status_of,
     too_large,
-    unchanging,
     visitors_sentence,
 )
-from storage.errors import NoSuchKeyError, StorageError
-from storage.keys import UPLOADS, media_type
-from storage.store import Storage, find_original
+from storage.keys import UPLOADS
 
 LONGEST_NAME = 100
 RETRY_AFTER_S = 3
 KNOWN = ("image_id", "path", "caption", "caption_source", "caption_error")
-UNSAFE = re.compile(r"[^\w .()-]")
-"""characters that a file system allows in a name, and that do not belong in a header"""
 POST_BODY = {
     "required": True,
     "content": {
@@ -65,8 +56,6 @@ POST_BODY = {
         }
     },
 }
-SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
-"""a Content-Security-Policy that runs nothing, even if a file's bytes can also be read as a page"""
 
 
 class PictureIndexer(Protocol):
@@ -187,8 +176,8 @@ def count_uploads(index: ImageIndex) -> int:
     return index.search(added).total if index.exists() else 0
 
 
-def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploads) -> Blueprint:
-    """Return the routes that add pictures and that send the originals of those that were added."""
+def upload_blueprint(*, uploads: Uploads) -> Blueprint:
+    """Return the route that adds pictures."""
     api = Blueprint("uploads", __name__, url_prefix=API_PREFIX, description="Adding pictures")
 
     files = fields.Nested(schema_of(AddedFile, sparse=True))
@@ -209,34 +198,7 @@ def upload_blueprint(*, service: SearchService, storage: Storage, uploads: Uploa
         """Add one or several pictures (multipart `image`). With the answer, searches find them."""
         return _answer(uploads.add_request())
 
-    @api.get("/images/<image_id>/original")
-    @api.response(200, BINARY, content_type="image/*")
-    @may_fail(api, 404)
-    def original(image_id: str) -> Response:
-        """Send the whole picture: the file as it came, or the WebP copy that is kept of it."""
-        names = names_of(service.searcher.picture(image_id))
-        key = find_original(storage, image_id, names=names)
-        not_kept = NotFoundError(f"The original of '{image_id[:70]}' is not kept here.")
-        if key is None:
-            raise not_kept
-        try:
-            data = storage.get(key)
-        except NoSuchKeyError as error:
-            raise not_kept from error
-        response = unchanging(data, mimetype=media_type(key), etag=PurePosixPath(key).name)
-        stem = UNSAFE.sub("_", PurePosixPath((names or (image_id,))[0]).stem)[:LONGEST_NAME]
-        filename = f"{stem}.{key.rpartition('.')[2]}"
-        response.headers.set("Content-Disposition", "inline", filename=filename)
-        response.headers["Content-Security-Policy"] = SEALED
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        return response
-
     return api
-
-
-def names_of(source: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the relative paths of a document, the uploaded one first: it is named by its content."""
-    return tuple(sorted(paths_of(source), key=lambda path: not path.startswith(UPLOADS)))
 
 
 def _answer(added: Sequence[AddedFile]) -> Response:
@@ -257,7 +219,7 @@ def _answer(added: Sequence[AddedFile]) -> Response:
     return response
 
 
-def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
+def add_page_blueprint(*, uploads: Uploads) -> PageBlueprint:
     """Return the page's routes, and tell every template whether pictures can be added."""
     page = PageBlueprint("add_page", __name__)
 
@@ -274,14 +236,6 @@ def add_page_blueprint(*, uploads: Uploads, storage: Storage) -> PageBlueprint:
 
     @page.app_context_processor
     def adding() -> dict[str, Any]:
-        return {"can_add": uploads.is_open and may(Role.CONTRIBUTOR), "original_url": original_url}
-
-    def original_url(image_id: str, source: Mapping[str, Any]) -> str | None:
-        """Return the path of a picture's original, or None when none is kept or the store cannot be asked."""
-        try:
-            kept = find_original(storage, image_id, names=names_of(source))
-        except StorageError:
-            return None
-        return url_for("uploads.original", image_id=image_id) if kept else None
+        return {"can_add": uploads.is_open and may(Role.CONTRIBUTOR)}
 
     return page

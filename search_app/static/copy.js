@@ -1,0 +1,16 @@
+// Buttons that copy a text, and say so.
+
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  if (!navigator.clipboard) continue; // browsers have one on HTTPS and on this machine only
+  button.hidden = false;
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not copied: select the path instead";
+    }
+    setTimeout(() => (button.textContent = label), 2000);
+  });
+}
