@@ -176,7 +176,7 @@ def ingested(gallery: Gallery, tmp_path) -> Ingested:
 
 @dataclass(frozen=True)
 class Ingested:
-    """A file, the notes of it, and what opens it."""
+    """A file, the notes of it, and their opener."""
 
     path: Path
     notes: Path

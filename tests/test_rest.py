@@ -233,6 +233,7 @@ def test_the_openapi_document_names_every_route_and_parameter(web):
         ("/api/v1/images/{image_id}/caption", "put"),
         ("/api/v1/images", "post"),
         ("/api/v1/images/{image_id}/original", "get"),
+        ("/api/v1/images/{image_id}/rendering", "get"),
         ("/api/v1/transcribe", "post"),
     }
     names = {parameter["name"] for parameter in paths["/api/v1/search"]["get"]["parameters"]}
@@ -312,3 +313,15 @@ def test_an_unexpected_failure_is_a_500_problem_without_its_insides(gallery, cap
     sentence = problem(web.get("/api/v1/search?q=a"), 500)
     assert "secret" not in sentence
     assert "a secret" in caplog.text
+
+
+def test_a_refused_method_says_which_are_allowed(web):
+    for path, allowed in (
+        ("/api/v1/search", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("/", {"GET", "HEAD", "OPTIONS"}),
+    ):
+        answer = web.delete(path)
+        assert answer.status_code == 405
+        assert set(answer.headers["Allow"].split(", ")) == allowed
+    assert web.delete("/api/v1/search").json["detail"] == "'/api/v1/search' does not answer to DELETE."
+    assert web.get("/api/v1/nothing").json["detail"].startswith("There is nothing at '/api/v1/nothing'")

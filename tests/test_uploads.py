@@ -547,9 +547,7 @@ def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
     uploads = Uploads(indexer=lambda: place.indexer, max_upload=MAX_UPLOAD, queue=queue)
     app = Flask("search_app")
     app.config.update(READ_ONLY=False, API_TITLE="", API_VERSION="", OPENAPI_VERSION="3.0.3")
-    routes = upload_blueprint(
-        service=SearchService(place.searcher), storage=open_storage(str(place.folder)), uploads=uploads
-    )
+    routes = upload_blueprint(uploads=uploads)
     ProblemApi(app).register_blueprint(routes)
     answer_expected(app)
     with queue.turn():

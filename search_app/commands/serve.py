@@ -159,7 +159,7 @@ def _who_can(host: str, read_only: bool) -> str:
 
 
 def _open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
-    """Return what opens the files that this machine ingested into the index of a search."""
+    """Return the opener of the files that this machine ingested into the index of a search."""
     from es_config.client import glimpse_home
     from ingest.history.ingested_files import HISTORY_FILE
     from ingest.originals import IngestedOriginals

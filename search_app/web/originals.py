@@ -1,4 +1,4 @@
-"""Send whole pictures: the file where ingest found it, or what the store keeps of it."""
+"""Send whole pictures: the file where ingest found it, or the copy in the store."""
 
 from __future__ import annotations
 
