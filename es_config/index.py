@@ -173,6 +173,24 @@ class ImageIndex:
             )
         return dict(answer.body)
 
+    def choose_profile(self, asked: str | None, *, default: str) -> str:
+        """Return the name of the profile that the index holds vectors of, or of a new index.
+
+        Without an index that is `asked`, or else `default`. Raises EngineError when another one is `asked`.
+        """
+        if not self.exists():
+            return asked or default
+        own = self.meta().profile
+        if asked not in (None, own):
+            raise self._other_profile(own, str(asked))
+        return own
+
+    def _other_profile(self, own: str, asked: str) -> EngineError:
+        return EngineError(
+            f"The index '{self.alias}' holds vectors of profile '{own}', not '{asked}': leave --profile out,"
+            f" or make vectors of the other one with `glimpse reindex --profile {asked}`."
+        )
+
     def check_profile(
         self,
         profile_name: str,
@@ -188,10 +206,7 @@ class ImageIndex:
         """
         meta = self.meta()
         if meta.profile != profile_name:
-            raise EngineError(
-                f"The index '{self.alias}' holds vectors of profile '{meta.profile}', not '{profile_name}': "
-                f"use --profile {meta.profile}, or run `glimpse index delete` and ingest the pictures again."
-            )
+            raise self._other_profile(meta.profile, profile_name)
         if meta.dims != dims:
             raise EngineError(
                 f"The index '{self.alias}' holds vectors of {meta.dims} dims, and profile '{profile_name}' "

@@ -55,7 +55,13 @@ def key_requests(alias: str) -> list[KeyRequest]:
                 _granted([f"{COMPARE_PREFIX}-*", f"{TRIAL_PREFIX}-*"], "read", "write", "manage"),
             ],
         ),
-        _request("upload", alias, "model upload, start, stop and delete", cluster=["manage_ml"], indices=[]),
+        _request(
+            "upload",
+            alias,
+            "model upload, start, stop and delete",
+            cluster=["manage_ml"],
+            indices=[_granted(ours, "view_index_metadata")],  # the index says which model it needs
+        ),
     ]
 
 

@@ -46,7 +46,7 @@ from ingest.report import Progress
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import register_formats
-from models.profiles import PROFILES, Profile, Weights, get_profile
+from models.profiles import PROFILES, Profile, Weights, default_profile, get_profile
 from storage.errors import StorageError
 from storage.store import Storage, find_original, open_storage
 
@@ -353,7 +353,7 @@ def open_reindexer(
     one for other models; `EngineError`, `ModelError` or `StorageError`.
     """
     home = glimpse_home(environ)
-    profile = get_profile(settings.profile, model_dir=settings.model_dir)
+    profile = get_profile(settings.profile or default_profile(environ), model_dir=settings.model_dir)
     client = connect(engine_settings(environ, home))
     alias = Alias(client, alias=settings.alias)
     old = alias.current()
@@ -469,14 +469,14 @@ class ReindexReport:
 
     def _switched(self, switched: Switched) -> str:
         old, former_alias = self.reindexer.old, self.reindexer.alias.former
-        profile = f"--profile {self.reindexer.profile.name}"
-        profile += f" --model-dir {self.model_dir}" if self.model_dir else ""
+        folder = f" --model-dir {shlex.quote(str(self.model_dir))}" if self.model_dir else ""
         calibrate = " and `glimpse calibrate`" if old.meta().relevance else ""
         lines = [
             f"'{self.reindexer.alias.name}' is {switched.now} now, in place of {switched.former}.",
-            f"Commands need {profile} now; a running `glimpse serve` follows by itself.",
+            *([f"Commands need{folder} now."] if folder else []),
+            "A running `glimpse serve` follows by itself.",
             f"Run `glimpse tune`{calibrate}: what was measured belongs to the former vectors.",
-            *self._text_model(profile),
+            *self._text_model(folder),
             f"`glimpse reindex --back` goes back to {switched.former}; `glimpse index delete --index"
             f" {former_alias}` deletes it.",
         ]
@@ -486,7 +486,7 @@ class ReindexReport:
             )
         return "\n".join(lines)
 
-    def _text_model(self, profile: str) -> list[str]:
+    def _text_model(self, folder: str) -> list[str]:
         """Say which text model Elasticsearch needs, if it embedded texts for the former index."""
         client, new = self.reindexer.client, self.reindexer.profile
         if self.former is None:
@@ -500,7 +500,7 @@ class ReindexReport:
         if status.state == "started" and (noted is None or new.weights("text").matches(noted)):
             return []
         clear = "" if status.state == "absent" else " --clear-previous"
-        command = f"glimpse model upload {profile}{clear} --start"
+        command = f"glimpse model upload{folder}{clear} --start"
         return [f"Run `{command}`: until then texts are embedded in the commands, not in Elasticsearch."]
 
     def _evaluate_command(self, former: Profile) -> str:

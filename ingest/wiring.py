@@ -20,9 +20,9 @@ from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
-from models.fast.choose import Requested, load_fast_image_encoder
+from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
 from models.pixels import MAX_PIXELS
-from models.profiles import Profile, Weights, get_profile
+from models.profiles import Profile, Weights, default_profile, get_profile
 from storage.store import Storage, open_storage
 
 
@@ -41,7 +41,8 @@ class EncoderOptions:
 class IngestSettings:
     """Names of the models, the index and the store of a run."""
 
-    profile: str = "pocket"
+    profile: str | None = None
+    """that of the index by default, or for a new one that of the environment"""
     model_dir: Path | None = None
     alias: str = "images"
     store: str | None = None
@@ -84,19 +85,22 @@ def open_dependencies(
     """
     home = glimpse_home(environ)
     storage = open_storage(settings.store or f"file:{home / 'store'}")
-    profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client = connect(engine_settings(environ, home))
     index = ImageIndex(client, alias=settings.alias)
-    exists = index.exists()
+    name = index.choose_profile(settings.profile, default=default_profile(environ))
+    profile = get_profile(name, model_dir=settings.model_dir)
+    exists, cache, first = index.exists(), home / "cache", None
     if exists or not create:
         index.check_profile(profile.name, profile.dims)
     elif not dry_run:
+        # First the model: one that cannot be had leaves no empty index of its profile behind.
+        first = choose_image_encoder(profile, settings.encoder, noted={}, cache=cache)
         create_index(index, profile)
     if dry_run and not exists:
         index = EmptyIndex(client, alias=settings.alias)
     elif index.exists():
         index = index.pinned()  # an index that a reindex puts in its place must not get these vectors
-    images, texts = lazy_encoders(profile, index, options=settings.encoder, cache=home / "cache")
+    images, texts = lazy_encoders(profile, index, options=settings.encoder, cache=cache, first=first)
     return Dependencies(index, images, texts, storage, lazy_captioner(profile, index))
 
 
@@ -160,12 +164,20 @@ def check_weights(index: ImageIndex, weights: Weights) -> None:
 
 
 def lazy_encoders(
-    profile: Profile, index: ImageIndex, *, options: EncoderOptions, cache: Path
+    profile: Profile,
+    index: ImageIndex,
+    *,
+    options: EncoderOptions,
+    cache: Path,
+    first: Chosen | None = None,
 ) -> tuple[Lazy[ImageEncoder], Lazy[TextEncoder]]:
-    """Return the encoders of pictures and captions. Loading one compares its weights with the index."""
+    """Return the encoders of pictures and captions. Loading one compares its weights with the index.
+
+    `first` is an image encoder that is loaded already.
+    """
 
     def load_images() -> ImageEncoder:
-        encoder = load_image_encoder_for(profile, index, options, cache=cache)
+        encoder = load_image_encoder_for(profile, index, options, cache=cache, first=first)
         check_weights(index, profile.weights("text"))
         return encoder
 
@@ -192,19 +204,32 @@ def lazy_captioner(profile: Profile, index: ImageIndex) -> Lazy[Captioner]:
     return Lazy(load)
 
 
+def choose_image_encoder(profile: Profile, options: EncoderOptions, *, noted: Noted, cache: Path) -> Chosen:
+    """Load the image encoder beside the precisions that its index has `noted`. Raises `ModelError`."""
+    return load_fast_image_encoder(
+        profile, requested=options.requested, noted=noted, cache=cache, sample=options.sample
+    )
+
+
 def load_image_encoder_for(
-    profile: Profile, index: ImageIndex, options: EncoderOptions, *, cache: Path
+    profile: Profile,
+    index: ImageIndex,
+    options: EncoderOptions,
+    *,
+    cache: Path,
+    first: Chosen | None = None,
 ) -> ImageEncoder:
     """Load the image encoder, and note its weights and its precision in the index.
 
-    Raises `ModelError` if the requested precision does not fit, `IngestError` if the weights do not.
+    `first` is one that was chosen before the index was created. Raises `ModelError` if the requested
+    precision does not fit, `IngestError` if the weights do not.
     """
     while True:
         written = index.meta().execution if index.exists() else {}
         noted = written or _before_notes(index)
-        chosen = load_fast_image_encoder(
-            profile, requested=options.requested, noted=noted, cache=cache, sample=options.sample
-        )
+        if first is None or noted:
+            first = choose_image_encoder(profile, options, noted=noted, cache=cache)
+        chosen, first = first, None
         check_weights(index, profile.weights("image"))
         is_news = chosen.compared or chosen.encoder.execution.precision not in noted
         # If another run has chosen meanwhile, choose again with its notes.

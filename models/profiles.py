@@ -389,6 +389,14 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+DEFAULT_PROFILE = "clip"
+
+
+def default_profile(environ: Mapping[str, str]) -> str:
+    """Return the name of the profile of new indices: `GLIMPSE_PROFILE`, else `clip`."""
+    return environ.get("GLIMPSE_PROFILE") or DEFAULT_PROFILE
+
+
 def get_profile(name: str, *, model_dir: Path | None = None) -> Profile:
     """Return the row called `name`, with models from `model_dir` if that is given.
 

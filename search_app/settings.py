@@ -37,7 +37,8 @@ class AppSettings:
 class SearchSettings:
     """Which index is searched and with which models."""
 
-    profile: str = "pocket"
+    profile: str | None = None
+    """that of the index by default, or that of the environment without one"""
     model_dir: Path | None = None
     alias: str = "images"
     text_lane: str = "auto"

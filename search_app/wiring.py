@@ -18,7 +18,7 @@ from es_config.requests import as_curl
 from es_config.scan import read_sample
 from models.encoders import Lazy, TextEncoder, load_caption_text_encoder, load_image_encoder
 from models.errors import ModelError
-from models.profiles import Profile, get_profile
+from models.profiles import Profile, default_profile, get_profile
 from search_app.core.logs import QueryLog, log_path
 from search_app.core.query import Query
 from search_app.core.searcher import Marks, Searcher, SearchService, build_request
@@ -30,6 +30,7 @@ from storage.store import Storage, open_storage
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from models.voice import Transcriber
     from search_app.core.pictures import Originals
     from search_app.web.login import Login
     from search_app.web.server import ListenOptions
@@ -53,9 +54,10 @@ def build_searcher(
     Raises `EngineError` without Elasticsearch, `ModelError` for an unknown profile, `QueryError` for a text
     lane that the profile does not have; the models' errors come with their loading.
     """
-    profile = get_profile(settings.profile, model_dir=settings.model_dir)
     client = client or connect(engine_settings(environ, glimpse_home(environ)))
     index = ImageIndex(client, alias=settings.alias)
+    name = index.choose_profile(settings.profile, default=default_profile(environ))
+    profile = get_profile(name, model_dir=settings.model_dir)
     return searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=warm)
 
 
@@ -151,7 +153,6 @@ def serve_pictures(
     check_port(listen.host, listen.port)
     home = glimpse_home(environ)
     login = open_login(home, secure=listen.tls is not None, warn=warn) if with_login else None
-    transcriber = build_transcriber(settings)
     store = open_storage(store_uri(environ, home))
     client = connect(engine_settings(environ, home), timeout_s=ANSWER_S, is_server=True)
     log = QueryLog(log_path(home), warn=warn) if app_settings.query_log else None
@@ -160,9 +161,10 @@ def serve_pictures(
         service,
         renew=lambda former: renewed(former, settings, client, warn=warn),
         open_indexer=(lambda each: open_indexer(each, store)) if open_indexer else None,
+        open_transcriber=lambda profile: build_transcriber(profile, settings.voice_model),
         warn=warn,
     )
-    if transcriber:
+    if transcriber := follower.transcriber:
         try:
             voice = transcriber.get()
             voice.warm()
@@ -174,7 +176,7 @@ def serve_pictures(
         service=service,
         storage=store,
         settings=app_settings,
-        transcriber=transcriber,
+        transcriber=lambda: follower.transcriber,
         indexer=lambda: follower.indexer,
         login=login,
         originals=open_originals(lambda: service.searcher.index) if open_originals else None,
@@ -201,11 +203,12 @@ def open_login(home: Path, *, secure: bool, warn: Callable[[str], None]) -> Logi
 
 
 class AliasFollower:
-    """A context that replaces a service's searcher, and its indexer, when `renew` returns another.
+    """A context that replaces a service's searcher, indexer and transcriber when `renew` returns another.
 
     Inside the context a thread asks `renew` every few seconds. Until it returns one, the former index answers
     by its name: no search fails because the alias was switched. An error is shown once, and the former
-    searcher and indexer stay. `indexer` is None when `open_indexer` is.
+    searcher and indexer stay. `indexer` is None when `open_indexer` is. `transcriber` is that of the
+    searcher's profile, None when `open_transcriber` returns none.
     """
 
     def __init__(
@@ -214,12 +217,15 @@ class AliasFollower:
         *,
         renew: Callable[[Searcher], Searcher | None],
         open_indexer: Callable[[Searcher], PictureIndexer] | None,
+        open_transcriber: Callable[[Profile], Lazy[Transcriber] | None] = lambda _: None,
         warn: Callable[[str], None],
         every_s: float = META_SECONDS,
     ) -> None:
         self.service = service
         self._renew, self._open_indexer, self._warn, self._every_s = renew, open_indexer, warn, every_s
+        self._open_transcriber = open_transcriber
         self.indexer = open_indexer(service.searcher) if open_indexer else None
+        self.transcriber = open_transcriber(service.searcher.profile)
         self._warned: set[str] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
@@ -236,10 +242,13 @@ class AliasFollower:
     def _follow(self) -> None:
         while True:
             try:
-                if newer := self._renew(self.service.searcher):
+                former = self.service.searcher
+                if newer := self._renew(former):
                     if self._open_indexer:
                         self.indexer = self._open_indexer(newer)
                     self.service.searcher = newer
+                    if newer.profile != former.profile:
+                        self.transcriber = self._open_transcriber(newer.profile)
             except Exception as error:  # whatever loading a model raises: the former one goes on
                 if str(error) not in self._warned:
                     self._warned.add(str(error))
@@ -270,7 +279,7 @@ def renewed(
         name = index.meta().profile
         raise EngineError(
             f"{index.name()} is behind '{settings.alias}' now, with other weights of profile {name}: restart"
-            f" `glimpse serve --profile {name}` with their --model-dir. What answered before goes on."
+            " `glimpse serve` with their --model-dir. What answered before goes on."
         )
     same = former if profile == former.profile else None
     newer = searcher_of(
@@ -284,7 +293,9 @@ def renewed(
 def profile_of(index: ImageIndex, settings: SearchSettings) -> Profile | None:
     """Return the profile, from the table or from the folder that was named, whose weights an index notes."""
     meta = index.meta()
-    folders = [settings.model_dir, None] if meta.profile == settings.profile else [None, settings.model_dir]
+    folders = (
+        [settings.model_dir, None] if settings.profile in (None, meta.profile) else [None, settings.model_dir]
+    )
     for folder in dict.fromkeys(folders):
         profile = get_profile(meta.profile, model_dir=folder)
         noted = meta.revisions.get("text")

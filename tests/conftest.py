@@ -55,6 +55,7 @@ def _plain_environment() -> Iterator[None]:
             name for name in os.environ if name.startswith(OUR_VARIABLES) and name != "GLIMPSE_SHARED"
         ]:
             patch.delenv(name)
+        patch.setenv("GLIMPSE_PROFILE", "pocket")  # the only models that need no download
         for name in TERMINAL:
             patch.delenv(name, raising=False)
         for name in ("NO_PROXY", "no_proxy"):  # the servers of the tests are on this machine

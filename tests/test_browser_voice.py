@@ -82,7 +82,7 @@ def address(gallery) -> Iterator[str]:
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(),
-        transcriber=Lazy(lambda: transcriber),
+        transcriber=lambda: Lazy(lambda: transcriber),
     )
     with serving(app) as url:
         yield url

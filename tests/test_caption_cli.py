@@ -188,7 +188,7 @@ def test_each_trouble_of_captions_is_one_sentence(environ, pictures, client):
     glimpse(environ, "ingest", pictures, "--captions", "off")
     other = glimpse(environ, "caption", "--profile", "clip")
     assert (other.exit_code, other.stdout) == (1, "")
-    assert "holds vectors of profile 'pocket', not 'clip': use --profile pocket" in other.stderr
+    assert "holds vectors of profile 'pocket', not 'clip': leave --profile out" in other.stderr
     for arguments in (["--limit", "-1"], ["--batch-size", "0"], ["extra"]):
         assert glimpse(environ, "caption", *arguments).exit_code == 2
     assert glimpse(environ, "ingest", pictures, "--captions", "soon").exit_code == 2

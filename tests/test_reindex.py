@@ -469,7 +469,7 @@ def test_a_server_that_has_not_the_new_models_says_so_and_keeps_to_the_former_in
     assert renewed(held, settings, place.client, warn=print) is None
     former = place.index.name()
     assert place.reindex()["exit_code"] == 0
-    with pytest.raises(EngineError, match=r"restart `glimpse serve --profile pocket` with their --model-dir"):
+    with pytest.raises(EngineError, match=r"restart `glimpse serve` with their --model-dir"):
         renewed(held, settings, place.client, warn=print)
     assert held.index.name() == former
     assert len(held.sample(5)) == 5

@@ -287,7 +287,7 @@ def test_an_index_of_another_profile_is_not_ready(gallery):
     web = create_app(
         service=SearchService(other), storage=gallery.storage, settings=AppSettings()
     ).test_client()
-    assert "use --profile pocket" in problem(web.get("/readyz"), 503)
+    assert "leave --profile out" in problem(web.get("/readyz"), 503)
 
 
 def test_only_trusted_names_are_answered(gallery):

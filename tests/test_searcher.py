@@ -178,7 +178,7 @@ def test_an_index_of_another_profile_is_refused_with_the_way_out(searcher):
         text_encoder=None,
         image_encoder=None,
     )
-    with pytest.raises(EngineError, match="use --profile pocket"):
+    with pytest.raises(EngineError, match="leave --profile out"):
         other.search(Query(text="a"))
 
 

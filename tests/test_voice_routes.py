@@ -49,7 +49,7 @@ def app(gallery, transcriber):
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(max_upload=100_000),
-        transcriber=Lazy(lambda: transcriber),
+        transcriber=lambda: Lazy(lambda: transcriber),
     )
 
 
@@ -227,7 +227,7 @@ def test_other_sites_pages_are_not_heard_and_a_read_only_server_listens(gallery,
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=settings,
-        transcriber=Lazy(lambda: transcriber),
+        transcriber=lambda: Lazy(lambda: transcriber),
     )
     web, wav = app.test_client(), recordings.packed(sentence)
     assert send(web, wav).json["text"] == SENTENCE
@@ -255,7 +255,7 @@ def test_a_voice_model_that_cannot_be_loaded_is_a_503_problem(gallery, tmp_path,
         service=SearchService(gallery.searcher),
         storage=gallery.storage,
         settings=AppSettings(),
-        transcriber=broken,
+        transcriber=lambda: broken,
     )
     assert problem(send(app.test_client(), WAV), 503) == (
         "A model cannot be used at the moment: the log of the server says why."
@@ -268,7 +268,9 @@ def test_when_the_line_is_full_the_next_is_told_when_to_come_again(transcriber, 
     app = Flask(__name__)
     app.config.update(API_TITLE="x", API_VERSION="1", OPENAPI_VERSION="3.0.3")
     queue = RequestQueue(busy="Come again.", retry_after_s=1, at_once=1, waiting=0)
-    ProblemApi(app).register_blueprint(voice_blueprint(transcriber=Lazy(lambda: transcriber), queue=queue))
+    ProblemApi(app).register_blueprint(
+        voice_blueprint(transcriber=lambda: Lazy(lambda: transcriber), queue=queue)
+    )
     answer_expected(app)
     with queue.turn():
         refused = send(app.test_client(), WAV)

@@ -16,7 +16,7 @@ from es_config.index import ImageIndex
 from es_config.scan import PointInTime, point_in_time, random_body, sample_view
 from es_config.vector_field import VectorField, read_extent, read_vector_field
 from models.encoders import load_caption_text_encoder, load_text_encoder, plain_text
-from models.profiles import get_profile
+from models.profiles import DEFAULT_PROFILE, get_profile
 from tuning.errors import TuneError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def open_corpus(client: Elasticsearch, alias: str, field: str) -> Iterator[Corpu
 
 
 def text_embedder(
-    client: Elasticsearch, field: VectorField, *, alias: str, profile: str, model_dir: Path | None
+    client: Elasticsearch, field: VectorField, *, alias: str, profile: str | None, model_dir: Path | None
 ) -> Embed | None:
     """Return a function that embeds texts for a field of an index that Glimpse made, or None.
 
@@ -90,8 +90,9 @@ def text_embedder(
         return None
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        row = get_profile(profile, model_dir=model_dir)
-        ImageIndex(client, alias=alias).check_profile(row.name, row.dims)
+        index = ImageIndex(client, alias=alias)
+        row = get_profile(index.choose_profile(profile, default=DEFAULT_PROFILE), model_dir=model_dir)
+        index.check_profile(row.name, row.dims)
         load = load_caption_text_encoder if field.name == MODE_FIELDS["caption"] else load_text_encoder
         return load(row).embed_texts([plain_text(text) for text in texts])
 

@@ -42,7 +42,7 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
     _announce(f"{new} drawn, {pictures - new} were there.")
     # Before ingest, which first uses torch in a thread: torch's profiler wants its first use in the main one.
     _deploy_text_model(ctx, home)
-    _run(ctx, "ingest", str(folder))
+    _run(ctx, "ingest", str(folder), "--profile", "pocket")
     if serve:
         _announce("Three things to try:")
         for line in THREE_THINGS:
@@ -61,9 +61,9 @@ def _deploy_text_model(ctx: click.Context, home: Path) -> None:
         client = connect(engine_settings(os.environ, home))
         state = TrainedModel(client, model_id=get_profile("pocket").es_model_id).status().state
         if state == "stopped":
-            _run(ctx, "model", "start")
+            _run(ctx, "model", "start", "--profile", "pocket")
         elif state != "started":
-            _run(ctx, "model", "upload", "--clear-previous", "--start")
+            _run(ctx, "model", "upload", "--profile", "pocket", "--clear-previous", "--start")
     except EngineError as error:
         _announce(f"Texts will be embedded by the page itself: {error}")
 

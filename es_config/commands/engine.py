@@ -157,7 +157,7 @@ def index() -> None:
 @INDEX
 @AS_JSON
 def create_index(
-    profile: str, model_dir: Path | None, alias: str, as_json: bool, index_type: str, **options: Any
+    profile: str | None, model_dir: Path | None, alias: str, as_json: bool, index_type: str, **options: Any
 ) -> None:
     """Create an empty index for the vectors of a profile.
 
@@ -166,9 +166,9 @@ def create_index(
       glimpse index create --profile clip --index-type int4_hnsw
     """
     from es_config.documents import IndexMeta, IndexOptions
-    from models.profiles import get_profile
+    from models.profiles import default_profile, get_profile
 
-    row = get_profile(profile, model_dir=model_dir)
+    row = get_profile(profile or default_profile(os.environ), model_dir=model_dir)
     weights = row.revisions()
     meta = IndexMeta(row.name, weights, row.dims, row.caption_dims, row.similarity)
     name = _open_index(alias).create(meta, IndexOptions(type=index_type, **options))

@@ -105,13 +105,12 @@ MODEL_DIR = setting(
     "--model-dir", "GLIMPSE_MODEL_DIR", type=FOLDER, help="Take the profile's models from this folder."
 )
 MODELS = together(
-    setting(
+    click.option(
         "--profile",
-        "GLIMPSE_PROFILE",
-        default="pocket",
         metavar="NAME",
         shell_complete=_profile_names,
-        help="Which models; see `glimpse model list`.",
+        help="Models, see `glimpse model list`.  [default: the index's own; of a new one GLIMPSE_PROFILE,"
+        " else clip]",
     ),
     MODEL_DIR,
 )
@@ -163,6 +162,21 @@ def open_client(**more: Any) -> Elasticsearch:
     from es_config.client import connect, engine_settings, glimpse_home
 
     return connect(engine_settings(os.environ, glimpse_home(os.environ)), **more)
+
+
+def own_profile(client: Elasticsearch, alias: str, *, asked: str | None = None) -> str:
+    """Return the name of the profile of an index, or of a new one without it.
+
+    Raises EngineError when another one is `asked`.
+    """
+    from es_config.errors import NotAllowedError
+    from es_config.index import ImageIndex
+    from models.profiles import default_profile
+
+    try:
+        return ImageIndex(client, alias=alias).choose_profile(asked, default=default_profile(os.environ))
+    except NotAllowedError as error:
+        raise NotAllowedError(f"{error} Or name its models with --profile.") from error
 
 
 def exit_with(*, interrupted: bool, failed: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from es_config.commands.options import AS_JSON, FILE, INDEX, MODELS, open_client, say
+from es_config.commands.options import AS_JSON, FILE, INDEX, MODELS, open_client, own_profile, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class CalibrateOptions:
     queries: Path | None
     pictures: int
     dry_run: bool
-    profile: str
+    profile: str | None
     model_dir: Path | None
     alias: str
     as_json: bool
@@ -62,8 +62,10 @@ def calibrate(**options: Any) -> None:
     from models.profiles import get_profile
 
     given = CalibrateOptions(**options)
-    profile = get_profile(given.profile, model_dir=given.model_dir)
-    client, weights = open_client(), profile.weights("text")
+    client = open_client()
+    name = own_profile(client, given.alias, asked=given.profile)
+    profile = get_profile(name, model_dir=given.model_dir)
+    weights = profile.weights("text")
     index = ImageIndex(client, alias=given.alias).pinned()  # noted is what was measured
     index.check_profile(profile.name, profile.dims, text_revision=weights.revision, matches=weights.matches)
     labels = read_labels(given.queries) if given.queries else None

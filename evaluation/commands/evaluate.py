@@ -21,6 +21,7 @@ from es_config.commands.options import (
     INDEX,
     MODELS,
     open_client,
+    own_profile,
     say,
     store_option,
     together,
@@ -80,7 +81,7 @@ class EvaluateOptions:
     folder: Path | None
     store: str | None
     plot: Path | None
-    profile: str
+    profile: str | None
     model_dir: Path | None
     alias: str
     as_json: bool
@@ -91,13 +92,12 @@ class EvaluateOptions:
         path = Path(self.compare) if self.compare else None
         return path if path and (path.suffix == ".json" or path.is_file()) else None
 
-    @property
     def compared(self) -> str | None:
-        """The profiles to compare, or None for one that is measured alone."""
-        if self.profiles is None and self.compare and not self.saved_run:
-            own = f"{self.profile}={self.model_dir}" if self.model_dir else self.profile
-            return f"{own},{self.compare}"
-        return self.profiles
+        """Return the profiles to compare, or None for one that is measured alone. Raises `EngineError`."""
+        if self.profiles is not None or not self.compare or self.saved_run:
+            return self.profiles
+        own = self.profile or own_profile(open_client(), self.alias)
+        return f"{own}={self.model_dir},{self.compare}" if self.model_dir else f"{own},{self.compare}"
 
 
 @click.command()
@@ -121,8 +121,8 @@ def evaluate(**options: Any) -> None:
     given = EvaluateOptions(**options)
     # `kill` unwinds as Ctrl+C does, so that temporary indices are deleted.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if given.compared is not None:
-        _compare_models(given, given.compared)
+    if (compared := given.compared()) is not None:
+        _compare_models(given, compared)
         return
     if given.plot:
         raise click.UsageError("--plot draws a comparison of models: name them with --profiles.")
@@ -152,7 +152,7 @@ def _evaluated(options: EvaluateOptions, queries: Path) -> EvaluationReport:
     if options.field:
         profile, (find, searches) = "none", _plain(options, options.field, labels.queries)
     else:
-        profile, (find, searches) = options.profile, _pictures(options)
+        profile, (find, searches) = _pictures(options)
     return evaluate_searches(
         labels,
         searches,
@@ -165,8 +165,8 @@ def _evaluated(options: EvaluateOptions, queries: Path) -> EvaluationReport:
     )
 
 
-def _pictures(options: EvaluateOptions) -> tuple[Find, list[MeasuredSearch]]:
-    """Return how labels are looked up and the ways to search, for an index of pictures."""
+def _pictures(options: EvaluateOptions) -> tuple[str, tuple[Find, list[MeasuredSearch]]]:
+    """Return the profile of an index of pictures, how labels are looked up and the ways to search."""
     from evaluation.evaluate import modes_of, picture_searches
     from evaluation.labels import index_finder
     from search_app.settings import SearchSettings
@@ -178,7 +178,8 @@ def _pictures(options: EvaluateOptions) -> tuple[Find, list[MeasuredSearch]]:
         )
         for lane in _listed(options.lanes)
     }
-    index = next(iter(searchers.values())).index
+    first = next(iter(searchers.values()))
+    index = first.index
     searches = picture_searches(
         searchers,
         _listed(options.modes) if options.modes else modes_of(index),
@@ -186,7 +187,7 @@ def _pictures(options: EvaluateOptions) -> tuple[Find, list[MeasuredSearch]]:
         num_candidates=options.num_candidates,
         exact=options.exact,
     )
-    return index_finder(index), list(searches)
+    return first.profile.name, (index_finder(index), list(searches))
 
 
 def _plain(

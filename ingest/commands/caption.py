@@ -35,7 +35,7 @@ def caption(
     missing: bool,
     limit: int | None,
     batch_size: int,
-    profile: str,
+    profile: str | None,
     model_dir: Path | None,
     alias: str,
     store: str | None,

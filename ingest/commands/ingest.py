@@ -115,7 +115,7 @@ def ingest(
     limit: int | None,
     exclude: tuple[str, ...],
     no_default_excludes: bool,
-    profile: str,
+    profile: str | None,
     model_dir: Path | None,
     alias: str,
     store: str | None,

@@ -110,10 +110,9 @@ def _go_back(alias: str, *, as_json: bool) -> None:
 
     aliases = Alias(open_client(), alias=alias)
     switched = aliases.back()
-    profile = aliases.current().meta().profile
     text = (
         f"'{alias}' is {switched.now} again, in place of {switched.former}.\n"
-        f"Commands need --profile {profile} again. What came in since the switch is in {switched.former}"
+        f"What came in since the switch is in {switched.former}"
         " only; `glimpse reindex --back` returns to it."
     )
     click.echo(json.dumps({"switched": asdict(switched)}, indent=2) if as_json else text)

@@ -14,10 +14,12 @@ import click
 
 from es_config.commands.options import (
     AS_JSON,
+    INDEX,
     MODELS,
     VOICE_MODEL,
     Decorator,
     open_client,
+    own_profile,
     say,
     setting,
     together,
@@ -36,6 +38,7 @@ def option(name: str, text: str, **more: Any) -> Decorator:
 
 PROFILE = together(
     MODELS,
+    INDEX,
     setting("--es-model-id", "GLIMPSE_ES_MODEL_ID", help="Id in Elasticsearch; by default the profile's."),
 )
 DEPLOYMENT = together(
@@ -57,13 +60,21 @@ def on_model(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(
-        profile: str, model_dir: Path | None, es_model_id: str | None, as_json: bool, **options: Any
+        profile: str | None,
+        model_dir: Path | None,
+        es_model_id: str | None,
+        alias: str,
+        as_json: bool,
+        **options: Any,
     ) -> None:
         from es_config.text_model import TrainedModel
         from models.profiles import get_profile
 
-        model_id = es_model_id or get_profile(profile, model_dir=model_dir).es_model_id
-        trained = TrainedModel(open_client(), model_id=model_id)
+        client = open_client()
+        if es_model_id is None:
+            row = get_profile(profile or own_profile(client, alias), model_dir=model_dir)
+            es_model_id = row.es_model_id
+        trained = TrainedModel(client, model_id=es_model_id)
         command(trained, **options)
         _show(trained.status(), as_json=as_json)
 
@@ -148,8 +159,9 @@ def fetch_models(profile: str, voice_model: str | None, to: Path | None, verify:
 @AS_JSON
 def upload(
     *,
-    profile: str,
+    profile: str | None,
     model_dir: Path | None,
+    alias: str,
     es_model_id: str | None,
     hub_model_id: str | None,
     task_type: str,
@@ -164,7 +176,7 @@ def upload(
     \b
     Example:
       glimpse model upload --start
-      glimpse model upload --profile clip --clear-previous --start
+      glimpse model upload --clear-previous --start
     """
     from es_config.text_model import TextModelSource, TrainedModel, check_model_id
     from es_config.text_model import upload as upload_model
@@ -172,7 +184,13 @@ def upload(
 
     if es_model_id is not None:
         check_model_id(es_model_id)
-    found = upload_source(profile, model_dir=model_dir, hub_model_id=hub_model_id, given_id=es_model_id)
+    client = open_client()
+    found = upload_source(
+        profile or own_profile(client, alias),
+        model_dir=model_dir,
+        hub_model_id=hub_model_id,
+        given_id=es_model_id,
+    )
     source = TextModelSource(
         found.folder,
         name=found.name,
@@ -181,7 +199,7 @@ def upload(
         task_type=task_type,
         max_model_input_length=max_model_input_length,
     )
-    uploaded = TrainedModel(open_client(), model_id=found.es_model_id)
+    uploaded = TrainedModel(client, model_id=found.es_model_id)
     upload_model(uploaded, source, clear_previous=clear_previous, say=say)
     if start:
         _start(uploaded, deployment)

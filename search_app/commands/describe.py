@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from es_config.commands.options import AS_JSON, SEARCHER, warn
 from search_app.settings import SearchSettings
+
+if TYPE_CHECKING:
+    from models.captioning import Captioner
+    from models.profiles import Profile
 
 
 @click.command()
@@ -18,11 +23,19 @@ from search_app.settings import SearchSettings
 @AS_JSON
 @SEARCHER
 def describe(
-    *, photo: Path, k: int, as_json: bool, profile: str, model_dir: Path | None, text_lane: str, alias: str
+    *,
+    photo: Path,
+    k: int,
+    as_json: bool,
+    profile: str | None,
+    model_dir: Path | None,
+    text_lane: str,
+    alias: str,
 ) -> None:
     """Caption a picture file, and show the captions of the index that are nearest to that.
 
-    PHOTO may be any picture, in the index or not. Without an index, the caption alone is printed.
+    PHOTO may be any picture, in the index or not. The captioner is that of the index. Without an index, the
+    caption alone is printed.
 
     \b
     Example:
@@ -31,17 +44,20 @@ def describe(
     """
     from es_config.documents import one_line
     from models.captioning import load_captioner
-    from models.encoders import Lazy
-    from models.profiles import get_profile
+    from models.profiles import default_profile, get_profile
     from search_app.core.describe import describe as described
     from search_app.wiring import build_searcher
 
     settings = SearchSettings(profile, model_dir, alias, text_lane)
-    model = get_profile(profile, model_dir=model_dir).caption_model
+
+    def captioner_of(own: Profile | None) -> Captioner:
+        chosen = own or get_profile(profile or default_profile(os.environ), model_dir=model_dir)
+        return load_captioner(chosen.caption_model)
+
     description = described(
         photo,
-        captioner=Lazy(lambda: load_captioner(model)),
         build_searcher=lambda: build_searcher(settings, os.environ, warn=warn),
+        load_captioner=captioner_of,
         k=k,
         warn=warn,
     )

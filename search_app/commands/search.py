@@ -94,7 +94,7 @@ def search(
     null: bool,
     opens: bool,
     as_json: bool,
-    profile: str,
+    profile: str | None,
     model_dir: Path | None,
     text_lane: str,
     alias: str,
@@ -123,8 +123,10 @@ def search(
         text, picture = read_words(words)
     elif voice is not None:
         from search_app.core.voice import LANGUAGES, transcribe_file
+        from search_app.wiring import build_searcher
 
-        transcript = transcribe_file(voice, settings, warn=warn)
+        hearing = build_searcher(settings, os.environ, warn=warn).profile
+        transcript = transcribe_file(voice, hearing, voice_model, warn=warn)
         language = transcript.language and f" ({LANGUAGES.get(transcript.language, transcript.language)})"
         say(f"Heard{language or ''}: {transcript.text}")
         text = transcript.text

@@ -102,7 +102,7 @@ def serve(
     proxies: tuple[str, ...],
     log_access: bool,
     voice_model: str | None,
-    profile: str,
+    profile: str | None,
     model_dir: Path | None,
     text_lane: str,
     alias: str,

@@ -9,9 +9,9 @@ from typing import Any
 
 from es_config.errors import EngineError
 from models.captioning import Captioner
-from models.encoders import Lazy
 from models.errors import ModelError
 from models.pixels import FILES
+from models.profiles import Profile
 from search_app.core.pictures import opened_picture
 from search_app.core.query import Query, SearchHit
 from search_app.core.searcher import Searcher
@@ -35,25 +35,35 @@ class Description:
 def describe(
     picture: Path,
     *,
-    captioner: Lazy[Captioner],
     build_searcher: Callable[[], Searcher],
+    load_captioner: Callable[[Profile | None], Captioner],
     k: int,
     warn: Callable[[str], None],
 ) -> Description:
     """Caption a picture file and find the `k` nearest captions of the index.
 
-    Without an engine or an index it warns and returns no neighbours. Raises `QueryError` when there is no
+    `load_captioner` gets the searcher's profile, or None when the searcher cannot be built. Without an engine
+    or an index it warns and returns no neighbours. Raises `QueryError` when there is no
     such file or it is not a picture, `ModelError` when the captioner fails on it.
     """
     if not picture.is_file():
         raise QueryError(f"There is no picture file '{picture}'.")
+    searcher, trouble = None, None
+    try:
+        searcher = build_searcher()
+    except EngineError as error:
+        trouble = error
     with opened_picture(picture.read_bytes(), limits=FILES) as image:
-        (written,) = captioner.get().caption_images([image])
+        captioner = load_captioner(searcher.profile if searcher else None)
+        (written,) = captioner.caption_images([image])
     if written.text is None:
         raise ModelError(f"{picture.name} has no caption: {written.error}.")
+    nearest: tuple[SearchHit, ...] = ()
     try:
-        nearest = build_searcher().search(Query(text=written.text, mode="caption", k=k)).hits
+        if searcher:
+            nearest = searcher.search(Query(text=written.text, mode="caption", k=k)).hits
     except EngineError as error:
-        warn(f"no captions to compare with: {error}")
-        nearest = ()
+        trouble = error
+    if trouble:
+        warn(f"no captions to compare with: {trouble}")
     return Description(picture.name, written.text, nearest)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.encoders import Lazy
-from models.profiles import get_profile
+from models.profiles import Profile
 from models.voice import RecordingError, Transcriber, Transcript, check_voice_name, load_transcriber
 from search_app.errors import QueryError
-from search_app.settings import SearchSettings
 
 OFF = "off"
 MAX_RECORDING = 10_000_000
@@ -19,22 +18,23 @@ UNCLEAR = "A voice was heard but not understood; say it again, closer to the mic
 LANGUAGES = {"en": "English", "fr": "Français", "de": "Deutsch", "es": "Español"}
 
 
-def build_transcriber(settings: SearchSettings) -> Lazy[Transcriber] | None:
-    """Return the `Transcriber` of the settings, loaded on first use, or None when voice is off.
+def build_transcriber(profile: Profile, voice_model: str | None) -> Lazy[Transcriber] | None:
+    """Return a `Transcriber`, by default the profile's, loaded on first use, or None when voice is off.
 
     Raises `ModelError` for a name that is neither a size nor a folder; what a folder holds shows when it is
     loaded.
     """
-    profile = get_profile(settings.profile, model_dir=settings.model_dir)
-    voice_model = settings.voice_model or profile.voice_model
+    voice_model = voice_model or profile.voice_model
     if voice_model == OFF:
         return None
     check_voice_name(voice_model)
     return Lazy(lambda: load_transcriber(voice_model))
 
 
-def transcribe_file(path: Path, settings: SearchSettings, *, warn: Callable[[str], None]) -> Transcript:
-    """Transcribe a spoken query with the model of the settings. `warn` gets the model's limits.
+def transcribe_file(
+    path: Path, profile: Profile, voice_model: str | None, *, warn: Callable[[str], None]
+) -> Transcript:
+    """Transcribe a spoken query with a voice model, by default the profile's. `warn` gets its limits.
 
     Raises `QueryError` when voice is off, when the recording cannot be used or is over the limit, and when it
     holds no words; `ModelError` without a model.
@@ -45,7 +45,7 @@ def transcribe_file(path: Path, settings: SearchSettings, *, warn: Callable[[str
         raise QueryError(
             f"'{path}' is over the limit of {MAX_RECORDING / 1_000_000:g} MB; cut out the sentence."
         )
-    transcriber = build_transcriber(settings)
+    transcriber = build_transcriber(profile, voice_model)
     if transcriber is None:
         raise QueryError(f"A spoken query needs a voice model; choose one instead of --voice-model {OFF}.")
     model = transcriber.get()

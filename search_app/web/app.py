@@ -147,16 +147,16 @@ def create_app(
     service: SearchService,
     storage: Storage,
     settings: AppSettings,
-    transcriber: Lazy[Transcriber] | None = None,
+    transcriber: Callable[[], Lazy[Transcriber] | None] = lambda: None,
     indexer: Callable[[], PictureIndexer | None] = lambda: None,
     login: Login | None = None,
     originals: Originals | None = None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
-    Without a transcriber, voice is off. `indexer` returns the current one, None when none can be added to.
-    Without a `login` everybody who reaches the server may do everything. Without `originals` no ingested file
-    is opened.
+    `transcriber` returns the current one, None when voice is off; `indexer` likewise, None when none can be
+    added to. Without a `login` everybody who reaches the server may do everything. Without `originals` no
+    ingested file is opened.
     """
     app = Flask("search_app")
     app.request_class = FormRequest

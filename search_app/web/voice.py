@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import asdict
 
 from flask import Request, Response, abort, jsonify, request
@@ -30,8 +31,10 @@ POST_BODY = {
 }
 
 
-def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueue | None = None) -> Blueprint:
-    """Return the route that transcribes. Without a transcriber it says that voice is off."""
+def voice_blueprint(
+    *, transcriber: Callable[[], Lazy[Transcriber] | None], queue: RequestQueue | None = None
+) -> Blueprint:
+    """Return the route that transcribes. When `transcriber` returns none, it says that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
     queue = queue or RequestQueue(
         busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
@@ -43,12 +46,13 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
     @may_fail(api, 408, 413, 429)
     def transcribe() -> Response:
         """Transcribe a recording of at most 30 seconds. Nothing is kept."""
-        if transcriber is None:
+        current = transcriber()
+        if current is None:
             abort(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
         recording = read_recording(request)
         try:
             with queue.turn():
-                transcript = transcriber.get().transcribe(recording)
+                transcript = current.get().transcribe(recording)
         except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
             raise QueryError(str(error)) from error
         return jsonify(asdict(transcript))
@@ -56,7 +60,7 @@ def voice_blueprint(*, transcriber: Lazy[Transcriber] | None, queue: RequestQueu
     @api.app_context_processor
     def microphone() -> dict[str, object]:
         """Tell the page whether to offer its microphone, and for how long it may listen."""
-        return {"voice": transcriber is not None, "voice_seconds": int(LONGEST)}
+        return {"voice": transcriber() is not None, "voice_seconds": int(LONGEST)}
 
     return api
 

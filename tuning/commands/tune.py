@@ -60,7 +60,7 @@ class MeasureOptions:
     samples: int
     rounds: int
     seed: int
-    profile: str
+    profile: str | None
     model_dir: Path | None
 
     def goal(self) -> Goal:
