@@ -38,6 +38,7 @@ def shell(node, index_name, tmp_path, monkeypatch) -> Shell:
     """A home, four pictures, and a folder of models in the layout of `clip`, some of them random."""
     monkeypatch.delenv("GLIMPSE_PROFILE")
     models = save_pair(tmp_path / "models")
+    shutil.copytree(models / "text", models / "caption_text")
     for slot in ("caption", "voice"):
         shutil.copytree(POCKET_WEIGHTS / slot, models / slot)
     pictures = tmp_path / "pictures"
