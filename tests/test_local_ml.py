@@ -43,15 +43,27 @@ def started(client, model_id, definition) -> str:
 
 
 def refused(call, *arguments, **keywords) -> tuple[int, str, str]:
-    """Return the status, the type and the reason with which Elasticsearch's own client sees a refusal."""
+    """Return the status, the type and the reason with which Elasticsearch's own client sees a refusal.
+
+    The reason holds those of the causes, outermost first: a parser names the place, and its cause the fault.
+    """
     from elasticsearch import ApiError
 
     with pytest.raises(ApiError) as error:
         call(*arguments, **keywords)
     body = error.value.body
     assert body["status"] == error.value.status_code
-    assert body["error"]["root_cause"] == [{key: body["error"][key] for key in ("type", "reason")}]
-    return body["status"], body["error"]["type"], body["error"]["reason"]
+    chain = [body["error"]]
+    while "caused_by" in chain[-1]:
+        chain.append(chain[-1]["caused_by"])
+    [root] = body["error"]["root_cause"]
+    assert root in [{key: cause[key] for key in ("type", "reason")} for cause in chain]
+    return body["status"], chain[0]["type"], "; ".join(cause["reason"] for cause in chain)
+
+
+def embedding(**options: object) -> dict:
+    """Return the change of a configuration that sets options of `text_embedding`."""
+    return {"inference_config": {"text_embedding": options}}
 
 
 def infer(client, model_id: str, *texts: str, **options) -> list[dict]:
@@ -117,25 +129,57 @@ def test_an_id_belongs_to_one_model(client, model_id):
 def test_ids_that_elasticsearch_does_not_take_are_refused(client, bad_id):
     status, _, reason = refused(client.ml.put_trained_model, model_id=bad_id, **config())
     assert status == 400
-    assert reason.startswith("Invalid model_id")
+    assert reason.startswith("Validation Failed: 1: Invalid model_id; ")
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"model_type": "tree_ensemble"}, "with [model_type] [tree_ensemble]; it runs [pytorch] models"),
-        ({"input": {"field_names": []}}, "with [input.field_names] [[]]; it runs"),
+        ({"input": {"field_names": []}}, "Validation Failed: 1: [input.field_names] must not be empty;"),
+        ({"input": {"field_names": ["a..b"]}}, "[input.field_names] must only contain valid dot delimited"),
+        ({"input": {"field_names": ["a", "b"]}}, "with [input.field_names] [['a', 'b']]; it runs"),
         ({"inference_config": {"ner": {}}}, "with [inference_config] [ner]; it runs"),
-        (config(span=2), "with [span] [2]; it runs"),
-        (config(max_sequence_length=0), "with [max_sequence_length] [0]; it runs"),
-        (config(truncate="middle"), "with [truncate] [middle]; it runs"),
-        (config(unheard_of=1), "with [unheard_of] [1]; it runs"),
+        (config(span=2), "[span] must not be provided when [truncate] is [first]"),
+        (
+            config(span=2, truncate="none"),
+            "does not support windowing long text sequences; configured span [2]",
+        ),
+        (
+            config(span=-2),
+            "[span] must be non-negative to indicate span length or [-1] to indicate no windowing",
+        ),
+        (config(max_sequence_length=0), "[max_sequence_length] must be positive"),
+        (config(max_sequence_length="x"), "failed to parse field [max_sequence_length]"),
+        (config(truncate="middle"), "No enum constant"),
+        (config(unheard_of=1), "[bert_tokenization] unknown field [unheard_of]"),
+        (embedding(vocabulary={}), "illegal setting [vocabulary] on inference model creation"),
+        (
+            embedding(embedding_size=0),
+            "[embedding_size] must be a number greater than 0; configured size [0]",
+        ),
+        (embedding(unheard_of=1), "[text_embedding] unknown field [unheard_of]"),
+        ({"unheard_of": 1}, "[trained_model_config] unknown field [unheard_of]"),
+        (
+            {"version": "1", "created_by": "x"},
+            "1: illegal to set [version] at inference model creation;2: ill",
+        ),
+        ({"tags": ["Bad!"]}, "Invalid tags [Bad!]; must only can contain lowercase alphanumeric"),
+        ({"default_field_map": {"a": "b"}}, "with [default_field_map] [given]; it runs"),
+        (
+            {"model_id": "another"},
+            "Inconsistent model_id; 'another' specified in the body differs from 'test-",
+        ),
     ],
 )
 def test_configurations_that_cannot_run_here_are_refused(client, model_id, change, reason):
-    status, _, said = refused(client.ml.put_trained_model, model_id=model_id, **{**config(), **change})
+    # not by a method of the client, which knows no wrong names
+    headers = {"accept": "application/json", "content-type": "application/json"}
+    body, path = {**config(), **change}, f"/_ml/trained_models/{model_id}"
+    status, _, said = refused(client.perform_request, "PUT", path, headers=headers, body=body)
     assert status == 400
     assert reason in said
+    assert client.ml.get_trained_models(model_id=f"{model_id}*")["count"] == 0
 
 
 @pytest.mark.parametrize("kind", ["roberta", "xlm_roberta", "bert_ja", "deberta_v2", "my_own"])
@@ -199,12 +243,15 @@ def test_a_part_is_never_overwritten(client, model_id, definition):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"definition": "not base64!"}, "failed to parse [definition]"),
-        ({"definition": "QUJDR"}, "failed to parse [definition]"),
-        ({"total_parts": 0}, "failed to parse [total_parts]: must be a positive integer"),
-        ({"total_parts": 10_001}, "[total_parts] at most 10000"),
-        ({"total_definition_length": 0}, "failed to parse [total_definition_length]: must be a positive"),
-        ({"total_parts": 1}, "[part] must be from 0 to [total_parts] - 1"),
+        ({"definition": "not base64!"}, "failed to parse field [definition]; "),
+        ({"definition": "QUJDR"}, "failed to parse field [definition]; "),
+        (
+            {"total_parts": 0},
+            "1: [total_parts] must be greater than 0;2: [part] must be less than total_parts;",
+        ),
+        ({"total_parts": 10_001}, "[total_parts] must be less than or equal to 10000"),
+        ({"total_definition_length": 0}, "[total_definition_length] must be greater than 0"),
+        ({"total_parts": 1}, "Validation Failed: 1: [part] must be less than total_parts;"),
     ],
 )
 def test_parts_that_are_damaged_leave_nothing(client, model_id, node_home, change, reason):
@@ -248,7 +295,7 @@ def test_vocabularies_are_checked(client, model_id, definition):
     call = client.ml.put_trained_model_vocabulary
     start = client.ml.start_trained_model_deployment
     assert "Could not find vocabulary" in refused(start, model_id=model_id)[2]
-    assert "[vocabulary] must not be empty" in refused(call, model_id=model_id, vocabulary=[])[2]
+    assert "[vocabulary] must not be empty;" in refused(call, model_id=model_id, vocabulary=[])[2]
     call(model_id=model_id, vocabulary=["a", "b"])
     assert refused(call, model_id=model_id, vocabulary=["a"])[1] == "resource_already_exists_exception"
     assert refused(start, model_id=model_id) == (
@@ -376,15 +423,34 @@ def test_force_deletes_a_started_model_and_leaves_nothing(client, started, node_
         {"threads_per_allocation": -1},
         {"queue_capacity": 0},
         {"deployment_id": "x"},
-        {"number_of_allocations": 3000},
+        {"threads_per_allocation": 3},
         {"threads_per_allocation": 3000},
         {"number_of_allocations": 100, "threads_per_allocation": 100},
         {"queue_capacity": 100_001},
+        {"timeout": "0s"},
+        {"timeout": "soon"},
+        {"wait_for": "nonsense"},
+        {"wait_for": "stopping"},
+        {"priority": "high"},
+        {"cache_size": "much"},
+        {"adaptive_allocations": {"enabled": True}},
+        {"adaptive_allocations": {"enabled": False, "max_number_of_allocations": 0}},
+        {"adaptive_allocations": {"unheard_of": 1}},
     ],
 )
 def test_deployments_that_cannot_run_are_refused(client, model_id, definition, options):
     upload(client, model_id, definition)
     assert refused(client.ml.start_trained_model_deployment, model_id=model_id, **options)[0] == 400
+    [stats] = client.ml.get_trained_models_stats(model_id=model_id)["trained_model_stats"]
+    assert "deployment_stats" not in stats
+
+
+def test_a_deployment_that_needs_more_threads_than_there_are_is_429(client, model_id, definition):
+    upload(client, model_id, definition)
+    start = client.options(max_retries=0).ml.start_trained_model_deployment
+    status, _, reason = refused(start, model_id=model_id, number_of_allocations=3000)
+    assert status == 429
+    assert "not enough resources to provide all requested allocations" in reason
 
 
 def test_statistics_tell_what_a_deployment_did(client, started):

@@ -21,7 +21,7 @@ from jpype import JClass
 from es_config.home import PROGRAM, make_key, write_process_file
 from es_config.local_node.install import DATA, NODE_NAME, VECTOR_MODULE, Java, NodeHome, read_java
 from es_config.local_node.ml.routes import TrainedModelRoutes
-from es_config.local_node.rest import RestRoutes
+from es_config.local_node.rest import RestRoute, RestRoutes
 
 ALLOWED = {"Host": r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", "Sec-Fetch-Site": "(none|same-origin)?"}
 """header → the values that are let in, in any case; an absent header is an empty text"""
@@ -97,12 +97,14 @@ def main(arguments: list[str] | None = None) -> None:
     start_jvm(home, options.java, heap_mb=options.heap_mb)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    node = start_node(home)
-    root = RestRoutes(node, workers=1)  # Elastic's published jars lack it, and `_ml/trained_models`
+    node = new_node(home)
+    refuse_pages(node)
+    root = RestRoutes(node, workers=1)  # Elastic's published jars lack it, and machine learning
     for method in ("GET", "HEAD"):
-        root.add(method, "/", lambda _: (200, node_info(node)))
+        root.add(RestRoute(method, "/", lambda _: (200, node_info(node))))
     node_id, key = str(node.getNodeEnvironment().nodeId()), make_key(options.home)
     TrainedModelRoutes(home.trained_models, node_id=node_id, key=key).add_to(node)
+    node.start()
     url = node_url(node)
     home.port_file.write_text(url.rpartition(":")[2], encoding="ascii")
     write_process_file(options.home, url=url, state="ready")
@@ -134,8 +136,8 @@ def start_jvm(home: NodeHome, java: Java, *, heap_mb: int) -> None:
     )
 
 
-def start_node(home: NodeHome) -> Any:
-    """Start Elasticsearch as its own bootstrap does, without the parts that need the full distribution."""
+def new_node(home: NodeHome) -> Any:
+    """Make an Elasticsearch as its own bootstrap does, without the parts that need the full distribution."""
     # By name, not by import: JPype's importer opens jars that Elasticsearch then fails to open itself.
     HashMap, HashSet = JClass("java.util.HashMap"), JClass("java.util.HashSet")
     paths = JClass("java.nio.file.Path")
@@ -156,9 +158,7 @@ def start_node(home: NodeHome) -> Any:
     modules = PluginsLoader.loadModulesBundles(paths.of(str(home.module.parent)), True)
     # The last False: the modules are not in a module layer of their own.
     loader = PluginsLoader.createPluginsLoader(modules, HashSet(), HashMap(), False)
-    node = JClass("org.elasticsearch.node.Node")(environment, loader)
-    refuse_pages(node)
-    return node.start()
+    return JClass("org.elasticsearch.node.Node")(environment, loader)
 
 
 def node_url(node: Any) -> str:

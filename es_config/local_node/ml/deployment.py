@@ -15,7 +15,9 @@ from typing import Any
 from es_config.local_node.rest import RestError
 
 MAX_THREADS = max(8, os.cpu_count() or 1)
+MAX_THREADS_PER_ALLOCATION = 32
 MAX_QUEUE = 100_000
+TRUNCATE = ("first", "second", "none", "balanced")
 WARM_UP_RUNS = 3
 """TorchScript compiles itself during its first runs"""
 MAX_WORD = 100
@@ -85,11 +87,15 @@ class WordPieceTokenizer:
         if kind.mask in ids:
             self._tokenizer.add_special_tokens([AddedToken(kind.mask, normalized=False)])
 
-    def encode(self, text: str) -> TokenIds:
-        """Return the ids of `text`, cut to the longest sequence. With `truncate="none"` it raises 400."""
+    def encode(self, text: str, *, truncate: str | None = None) -> TokenIds:
+        """Return the ids of `text`, cut to the longest sequence. With `truncate="none"` it raises 400.
+
+        `truncate` replaces the tokenizer's own for this text.
+        """
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         length, room = len(ids) + len(self._special), self._longest - len(self._special)
-        if length > self._longest and self._is_strict:
+        is_strict = self._is_strict if truncate is None else truncate == "none"
+        if length > self._longest and is_strict:
             limits = f"[{length}] exceeds the maximum sequence length [{self._longest}]"
             raise RestError(400, f"Input too large. The tokenized input length {limits}")
         start, end = self._special[:1], self._special[1:]
@@ -102,15 +108,41 @@ class DeploymentParameters:
 
     number_of_allocations: int = 1
     threads_per_allocation: int = 1
-    queue_capacity: int = 1024
+    queue_capacity: int = 10_000
     priority: str = "normal"
+    cache_size: str | None = None
+    """shown as it was given; there is no cache"""
+
+    def faults(self) -> list[str]:
+        """Return everything that Elasticsearch would refuse, in its words."""
+        threads, faults = self.threads_per_allocation, []
+        if self.number_of_allocations < 1:
+            faults.append("[number_of_allocations] must be a positive integer")
+        if threads < 1:
+            faults.append("[threads_per_allocation] must be a positive integer")
+        if threads > MAX_THREADS_PER_ALLOCATION or threads.bit_count() != 1:
+            limit = f"must be a power of 2 less than or equal to {MAX_THREADS_PER_ALLOCATION}"
+            faults.append(f"[threads_per_allocation] {limit}")
+        if self.queue_capacity < 1:
+            faults.append("[queue_capacity] must be a positive integer")
+        if self.queue_capacity > MAX_QUEUE:
+            faults.append(f"[queue_capacity] must be less than {MAX_QUEUE}")
+        for name in ("number_of_allocations", "threads_per_allocation"):
+            if self.priority == "low" and getattr(self, name) > 1:
+                faults.append(f"[{name}] must be 1 when [priority] is low")
+        return faults
 
     def check(self) -> None:
-        """Raise `RestError` 400 for more threads or places than this machine should have."""
-        threads = self.number_of_allocations * self.threads_per_allocation
-        if threads > MAX_THREADS or self.queue_capacity > MAX_QUEUE:
-            limits = f"must be at most {MAX_THREADS} here, and [queue_capacity] at most {MAX_QUEUE}"
-            raise RestError(400, f"[number_of_allocations] times [threads_per_allocation] {limits}")
+        """Raise `RestError`: 400 for values that Elasticsearch refuses, 429 for too many threads."""
+        if faults := self.faults():
+            raise RestError.of_faults(faults)
+        if self.number_of_allocations * self.threads_per_allocation > MAX_THREADS:
+            raise RestError(
+                429,
+                "Could not start deployment because there are not enough resources to provide all requested"
+                " allocations: [number_of_allocations] times [threads_per_allocation] must be at most"
+                f" {MAX_THREADS} here",
+            )
 
 
 class Deployment:
@@ -154,13 +186,16 @@ class Deployment:
         """Texts that wait in the queue."""
         return max(0, len(self._unfinished) - self.parameters.number_of_allocations)
 
-    def infer(self, texts: Sequence[str], *, timeout_s: float) -> list[tuple[list[float], bool]]:
+    def infer(
+        self, texts: Sequence[str], *, timeout_s: float, truncate: str | None = None
+    ) -> list[tuple[list[float], bool]]:
         """Return (vector, whether the text was cut) for each text, or fail as a whole.
 
+        `truncate` replaces the model's own for this request.
         Raises `RestError`: 400 text too long, 408 out of time, 429 queue full, 500 the model failed.
         """
         deadline = time.monotonic() + timeout_s
-        encoded = [self._tokenizer.encode(text) for text in texts]
+        encoded = [self._tokenizer.encode(text, truncate=truncate) for text in texts]
         futures: list[Future[list[float]]] = []
         try:
             futures = self._submit(encoded)
@@ -177,9 +212,14 @@ class Deployment:
                 future.cancel()
         return [(vector, tokens.is_truncated) for vector, tokens in zip(vectors, encoded, strict=True)]
 
-    def close(self) -> None:
-        """Refuse the texts that wait, and let those that run end by themselves."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+    def go_on_from(self, before: Deployment) -> None:
+        """Take over the counts and the start of the deployment that this one replaces."""
+        self.counts, self._lock = before.counts, before._lock
+        self.inference_ms, self.start_time = before.inference_ms, before.start_time
+
+    def close(self, *, finish_pending_work: bool = False) -> None:
+        """Let the texts that run end by themselves, and refuse or finish those that wait."""
+        self._workers.shutdown(wait=False, cancel_futures=not finish_pending_work)
 
     def _submit(self, encoded: list[TokenIds]) -> list[Future[list[float]]]:
         """Queue all texts of a request, or none."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import logging
+import platform
 import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,22 @@ from es_config.local_node.rest import RestError
 
 _log = logging.getLogger(__name__)
 
-VALID_ID = re.compile(r"(?=.{1,64}$)[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
-CONFIG_FIELDS = ("description", "input", "metadata", "model_type", "prefix_strings", "tags")
-TRUNCATE = ("first", "second", "none")
+MAX_ID = 64
+VALID_ID = re.compile(r"[a-z0-9](?:[a-z0-9_\-.]*[a-z0-9])?")
+KEPT = (
+    *("description", "estimated_operations", "metadata", "model_size_bytes", "model_type"),
+    *("platform_architecture", "prefix_strings", "tags"),
+)
+GIVEN_BY_THE_NODE = ("version", "created_by", "create_time", "license_level", "location")
+GENERATED = {
+    "created_by": "api_user",
+    "version": "12.0.0",
+    "estimated_operations": 0,
+    "license_level": "platinum",
+}
+"""fields that Elasticsearch adds to a model; the version is that of its machine-learning configurations"""
+NOT_HERE = ("definition", "compressed_definition", "default_field_map")
+"""fields of models that are no TorchScript, and of ingest pipelines"""
 TOKENIZATION: dict[str, Any] = {
     "do_lower_case": False,
     "with_special_tokens": True,
@@ -36,57 +49,81 @@ TOKENIZATION: dict[str, Any] = {
     "truncate": "first",
     "span": -1,
 }
+RUNNABLE = (
+    "it runs [pytorch] models for [text_embedding] with one input field and a tokenization"
+    f" [{', '.join(KINDS)}]"
+)
 
 
 def trained_model(model_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a new model with every default filled in.
 
-    `given` holds at least `model_type`, `input` and `inference_config`. Raises `RestError` 400 for a model
-    that the local node cannot run.
+    Raises `RestError` 400 for values that Elasticsearch refuses, and for a model that this node cannot run.
     """
-    if not VALID_ID.fullmatch(model_id):
+    if (named := given.get("model_id", model_id)) != model_id:
+        where = f"'{named}' specified in the body differs from '{model_id}' specified as a URL argument"
+        raise RestError(400, f"Inconsistent model_id; {where}")
+    if model_id.startswith(".") and VALID_ID.fullmatch(model_id[1:]):
         raise RestError(
-            400,
-            f"Invalid model_id; '{model_id}' can contain up to 64 lowercase alphanumeric (a-z and 0-9),"
-            " hyphens or underscores; must start and end with alphanumeric",
+            400, f"The local node has no packaged models such as [{model_id}]: upload a model of yours"
         )
-    task, options = _only_entry("inference_config", given["inference_config"])
-    kind, chosen = _only_entry("tokenization", options.get("tokenization") or {"bert": {}})
-    tokenization, fields = {**TOKENIZATION, **chosen}, given["input"].get("field_names")
-    longest, truncate = tokenization["max_sequence_length"], tokenization["truncate"]
+    if faults := _faults(model_id, given):
+        raise RestError.of_faults(faults)
+    [(task, options)] = given["inference_config"].items()
+    [(kind, chosen)] = options.get("tokenization", {"bert": {}}).items()
+    fields = given.get("input", {"field_names": ["input"]})["field_names"]
     for name, value, is_supported in (
         ("model_type", given["model_type"], given["model_type"] == "pytorch"),
-        ("input.field_names", fields, isinstance(fields, list) and len(fields) == 1),
+        ("input.field_names", fields, len(fields) == 1),
         ("inference_config", task, task == "text_embedding"),
         ("tokenization", kind, kind in KINDS),
-        *((name, value, name in TOKENIZATION) for name, value in chosen.items()),
-        ("max_sequence_length", longest, isinstance(longest, int) and longest > 0),
-        ("truncate", truncate, truncate in TRUNCATE),
-        ("span", tokenization["span"], tokenization["span"] == -1),
+        *((name, "given", name not in given) for name in NOT_HERE),
     ):
         if not is_supported:
-            raise RestError(
-                400,
-                f"The local node cannot run a model with [{name}] [{value}]; it runs [pytorch] models for"
-                f" [text_embedding] with one input field and a tokenization [{', '.join(KINDS)}]",
-            )
+            raise RestError(400, f"The local node cannot run a model with [{name}] [{value}]; {RUNNABLE}")
     kept = {name: options[name] for name in ("embedding_size", "results_field") if name in options}
     return {
         "model_id": model_id,
         "tags": [],
-        **{name: given[name] for name in CONFIG_FIELDS if name in given},
-        "inference_config": {"text_embedding": {**kept, "tokenization": {kind: tokenization}}},
+        **GENERATED,
+        **{name: given[name] for name in KEPT if name in given},
+        "input": {"field_names": fields},
+        "inference_config": {"text_embedding": {**kept, "tokenization": {kind: {**TOKENIZATION, **chosen}}}},
         "create_time": int(time.time() * 1000),
     }
 
 
-def _only_entry(name: str, given: Any) -> tuple[str, dict[str, Any]]:
-    """Return key and value of an object that must hold one entry, an object too. Raises `RestError` 400."""
-    if isinstance(given, dict) and len(given) == 1:
-        [(key, options)] = given.items()
-        if isinstance(options, dict):
-            return key, options
-    raise RestError(400, f"[{name}] must hold exactly one configuration")
+def _faults(model_id: str, given: Mapping[str, Any]) -> list[str]:
+    """Return the faults that Elasticsearch finds in a new model, in its order and words."""
+    tags, metadata, faults = given.get("tags", []), given.get("metadata", {}), []
+    rule = "lowercase alphanumeric (a-z and 0-9), hyphens or underscores"
+    if "model_type" not in given:
+        faults.append("[model_type] must be set if [definition] is not defined.")
+    if "inference_config" not in given:
+        faults.append("[inference_config] must not be null.")
+    if not VALID_ID.fullmatch(model_id):
+        end = "must start and end with alphanumeric"
+        faults.append(f"Invalid model_id; '{model_id}' can contain {rule}; {end}")
+    if len(model_id) > MAX_ID:
+        faults.append(f"Invalid model_id; '{model_id}' cannot contain more than {MAX_ID} characters.")
+    if bad := [tag for tag in tags if not VALID_ID.fullmatch(tag) or len(tag) > MAX_ID]:
+        end = f"must start and end with alphanumeric, and must be less than {MAX_ID} characters"
+        faults.append(f"Invalid tags [{', '.join(bad)}]; must only can contain {rule}, {end}")
+    if model_id in tags:
+        faults.append("none of the tags must equal the model_id")
+    if "input" in given:
+        names = given["input"]["field_names"]
+        if not names:
+            faults.append("[input.field_names] must not be empty")
+        if any("." in name and "" in name.split(".") for name in names):
+            faults.append("[input.field_names] must only contain valid dot delimited field names")
+    forbidden = [name for name in GIVEN_BY_THE_NODE if name in given]
+    forbidden += [
+        f"metadata.{name}" for name in ("total_feature_importance", "model_aliases") if name in metadata
+    ]
+    forbidden += ["model_package"] if "model_package" in given else []
+    faults += [f"illegal to set [{name}] at inference model creation" for name in forbidden]
+    return faults
 
 
 class ModelStore:
@@ -108,10 +145,17 @@ class ModelStore:
         return sorted(path.parent.name for path in self._root.glob("[!.]*/config.json"))
 
     def create(self, config: dict[str, Any]) -> None:
-        """Keep a new model. Raises `RestError` 400 if its id is taken."""
+        """Keep a new model. Raises `RestError` 400 if its id is taken or a tag, or a tag is an id."""
         with self._lock:
-            if config["model_id"] in self.ids():
+            if config["model_id"] in (ids := self.ids()):
                 raise _exists(f"[{config['model_id']}]")
+            if taken := sorted({*config["tags"]} & {*ids}):
+                raise RestError(
+                    400, f"The provided tags [{', '.join(taken)}] must not match existing model_ids"
+                )
+            if any(config["model_id"] in self.config(each)["tags"] for each in ids):
+                reason = f"The provided model_id {config['model_id']} must not match existing tags"
+                raise RestError(400, reason)
             folder = self._root / config["model_id"]
             shutil.rmtree(folder, ignore_errors=True)  # it may be left of a model that was deleted in part
             (folder / "parts").mkdir(parents=True)
@@ -120,7 +164,8 @@ class ModelStore:
     def config(self, model_id: str) -> dict[str, Any]:
         """Return the configuration with `model_size_bytes`. Raises `RestError` 404 for an unknown model."""
         config = json.loads((self._folder(model_id) / "config.json").read_bytes())
-        return {**config, "model_size_bytes": self.definition_length(model_id)}
+        size = self.definition_length(model_id) or config.get("model_size_bytes", 0)
+        return {**GENERATED, **config, "model_size_bytes": size}
 
     def put_part(self, model_id: str, part: int, data: bytes, *, total_length: int, total_parts: int) -> None:
         """Keep one part of the definition, in any order. Raises `RestError` 400 if it is there already."""
@@ -230,6 +275,17 @@ def _write(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
+def missing_deployment(model_id: str) -> RestError:
+    """Return the 404 for a deployment that was never started or has been stopped."""
+    return RestError(404, f"No known model deployment with id [{model_id}]")
+
+
+def platform_architecture() -> str:
+    """Return the platform of this machine as Elasticsearch names it, such as `linux-x86_64`."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+    return f"{platform.system().lower()}-{machine}"
+
+
 class LocalModels:
     """The models in `store`, and the deployments that run in this process."""
 
@@ -240,12 +296,20 @@ class LocalModels:
         """id → the reason why a deployment could not be loaded again after a restart"""
         self._changing = threading.RLock()
 
-    def matching(self, expression: str, *, allow_no_match: bool = True) -> list[str]:
-        """Return the ids that a list of names and wildcards stands for. Raises `RestError` 404."""
-        ids = self.store.ids()
+    def matching(
+        self, expression: str, *, tags: Sequence[str] = (), allow_no_match: bool = True
+    ) -> list[str]:
+        """Return the ids that a list of names and wildcards stands for. Raises `RestError` 404.
+
+        Models that lack one of the `tags` are not there.
+        """
+        ids = [each for each in self.store.ids() if not tags or {*tags} <= {*self.store.config(each)["tags"]}]
         found: set[str] = set()
         for name in expression.split(","):
-            matches = ids if name in ("_all", "*", "") else fnmatch.filter(ids, name)
+            pattern = ".*".join(map(re.escape, name.split("*")))
+            matches = (
+                ids if name in ("_all", "*", "") else [each for each in ids if re.fullmatch(pattern, each)]
+            )
             if not matches and ("*" not in name or not allow_no_match) and name != "_all":
                 raise RestError(404, f"No known trained model with model_id [{name}]")
             found.update(matches)
@@ -262,16 +326,32 @@ class LocalModels:
             self.running[model_id] = deployment
             return deployment
 
-    def stop(self, model_id: str, *, allow_no_match: bool = True) -> None:
+    def update(self, model_id: str, number_of_allocations: int) -> Deployment:
+        """Give a deployment another number of workers. Texts that wait are finished by the old ones.
+
+        Raises `RestError`, and then nothing has changed.
+        """
+        with self._changing:
+            if model_id not in self.store.ids() or (parameters := self.store.deployment(model_id)) is None:
+                raise missing_deployment(model_id)
+            before = self.deployment(model_id)
+            parameters = replace(parameters, number_of_allocations=number_of_allocations)
+            deployment = self._load(model_id, parameters)
+            deployment.go_on_from(before)
+            self.store.set_deployment(model_id, parameters)
+            self.running[model_id] = deployment  # the old workers end with their last text
+            return deployment
+
+    def stop(self, model_id: str, *, allow_no_match: bool = True, finish_pending_work: bool = False) -> None:
         """End a deployment. Without one, raise `RestError` 404 unless `allow_no_match`."""
         with self._changing:
             if model_id in self.store.ids() and self.store.deployment(model_id) is not None:
                 self.store.set_deployment(model_id, None)
                 self.failures.pop(model_id, None)
                 if (deployment := self.running.pop(model_id, None)) is not None:
-                    deployment.close()
+                    deployment.close(finish_pending_work=finish_pending_work)
             elif not allow_no_match:
-                raise RestError(404, f"No known model deployment with id [{model_id}]")
+                raise missing_deployment(model_id)
 
     def delete(self, model_id: str, *, force: bool) -> None:
         """Remove a model. Raises `RestError` 404 if it is unknown, 409 if it is deployed and not `force`."""
@@ -312,6 +392,11 @@ class LocalModels:
     def _load(self, model_id: str, parameters: DeploymentParameters) -> Deployment:
         parameters.check()
         config, definition = self.store.config(model_id), self.store.definition(model_id)
+        wanted, here = config.get("platform_architecture"), platform_architecture()
+        if wanted not in (None, here):
+            fault = f"is platform specific and incompatible with ML nodes in the cluster; expected [{wanted}]"
+            reason = f"The model being deployed ([{model_id}]) {fault}; but was [{here}]"
+            raise RestError(400, reason, "illegal_argument_exception")
         [(kind, options)] = config["inference_config"]["text_embedding"]["tokenization"].items()
         tokenizer = WordPieceTokenizer(
             self.store.vocabulary(model_id),
