@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, Response, jsonify, request, url_for
-from http_fronts import serving
+from http_fronts import kept_port, serving
 from waiting import PATIENCE_S, wait_until
 from werkzeug.wsgi import wrap_file
 
@@ -23,6 +25,8 @@ from search_app.web import server as page_server
 from search_app.web.hosts import BehindProxy, check_prefix, parse_networks, trusted_hosts
 from search_app.web.server import ListenOptions
 from search_app.web.tls import fingerprint, open_tls, self_signed_tls
+
+ROOT = Path(__file__).parent.parent
 
 THREADS = 2
 CHUNKED = b"POST /api/v1/images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -296,3 +300,27 @@ def test_a_large_file_is_sent_piece_by_piece_and_closed(app, tmp_path):
             hasty.sendall(b"GET /api/v1/images/x/original HTTP/1.1\r\nHost: localhost\r\n\r\n")
             hasty.recv(10_000)
         wait_until(lambda: len(files) == 2 and all(file.closed for file in files))
+
+
+STOPPED = """
+import os, sys, threading
+from flask import Flask
+from search_app.web import server
+app = Flask("stopped")
+app.config["MAX_UPLOAD"] = 1000
+for _ in range(12):
+    before = server._threads()
+    page = server.PageServer(app, server.ListenOptions(port=int(sys.argv[1])))
+    page.run(ready=page.stop)
+    left = server._threads() - before
+    assert not left, left
+"""
+
+
+def test_a_server_that_has_stopped_leaves_no_thread_that_could_abort_the_process():
+    with kept_port() as port:
+        command = [sys.executable, "-c", STOPPED, str(port)]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")

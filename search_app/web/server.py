@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import IO, Any
 
+import psutil
 from flask import Flask
 
 from search_app.errors import ServeError
@@ -36,6 +38,7 @@ BODIES = 1_000_000_000
 LARGEST_IN_MEMORY = 4 << 20
 """bytes of an answer; a larger one is sent piece by piece"""
 SEARCHES_WAITING = 256
+THREADS_END_S = 0.5
 RETRY_AFTER_S = 2
 
 Headers = list[tuple[str, str]]
@@ -341,7 +344,11 @@ class PageServer:
         """
         check_port(self._options.host, self._options.port)
         raise_file_limit()
-        asyncio.run(self._serve(ready))
+        before = _threads()
+        try:
+            asyncio.run(self._serve(ready))
+        finally:
+            _outlive_others(before)
 
     def stop(self) -> None:
         """End `run`, from any thread. Requests that run are answered."""
@@ -390,6 +397,23 @@ class PageServer:
             else:
                 writer.close()
                 return ready()
+
+
+def _threads() -> set[int]:
+    """Return the threads of this process that Python did not start, by the system's numbers."""
+    started = {each.native_id for each in threading.enumerate()}
+    return {each.id for each in psutil.Process().threads()} - started
+
+
+def _outlive_others(before: set[int]) -> None:
+    """Wait until granian's threads have ended.
+
+    It says that it has stopped before they have, and one that wants the interpreter when that is shut down
+    aborts the process: every sixth stop was a crash. Threads of other libraries stay, so this has an end.
+    """
+    deadline = time.monotonic() + THREADS_END_S
+    while _threads() - before and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
