@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import random
 import socket
 from urllib.parse import urlsplit
 
 import pytest
 from elasticsearch import Elasticsearch
+from fuzz_requests import CHECKS, check_quickly, damaged, seeds
 from http_fronts import closed_port, proxy, serving
 from test_login import sign_in
 from test_rest import application_on, problem
@@ -20,7 +22,7 @@ from es_config.index import ImageIndex
 from es_config.requests import Filters, count_stars, filter_clauses, simplified
 from models.errors import ModelError
 from search_app.core.logs import AuditLog, audit_path
-from search_app.core.query import MAX_DIMS, Query, read_vector
+from search_app.core.query import MAX_DIMS, Query, load_query, read_vector
 from search_app.core.searcher import SearchService
 from search_app.core.users import Role, UserStore, secret_key, users_path
 from search_app.errors import QueryError
@@ -400,3 +402,23 @@ def test_a_sender_who_goes_away_half_way_leaves_the_server_well(app):
         connection.request("GET", "/healthz", headers={"Host": "localhost"})
         assert connection.getresponse().status == 200
         connection.close()
+
+
+# werkzeug leaves the files of a form that it refuses half-way to be collected.
+@pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("target", CHECKS)
+def test_damaged_requests_are_read_or_refused_in_a_sentence(target):
+    for seed in seeds(target):
+        check_quickly(target, seed)
+    for number in range(150):
+        check_quickly(target, damaged(target, random.Random(number)))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"a\n": 1}, {"q": "x", "mode": "a\nb"}, {"q": "x", "min_relevance": "\x1b"}, {"place": "1\n"}],
+)
+def test_a_sentence_that_repeats_what_was_asked_is_one_line(arguments):
+    with pytest.raises(QueryError) as refused:
+        load_query(arguments)
+    assert str(refused.value).isprintable()

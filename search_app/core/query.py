@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 from marshmallow import Schema, ValidationError, fields
 
-from es_config.documents import Hit, shown_path
+from es_config.documents import Hit, one_line, shown_path
 from es_config.requests import DEFAULT_K, MAX_CANDIDATES, Filters, count_stars, is_pattern
 from search_app.errors import QueryError
 
@@ -176,11 +176,11 @@ class Query:
         yield from self._subject_mistakes()
         yield from self._number_mistakes()
         if self.mode not in MODES:
-            yield f"There is no mode '{self.mode[:20]}'; choose one of: {', '.join(MODES)}."
+            yield f"There is no mode '{one_line(self.mode[:20])}'; choose one of: {', '.join(MODES)}."
         if self.mode == "hybrid" and self.vector is not None:
             yield "A raw vector belongs to one space, which hybrid is not: choose mode image or caption."
         if self.min_relevance not in (None, *RELEVANCE):
-            yield f"min_relevance is strong or weak, not '{str(self.min_relevance)[:20]}'."
+            yield f"min_relevance is strong or weak, not '{one_line(str(self.min_relevance)[:20])}'."
         if self.min_relevance is not None and self.text is None:
             yield "Only hits of queries in words are marked: leave min_relevance out."
         yield from _filter_mistakes(self.filters)
@@ -262,7 +262,8 @@ def parse_place(text: object) -> tuple[float, float, str]:
             latitude, longitude = float(match[1]), float(match[2])
     if match is None or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise QueryError(
-            f"place must be latitude,longitude,distance like 48.85,2.35,10km, not '{str(text)[:60]}'."
+            "place must be latitude,longitude,distance like 48.85,2.35,10km,"
+            f" not '{one_line(str(text)[:60])}'."
         )
     if not 0 < float(match[3]) * METRES[match[4]] <= FARTHEST_KM * 1_000:
         raise QueryError(f"The distance in place must be more than 0 and at most {FARTHEST_KM} km.")
@@ -327,7 +328,7 @@ def load_query(
     """
     reader = SearchArguments()
     for name in sorted(set(arguments) - set(reader.fields)):
-        raise QueryError(f"There is no parameter '{name[:60]}'.")
+        raise QueryError(f"There is no parameter '{one_line(name[:60])}'.")
     try:
         values = reader.load(arguments)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from es_config.documents import MODE_FIELDS, SearchResult
+from es_config.documents import MODE_FIELDS, SearchResult, one_line
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
@@ -440,7 +440,7 @@ class Searcher:
 
 def _existing(found: T | None, image_id: str) -> T:
     if found is None:
-        raise NotFoundError(f"The index holds no picture with the id '{image_id[:70]}'.")
+        raise NotFoundError(f"The index holds no picture with the id '{one_line(image_id[:70])}'.")
     return found
 
 

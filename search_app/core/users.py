@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 
+from es_config.documents import one_line
 from es_config.home import OWNER_ONLY
 from search_app.errors import UserError
 
@@ -89,7 +90,8 @@ class UserStore:
         """Add a user. Raises `UserError` for a name that is taken or odd, and for a short password."""
         if not NAME.fullmatch(name):
             raise UserError(
-                f"'{name[:80]}' cannot be a name: write letters and digits, and after the first also .@+-_"
+                f"'{one_line(name[:80])}' cannot be a name: write letters and digits, and after the first"
+                " also .@+-_"
             )
         hashed = _hash(password)
         with self._open() as database:

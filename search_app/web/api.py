@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 
+from es_config.documents import one_line
 from search_app.core.query import API_PREFIX, Query, SearchArguments, SearchResponse, load_query
 from search_app.core.searcher import SearchService
 from search_app.errors import NotFoundError, QueryError
@@ -83,7 +84,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
         try:
             data = storage.get(thumbnail_key(image_id))
         except NoSuchKeyError as error:
-            raise NotFoundError(f"There is no thumbnail for '{image_id[:70]}'.") from error
+            raise NotFoundError(f"There is no thumbnail for '{one_line(image_id[:70])}'.") from error
         return unchanging(data, mimetype="image/webp", etag=image_id)
 
     return api
