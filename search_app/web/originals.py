@@ -11,7 +11,7 @@ from flask import Response, current_app, g, request, url_for
 from flask_smorest import Blueprint
 from werkzeug.wsgi import wrap_file
 
-from es_config.documents import paths_of
+from es_config.documents import one_line, paths_of
 from es_config.errors import EngineError
 from search_app.core.pictures import OpenedFile, Originals
 from search_app.core.query import API_PREFIX
@@ -179,6 +179,6 @@ def _sealed(response: Response, name: str, *, inline: bool) -> Response:
 
 def _absent(image_id: str) -> NotFoundError:
     return NotFoundError(
-        f"The original of '{image_id[:70]}' is not kept here, and its file is not where this machine ingested"
+        f"The original of '{one_line(image_id[:70])}' is not kept here, and its file is not where this machine ingested"
         " it, or has changed since."
     )
