@@ -179,6 +179,6 @@ def _sealed(response: Response, name: str, *, inline: bool) -> Response:
 
 def _absent(image_id: str) -> NotFoundError:
     return NotFoundError(
-        f"The original of '{one_line(image_id[:70])}' is not kept here, and its file is not where this machine ingested"
-        " it, or has changed since."
+        f"The original of '{one_line(image_id[:70])}' is not kept here, and its file is not where"
+        " this machine ingested it, or has changed since."
     )
