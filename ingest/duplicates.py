@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from es_config.documents import one_line
 from es_config.scan import HashedImage
+from ingest.history.ingested_files import IngestedFile
 
 BANDS = 4
 FARTHEST = 3
@@ -78,11 +80,48 @@ def _joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 
 
 @dataclass(frozen=True)
+class PictureFiles:
+    """The files of one picture: each file on this machine's disks once, however many paths lead to it."""
+
+    paths: tuple[str, ...]
+    """absolute, the one to keep first: the oldest, and of equally old files that with the shortest path"""
+    elsewhere: tuple[str, ...] = ()
+    """relative paths that this machine knows no file of: another one ingested them, or the file is gone"""
+
+    @property
+    def first(self) -> str:
+        """The path that stands for the picture."""
+        return (self.paths or self.elsewhere or ("",))[0]
+
+
+def files_of(notes: Iterable[IngestedFile], relative_paths: Sequence[str]) -> PictureFiles:
+    """Look at the disk for the files of a picture. `relative_paths` are those of its document."""
+    found: dict[tuple[int, int], tuple[int, int, str]] = {}
+    seen: set[str] = set()
+    for note in notes:
+        try:
+            status = os.stat(note.path)  # noqa: PTH116
+        except (OSError, ValueError):
+            continue
+        seen.add(note.relative_path)
+        rank = (status.st_mtime_ns, len(note.path), note.shown)
+        identity = (status.st_dev, status.st_ino)
+        found[identity] = min(rank, found.get(identity, rank))
+    return PictureFiles(
+        tuple(path for _, _, path in sorted(found.values())),
+        tuple(path for path in relative_paths if path not in seen),
+    )
+
+
+@dataclass(frozen=True)
 class ExactDuplicates:
-    """One content with several paths."""
+    """One content in several files."""
 
     image_id: str
-    paths: tuple[str, ...]
+    files: PictureFiles
+    keep: str
+    """path of the file that would be kept"""
+    why: str
 
 
 @dataclass(frozen=True)
@@ -90,20 +129,34 @@ class NearDuplicate:
     """One picture of a group whose pictures look the same."""
 
     image_id: str
-    paths: tuple[str, ...]
+    files: PictureFiles
     distance: int
     """bits, 0 to 64, in which its hash differs from that of the group's first picture"""
+    width: int
+    """pixels"""
+    height: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Pictures that look the same, two or more."""
+
+    pictures: tuple[NearDuplicate, ...]
+    keep: str
+    """path of the picture that would be kept"""
+    why: str
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Groups of duplicates. Each near group has two pictures or more."""
+    """Groups of duplicates."""
 
     pictures: int
     """documents that were compared"""
     distance: int
     exact: tuple[ExactDuplicates, ...]
-    near: tuple[tuple[NearDuplicate, ...], ...]
+    near: tuple[NearDuplicates, ...]
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object of `glimpse duplicates --json`."""
@@ -113,64 +166,107 @@ class Duplicates:
         """Return the groups for people, each with its paths, and a last line that sums up."""
         lines = []
         for exact in self.exact:
-            lines += [
-                f"exact, {len(exact.paths)} paths",
-                *(f"  {one_line(path)}" for path in exact.paths),
-                "",
-            ]
+            count = len(exact.files.paths) + len(exact.files.elsewhere)
+            lines += [f"exact, {count} files; keep {one_line(exact.keep)}: {exact.why}"]
+            lines += [*_listed(exact.files, "  "), ""]
         for group in self.near:
-            lines.append(f"near, {len(group)} pictures")
-            for each in group:
-                lines += [f"  {each.distance:2} bits  {one_line(path)}" for path in each.paths]
+            lines.append(f"near, {len(group.pictures)} pictures; keep {one_line(group.keep)}: {group.why}")
+            for each in group.pictures:
+                lines += _listed(each.files, f"  {each.distance:2} bits  {each.width}x{each.height}  ")
             lines.append("")
         sums = f"{self.pictures} pictures: {len(self.exact)} exact and {len(self.near)} near groups"
         return "\n".join([*lines, sums])
 
 
+def _listed(files: PictureFiles, begin: str) -> list[str]:
+    return [
+        *(f"{begin}{one_line(path)}" for path in files.paths),
+        *(f"{begin}{one_line(path)}  (not on this machine)" for path in files.elsewhere),
+    ]
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """The parts of a document by which copies are told apart."""
+
+    paths: tuple[str, ...]
+    """relative"""
+    width: int
+    height: int
+    size_bytes: int
+
+
 def find_duplicates(
     blocks: Iterable[Sequence[HashedImage]],
     *,
-    paths_of: Callable[[list[str]], Mapping[str, tuple[str, ...]]],
+    facts_of: Callable[[list[str]], Mapping[str, PictureFacts]],
+    notes_of: Callable[[str], Iterable[IngestedFile]],
     distance: int = DEFAULT_DISTANCE,
 ) -> Duplicates:
     """Group the pictures of an index.
 
-    Only the id and hash of each picture are kept, about 100 bytes; `paths_of` returns the paths of those that
-    are in a group. Pictures of one colour are left out, because their hashes do not tell them apart.
+    Only the id and hash of each picture are kept, about 100 bytes; `facts_of` is asked for those that are in
+    a group, and `notes_of` for the files of each that this machine ingested: two paths to one file are no
+    duplicate. Pictures of one colour are left out, because their hashes do not tell them apart.
     """
-    pictures, exact, ids, hashes = _read(blocks)
+    pictures, several, ids, hashes = _read(blocks)
+    exact = [
+        ExactDuplicates(each.image_id, files, files.first, WHY_OLDEST if files.paths else WHY_FIRST)
+        for each in several
+        if len((files := files_of(notes_of(each.image_id), each.paths)).paths + files.elsewhere) > 1
+    ]
     groups = [
         list(zip(ids[places], hashes[places], strict=True))
         for places in group_near_duplicates(hashes, distance=distance)
     ]
-    known = paths_of([name.decode() for group in groups for name, _ in group])
-    near = (_near([(name.decode(), int(phash)) for name, phash in group], known) for group in groups)
+    known = facts_of([name.decode() for group in groups for name, _ in group])
+    near = (
+        _near([(name.decode(), int(phash)) for name, phash in group], known, notes_of) for group in groups
+    )
     return Duplicates(
         pictures,
         distance,
-        tuple(sorted(exact, key=lambda copies: copies.paths)),
-        tuple(sorted((group for group in near if len(group) > 1), key=lambda group: group[0].paths)),
+        tuple(sorted(exact, key=lambda copies: copies.files.first)),
+        tuple(sorted(filter(None, near), key=lambda group: group.pictures[0].files.first)),
     )
+
+
+WHY_OLDEST = "the oldest file"
+WHY_FIRST = "the first path, since none of them is on this machine"
 
 
 def _near(
-    group: Sequence[tuple[str, int]], known: Mapping[str, tuple[str, ...]]
-) -> tuple[NearDuplicate, ...]:
+    group: Sequence[tuple[str, int]],
+    known: Mapping[str, PictureFacts],
+    notes_of: Callable[[str], Iterable[IngestedFile]],
+) -> NearDuplicates | None:
     """Return a group sorted by paths, without pictures that have left the index meanwhile."""
-    members = sorted((known[name], name, phash) for name, phash in group if name in known)
-    return tuple(
-        NearDuplicate(name, paths, (phash ^ members[0][2]).bit_count()) for paths, name, phash in members
-    )
+    members = [
+        (files_of(notes_of(name), known[name].paths), name, phash) for name, phash in group if name in known
+    ]
+    members.sort(key=lambda member: (member[0].first, member[1]))
+    if len(members) < 2:
+        return None
+    pictures = []
+    for files, name, phash in members:
+        facts = known[name]
+        bits = (phash ^ members[0][2]).bit_count()
+        pictures.append(NearDuplicate(name, files, bits, facts.width, facts.height, facts.size_bytes))
+    best = max(pictures, key=lambda each: (each.width * each.height, each.size_bytes))
+    pixels = {each.width * each.height for each in pictures}
+    sizes = {each.size_bytes for each in pictures if each.width * each.height == max(pixels)}
+    why = "the most pixels" if len(pixels) > 1 else "the largest file" if len(sizes) > 1 else "the first path"
+    return NearDuplicates(tuple(pictures), best.files.first, why)
 
 
 def _read(
     blocks: Iterable[Sequence[HashedImage]],
-) -> tuple[int, list[ExactDuplicates], np.ndarray, np.ndarray]:
-    """Return the number of pictures, exact duplicates, and ids and hashes of pictures of several colours."""
-    pictures, exact, ids, hashes = 0, [], [np.zeros(0, "S64")], [np.zeros(0, np.uint64)]
+) -> tuple[int, list[HashedImage], np.ndarray, np.ndarray]:
+    """Return the number of pictures, those of several paths, and ids and hashes of comparable ones."""
+    pictures, several, ids, hashes = 0, [], [np.zeros(0, "S64")], [np.zeros(0, np.uint64)]
     for block in blocks:
         pictures += len(block)
-        exact += [ExactDuplicates(each.image_id, each.paths) for each in block if len(each.paths) > 1]
+        several += [each for each in block if len(each.paths) > 1]
         comparable = [
             (each.image_id.encode(), each.phash)
             for each in block
@@ -178,4 +274,4 @@ def _read(
         ]
         ids.append(np.array([image_id for image_id, _ in comparable], "S"))
         hashes.append(np.array([phash for _, phash in comparable], np.uint64))
-    return pictures, exact, np.concatenate(ids), np.concatenate(hashes)
+    return pictures, several, np.concatenate(ids), np.concatenate(hashes)

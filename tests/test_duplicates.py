@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import combinations
@@ -25,11 +26,24 @@ from glimpse import main
 from ingest.duplicates import (
     DEFAULT_DISTANCE,
     MANY_PAIRS,
+    PictureFacts,
+    PictureFiles,
+    files_of,
     find_duplicates,
     group_near_duplicates,
     near_pairs,
 )
 from ingest.files.picture import FileContent, decode
+from ingest.files.walk import Stamp
+from ingest.history.ingested_files import IngestedFile
+
+
+def no_facts(_: list[str]) -> dict[str, PictureFacts]:
+    return {}
+
+
+def no_notes(_: str) -> tuple[IngestedFile, ...]:
+    return ()
 
 
 def groups_by_hand(hashes: list[int], distance: int) -> list[list[int]]:
@@ -136,15 +150,40 @@ def test_copies_are_near_and_different_scenes_are_not():
 def test_pictures_of_one_colour_are_in_no_group():
     flat = [phash(Image.new("RGB", (64, 64), colour), "PNG") for colour in ("white", "black", "red")]
     images = [HashedImage(f"{place:064x}", value, (f"{place}.png",)) for place, value in enumerate(flat)]
-    assert find_duplicates([images], paths_of=dict.fromkeys, distance=3).near == ()
+    assert find_duplicates([images], facts_of=no_facts, notes_of=no_notes, distance=3).near == ()
 
 
 def test_a_picture_that_is_gone_meanwhile_is_in_no_group():
     value = 0x9F20DB249F28D764
     blocks = [[HashedImage("a", value, ("a.png",))], [HashedImage("bb", value ^ 1, ("b.png",))]]
-    assert find_duplicates(blocks, paths_of=lambda _: {"a": ("a.png",)}).near == ()
-    both = find_duplicates(blocks, paths_of=lambda _: {"a": ("z.png",), "bb": ("b.png",)}).near
-    assert [[each.image_id for each in group] for group in both] == [["bb", "a"]]
+    alone = {"a": PictureFacts(("a.png",), 4, 3, 100)}
+    assert find_duplicates(blocks, facts_of=lambda _: alone, notes_of=no_notes).near == ()
+    two = {"a": PictureFacts(("z.png",), 4, 3, 100), "bb": PictureFacts(("b.png",), 4, 3, 90)}
+    (group,) = find_duplicates(blocks, facts_of=lambda _: two, notes_of=no_notes).near
+    assert [each.image_id for each in group.pictures] == ["bb", "a"]
+    assert (group.keep, group.why) == ("z.png", "the largest file")
+
+
+def test_a_file_counts_once_however_many_paths_lead_to_it(tmp_path):
+    (tmp_path / "2020").mkdir()
+    for name, time in (("2020/x.jpg", 50), ("later.jpg", 90), ("copy of x.jpg", 50)):
+        (tmp_path / name).write_bytes(b"the same")
+        os.utime(tmp_path / name, (time, time))
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "later.jpg")
+    os.link(tmp_path / "later.jpg", tmp_path / "hard.jpg")
+
+    def note(name: str, relative: str) -> IngestedFile:
+        return IngestedFile(os.fsencode(tmp_path / name), relative, "a", Stamp(8, 1), "none")
+
+    nested = [note("2020/x.jpg", "2020/x.jpg"), note("2020/x.jpg", "x.jpg")]
+    assert files_of(nested, ["2020/x.jpg", "x.jpg"]) == PictureFiles((str(tmp_path / "2020/x.jpg"),))
+    linked = [note(name, name) for name in ("later.jpg", "link.jpg", "hard.jpg", "gone.jpg")]
+    assert files_of(
+        linked, ["later.jpg", "link.jpg", "hard.jpg", "gone.jpg", "far/away.jpg"]
+    ) == PictureFiles((str(tmp_path / "hard.jpg"),), ("gone.jpg", "far/away.jpg"))
+    everything = files_of([*linked, *nested, note("copy of x.jpg", "copy of x.jpg")], [])
+    names = ("2020/x.jpg", "copy of x.jpg", "hard.jpg")
+    assert everything.paths == tuple(str(tmp_path / name) for name in names), "the oldest first"
 
 
 def test_the_request_reads_columns_and_no_documents():
@@ -209,14 +248,14 @@ def test_the_command_lists_groups_with_their_paths(node, index, tmp_path: Path):
     shown = CliRunner().invoke(main, ["duplicates"], env=environ)
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.splitlines() == [
-        "exact, 2 paths",
-        "  one/a.png",
-        "  two/a.png",
+        "exact, 2 files; keep one/a.png: the first path, since none of them is on this machine",
+        "  one/a.png  (not on this machine)",
+        "  two/a.png  (not on this machine)",
         "",
-        "near, 2 pictures",
-        "   0 bits  one/a.png",
-        "   0 bits  two/a.png",
-        r"   1 bits  small\n.jpg",
+        "near, 2 pictures; keep one/a.png: the first path",
+        "   0 bits  1x1  one/a.png  (not on this machine)",
+        "   0 bits  1x1  two/a.png  (not on this machine)",
+        r"   1 bits  1x1  small\n.jpg  (not on this machine)",
         "",
         "6 pictures: 1 exact and 1 near groups",
     ]
@@ -226,7 +265,14 @@ def test_the_command_lists_groups_with_their_paths(node, index, tmp_path: Path):
     assert told == {
         "pictures": 6,
         "distance": 0,
-        "exact": [{"image_id": "a" * 64, "paths": ["one/a.png", "two/a.png"]}],
+        "exact": [
+            {
+                "image_id": "a" * 64,
+                "files": {"paths": [], "elsewhere": ["one/a.png", "two/a.png"]},
+                "keep": "one/a.png",
+                "why": "the first path, since none of them is on this machine",
+            }
+        ],
         "near": [],
     }
     missing = CliRunner().invoke(main, ["duplicates", "--index", "nothing-there"], env=environ)
