@@ -176,6 +176,8 @@ class PairedTextEncoder:
     max_length: int
     dims: int
     revision: str
+    lowercase: bool = False
+    """SigLIP 2 knows lowercase texts only, and its tokenizer leaves capitals"""
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
@@ -184,13 +186,16 @@ class PairedTextEncoder:
         rows = [np.zeros((0, self.dims), np.float32)]
         for start in range(0, len(texts), BATCH_SIZE):
             with running("The text model"), torch.inference_mode():
+                asked = list(texts[start : start + BATCH_SIZE])
                 tokens = self.tokenizer(
-                    list(texts[start : start + BATCH_SIZE]),
+                    [text.lower() for text in asked] if self.lowercase else asked,
                     padding=self.padding,
                     truncation=True,
                     max_length=self.max_length,
                     return_tensors="pt",
                 )
+                if self.padding == "max_length":  # trained on padded texts, it reads the padding too
+                    tokens.pop("attention_mask", None)
                 features = self.model.get_text_features(**tokens.to(self.model.device))
                 rows.append(_finite_unit_rows(features.float().cpu().numpy()))
         return np.concatenate(rows)
@@ -268,8 +273,16 @@ def _load_paired(folder: Path, dims: int) -> PairedTextEncoder:
     with loading("The tokenizer", folder):
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     # SigLIP was trained on padded texts; CLIP gives the same vector with and without padding.
-    padding = "max_length" if model.config.model_type.startswith("siglip") else "longest"
-    return PairedTextEncoder(model, tokenizer, padding, max_length, dims=dims, revision=fingerprint(folder))
+    is_siglip = model.config.model_type.startswith("siglip")
+    return PairedTextEncoder(
+        model,
+        tokenizer,
+        padding="max_length" if is_siglip else "longest",
+        max_length=max_length,
+        dims=dims,
+        revision=fingerprint(folder),
+        lowercase=is_siglip,
+    )
 
 
 def _load_tower(folder: Path, *, whole: bool = False) -> torch.nn.Module:

@@ -158,6 +158,13 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
+def free_megabytes() -> int:
+    """Return the megabytes that are free on the disk of downloaded models."""
+    folder = cache_folder()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free // 1_000_000
+
+
 def _repository(source: ModelSource) -> Path:
     return cache_folder() / f"models--{source.name.replace('/', '--')}"
 

@@ -185,6 +185,27 @@ class Profile:
         """Megabytes of all models together, which are downloaded on first use."""
         return sum(source.size_mb for source in set(self.models().values()))
 
+    @property
+    def memory_mb(self) -> int:
+        """Megabytes of memory, about, that an ingest with captions takes: the libraries and three models.
+
+        Weights are computed with in four bytes, and Florence-2 keeps them in two.
+        """
+        stored_in_two = {FLORENCE: 2}
+        models = {self.image_model, self.caption_model, self.caption_text_model}
+        return LIBRARIES_MB + sum(source.size_mb * stored_in_two.get(source, 1) for source in models)
+
+    def lacks(self, *, memory_mb: int, disk_mb: int) -> str:
+        """Return what a machine lacks for this profile in words, or nothing. Does not ask the hub."""
+        left_mb = round(sum(each.size_bytes for each in self.missing()) / 1e6)
+        if memory_mb < self.memory_mb:
+            return f"this machine has {memory_mb / 1000:.1f} GB of memory"
+        if disk_mb < left_mb:
+            return (
+                f"{left_mb / 1000:.1f} GB are to be downloaded, and {disk_mb / 1000:.1f} GB of disk are free"
+            )
+        return ""
+
     def missing(self, roles: Sequence[str] = ROLES) -> list[MissingModel]:
         """Return the models with these roles that are not on this machine. Does not ask the hub."""
         return missing({role: source for role, source in self.models().items() if role in roles})
@@ -204,7 +225,13 @@ class Profile:
         """Return the object as `glimpse model list --json` prints it."""
         sources = {key: vars(self)[key].name for key in ("image_model", "text_model", "caption_text_model")}
         es_id = self.es_model_id if "infer" in self.text_lanes else None
-        return {**asdict(self), **sources, "size_mb": self.size_mb, "es_model_id": es_id}
+        return {
+            **asdict(self),
+            **sources,
+            "size_mb": self.size_mb,
+            "memory_mb": self.memory_mb,
+            "es_model_id": es_id,
+        }
 
     def text_revision(self) -> str:
         """Return the identity of the text weights, see `Weights.revision`."""
@@ -245,6 +272,8 @@ def folder_model_id(folder: Path) -> str:
     return found
 
 
+LIBRARIES_MB = 1200
+"""of memory, for Python with torch and a batch of pictures"""
 WEIGHTS = Path(__file__).parent / "weights"
 POCKET_WEIGHTS = WEIGHTS / "pocket"
 CALIBRATION_PICTURES = WEIGHTS / "calibration.png"
@@ -255,6 +284,9 @@ MINILM = ModelSource(
 )
 BLIP = ModelSource(
     "Salesforce/blip-image-captioning-base", "82a37760796d32b1411fe092ab5d4e227313294b", size_mb=990
+)
+FLORENCE = ModelSource(
+    "florence-community/Florence-2-base", "00921df66db728a9ceb750f5eca43e5c203a2051", size_mb=468
 )
 POCKET_TEXT = ModelSource(str(POCKET_WEIGHTS / "text"))
 VOICE_MODELS: dict[str, ModelSource] = {
@@ -287,11 +319,12 @@ def _photographs(
     licence: str,
     dims: int = 512,
     languages: str = "en",
+    caption_model: ModelSource = BLIP,
 ) -> Profile:
     """Return a row for a pair of towers that know photographs.
 
     Without a `text_model`, the image model holds both towers, and its text tower runs in this process only.
-    Captions and voice are the same in all such rows.
+    The voice is the same in all such rows.
     """
     return Profile(
         name=name,
@@ -304,7 +337,7 @@ def _photographs(
         text_lanes=("infer", "local") if text_model else ("local",),
         caption_text_model=MINILM,
         caption_dims=384,
-        caption_model=BLIP,
+        caption_model=caption_model,
         voice_model="small",
         languages=languages,
     )
@@ -344,11 +377,41 @@ PROFILES: dict[str, Profile] = {
         ),
         _photographs(
             "siglip2",
-            "SigLIP 2 base: a stronger pair, its text tower runs in this process only",
+            "SigLIP 2 base: a stronger pair for a machine of today; texts are embedded in this process only",
             ModelSource("google/siglip2-base-patch16-224", "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2", 1540),
             licence="Apache-2.0",
             dims=768,
             languages="100 and more",
+        ),
+        _photographs(
+            "siglip2-l",
+            "SigLIP 2 large: more exact than base for five times its work; captions by Florence-2",
+            ModelSource("google/siglip2-large-patch16-256", "787800c8990e6f058423089178e718139608408c", 3562),
+            licence="Apache-2.0 (pair), MIT (captions)",
+            dims=1024,
+            languages="100 and more",
+            caption_model=FLORENCE,
+        ),
+        _photographs(
+            "siglip2-so400m",
+            "SigLIP 2 so400m at 384 pixels: the strongest here, 18 times base's work: for a graphics card",
+            ModelSource(
+                "google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f", 4580
+            ),
+            licence="Apache-2.0 (pair), MIT (captions)",
+            dims=1152,
+            languages="100 and more",
+            caption_model=FLORENCE,
+        ),
+        _photographs(
+            "datacomp-l14",
+            "CLIP ViT-L/14 trained on DataComp-1B: the strongest of the English CLIPs here",
+            ModelSource(
+                "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "84c9828e63dc9a9351d1fe637c346d4c1c4db341", 1714
+            ),
+            licence="MIT",
+            dims=768,
+            caption_model=FLORENCE,
         ),
         _photographs(
             "clip-b32",
@@ -364,7 +427,7 @@ PROFILES: dict[str, Profile] = {
         ),
         _photographs(
             "clip-l14",
-            "OpenAI's CLIP ViT-L/14: the largest here, about eighteen times the work of B/32",
+            "OpenAI's CLIP ViT-L/14: about eighteen times the work of B/32, like datacomp-l14",
             ModelSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41", 1714),
             licence="MIT",
             dims=768,

@@ -71,7 +71,8 @@ def save_clip(folder: Path, *, dims: int = 16, safetensors: bool = True, seed: i
 
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(**TINY, image_size=32, patch_size=8, projection_dim=dims)
-    text = CLIPTextConfig(**TINY, vocab_size=200, projection_dim=dims)
+    # The text's vector is that of its last token, which the model knows by this id.
+    text = CLIPTextConfig(**TINY, vocab_size=200, projection_dim=dims, bos_token_id=0, eos_token_id=1)
     config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=dims)
     CLIPModel(config).save_pretrained(folder, safe_serialization=safetensors)
     save_preprocessor(folder, 32)
@@ -136,6 +137,32 @@ def save_siglip(folder: Path, *, dims: int = 32) -> Path:
     return folder
 
 
+def save_siglip2(folder: Path, *, dims: int = 32, pixels: int = 32) -> Path:
+    """Save a small SigLIP 2 as `google/siglip2-large-patch16-256` has it, with Gemma's tokenizer."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    torch.manual_seed(7)
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ▁"
+    words = {token: i for i, token in enumerate([*specials, *letters])}
+    tokenizer = Tokenizer(models.BPE(words, [], unk_token="<unk>"))
+    tokenizer.add_special_tokens([AddedToken(special, special=True) for special in specials])
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    text = {**TINY, "hidden_size": dims, "vocab_size": len(words), "max_position_embeddings": 64}
+    vision = {**TINY, "hidden_size": dims, "image_size": pixels, "patch_size": 8}
+    SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": pixels, "width": pixels}).save_pretrained(folder)
+    GemmaTokenizerFast(
+        tokenizer_object=tokenizer, add_bos_token=False, add_eos_token=True, model_max_length=64,
+        padding_side="right", model_input_names=["input_ids"],
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 def save_pair(folder: Path, *, dims: int = 16) -> Path:
     """Save a tiny pair as `--model-dir` takes it: `image/` and `text/`."""
     save_vision_tower(folder / "image", dims=dims)
@@ -189,3 +216,45 @@ def save_profile(root: Path, name: str = "clip") -> dict[str, str]:
             path.write_bytes(b"{}" * 1000)
         (root / source.name / "README.md").write_text("A card.")
     return {source.name: str(source.revision) for source in models.values()}
+
+
+def save_florence(folder: Path) -> Path:
+    """Save a tiny Florence-2 as `florence-community/Florence-2-base` has it."""
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import (
+        BartTokenizerFast,
+        CLIPImageProcessor,
+        Florence2Config,
+        Florence2ForConditionalGeneration,
+        Florence2Processor,
+    )
+
+    torch.manual_seed(7)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(ByteLevel.alphabet()), "<mask>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = BartTokenizerFast(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=1024,
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    text = {
+        "model_type": "bart", "vocab_size": len(tokenizer), "d_model": 32, "max_position_embeddings": 128,
+        "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "decoder_start_token_id": 2, "forced_eos_token_id": 2,
+        **ids,
+    }  # fmt: skip
+    vision = {
+        "embed_dim": [8, 8, 16, 16], "num_heads": [1, 1, 2, 2], "num_groups": [1, 1, 2, 2],
+        "depths": [1, 1, 1, 1], "window_size": 4, "projection_dim": 32,
+    }  # fmt: skip
+    config = Florence2Config(
+        text_config=text, vision_config=vision, image_token_id=tokenizer.image_token_id, **ids
+    )
+    Florence2ForConditionalGeneration(config).save_pretrained(folder)
+    square = {"height": 64, "width": 64}
+    images = CLIPImageProcessor(size=square, do_center_crop=False, crop_size=square, image_seq_length=5)
+    Florence2Processor(images, tokenizer).save_pretrained(folder)
+    return folder

@@ -1,16 +1,19 @@
 """Captions: true sentences about the drawn world, and one picture's failure stays its own."""
 
+import json
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
+from model_folders import save_florence
 from PIL import Image
 
 from demo.world.draw import draw
 from demo.world.scene import sample
-from models.captioning import Caption, bf16_gains, load_captioner
+from models.captioning import JOINING, Caption, bf16_gains, load_captioner, without_loops
 from models.errors import ModelError
 from models.hub import ModelSource
 from models.profiles import get_profile
@@ -166,6 +169,81 @@ def test_a_folder_in_the_hubs_layout_is_loaded(tmp_path, weights):
     written = captioner.caption_images([Image.new("RGB", (64, 48), "blue")] * 3)
     assert len({one.text for one in written}) == 1
     assert len((written[0].text or "").split()) <= 40
+
+
+def test_florence_in_the_layout_of_the_hub_is_asked_as_its_own_processor_asks(tmp_path):
+    import torch
+    from transformers import AutoProcessor
+
+    folder = save_florence(tmp_path / "florence")
+    captioner = load_captioner(ModelSource(str(folder)))
+    processor = AutoProcessor.from_pretrained(folder, use_fast=False)
+    images = [Image.new("RGB", (60, 40), colour) for colour in ("red", "white")]
+    asked = processor(images=images, text=["<CAPTION>"] * 2, return_tensors="pt")
+    assert asked["input_ids"].tolist() == [list(captioner.prompt)] * 2
+    ready = torch.stack([torch.from_numpy(captioner._prepared(image)) for image in images])
+    assert torch.equal(ready, asked["pixel_values"])
+    tokens = captioner.model.generate(**asked, max_new_tokens=40, do_sample=False, num_beams=1)
+    texts = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+    written = captioner.caption_images(images)
+    assert [one.text for one in written] == [without_loops(text) or None for text in texts]
+    assert captioner.revision.startswith("sha256:")
+
+
+@pytest.mark.parametrize("lost", ["preprocessor_config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("save", [save_blip, save_florence], ids=["blip", "florence"])
+def test_a_captioner_that_lacks_a_file_is_one_sentence(tmp_path, save, lost):
+    save(tmp_path / "model")
+    for name in (lost, *(("vocab.txt", "vocab.json", "merges.txt") if lost == "tokenizer.json" else ())):
+        (tmp_path / "model" / name).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="^The captioner in .* cannot be loaded [^\n]*\\.$"):
+        load_captioner(ModelSource(str(tmp_path / "model")))
+
+
+def test_a_captioner_that_fails_on_its_first_picture_is_refused_when_it_is_loaded(tmp_path):
+    source = save_blip(tmp_path / "blip")
+    settings = json.loads((tmp_path / "blip" / "preprocessor_config.json").read_text())
+    settings["image_mean"] = [0.5, 0.5]  # pictures have three colours
+    (tmp_path / "blip" / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="The captioner in .* cannot be loaded .*failed on it"):
+        load_captioner(source)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (
+            "a green butterfly above green butterfly to green butterfly on green butterfly",
+            "a green butterfly",
+        ),
+        ("three horses in the rain in the rain in the rain", "three horses in the rain"),
+        ("a dog on a beach a dog on a beach", "a dog on a beach"),
+        ("a cat the the the the", "a cat the"),
+        ("a man in a blue shirt and a woman in a blue dress and a child in a blue hat", None),
+        ("a very very large house on the left of a large tree", None),
+        ("a red boat to the left of a red house and a red car", None),
+        ("", None),
+    ],
+)
+def test_a_caption_ends_where_it_begins_to_repeat_itself(text, kept):
+    assert without_loops(text) == (text if kept is None else kept)
+
+
+def test_captions_of_the_drawn_world_are_left_as_they_are():
+    rng = Random(5)
+    for scene in sample("test", 300):
+        for said in (usual_caption(scene), caption(scene, "en", rng)):
+            assert without_loops(said) == said
+
+
+@pytest.mark.parametrize("side", [40, 96, 500])
+def test_captions_of_flat_pictures_never_loop(captioner, side):
+    colours = ("red", "green", "blue", "white", "black", "grey", "yellow", "#345", "#fa7")
+    for one in captioner.caption_images([Image.new("RGB", (side, side), colour) for colour in colours]):
+        words = (one.text or "").split()
+        pairs = list(pairwise(words))
+        assert all(pairs.count(pair) < 3 for pair in pairs if not JOINING & set(pair)), one.text
+        assert len(one.text or "") < 150
 
 
 def test_a_model_that_cannot_caption_is_refused(tmp_path):

@@ -144,3 +144,24 @@ def test_an_id_that_elasticsearch_refuses_is_refused_before_any_work(run, tmp_pa
     refused = run("upload", "--hub-model-id", str(tmp_path), "--es-model-id", model_id)
     assert refused.exit_code == 1
     assert f"'{model_id}' cannot be a model's id in Elasticsearch: give --es-model-id" in refused.stderr
+
+
+def test_the_list_says_which_profiles_this_machine_can_run(run, monkeypatch):
+    rows = json.loads(run("list", "--json").stdout)
+    assert all(row["memory_mb"] > 1000 for row in rows)
+    monkeypatch.setattr("es_config.local_node.node.memory_megabytes", lambda: 5_000)
+    monkeypatch.setattr("models.hub.free_megabytes", lambda: 1_000_000)
+    fits = {row["name"]: row["lacks"] for row in json.loads(run("list", "--json").stdout)}
+    assert fits["clip"] is None
+    assert fits["siglip2-so400m"] == "this machine has 5.0 GB of memory"
+    assert "GB of memory: too much, this machine has 5.0 GB of memory\n" in run("list").stdout
+    assert "GB of memory: fits this machine\n" in run("list").stdout
+
+
+def test_a_full_disk_counts_for_what_is_not_downloaded_yet(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    clip, pocket = PROFILES["clip"], PROFILES["pocket"]
+    lacks = clip.lacks(memory_mb=100_000, disk_mb=1_000)
+    assert lacks == "2.7 GB are to be downloaded, and 1.0 GB of disk are free"
+    assert pocket.lacks(memory_mb=100_000, disk_mb=0) == ""
+    assert clip.lacks(memory_mb=100_000, disk_mb=3_000) == ""

@@ -1,16 +1,20 @@
 """The table of profiles and the folders that stand in for its rows."""
 
 import ast
+from functools import partial
 from pathlib import Path
 
 import model_folders
+import numpy as np
 import pytest
 from PIL import Image
+from transformers import AutoTokenizer
 
 from models import profiles
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import Execution, load_image_encoder, load_text_encoder
 from models.errors import ModelError
-from models.hub import ModelSource, fingerprint, local_folder
+from models.fast.choose import run_in
+from models.hub import ModelSource, fingerprint, lacking, local_folder
 from models.profiles import PROFILES, get_profile, text_dims
 
 
@@ -124,6 +128,48 @@ def test_a_clip_model_as_its_repository_has_it_gives_both_towers(tmp_path, safet
     images, texts = load_image_encoder(profile), load_text_encoder(profile)
     assert images.embed_images([Image.new("RGB", (60, 40), "red")]).shape == (1, 24)
     assert texts.embed_texts(["a red boat", "a cat"]).shape == (2, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("siglip2", model_folders.save_siglip2),
+        ("siglip2-l", model_folders.save_siglip2),
+        ("siglip2-so400m", model_folders.save_siglip2),
+        ("datacomp-l14", partial(model_folders.save_clip, safetensors=False)),
+    ],
+)
+def test_the_stronger_rows_load_from_folders_of_their_layout(tmp_path, name, save):
+    folder = save(tmp_path / "pair", dims=24)
+    profile = get_profile(name, model_dir=folder)
+    images, texts = load_image_encoder(profile), load_text_encoder(profile)
+    assert lacking(folder, "image") is None
+    assert lacking(folder, "text") is None
+    assert images.embed_images([Image.new("RGB", (60, 40), "red")]).shape == (1, 24)
+    vectors = texts.embed_texts(["A Red Boat", "a red boat", "cats"])
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-6)
+    assert vectors[0] != pytest.approx(vectors[2], abs=1e-3)
+    for way in (Execution("onnx", "fp32"), Execution("onnx", "int8")):
+        assert run_in(way, images, cache=tmp_path).embed_images(
+            [Image.new("RGB", (60, 40), "red")]
+        ).shape == (
+            1,
+            24,
+        )
+
+
+def test_siglip_2_reads_the_padding_of_its_texts_as_it_was_trained_to(tmp_path):
+    import torch
+
+    folder = model_folders.save_siglip2(tmp_path / "pair", dims=24)
+    encoder = load_text_encoder(get_profile("siglip2-l", model_dir=folder))
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        ["a red boat"], padding="max_length", max_length=64, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        expected = encoder.model.get_text_features(input_ids=tokens["input_ids"])[0].numpy()
+    expected /= np.linalg.norm(expected)
+    assert encoder.embed_texts(["a red boat"])[0] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(

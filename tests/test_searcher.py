@@ -53,6 +53,13 @@ def test_words_find_captions_too(searcher, gallery):
     assert {hit.image_id for hit in response.hits} == {gallery.ids[name] for name in NAMED}
 
 
+@pytest.mark.parametrize("text", ["🎈", " 🎈\ufe0f 🐈 ", "\u200b"])
+@pytest.mark.parametrize("mode", ["image", "caption"])
+def test_a_text_without_a_word_is_not_embedded_as_an_empty_one(searcher, text, mode):
+    with pytest.raises(QueryError, match="The models read no emoji .*: ask in words"):
+        searcher.search(Query(text=text, mode=mode))
+
+
 def test_a_picture_finds_itself_first(searcher, gallery):
     hit = first(searcher, image=gallery.files["cats"])
     assert hit.image_id == gallery.ids["cats"]

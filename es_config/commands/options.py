@@ -145,7 +145,8 @@ VOICE_MODEL = setting(
     "--voice-model",
     "GLIMPSE_VOICE_MODEL",
     metavar="SIZE|PATH|off",
-    help="Whisper model: tiny, base, small (downloaded), a folder, or off.  [default: the profile's]",
+    help="Whisper model: a size such as small or turbo (downloaded), a folder, or off."
+    "  [default: the profile's]",
 )
 FILTERS = together(
     click.option("--date-from", type=Day(), metavar="YYYY-MM-DD", help="Taken on this day or later."),

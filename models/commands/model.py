@@ -97,10 +97,14 @@ def model() -> None:
 @model.command("list")
 @AS_JSON
 def list_profiles(as_json: bool) -> None:
-    """Show the profiles: which models belong together."""
+    """Show the profiles: which models belong together, and which of them this machine can run."""
+    from es_config.local_node.node import memory_megabytes
+    from models.hub import free_megabytes
     from models.profiles import PROFILES
 
-    rows = [profile.to_json() for profile in PROFILES.values()]
+    memory_mb, disk_mb = memory_megabytes(), free_megabytes()
+    lacks = {name: row.lacks(memory_mb=memory_mb, disk_mb=disk_mb) for name, row in PROFILES.items()}
+    rows = [{**row.to_json(), "lacks": lacks[name] or None} for name, row in PROFILES.items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -110,6 +114,8 @@ def list_profiles(as_json: bool) -> None:
         facts = (
             f"{row['dims']} dims, {row['languages']}, lanes: {' and '.join(row['text_lanes'])}",
             f"{row['size_mb']} MB to download for all five models, {row['licence']}",
+            f"about {row['memory_mb'] / 1000:.1f} GB of memory: "
+            + (f"too much, {row['lacks']}" if row["lacks"] else "fits this machine"),
             f"text model in Elasticsearch: {row['es_model_id'] or 'none'}",
         )
         click.echo("".join(f"{'':{width}} {fact}\n" for fact in facts), nl=False)

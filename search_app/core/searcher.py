@@ -22,7 +22,7 @@ from es_config.index import ImageIndex
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
 from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
 from es_config.transport import accepting_partial_answers
-from models.encoders import ImageEncoder, Lazy, TextEncoder
+from models.encoders import ImageEncoder, Lazy, TextEncoder, plain_text
 from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
 from search_app.core.hybrid import EVEN, VECTOR_PARTS, WEIGHTS, WORDS, fuse_results, window
@@ -416,9 +416,15 @@ class Searcher:
     def _subject(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
         """Return the vector or the id to search with in `mode`, and the lane that embedded a text.
 
-        Raises `QueryError` for a vector of other dims, `NotFoundError` for an unknown id.
+        Raises `QueryError` for a text of which a model reads nothing and for a vector of other dims,
+        `NotFoundError` for an unknown id.
         """
         if query.text is not None:
+            if not plain_text(query.text):
+                raise QueryError(
+                    "The models read no emoji and no control characters, and the query has nothing else: ask"
+                    " in words."
+                )
             texts = self.caption_texts if mode == "caption" else self.texts
             vector, lane = texts.embed(query.text)
             return {"query_vector": vector}, lane
