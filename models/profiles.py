@@ -196,7 +196,7 @@ class Profile:
         return LIBRARIES_MB + sum(source.size_mb * stored_in_two.get(source, 1) for source in models)
 
     def lacks(self, *, memory_mb: int, disk_mb: int) -> str:
-        """Return what a machine lacks for this profile in words, or nothing. Does not ask the hub."""
+        """Say why a machine is too small for this profile, or return nothing. Does not ask the hub."""
         left_mb = round(sum(each.size_bytes for each in self.missing()) / 1e6)
         if memory_mb < self.memory_mb:
             return f"this machine has {memory_mb / 1000:.1f} GB of memory"

@@ -91,7 +91,7 @@ def tone(frequency: float, seconds: float = 3, level: float = 0.2) -> np.ndarray
 
 
 def noises() -> Iterator[tuple[str, np.ndarray]]:
-    """Yield silence and what hisses, clicks and claps."""
+    """Yield silence, and sounds that hiss, click and clap."""
     rng = np.random.default_rng(11)
 
     def noise(slope: float, seconds: float = 4) -> np.ndarray:
@@ -121,7 +121,7 @@ def noises() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def tones() -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what hums, sings and rings."""
+    """Yield sounds that hum, sing and ring."""
     for hertz in (50, 60, 100):
         for level in (0.05, 0.3):
             yield f"hum of {hertz} Hz at {level}", sum(tone(hertz * n, level=level / n) for n in (1, 2, 3))
