@@ -24,7 +24,7 @@ from benchmarks.crowd import connections, hung_engine, served
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, show
 from ingest.wiring import create_index
-from models.pixels import REQUESTS
+from models.pixels import REQUESTS, memory_of
 from models.profiles import get_profile
 
 PATIENCE_S = 120
@@ -157,7 +157,9 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def _largest_side() -> int:
     """Return the side of the largest square WebP that a request may bring."""
-    return int(REQUESTS.expanding_pixels**0.5)
+    with Image.open(io.BytesIO(_one_colour(10, 0))) as image:
+        each = memory_of(image, b"") // 100
+    return int((REQUESTS.budget.size // each) ** 0.5)
 
 
 def _one_colour(side: int, number: int, form: str = "WEBP") -> bytes:

@@ -37,9 +37,8 @@ MAGIC = re.compile(
 )
 MAX_PIXELS = 200_000_000
 """of a file in a folder, unless --max-pixels says otherwise"""
-MAX_REQUEST_PIXELS = 89_000_000
-"""of a picture that is uploaded, to search with or to add: just below where Pillow itself warns, whose own
-limit is one for the whole process, and stays as it is"""
+MAX_REQUEST_PIXELS = 200_000_000
+"""of a picture that a request brings; some formats may have fewer, for what they take of the budget"""
 PNG, TIFF, END_OF_JPEG = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*"), b"\xff\xd9"
 JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 """how files begin, and how a JPEG ends"""
@@ -228,6 +227,9 @@ def register_formats() -> None:
     """Teach Pillow every format, once, before threads decode."""
     import pillow_heif
 
+    # Pillow warns above its own limit, which is one for the whole process; ours are checked for each picture.
+    Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS, MAX_REQUEST_PIXELS)
+
     pillow_heif.register_heif_opener()
     with suppress(ImportError):  # an extra; `_why_unknown` names it
         import pillow_jxl  # noqa: F401
@@ -366,8 +368,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8), "L")
 
 
-EXPANDING = ("WEBP", "PNG", "GIF", "JXL")
-"""formats that store a picture of one colour in some dozen bytes, however large it is"""
 MAX_SCANS = 100
 """of a JPEG: an encoder writes about ten, and each costs the time of all pixels"""
 MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -395,7 +395,7 @@ class Budget:
     def __init__(
         self, size: int, *, least: int = 0, waiting: int | None = None, seconds: float | None = None
     ) -> None:
-        self._size, self._least, self._waiting, self._seconds = size, least, waiting, seconds
+        self.size, self._least, self._waiting, self._seconds = size, least, waiting, seconds
         self._free = size
         self._line: deque[object] = deque()
         self._changed = threading.Condition()
@@ -403,7 +403,7 @@ class Budget:
     @contextmanager
     def room(self, weight: int) -> Iterator[None]:
         """Wait for room and hold it. Raises `NoRoomError`."""
-        weight = min(max(weight, self._least), self._size)
+        weight = min(max(weight, self._least), self.size)
         with self._changed:
             self._wait(weight)
             self._free -= weight
@@ -436,8 +436,8 @@ class Limits:
     """The limits of one picture, and the budget that it shares with others."""
 
     pixels: int
-    expanding_pixels: int
-    """of the formats in `EXPANDING`"""
+    within_budget: bool
+    """whether a picture that would take more than the whole budget is refused, or waits to have it alone"""
     side: int
     seconds: float
     """for decoding, where that is done in a process of its own"""
@@ -448,8 +448,8 @@ class Limits:
     def check(self, image: Image.Image, data: bytes) -> None:
         """Raise `PictureError` when an opened picture is over a limit. `data` is the file's content."""
         pixels, limit = image.width * image.height, self.pixels
-        if image.format in EXPANDING:
-            limit = min(limit, self.expanding_pixels)
+        if self.within_budget:
+            limit = min(limit, self.budget.size * pixels // max(1, memory_of(image, data)))
         if pixels > limit:
             raise PictureError("too many pixels", pixels=pixels, limit=limit)
         if max(image.size) > self.side:
@@ -464,16 +464,16 @@ class Limits:
 
 FILES = Limits(
     pixels=MAX_PIXELS,
-    expanding_pixels=MAX_PIXELS,
+    within_budget=False,
     side=65_535,
     seconds=60,
     always_apart=False,
     budget=Budget(4096 * MEGABYTE),
 )
-"""of files in folders, for --max-pixels moves the first two"""
+"""of files in folders; --max-pixels moves the first one"""
 REQUESTS = Limits(
     pixels=MAX_REQUEST_PIXELS,
-    expanding_pixels=MAX_REQUEST_PIXELS // 2,
+    within_budget=True,
     side=30_000,
     seconds=15,
     always_apart=True,

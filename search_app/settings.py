@@ -10,14 +10,14 @@ from pathlib import Path
 from search_app.errors import QueryError
 
 UNITS = {"": 1, "B": 1, "K": 1000, "KB": 1000, "M": 1000**2, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
-DEFAULT_MAX_UPLOAD = "5MB"
+DEFAULT_MAX_UPLOAD = "50MB"
 
 
 @dataclass(frozen=True)
 class AppSettings:
     """How the page and the REST API behave."""
 
-    max_upload: int = 5_000_000
+    max_upload: int = 50_000_000
     """bytes of one picture"""
     page_size: int = 24
     """hits on a page when the address does not say `k`"""

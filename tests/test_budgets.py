@@ -123,22 +123,26 @@ def test_a_panorama_in_a_folder_may_be_wider():
     assert (picture.width, picture.height) == (40_000, 8)
 
 
-@pytest.mark.parametrize("form", ["WEBP", "PNG", "GIF"])
-def test_formats_that_expand_most_may_have_half_of_the_pixels(form):
-    data = saved(Image.new("P" if form == "GIF" else "L" if form == "PNG" else "RGB", (8_000, 6_000)), form)
-    with pytest.raises(
-        UnreadableImageError, match=r"48 megapixels are over the limit of 44.5 for WEBP, PNG, GIF"
-    ):
+@pytest.mark.parametrize(("form", "mode"), [("WEBP", "RGB"), ("PNG", "RGBA"), ("GIF", "P")])
+def test_a_format_that_takes_much_memory_may_have_fewer_pixels(form, mode):
+    data = saved(Image.new(mode, (10_000, 6_200)), form)
+    with pytest.raises(UnreadableImageError, match=r"62 megapixels are over the limit of .* for its format"):
         decode_upload(content(data))
     with open_image(data) as image:
         FILES.check(image, data)
-        replace(REQUESTS, expanding_pixels=REQUESTS.pixels).check(image, data)
+        replace(REQUESTS, within_budget=False).check(image, data)
+
+
+@pytest.mark.parametrize(("form", "size"), [("JPEG", (14_000, 14_000)), ("PNG", (12_500, 8_000))])
+def test_photographs_of_any_camera_are_let_in(form, size):
+    with open_image(saved(Image.new("RGB", size, "red"), form)) as image:
+        REQUESTS.check(image, b"")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_pixels_of_a_jpeg_are_counted_before_it_is_reduced():
-    data = jpeg_of_scans(9_500, 1)
-    with pytest.raises(QueryError, match="more than 89 million pixels"), opened_picture(data):
+    data = jpeg_of_scans(14_200, 1)
+    with pytest.raises(QueryError, match="more than 200 million pixels"), opened_picture(data):
         pass
 
 
@@ -296,9 +300,13 @@ def test_more_waiting_than_may_and_too_long_waiting_are_refused():
 
 
 def test_a_search_without_room_is_asked_to_come_again():
-    busy = replace(REQUESTS, budget=Budget(1, waiting=0))
+    busy = replace(REQUESTS, budget=Budget(REQUESTS.budget.size, waiting=0))
     data = saved(draw_picture(1), "JPEG")
-    with busy.budget.room(1), pytest.raises(BusyError) as refused, opened_picture(data, limits=busy):
+    with (
+        busy.budget.room(busy.budget.size),
+        pytest.raises(BusyError) as refused,
+        opened_picture(data, limits=busy),
+    ):
         pass
     assert refused.value.retry_after_s > 0
     with opened_picture(data, limits=busy) as image:
@@ -310,7 +318,10 @@ def test_the_largest_picture_of_a_request_fits_in_the_budget():
         data = saved(Image.new(mode, (10, 10)), form)
         with open_image(data) as image:
             each = memory_of(image, data) // 100
-        assert REQUESTS.expanding_pixels * each <= 900 << 20
+        side = int((REQUESTS.budget.size // each) ** 0.5)
+        with open_image(saved(Image.new(mode, (side, side)), form)) as image:
+            REQUESTS.check(image, data)
+            assert memory_of(image, data) <= 900 << 20
 
 
 def test_a_dear_bad_file_stops_no_run_and_shifts_no_vector(tmp_path):

@@ -22,7 +22,6 @@ from ingest.files.metadata import CameraData, Words, camera_data, words_of
 from ingest.files.walk import RAW_EXTENSIONS, why
 from models.child_process import Decoder, Facts, run_apart
 from models.pixels import (
-    EXPANDING,
     FILES,
     MAGIC,
     MAX_PIXELS,
@@ -207,7 +206,7 @@ def decode_upload(content: FileContent) -> ImageFile:
 
 
 def _limits(max_pixels: int) -> Limits:
-    return replace(FILES, pixels=max_pixels, expanding_pixels=max_pixels)
+    return replace(FILES, pixels=max_pixels)
 
 
 @contextmanager
@@ -218,7 +217,7 @@ def _as_unreadable(limits: Limits, way_out: str) -> Iterator[None]:
     except PictureError as error:
         if error.pixels is None or error.limit is None:
             raise UnreadableImageError(str(error), lasting=not isinstance(error, TooSlowError)) from error
-        formats = f" for {', '.join(EXPANDING)}" if error.limit < limits.pixels else ""
+        formats = " for its format" if error.limit < limits.pixels else ""
         limit = f"the limit of {error.limit / 1e6:g}{formats}{way_out}"
         raise UnreadableImageError(
             f"{error.pixels / 1e6:g} megapixels are over {limit}",

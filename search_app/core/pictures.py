@@ -11,7 +11,6 @@ from PIL.Image import Image, frombytes
 
 from models.child_process import Facts, run_apart
 from models.pixels import (
-    EXPANDING,
     FORMATS,
     REQUESTS,
     Limits,
@@ -127,9 +126,9 @@ def no_room() -> BusyError:
 
 def _too_many(error: PictureError, limits: Limits) -> QueryError:
     limit = error.limit or limits.pixels
-    which = f" as {', '.join(EXPANDING)} may have" if limit < limits.pixels else ""
+    which = ", the most for its format" if limit < limits.pixels else ""
     return QueryError(
-        f"The picture has more than {limit / 1_000_000:g} million pixels{which}; make it smaller first."
+        f"The picture has more than {limit / 1_000_000:.3g} million pixels{which}; make it smaller first."
     )
 
 
