@@ -22,6 +22,7 @@ from PIL import Image
 
 from benchmarks.crowd import connections, hung_engine, served
 from benchmarks.engine import fresh_index, node
+from benchmarks.faults import broken_place, every_route, faults
 from benchmarks.report import Figure, show
 from ingest.wiring import create_index
 from models.pixels import REQUESTS, memory_of
@@ -87,7 +88,11 @@ def main() -> bool:
             )
     with served() as crowded:
         figures = [*connections(crowded), *hung_engine(crowded)]
-    return show("Trust: crowds at the door", figures) and pictures_met
+    crowds_met = show("Trust: crowds at the door", figures)
+    with broken_place() as place:
+        faults_met = show("Trust: faults under load", faults(place))
+        routes_met = show("Trust: every route", every_route(place))
+    return pictures_met and crowds_met and faults_met and routes_met
 
 
 def memory_kept(server: Server) -> list[Figure]:
