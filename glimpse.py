@@ -18,6 +18,10 @@ from storage.errors import StorageError
 from tuning.errors import TuneError
 
 COMMANDS = {
+    "start": (
+        "search_app.commands.start:start",
+        "Make your pictures searchable, and serve the page meanwhile.",
+    ),
     "up": ("es_config.commands.engine:up", "Start the local Elasticsearch node."),
     "down": ("es_config.commands.engine:down", "Stop the local Elasticsearch node."),
     "status": (

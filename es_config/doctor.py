@@ -22,6 +22,7 @@ from es_config.documents import differences
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
+from es_config.runs import in_words, read_runs
 
 Found = TypeVar("Found")
 SEE_DOCTOR = re.compile(r"see (its log, and )?`glimpse doctor`")
@@ -246,6 +247,8 @@ class Status:
     profile: str | None
     images: int | None
     """the version, or these three, are None where the API key may not ask"""
+    running: str | None = None
+    """what processes of this machine do to the index now"""
 
 
 def read_status(environ: Mapping[str, str], home: Path, *, alias: str) -> Status:
@@ -261,6 +264,7 @@ def read_status(environ: Mapping[str, str], home: Path, *, alias: str) -> Status
             index=_allowed(index.name) if found else None,
             profile=_allowed(lambda: index.meta().profile) if found else None,
             images=0 if found is False else _allowed(index.count),
+            running=in_words(read_runs(home, alias)) or None,
         )
 
 

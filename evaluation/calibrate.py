@@ -29,6 +29,8 @@ CALIBRATED = ("image", "caption")
 PENALTY = 0.01
 WEAK_FACTOR = 8
 """how many times the rate of strong hits that of hits with any mark is"""
+PICTURES = 20_000
+"""pictures to learn from, at most"""
 MISS_RATE = 0.05
 """share of answered queries that may be told that nothing good was found"""
 FEWEST = 3
@@ -44,6 +46,12 @@ QUERIES = 1500
 BLOCK = 64
 MEANING = 0.02
 """of the captions that hold a query's words, the share that may mean less like it than a synonym does"""
+LEAST_AREA = 0.6
+"""area under the ROC curve; 0.5 is chance"""
+TELLS_NOTHING = (
+    "Queries that have answers score no higher than queries that have none: the captions do not"
+    " describe the pictures, or the model does not know what is in them."
+)
 LEAST_LEFT = 0.3
 """share of the pictures that must be left once a thing is taken away"""
 NONSENSE = 0.1
@@ -98,10 +106,7 @@ def fit(
         )
     weights = _regress(unanswered.rows(third), answered.rows(np.arange(len(answered)) % 3 == 0))
     if weights[0] <= 0:
-        raise EvaluationError(
-            "Queries that have answers score no higher than queries that have none: the captions do not"
-            " describe the pictures, or the model does not know what is in them."
-        )
+        raise EvaluationError(TELLS_NOTHING)
     mean, deviation = (-weights[1:] / weights[0]).tolist()
     bare = Calibration(mean, deviation, 0, 0, sample)
     wrong = np.sort(heights_of(bare, unanswered.rows(~third)))
@@ -331,6 +336,8 @@ def calibrate(
         "queries": len(answered),
         "pictures": len(captions),
     }
+    if area(heights_of(bars, answered), heights_of(bars, unanswered)) < LEAST_AREA:
+        raise EvaluationError(TELLS_NOTHING)
     return replace(bars, figures=figures)
 
 
@@ -384,7 +391,8 @@ def calibrate_index(
 ) -> dict[str, Calibration]:
     """Fit the bars of each mode on up to `size` captioned pictures of an index.
 
-    Raises `EvaluationError` when there are no captions or they cannot tell, `EngineError`, `ModelError`.
+    A mode whose scores tell nothing is left out, as that of the pictures where only captions are searched.
+    Raises `EvaluationError` when there are no captions or no mode can be fitted, `EngineError`, `ModelError`.
     """
     fields = [MODE_FIELDS[mode] for mode in CALIBRATED]
     sample = read_sample(client, index.name(), fields=fields, size=size, source=["caption", "relative_path"])
@@ -408,21 +416,79 @@ def calibrate_index(
     }
     captions = [source.get("caption") or "" for source in sample.sources]
     more = labelled_phrases(labels, sample, captions) if labels else []
-    found = {}
+    found, faults = {}, {}
     for mode, other in (CALIBRATED, CALIBRATED[::-1]):
         say(f"{mode}: asking pieces of {len(captions)} captions")
-        bars = calibrate(
-            captions,
-            sides[mode],
-            sides[other],
-            rate=rate,
-            miss_rate=miss_rate,
-            sample=min(SAMPLE_SIZE, len(captions)),
-            more=more,
-        )
+        try:
+            bars = calibrate(
+                captions,
+                sides[mode],
+                sides[other],
+                rate=rate,
+                miss_rate=miss_rate,
+                sample=min(SAMPLE_SIZE, len(captions)),
+                more=more,
+            )
+        except EvaluationError as error:
+            faults[mode] = error
+            continue
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        found[mode] = replace(bars, figures={**bars.figures, "measured_at": now})
+        found[mode] = replace(bars, figures={**bars.figures, "images": total, "measured_at": now})
+    if not found:
+        raise next(iter(faults.values()))
+    for mode, fault in faults.items():
+        say(f"{mode}: not calibrated. {fault}")
     return found
+
+
+FEWEST_CAPTIONS = 200
+"""pictures with a caption from which on an index is calibrated by itself"""
+RATE = 0.01
+TRIED = "tried"
+"""note beside the modes in `_meta.relevance`: how many pictures the index had when nothing could be learnt"""
+
+
+def is_due(index: ImageIndex) -> bool:
+    """Whether an index has captions enough to calibrate it, for the first time or since it has doubled.
+
+    Raises `EngineError`.
+    """
+    notes = index.meta().relevance
+    figures = [each.get("figures", {}) for each in notes.values()]
+    before = max((each.get("images", each.get("pictures", 0)) for each in figures), default=0)
+    images = index.count()
+    if images < max(FEWEST_CAPTIONS, 2 * before):
+        return False
+    return images - index.captions().count_missing(every=False) >= FEWEST_CAPTIONS
+
+
+def calibrate_if_due(
+    client: Elasticsearch, index: ImageIndex, profile: Profile, *, say: Callable[[str], None]
+) -> bool:
+    """Calibrate an index when `is_due`, note it and return True. `say` gets the reason when that fails.
+
+    Raises `EngineError`, `ModelError`.
+    """
+    if not is_due(index):
+        return False
+    rates = [each.get("figures", {}).get("false_positive_rate") for each in index.meta().relevance.values()]
+    try:
+        found = calibrate_index(
+            client,
+            index,
+            profile,
+            rate=next(filter(None, rates), RATE),
+            miss_rate=MISS_RATE,
+            size=PICTURES,
+            labels=None,
+            say=lambda _: None,
+        )
+    except EvaluationError as error:  # tried again once the index has doubled
+        say(f"The page cannot tell good hits from chance ones yet. {error}")
+        index.note("relevance", {TRIED: {"figures": {"images": index.count()}}})
+        return False
+    index.note("relevance", {mode: each.as_dict() for mode, each in found.items()})
+    return True
 
 
 def labelled_phrases(labels: Labels, sample: Sample, captions: Sequence[str]) -> list[Phrase]:

@@ -48,7 +48,7 @@ from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.pixels import register_formats
 from models.profiles import PROFILES, Profile, Weights, default_profile, get_profile
 from storage.errors import StorageError
-from storage.store import Storage, find_original, open_storage
+from storage.store import Storage, default_store, find_original, open_storage
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -358,7 +358,7 @@ def open_reindexer(
     alias = Alias(client, alias=settings.alias)
     old = alias.current()
     new = _next_index(client, alias, old, profile)
-    storage = open_storage(settings.store or f"file:{home / 'store'}")
+    storage = open_storage(settings.store or default_store(home, settings.alias))
     path = home / HISTORY_FILE
     history = IngestHistory(path, index=old.uuid()) if path.exists() else None
     originals = OriginalReader(history=history, folders=folders, storage=storage)

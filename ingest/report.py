@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Self, TextIO
 
 from es_config.documents import one_line
+from es_config.runs import RunFile
 from ingest.errors import Fault
 from ingest.files.walk import (
     DEFAULT_EXCLUDES,
@@ -223,9 +224,55 @@ class BarProgress(Progress):
         self._bar.console.print(_sentence(failure, what), markup=False, highlight=False, soft_wrap=True)
 
 
-def open_progress(*, doing: str = "Ingesting", noun: str = "files") -> BarProgress | LineProgress:
-    """Return a bar when stderr is a terminal, lines otherwise."""
-    return BarProgress(doing=doing) if sys.stderr.isatty() else LineProgress(sys.stderr, noun=noun)
+STATE_EVERY_S = 0.5
+
+
+class StatedProgress(Progress):
+    """A progress that other processes see too, in the file of the run."""
+
+    def __init__(self, shown: Progress, file: RunFile, *, doing: str, noun: str) -> None:
+        self._shown, self._file, self._doing, self._noun = shown, file, doing, noun
+        self._done, self._total, self._written = 0, 0, 0.0
+
+    def __enter__(self) -> Self:
+        """Show the progress."""
+        self._shown.__enter__()
+        self._write()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave what is shown, and delete the file."""
+        self._file.__exit__()
+        self._shown.__exit__(*error)
+
+    def start(self, total: int, *, so_far: bool = False) -> None:
+        """Learn how many files there are."""
+        self._total = total
+        self._write()
+        self._shown.start(total, so_far=so_far)
+
+    def advance(self) -> None:
+        """Count one file."""
+        self._done += 1
+        if time.monotonic() - self._written > STATE_EVERY_S:
+            self._write()
+        self._shown.advance()
+
+    def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
+        """Report a file that cannot be used."""
+        self._shown.failed(failure, what=what)
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        self._file.write(self._doing, noun=self._noun, done=self._done, total=self._total or None)
+
+
+def open_progress(
+    *, doing: str = "Ingesting", noun: str = "files", file: RunFile | None = None
+) -> BarProgress | LineProgress | StatedProgress:
+    """Return a bar when stderr is a terminal, lines otherwise. With a `file`, others see it too."""
+    shown = BarProgress(doing=doing) if sys.stderr.isatty() else LineProgress(sys.stderr, noun=noun)
+    return StatedProgress(shown, file, doing=doing, noun=noun) if file else shown
 
 
 def in_words(summary: IngestSummary) -> str:

@@ -66,7 +66,12 @@ def watch_folders(job: IngestJob, report: WatchReport) -> IngestSummary:
     """
     index = job.dependencies.index
     meta = index.meta()
-    captions = IdleCaptions(job.dependencies, say=report.say, written=report.captions)
+
+    def captioned(count: int) -> None:
+        report.captions(count)
+        job.after_captions()
+
+    captions = IdleCaptions(job.dependencies, say=report.say, written=captioned)
 
     def run(folders: Sequence[Path], changes: Changes | None) -> IngestSummary:
         # The alias may stand for another index by now, whose vectors are of another model.

@@ -23,7 +23,7 @@ from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_e
 from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
 from models.pixels import MAX_PIXELS
 from models.profiles import Profile, Weights, default_profile, get_profile
-from storage.store import Storage, open_storage
+from storage.store import Storage, default_store, open_storage
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def open_dependencies(
     `StorageError` or `IngestError`.
     """
     home = glimpse_home(environ)
-    storage = open_storage(settings.store or f"file:{home / 'store'}")
+    storage = open_storage(settings.store or default_store(home, settings.alias))
     client = connect(engine_settings(environ, home))
     index = ImageIndex(client, alias=settings.alias)
     name = index.choose_profile(settings.profile, default=default_profile(environ))

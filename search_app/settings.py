@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search_app.errors import QueryError
+from storage.store import default_store
 
 UNITS = {"": 1, "B": 1, "K": 1000, "KB": 1000, "M": 1000**2, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
 DEFAULT_MAX_UPLOAD = "50MB"
@@ -56,6 +57,6 @@ def parse_size(text: str) -> int:
     return int(match[1]) * unit
 
 
-def store_uri(environ: Mapping[str, str], home: Path) -> str:
-    """Return the address of the store: `GLIMPSE_STORE`, else the folder `store` of `home`."""
-    return environ.get("GLIMPSE_STORE") or f"file:{home / 'store'}"
+def store_uri(environ: Mapping[str, str], home: Path, alias: str) -> str:
+    """Return the address of an index's store: `GLIMPSE_STORE`, else a folder of `home`."""
+    return environ.get("GLIMPSE_STORE") or default_store(home, alias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from es_config.client import connect, engine_settings, glimpse_home
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import META_SECONDS, ImageIndex
 from es_config.requests import as_curl
+from es_config.runs import in_words, read_runs
 from es_config.scan import read_sample
 from models.encoders import Lazy, TextEncoder, load_caption_text_encoder, load_image_encoder
 from models.errors import ModelError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from search_app.web.uploads import PictureIndexer
 
 
+WARM_EVERY_S = 0.5
 ANSWER_S = 6.0
 """seconds that the page waits for an answer of Elasticsearch"""
 
@@ -137,8 +140,11 @@ def serve_pictures(
     ready: Callable[[str], None],
     open_indexer: Callable[[Searcher, Storage], PictureIndexer] | None = None,
     open_originals: Callable[[Callable[[], ImageIndex]], Originals] | None = None,
+    warm_first: bool = True,
 ) -> None:
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
+
+    Without `warm_first` it serves at once, and the models load as soon as there is an index.
 
     Pictures can be added when `open_indexer` returns an indexer of the index, and ingested files opened when
     `open_originals` returns those of the index that is searched at the moment. Raises `ServeError` when the
@@ -153,10 +159,11 @@ def serve_pictures(
     check_port(listen.host, listen.port)
     home = glimpse_home(environ)
     login = open_login(home, secure=listen.tls is not None, warn=warn) if with_login else None
-    store = open_storage(store_uri(environ, home))
+    store = open_storage(store_uri(environ, home, settings.alias))
     client = connect(engine_settings(environ, home), timeout_s=ANSWER_S, is_server=True)
     log = QueryLog(log_path(home), warn=warn) if app_settings.query_log else None
-    service = SearchService(build_searcher(settings, environ, warn=warn, warm=True, client=client), log=log)
+    searcher = build_searcher(settings, environ, warn=warn, warm=warm_first, client=client)
+    service = SearchService(searcher, log=log)
     follower = AliasFollower(
         service,
         renew=lambda former: renewed(former, settings, client, warn=warn),
@@ -164,14 +171,10 @@ def serve_pictures(
         open_transcriber=lambda profile: build_transcriber(profile, settings.voice_model),
         warn=warn,
     )
-    if transcriber := follower.transcriber:
-        try:
-            voice = transcriber.get()
-            voice.warm()
-            if voice.limits:
-                warn(voice.limits)
-        except ModelError as error:  # the page works without it, and a recording tries again
-            warn(f"nobody can speak to the page yet: {error}")
+    if warm_first:
+        warm_voice(follower.transcriber, warn)
+    else:
+        threading.Thread(target=warm_later, args=(service, follower, warn), daemon=True).start()
     app = create_app(
         service=service,
         storage=store,
@@ -180,11 +183,39 @@ def serve_pictures(
         indexer=lambda: follower.indexer,
         login=login,
         originals=open_originals(lambda: service.searcher.index) if open_originals else None,
+        running=lambda: in_words(read_runs(home, settings.alias)),
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
     with follower, closing(login.audit) if login else nullcontext():
         PageServer(app, listen).run(ready=lambda: ready(address))
+
+
+def warm_voice(transcriber: Lazy[Transcriber] | None, warn: Callable[[str], None]) -> None:
+    """Load the voice model, unless voice is off. `warn` gets the reason when that fails."""
+    try:
+        if transcriber:
+            voice = transcriber.get()
+            voice.warm()
+            if voice.limits:
+                warn(voice.limits)
+    except ModelError as error:  # the page works without it, and a recording tries again
+        warn(f"nobody can speak to the page yet: {error}")
+
+
+def warm_later(service: SearchService, follower: AliasFollower, warn: Callable[[str], None]) -> None:
+    """Load the models once there is an index, so that whoever makes it downloads them alone."""
+    while True:
+        with suppress(EngineError):
+            if service.searcher.index.exists():
+                break
+        time.sleep(WARM_EVERY_S)
+    try:
+        service.searcher.image_encoder.get()
+        service.searcher.texts.embed("a picture")
+    except (EngineError, ModelError) as error:  # a search tries again, and says so
+        warn(str(error))
+    warm_voice(follower.transcriber, warn)
 
 
 def open_login(home: Path, *, secure: bool, warn: Callable[[str], None]) -> Login:

@@ -116,6 +116,15 @@ def reason(error: OSError) -> str:
     return WAYS_OUT.get(error.errno or 0, error.strerror or str(error))
 
 
+DEMO_ALIAS = "demo"
+"""the index of `glimpse demo`, which shares nothing with those of people's own pictures"""
+
+
+def default_store(home: Path, alias: str) -> str:
+    """Return the address of an index's store in GLIMPSE_HOME: `store`, or the demo's own one."""
+    return f"file:{home / ('demo-store' if alias == DEMO_ALIAS else 'store')}"
+
+
 def open_storage(uri: str) -> Storage:
     """Open the store at `file:/path`, at a plain path or at `s3://bucket/prefix`.
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 import glimpse
 from demo.gallery import draw_gallery
+from storage.store import default_store
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,24 @@ def test_the_demo_fills_an_index_and_a_second_run_adds_nothing(node, index_name,
     monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
     monkeypatch.setenv("ELASTICSEARCH_API_KEY", node.key)
     monkeypatch.setenv("GLIMPSE_HOME", str(tmp_path))
-    monkeypatch.setenv("GLIMPSE_INDEX", index_name)
+    monkeypatch.setenv("GLIMPSE_INDEX", f"{index_name}-of-photographs")
+    monkeypatch.setenv("GLIMPSE_PROFILE", "clip")
     runner = CliRunner()
-    first = runner.invoke(glimpse.main, ["demo", "--pictures", "8", "--no-serve"], catch_exceptions=False)
+    demo = ["demo", "--pictures", "8", "--no-serve", "--index", index_name]
+    first = runner.invoke(glimpse.main, demo, catch_exceptions=False)
     assert "8 drawn, 0 were there" in first.stderr
     assert "8 indexed" in first.stdout
-    second = runner.invoke(glimpse.main, ["demo", "--pictures", "8", "--no-serve"], catch_exceptions=False)
+    second = runner.invoke(glimpse.main, demo, catch_exceptions=False)
     assert "0 drawn, 8 were there" in second.stderr
     assert "0 indexed" in second.stdout
     status = runner.invoke(glimpse.main, ["status", "--json", "--index", index_name])
     assert json.loads(status.stdout)["images"] == 8
+    assert json.loads(runner.invoke(glimpse.main, ["status", "--json"]).stdout)["images"] == 0
+
+
+def test_the_demo_has_an_index_a_store_and_a_page_of_its_own(tmp_path):
+    defaults = {each.name: each.default for each in glimpse.main.get_command(None, "demo").params}
+    others = {each.name: each.default for each in glimpse.main.get_command(None, "serve").params}
+    assert (defaults["index"], others["alias"]) == ("demo", "images")
+    assert defaults["port"] != others["port"]
+    assert default_store(tmp_path, "demo") != default_store(tmp_path, "images")

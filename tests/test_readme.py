@@ -19,14 +19,15 @@ LINES = TOUR.strip().splitlines()
 @pytest.fixture(scope="module")
 def shell(node, tmp_path_factory):
     """Run lines of shell as a person would: the environment's commands, a home and an index of its own."""
-    home = tmp_path_factory.mktemp("readme")
+    home, name = tmp_path_factory.mktemp("readme"), f"test-{uuid.uuid4()}"
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ELASTICSEARCH_URL": node.url,
         "ELASTICSEARCH_API_KEY": node.key,
         "GLIMPSE_HOME": str(home),
-        "GLIMPSE_INDEX": f"test-{uuid.uuid4()}",
+        "GLIMPSE_INDEX": name,
+        "GLIMPSE_DEMO_INDEX": name,
         "COLUMNS": "120",
     }
 

@@ -291,3 +291,53 @@ def test_an_index_without_captions_cannot_be_calibrated(client, index_name, node
     done = CliRunner().invoke(main, ["calibrate", "--index", index_name])
     assert done.exit_code == 1
     assert "has no captions to learn from: run `glimpse caption` first" in done.stderr
+
+
+@pytest.fixture
+def blind(client, index_name):
+    """Captioned pictures whose own vectors say the contrary of their captions."""
+    index = ImageIndex(client, alias=index_name)
+    profile, _, _ = drawn.pocket()
+    index.create(
+        IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity), IndexOptions()
+    )
+    rows = drawn._embedded().items()
+    index.add([_document(name, said, -caption, caption) for name, (said, _, caption) in rows])
+    index.refresh()
+    return index
+
+
+def test_where_only_captions_tell_the_captions_are_calibrated(blind, node):
+    done = CliRunner(env={"ELASTICSEARCH_URL": node.url}).invoke(
+        main, ["calibrate", "--index", blind.alias, "--false-positive-rate", "0.015"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "image: not calibrated. Queries that have answers score no higher" in done.stderr
+    assert set(ImageIndex(blind._client, alias=blind.alias).meta().relevance) == {"caption"}
+
+
+def test_an_index_is_calibrated_by_itself_and_again_when_it_has_doubled(
+    client, index_name, node, monkeypatch
+):
+    monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
+    monkeypatch.setattr("evaluation.calibrate.FEWEST_CAPTIONS", 30)
+    monkeypatch.setattr("evaluation.calibrate.RATE", 0.05)
+    index = ImageIndex(client, alias=index_name)
+    profile, _, _ = drawn.pocket()
+    index.create(
+        IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity), IndexOptions()
+    )
+    documents = [_document(name, *row) for name, row in drawn._embedded().items()]
+
+    def caption_up_to(count: int) -> dict:
+        index.add(documents[:count])
+        index.refresh()
+        done = CliRunner().invoke(main, ["caption", "--index", index_name])
+        assert done.exit_code == 0, done.output
+        return ImageIndex(client, alias=index_name).meta().relevance
+
+    assert caption_up_to(29) == {}
+    first = caption_up_to(30)
+    assert first["image"]["figures"]["images"] == 30
+    assert caption_up_to(59) == first
+    assert caption_up_to(60)["image"]["figures"]["images"] == 60

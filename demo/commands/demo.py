@@ -8,6 +8,10 @@ from pathlib import Path
 
 import click
 
+from storage.store import DEMO_ALIAS, default_store
+
+PROFILE = "pocket"
+"""the models that know the drawn world"""
 THREE_THINGS = (
     'type    "red boats at night", or "zwei gelbe Vögel im Wald"',
     'speak   hold the microphone and say "a green house in the desert"',
@@ -19,13 +23,15 @@ THREE_THINGS = (
 @click.option(
     "--pictures", type=click.IntRange(1, 1000), default=300, show_default=True, help="How many to draw."
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, envvar="GLIMPSE_PORT")
+@click.option("--port", type=click.IntRange(1, 65535), default=5001, show_default=True)
+@click.option("--index", default=DEMO_ALIAS, show_default=True, help="Alias of the demo's own index.")
 @click.option("--serve/--no-serve", default=True, show_default=True, help="Serve the page at the end.")
 @click.pass_context
-def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
+def demo(ctx: click.Context, pictures: int, port: int, index: str, serve: bool) -> None:
     """Draw pictures, make them searchable and serve the page.
 
-    A second run starts what is not running, adds nothing twice and serves the page again.
+    A second run starts what is not running, adds nothing twice and serves the page again. Its index, store
+    and port are its own: your pictures stay as they are.
 
     \b
     Example:
@@ -42,12 +48,13 @@ def demo(ctx: click.Context, pictures: int, port: int, serve: bool) -> None:
     _announce(f"{new} drawn, {pictures - new} were there.")
     # Before ingest, which first uses torch in a thread: torch's profiler wants its first use in the main one.
     _deploy_text_model(ctx, home)
-    _run(ctx, "ingest", str(folder), "--profile", "pocket")
+    mine = ("--index", index, "--store", default_store(home, index))
+    _run(ctx, "ingest", str(folder), "--profile", PROFILE, *mine)
     if serve:
         _announce("Three things to try:")
         for line in THREE_THINGS:
             _announce("  " + line.format(folder=folder))
-        _run(ctx, "serve", "--port", str(port))
+        _run(ctx, "serve", "--port", str(port), *mine)
 
 
 def _deploy_text_model(ctx: click.Context, home: Path) -> None:
@@ -59,11 +66,11 @@ def _deploy_text_model(ctx: click.Context, home: Path) -> None:
 
     try:
         client = connect(engine_settings(os.environ, home))
-        state = TrainedModel(client, model_id=get_profile("pocket").es_model_id).status().state
+        state = TrainedModel(client, model_id=get_profile(PROFILE).es_model_id).status().state
         if state == "stopped":
-            _run(ctx, "model", "start", "--profile", "pocket")
+            _run(ctx, "model", "start", "--profile", PROFILE)
         elif state != "started":
-            _run(ctx, "model", "upload", "--profile", "pocket", "--clear-previous", "--start")
+            _run(ctx, "model", "upload", "--profile", PROFILE, "--clear-previous", "--start")
     except EngineError as error:
         _announce(f"Texts will be embedded by the page itself: {error}")
 

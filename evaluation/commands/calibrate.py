@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,30 @@ def calibrate(**options: Any) -> None:
     for mode, each in found.items():
         click.echo("\n".join(calibration_lines(mode, each)))
     say("Nothing was written." if given.dry_run else f"Noted in {index.name()}.")
+
+
+def calibrate_by_itself(alias: str, model_dir: Path | None) -> None:
+    """Calibrate an index that has captions enough, for the first time or since it has doubled.
+
+    What goes wrong is said, and ends nothing: the pictures are searchable.
+    """
+    from es_config.client import glimpse_home
+    from es_config.errors import EngineError
+    from es_config.index import ImageIndex
+    from es_config.runs import RunFile
+    from evaluation.calibrate import calibrate_if_due, is_due
+    from models.errors import ModelError
+    from models.profiles import get_profile
+
+    try:
+        client = open_client()
+        index = ImageIndex(client, alias=alias).pinned()
+        if not is_due(index):
+            return
+        profile = get_profile(index.meta().profile, model_dir=model_dir)
+        with RunFile(glimpse_home(os.environ), alias) as file:
+            file.write("Learning which hits are good ones")
+            if calibrate_if_due(client, index, profile, say=say):
+                say("The page can say now when nothing good is found.")
+    except (EngineError, ModelError) as error:
+        say(f"Which hits are good ones is not known yet. {error}")

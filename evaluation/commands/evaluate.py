@@ -236,7 +236,7 @@ def _source(options: EvaluateOptions, client: Elasticsearch) -> PictureSource:
     if options.folder:
         say(f"Reading the pictures of {options.folder}")
         return folder_source(folder_files(options.folder))
-    store = open_storage(options.store or store_uri(os.environ, glimpse_home(os.environ)))
+    store = open_storage(options.store or store_uri(os.environ, glimpse_home(os.environ), options.alias))
     return index_source(ImageIndex(client, alias=options.alias), store)
 
 

@@ -52,6 +52,9 @@ def caption(
     Example:
       glimpse caption --limit 1000
     """
+    from es_config.client import glimpse_home
+    from es_config.runs import RunFile
+    from evaluation.commands.calibrate import calibrate_by_itself
     from ingest.options import CaptionOptions
     from ingest.pipeline.captions import caption_pictures
     from ingest.report import captions_in_words, captions_stopped, open_progress
@@ -61,9 +64,12 @@ def caption(
         IngestSettings(profile, model_dir, alias, store), os.environ, create=False
     )
     options = CaptionOptions(every=not missing, limit=limit, batch_size=batch_size)
-    with open_progress(doing="Captioning", noun="pictures") as progress:
+    file = RunFile(glimpse_home(os.environ), alias)
+    with open_progress(doing="Captioning", noun="pictures", file=file) as progress:
         summary = caption_pictures(dependencies, options=options, progress=progress)
     if summary.error:
         say(captions_stopped(summary))
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else captions_in_words(summary))
+    if not (summary.interrupted or summary.error):
+        calibrate_by_itself(alias, model_dir)
     exit_with(interrupted=summary.interrupted, failed=bool(summary.failed or summary.error))

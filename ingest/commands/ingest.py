@@ -185,12 +185,19 @@ def ingest(
         say=say,
     )
     settings = IngestSettings(profile, model_dir, alias, store, encoder)
+
+    def calibrate() -> None:
+        from evaluation.commands.calibrate import calibrate_by_itself
+
+        calibrate_by_itself(alias, model_dir)
+
     job = IngestJob(
         paths=paths,
         dependencies=open_dependencies(settings, os.environ, dry_run=dry_run),
         options=replace(options, threads=threads) if threads else options,
         environ=os.environ,
         captions_later=captions == "later",
+        after_captions=calibrate,
         retry_failed=retry_failed,
     )
     if watch:
@@ -215,6 +222,8 @@ def ingest(
         click.echo(json.dumps(summary.as_dict(), indent=2))
     elif captions_done.pictures or captions_done.interrupted:
         click.echo(captions_in_words(captions_done))
+    if captions != "off" and not (dry_run or summary.interrupted or captions_done.interrupted):
+        calibrate()
     exit_with(
         interrupted=summary.interrupted or captions_done.interrupted,
         failed=bool(summary.failed or summary.pruned.failed or captions_done.failed or captions_done.error),

@@ -64,6 +64,8 @@ def reindex(
       glimpse reindex --profile clip
       glimpse reindex --back
     """
+    from es_config.client import glimpse_home
+    from es_config.runs import RunFile
     from ingest.reindex import GO_ON, ReindexReport, SameModelsError, open_reindexer
     from ingest.report import open_progress
     from ingest.wiring import EncoderOptions, IngestSettings
@@ -78,7 +80,8 @@ def reindex(
         return
     encoder = EncoderOptions(requested=Requested(backend, precision), say=say)
     settings = IngestSettings(profile, model_dir, alias, store, encoder)
-    progress = open_progress(doing="Reindexing", noun="pictures")
+    file = RunFile(glimpse_home(os.environ), alias)
+    progress = open_progress(doing="Reindexing", noun="pictures", file=file)
     folder = os.environ.get("GLIMPSE_MODEL_DIR")
     former_dir = Path(folder) if folder else None
     try:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from es_config.client import afterwards
+from es_config.client import afterwards, glimpse_home
 from es_config.errors import EngineError
+from es_config.runs import RunFile
 from ingest.errors import IngestError
 from ingest.files.picture import pixel_limit
 from ingest.files.walk import Candidate, Failure, PassedOver, outermost, walk
@@ -235,11 +236,17 @@ class IngestJob:
     captions_later: bool = False
     """caption pictures when all of them are searchable"""
     retry_failed: bool = False
+    after_captions: Callable[[], None] = lambda: None
+    """called by a watch when all pictures have captions"""
 
     def run_all(self) -> IngestSummary:
         """Look through all folders, with a progress on stderr. Raises as `ingest_paths` does."""
-        with open_progress() as progress:
+        with open_progress(file=self.run_file()) as progress:
             return self.run(self.paths, None, progress=progress, retry_failed=self.retry_failed)
+
+    def run_file(self) -> RunFile:
+        """Return the file in which this job says to others how far it is."""
+        return RunFile(glimpse_home(self.environ), self.dependencies.index.alias)
 
     def run(
         self,
@@ -275,7 +282,8 @@ class IngestJob:
                 f"The pictures are searchable now; {waiting} captions follow. Ctrl-C is safe:"
                 " `glimpse caption` goes on from there."
             )
-            with open_progress(doing="Captioning", noun="pictures") as progress:
+            file = self.run_file()
+            with open_progress(doing="Captioning", noun="pictures", file=file) as progress:
                 captions = caption_pictures(self.dependencies, options=CaptionOptions(), progress=progress)
         except (EngineError, IngestError, ModelError) as error:
             captions = CaptionSummary(error=str(error))

@@ -144,8 +144,8 @@ def serve(
         with_login=with_login,
         warn=warn,
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
-        open_indexer=None if read_only else _open_indexer,
-        open_originals=_open_originals if open_files else None,
+        open_indexer=None if read_only else open_indexer,
+        open_originals=open_originals if open_files else None,
     )
 
 
@@ -158,7 +158,7 @@ def _who_can(host: str, read_only: bool) -> str:
     )
 
 
-def _open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
+def open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
     """Return the opener of the files that this machine ingested into the index of a search."""
     from es_config.client import glimpse_home
     from ingest.history.ingested_files import HISTORY_FILE
@@ -167,7 +167,7 @@ def _open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
     return IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, index)
 
 
-def _open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
+def open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
     """Return the `UploadIndexer` of the searcher's index. Other models load with the first picture."""
     from ingest.uploads import UploadIndexer
     from models.captioning import load_captioner

@@ -151,12 +151,13 @@ def create_app(
     indexer: Callable[[], PictureIndexer | None] = lambda: None,
     login: Login | None = None,
     originals: Originals | None = None,
+    running: Callable[[], str] = lambda: "",
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
     `transcriber` returns the current one, None when voice is off; `indexer` likewise, None when none can be
     added to. Without a `login` everybody who reaches the server may do everything. Without `originals` no
-    ingested file is opened.
+    ingested file is opened. `running` says what other processes do to the index now.
     """
     app = Flask("search_app")
     app.request_class = FormRequest
@@ -176,7 +177,7 @@ def create_app(
     api = ProblemApi(app)
     api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings))
     api.register_blueprint(voice_blueprint(transcriber=transcriber))
-    app.register_blueprint(page_blueprint(service=service, settings=settings))
+    app.register_blueprint(page_blueprint(service=service, settings=settings, running=running))
     uploads = Uploads(
         indexer=indexer,
         max_upload=settings.max_upload,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
@@ -51,8 +51,10 @@ NEIGHBOURS = 6
 KEPT_WITH_A_PICTURE = ("mode", "exact", "k", "num_candidates", *FILTERS)
 
 
-def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprint:
-    """Return the page's routes around a search service."""
+def page_blueprint(
+    *, service: SearchService, settings: AppSettings, running: Callable[[], str] = lambda: ""
+) -> Blueprint:
+    """Return the page's routes around a search service. `running` says what is done to its index now."""
     page = Blueprint("page", __name__)
 
     @page.get("/")
@@ -62,7 +64,7 @@ def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprin
         if given != request.args.to_dict() and given:
             return redirect(address(given))  # empty form fields do not belong in an address
         if not given:
-            return _start(service.searcher, empty="q" in request.args)
+            return _start(service.searcher, empty="q" in request.args, is_filling=bool(running()))
         query = load_query(given, k=settings.page_size)
         return _results(service, query, default_k=settings.page_size)
 
@@ -103,6 +105,15 @@ def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprin
             state=_given(),
         )
 
+    @page.get("/progress")
+    def progress() -> dict[str, object]:
+        """Say how far an ingest or a pass of captions is, for the line that the page keeps fresh."""
+        try:
+            images = service.searcher.index.count()
+        except EngineError:
+            images = 0
+        return {"running": running(), "images": images}
+
     @page.app_context_processor
     def shell() -> dict[str, object]:
         """Hand the shell the parts of every page: the box's content and the limits."""
@@ -114,6 +125,7 @@ def page_blueprint(*, service: SearchService, settings: AppSettings) -> Blueprin
             "address": address,
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
+            "running": running(),
         }
 
     return page
@@ -140,12 +152,14 @@ def _given() -> dict[str, str]:
     return given
 
 
-def _start(searcher: Searcher, *, empty: bool) -> tuple[str, int]:
+def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, int]:
+    """Show the start page, without a word about an index that is being made at the moment."""
     sample: tuple[SearchHit, ...] = ()
     count, trouble, status = None, None, 200
     try:
-        count = searcher.index.count()
-        sample = searcher.sample(SAMPLE_SIZE)
+        if not is_filling or searcher.index.exists():
+            count = searcher.index.count()
+            sample = searcher.sample(SAMPLE_SIZE)
     except EngineError as error:
         trouble, status = visitors_sentence(error), status_of(error)
     if empty and not trouble:
