@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from es_config.commands.options import complete_remedies
 from es_config.documents import one_line
 from es_config.errors import EngineError
 from evaluation.errors import EvaluationError, LabelError
@@ -127,7 +128,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED_ERRORS as error:
-            sentence = one_line(" ".join([str(error), *_notes(error)]))
+            sentence = complete_remedies(one_line(" ".join([str(error), *_notes(error)])), ctx)
             if isinstance(error, USAGE_ERRORS):
                 raise UsageSentence(sentence) from error
             raise click.ClickException(sentence) from error

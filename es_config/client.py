@@ -150,7 +150,7 @@ TIMEOUT_S = 60.0
 HANDSHAKE_S = 3.0
 BY_KIND = {
     "index_not_found_exception": (
-        "There is no such index ({reason}): run `glimpse index create` or `glimpse ingest`."
+        "There is no such index ({reason}): run `glimpse index create` or `glimpse ingest FOLDER`."
     ),
     "index_closed_exception": "The index {index} is closed: open it with `POST {index}/_open`.",
     "invalid_index_name_exception": "This cannot be the name of an index ({reason}): choose another.",
@@ -175,7 +175,7 @@ NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 """reasons of OpenSSL, the second since 3.2, when a server answers something other than TLS"""
 ANY_OTHER = "Elasticsearch{at} answered {status} ({reason}): see `glimpse doctor`."
 FOR_VISITORS = {
-    "index_not_found_exception": "There are no pictures yet: run `glimpse ingest` on the server.",
+    "index_not_found_exception": "There are no pictures yet: run `glimpse ingest FOLDER` on the server.",
     "index_closed_exception": "The index is closed: `glimpse doctor` on the server says how to open it.",
     429: "The search engine is overloaded: wait a moment and try again.",
 }

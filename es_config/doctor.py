@@ -106,7 +106,7 @@ def _nameless(engine: _Engine) -> str:
             f"None is called '{alias}', and {ours[-1]} holds {pictures} pictures without that name: give it"
             f" back by `POST _aliases {json.dumps({'actions': [action]})}`."
         )
-    return f"none called '{alias}' yet: run `glimpse ingest` on a folder of pictures"
+    return f"none called '{alias}' yet: run `glimpse ingest FOLDER`"
 
 
 def _java(environ: Mapping[str, str]) -> str:
@@ -322,7 +322,7 @@ def look_at_notes(home: Path) -> str:
     if found != "ok":
         raise EngineError(
             f"{path} is damaged or cannot be read ({found}): mend its rights, or delete it, and the next"
-            " `glimpse ingest` reads every file once more."
+            " `glimpse ingest FOLDER` reads every file once more."
         )
     return f"files noted: {files}"
 

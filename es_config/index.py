@@ -164,7 +164,7 @@ class ImageIndex:
             answer = self._client.options(ignore_status=404).indices.get_mapping(index=self.target)
         if answer.meta.status == 404:
             raise EngineError(
-                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest`.",
+                f"There is no index '{self.alias}': run `glimpse index create` or `glimpse ingest FOLDER`.",
                 for_visitors=FOR_VISITORS["index_not_found_exception"],
             )
         if len(answer.body) != 1:

@@ -76,7 +76,9 @@ def read_vector_field(client: Elasticsearch, index: str, field: str) -> VectorFi
     with engine_errors():
         answer = client.options(ignore_status=404).indices.get(index=index)
     if answer.meta.status == 404:
-        raise EngineError(f"There is no index '{index}': run `glimpse ingest`, or name another with --index.")
+        raise EngineError(
+            f"There is no index '{index}': run `glimpse ingest FOLDER`, or name another with --index."
+        )
     if len(answer.body) != 1:
         raise EngineError(f"'{index}' names {len(answer.body)} indices: name one of them with --index.")
     ((name, found),) = answer.body.items()

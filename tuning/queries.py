@@ -74,7 +74,7 @@ def open_corpus(client: Elasticsearch, alias: str, field: str) -> Iterator[Corpu
     found = read_vector_field(client, alias, field)
     documents = read_extent(client, found.index).documents
     if documents == 0:
-        raise TuneError(f"The index {found.index} is empty: `glimpse ingest` pictures first.")
+        raise TuneError(f"The index {found.index} is empty: run `glimpse ingest FOLDER` first.")
     with point_in_time(client, found.index) as view:
         yield Corpus(view, found, documents)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 from functools import reduce
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -19,6 +22,44 @@ Decorator = Callable[[Any], Any]
 """an option as click makes it: takes a function or a command, and returns it with the option"""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+IN_FORCE = "glimpse.options_in_force"
+REMEDY = re.compile(r"`(glimpse [^`]+)`")
+
+
+def keep_option(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Keep an option that was typed, for the commands that sentences name."""
+    if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        context.meta.setdefault(IN_FORCE, {})[parameter.opts[0]] = str(value)
+    return value
+
+
+def complete_remedies(text: str, context: click.Context | None = None) -> str:
+    """Return a text whose `glimpse …` commands have the options that were typed, as far as they take them.
+
+    So a command that is copied from it looks at the same index, models and store. The variables of the
+    environment need no words: they are still there when it is pasted.
+    """
+    context = context or click.get_current_context(silent=True)
+    if context is None or not (typed := context.meta.get(IN_FORCE)):
+        return text
+    root = context.find_root()
+    return REMEDY.sub(lambda found: f"`{_completed(found[1], typed, root)}`", text)
+
+
+def _completed(remedy: str, typed: Mapping[str, str], root: click.Context) -> str:
+    command: click.Command | None = root.command
+    words = remedy.split()
+    for word in words[1:]:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(root, word)
+    if command is None:
+        return remedy
+    taken = {name for parameter in command.params for name in parameter.opts}
+    more = [(name, value) for name, value in typed.items() if name in taken and name not in words]
+    return " ".join([remedy, *(f"{name} {shlex.quote(value)}" for name, value in more)])
 
 
 def together(*options: Decorator) -> Decorator:
@@ -96,18 +137,31 @@ def setting(names: str, variable: str, **more: Any) -> Decorator:
 
 def store_option(use: str) -> Decorator:
     """Return `--store`, whose help begins with the command's `use` of the store."""
-    return setting("--store", "GLIMPSE_STORE", help=f"{use}  [default: a folder of GLIMPSE_HOME]")
+    return setting(
+        "--store", "GLIMPSE_STORE", callback=keep_option, help=f"{use}  [default: a folder of GLIMPSE_HOME]"
+    )
 
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-INDEX = setting("--index alias", "GLIMPSE_INDEX", default="images", help="Alias or name of the index.")
+INDEX = setting(
+    "--index alias",
+    "GLIMPSE_INDEX",
+    callback=keep_option,
+    default="images",
+    help="Alias or name of the index.",
+)
 MODEL_DIR = setting(
-    "--model-dir", "GLIMPSE_MODEL_DIR", type=FOLDER, help="Take the profile's models from this folder."
+    "--model-dir",
+    "GLIMPSE_MODEL_DIR",
+    type=FOLDER,
+    callback=keep_option,
+    help="Take the profile's models from this folder.",
 )
 MODELS = together(
     click.option(
         "--profile",
         metavar="NAME",
+        callback=keep_option,
         shell_complete=_profile_names,
         help="Models, see `glimpse model list`.  [default: the index's own; of a new one GLIMPSE_PROFILE,"
         " else clip]",
@@ -186,13 +240,13 @@ def exit_with(*, interrupted: bool, failed: bool) -> None:
         raise SystemExit(130 if interrupted else 1)
 
 
-def say(text: str) -> None:
-    """Write one line to stderr."""
+def say(text: str, context: click.Context | None = None) -> None:
+    """Write one line to stderr. Threads name the `context` of their command."""
     from es_config.documents import one_line
 
-    click.echo(one_line(text), err=True)
+    click.echo(one_line(complete_remedies(text, context)), err=True)
 
 
-def warn(sentence: str) -> None:
-    """Write a warning to stderr."""
-    say(f"Warning: {sentence}")
+def warn(sentence: str, context: click.Context | None = None) -> None:
+    """Write a warning to stderr. Threads name the `context` of their command."""
+    say(f"Warning: {sentence}", context)

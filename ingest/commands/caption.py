@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from es_config.commands.options import AS_JSON, INDEX, MODELS, exit_with, say, store_option
+from es_config.commands.options import AS_JSON, INDEX, MODELS, complete_remedies, exit_with, say, store_option
 
 
 @click.command()
@@ -69,7 +69,9 @@ def caption(
         summary = caption_pictures(dependencies, options=options, progress=progress)
     if summary.error:
         say(captions_stopped(summary))
-    click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else captions_in_words(summary))
+    click.echo(
+        json.dumps(summary.as_dict(), indent=2) if as_json else complete_remedies(captions_in_words(summary))
+    )
     if not (summary.interrupted or summary.error):
         calibrate_by_itself(alias, model_dir)
     exit_with(interrupted=summary.interrupted, failed=bool(summary.failed or summary.error))

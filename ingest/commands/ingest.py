@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_config.commands.options import BACKEND, INDEX, MODELS, exit_with, say, setting, store_option
+from es_config.commands.options import (
+    BACKEND,
+    INDEX,
+    MODELS,
+    complete_remedies,
+    exit_with,
+    say,
+    setting,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from ingest.files.walk import Shard
@@ -221,7 +230,7 @@ def ingest(
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
     elif captions_done.pictures or captions_done.interrupted:
-        click.echo(captions_in_words(captions_done))
+        click.echo(complete_remedies(captions_in_words(captions_done)))
     if captions != "off" and not (dry_run or summary.interrupted or captions_done.interrupted):
         calibrate()
     exit_with(

@@ -14,6 +14,7 @@ from es_config.commands.options import (
     BACKEND,
     FOLDER,
     INDEX,
+    complete_remedies,
     exit_with,
     open_client,
     say,
@@ -94,7 +95,11 @@ def reindex(
                 former_dir=former_dir,
                 store=store,
             )
-            click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else report.paragraphs(summary))
+            click.echo(
+                json.dumps(summary.as_dict(), indent=2)
+                if as_json
+                else complete_remedies(report.paragraphs(summary))
+            )
     except SameModelsError as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:

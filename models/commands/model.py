@@ -18,6 +18,7 @@ from es_config.commands.options import (
     MODELS,
     VOICE_MODEL,
     Decorator,
+    keep_option,
     open_client,
     own_profile,
     say,
@@ -39,7 +40,12 @@ def option(name: str, text: str, **more: Any) -> Decorator:
 PROFILE = together(
     MODELS,
     INDEX,
-    setting("--es-model-id", "GLIMPSE_ES_MODEL_ID", help="Id in Elasticsearch; by default the profile's."),
+    setting(
+        "--es-model-id",
+        "GLIMPSE_ES_MODEL_ID",
+        callback=keep_option,
+        help="Id in Elasticsearch; by default the profile's.",
+    ),
 )
 DEPLOYMENT = together(
     option("--number-of-allocations", "Texts embedded at the same time.", default=1, type=POSITIVE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -142,7 +143,7 @@ def serve(
             host, port, threads, tls, check_prefix(prefix), parse_networks(proxies), log_access
         ),
         with_login=with_login,
-        warn=warn,
+        warn=partial(warn, context=click.get_current_context()),
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
         open_indexer=None if read_only else open_indexer,
         open_originals=open_originals if open_files else None,

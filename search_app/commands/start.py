@@ -11,6 +11,7 @@ import time
 import webbrowser
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,7 +171,7 @@ def start(
             {**os.environ, **({"GLIMPSE_STORE": store} if store else {})},
             listen=ListenOptions(host, port),
             with_login=False,
-            warn=warn,
+            warn=partial(warn, context=click.get_current_context()),
             ready=ready,
             open_indexer=open_indexer,
             open_originals=open_originals,
