@@ -1,4 +1,4 @@
-"""Say to other processes of this machine what a run on an index is doing, in a small file of GLIMPSE_HOME."""
+"""Tell other processes of this machine how far a run on an index is, in a small file of GLIMPSE_HOME."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunState:
 
 
 class RunFile:
-    """The file in which this process says what it does. A context that leaves no file behind.
+    """The file in which this process tells its progress. A context that leaves no file behind.
 
     It never raises: a run does not end because nobody can see it.
     """
@@ -59,7 +59,7 @@ class RunFile:
             self._path.unlink(missing_ok=True)
 
     def write(self, doing: str, *, noun: str = "", done: int = 0, total: int | None = None) -> None:
-        """Replace what the file says, at once: a reader sees all of it or the former."""
+        """Replace the state in the file at once: a reader sees all of it or the former."""
         state = RunState(self._alias, doing, noun, done, total, self._run)
         part = self._path.with_suffix(".part")
         with suppress(OSError), files_for_owner():
@@ -69,7 +69,7 @@ class RunFile:
 
 
 def read_runs(home: Path, alias: str) -> Sequence[RunState]:
-    """Return what the living processes of this machine do on an index, the oldest first."""
+    """Return the states of living processes of this machine for an index, the oldest first."""
     found = []
     for path in (home / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):  # just deleted, or of another version
@@ -81,5 +81,5 @@ def read_runs(home: Path, alias: str) -> Sequence[RunState]:
 
 
 def in_words(runs: Sequence[RunState]) -> str:
-    """Return what runs are doing as one line, empty without any."""
+    """Return the states of runs as one line, empty without any."""
     return ", ".join(map(str, runs)) + " …" if runs else ""

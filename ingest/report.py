@@ -241,7 +241,7 @@ class StatedProgress(Progress):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave what is shown, and delete the file."""
+        """End the shown progress, and delete the file."""
         self._file.__exit__()
         self._shown.__exit__(*error)
 

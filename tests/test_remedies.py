@@ -19,7 +19,7 @@ NAMED = re.compile(r"(run |with |which |or )?`(glimpse [^`]+)`")
 
 
 def texts() -> list[tuple[str, str]]:
-    """Return the place and text of every string of the product but docstrings; values are `1`."""
+    """Return the place and text of every string of the product except docstrings, with `1` for values."""
     found = []
     for path in [ROOT / "glimpse.py", *(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))

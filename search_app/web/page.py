@@ -54,7 +54,7 @@ KEPT_WITH_A_PICTURE = ("mode", "exact", "k", "num_candidates", *FILTERS)
 def page_blueprint(
     *, service: SearchService, settings: AppSettings, running: Callable[[], str] = lambda: ""
 ) -> Blueprint:
-    """Return the page's routes around a search service. `running` says what is done to its index now."""
+    """Return the page's routes around a search service. `running` tells the progress of its index's runs."""
     page = Blueprint("page", __name__)
 
     @page.get("/")
