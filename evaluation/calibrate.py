@@ -294,7 +294,7 @@ class EmbeddedPictures:
 def calibrate(
     captions: Sequence[str],
     searched: EmbeddedPictures,
-    judging: EmbeddedPictures,
+    judging: EmbeddedPictures | None,
     *,
     rate: float,
     sample: int,
@@ -309,7 +309,8 @@ def calibrate(
     pictures of the thing that the query names: those whose captions hold that word, and those whose vectors
     of the other kind, `judging`, are as near to the query as the captions that hold all its words, which
     synonyms are. So the best score of the pictures that are left is that of an unanswered query. A tenth of
-    the unanswered queries are nonsense. The first `sample` pictures are the query's background.
+    the unanswered queries are nonsense. Without `judging`, words alone decide. The first `sample` pictures
+    are the query's background.
 
     Raises `EvaluationError` when the captions are too few or too alike.
     """
@@ -351,7 +352,7 @@ def score_phrases(
     phrases: Sequence[Phrase],
     vocabulary: Vocabulary,
     searched: EmbeddedPictures,
-    judging: EmbeddedPictures,
+    judging: EmbeddedPictures | None,
     *,
     sample: int,
 ) -> tuple[QueryScores, QueryScores]:
@@ -360,8 +361,9 @@ def score_phrases(
     for start in range(0, len(phrases), BLOCK):
         some = phrases[start : start + BLOCK]
         texts = [phrase.text for phrase in some]
-        for phrase, own, meaning in zip(some, searched.scores(texts), judging.scores(texts), strict=True):
-            left = ~_answers(phrase, vocabulary, meaning)
+        meanings = judging.scores(texts) if judging else [None] * len(texts)
+        for phrase, own, meaning in zip(some, searched.scores(texts), meanings, strict=True):
+            left = ~_answers(phrase, vocabulary, meaning, pictures=len(own))
             if left.mean() >= LEAST_LEFT and left[:sample].any():
                 with_all.append((own.max(), own[:sample].mean(), own[:sample].std()))
                 rest = own[:sample][left[:sample]]
@@ -369,10 +371,14 @@ def score_phrases(
     return QueryScores.of(with_all), QueryScores.of(without)
 
 
-def _answers(phrase: Phrase, vocabulary: Vocabulary, meaning: np.ndarray) -> np.ndarray:
+def _answers(
+    phrase: Phrase, vocabulary: Vocabulary, meaning: np.ndarray | None, *, pictures: int
+) -> np.ndarray:
     """Return which pictures answer a phrase, bool `[pictures]`."""
-    answers = np.zeros(len(meaning), bool)
+    answers = np.zeros(pictures, bool)
     answers[[phrase.row, *vocabulary.rows.get(phrase.stem, ())]] = True
+    if meaning is None:
+        return answers
     told = list(vocabulary.holding(phrase.text) | {phrase.row})
     near: np.ndarray = answers | (meaning >= np.quantile(meaning[told], MEANING))
     return near
@@ -423,7 +429,7 @@ def calibrate_index(
             bars = calibrate(
                 captions,
                 sides[mode],
-                sides[other],
+                None if other in faults else sides[other],
                 rate=rate,
                 miss_rate=miss_rate,
                 sample=min(SAMPLE_SIZE, len(captions)),

@@ -62,6 +62,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
         "index": None,
         "profile": None,
         "images": 0,
+        "running": None,
     }
     options = (
         "--index-type",
@@ -82,7 +83,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     again = glimpse("index", "create", *named)
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr == (
-        f"Error: The index '{index_name}' exists already: use it, or run `glimpse index delete` first.\n"
+        f"Error: The index '{index_name}' exists already: use it, or run `glimpse index delete --index {index_name}` first.\n"
     )
     status = glimpse("status", *named).stdout.splitlines()
     assert [line.split()[0] for line in status] == ["url", "kind", "version", "index", "profile", "images"]
@@ -93,7 +94,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     assert json.loads(glimpse("index", "delete", "--yes", "--json", *named).stdout) == {"deleted": name}
     gone = glimpse("index", "delete", "--yes", *named)
     assert (gone.returncode, gone.stdout) == (1, "")
-    assert "run `glimpse index create`" in gone.stderr
+    assert f"run `glimpse index create --index {index_name}`" in gone.stderr
 
 
 def test_the_options_are_environment_variables_too(glimpse, index_name):

@@ -290,7 +290,7 @@ def test_an_index_without_captions_cannot_be_calibrated(client, index_name, node
     monkeypatch.setenv("ELASTICSEARCH_URL", node.url)
     done = CliRunner().invoke(main, ["calibrate", "--index", index_name])
     assert done.exit_code == 1
-    assert "has no captions to learn from: run `glimpse caption` first" in done.stderr
+    assert f"has no captions to learn from: run `glimpse caption --index {index_name}` first" in done.stderr
 
 
 @pytest.fixture
