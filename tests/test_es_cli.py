@@ -83,10 +83,12 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     again = glimpse("index", "create", *named)
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr == (
-        f"Error: The index '{index_name}' exists already: use it, or run `glimpse index delete --index {index_name}` first.\n"
+        f"Error: The index '{index_name}' exists already: use it, or run"
+        f" `glimpse index delete --index {index_name}` first.\n"
     )
     status = glimpse("status", *named).stdout.splitlines()
-    assert [line.split()[0] for line in status] == ["url", "kind", "version", "index", "profile", "images"]
+    shown = ["url", "kind", "version", "index", "profile", "images", "running"]
+    assert [line.split()[0] for line in status] == shown
     assert status[3].split()[1] == name
     kept = glimpse("index", "delete", *named, stdin="n\n")
     assert kept.returncode == 1
