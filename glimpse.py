@@ -42,6 +42,7 @@ COMMANDS = {
     ),
     "duplicates": ("ingest.commands.duplicates:duplicates", "List pictures that are there several times."),
     "caption": ("ingest.commands.caption:caption", "Give pictures captions, the newest first."),
+    "words": ("ingest.commands.words:words", "Read the text that is written in pictures."),
     "search": (
         "search_app.commands.search:search",
         "Search by words, by a picture or by a picture of the index.",

@@ -12,15 +12,17 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from demo.world.scene import sample
-from es_config.documents import ImageDocument, IndexMeta, IndexOptions
+from es_config.documents import ImageDocument, IndexMeta, IndexOptions, words_fields
 from es_config.requests import words_body
 from models.captioning import load_captioner
 from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
+from models.words import load_word_reader
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher
 from training.pocket.evaluation import pictures_of
@@ -106,7 +108,8 @@ def _drawn(index: ImageIndex) -> tuple[Searcher, list[Labelled]]:
     scenes = sample("test", SCENES)
     pictures = pictures_of(scenes)
     written = [one.text or "" for one in load_captioner(profile.caption_model).caption_images(pictures)]
-    _fill(index, images.embed_images(pictures), written, texts.embed_texts(written), profile)
+    said = texts.embed_texts(written)
+    _fill(index, images.embed_images(pictures), written, said, profile=profile, words=_read(pictures))
     queries = []
     for language in LANGUAGES:
         rng = Random(f"hybrid/{language}")
@@ -126,6 +129,7 @@ def _photographs(index: ImageIndex, folder: Path) -> tuple[Searcher, list[Labell
     Constants were chosen on the even photographs; only the odd ones are asked for here, among all.
     """
     with np.load(folder / "vectors.npz") as data:
+        names = data["image_names"].tolist()
         rows = data["query_image_rows"]
         vectors = data["image_vectors"].astype(np.float32)
         said, texts = data["query_vectors"].astype(np.float32), data["query_texts"].tolist()
@@ -137,7 +141,9 @@ def _photographs(index: ImageIndex, folder: Path) -> tuple[Searcher, list[Labell
         clip, dims=said.shape[1], caption_dims=said.shape[1], caption_text_model=clip.text_model
     )
     captions = [texts[at] for at in first]
-    _fill(index, _unit(vectors[list(number)]), captions, encoder.embed_texts(captions), profile)
+    photographs = [Image.open(folder / "images" / names[row]).convert("RGB") for row in number]
+    said = encoder.embed_texts(captions)
+    _fill(index, _unit(vectors[list(number)]), captions, said, profile=profile, words=_read(photographs))
     queries = [
         Labelled(texts[at], frozenset([_id(number[row])]))
         for at, row in enumerate(rows.tolist())
@@ -160,16 +166,30 @@ class _Known:
         return np.stack([self._vectors[text.strip()] for text in texts])
 
 
-def _fill(index: ImageIndex, pictures: np.ndarray, captions: list[str], said: np.ndarray, profile) -> None:
+def _read(pictures: Sequence[Image.Image]) -> list[dict]:
+    """Return the fields for the text in each picture."""
+    reader = load_word_reader()
+    return [words_fields(reader.read(picture), by=reader.revision) for picture in pictures]
+
+
+def _fill(
+    index: ImageIndex,
+    pictures: np.ndarray,
+    captions: list[str],
+    said: np.ndarray,
+    *,
+    profile,
+    words: list[dict],
+) -> None:
     meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
     index.create(meta, IndexOptions())
-    rows = enumerate(zip(pictures, captions, said, strict=True))
+    rows = enumerate(zip(pictures, captions, said, words, strict=True))
     result = index.add([_document(n, *row) for n, row in rows])
     assert not result.failed, result.failed
     index.refresh()
 
 
-def _document(number: int, picture: np.ndarray, caption: str, said: np.ndarray) -> ImageDocument:
+def _document(number: int, picture: np.ndarray, caption: str, said: np.ndarray, words: dict) -> ImageDocument:
     return ImageDocument(
         image_id=_id(number),
         image_name=f"{number}.png",
@@ -178,6 +198,7 @@ def _document(number: int, picture: np.ndarray, caption: str, said: np.ndarray) 
         caption=caption,
         caption_source="model",
         caption_embedding=said,
+        words=words,
         width=256,
         height=256,
         size_bytes=1,

@@ -72,6 +72,7 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "size_bytes": document.size_bytes,
         "phash": document.phash,
         "tags": list(document.tags),
+        **(document.words or {}),
         "indexed_at": document.indexed_at.isoformat(),
     }
     return _present(source)

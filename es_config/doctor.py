@@ -18,7 +18,7 @@ from elasticsearch import Elasticsearch
 from es_config.aliases import lift_dead_block
 from es_config.bulk import restore_after_kill
 from es_config.client import connect, engine_errors, engine_settings, read_version, remote_url
-from es_config.documents import differences
+from es_config.documents import differences, lacking_fields
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
@@ -171,14 +171,19 @@ def _shards(engine: _Engine) -> str:
 def _mapping(engine: _Engine) -> str:
     index = engine.index
     ((name, found),) = index.mappings().items()
-    wrong = differences(index.meta(), found["mappings"])
+    lacking = lacking_fields(found["mappings"])
+    later = {f"{name} is missing" for name in lacking}
+    wrong = [each for each in differences(index.meta(), found["mappings"]) if each not in later]
     if wrong:
         raise EngineError(
             f"{name} is not as Glimpse makes it ({'; '.join(wrong)}): run `glimpse index delete`, "
             "then ingest again."
         )
     kind = found["mappings"]["properties"]["image_embedding"]["index_options"]["type"]
-    return f"{index.alias} is {name}, {kind}, {index.meta().similarity}"
+    answer = f"{index.alias} is {name}, {kind}, {index.meta().similarity}"
+    if lacking:
+        answer += f"; made by an earlier version, without {', '.join(lacking)}: `glimpse words` adds them"
+    return answer
 
 
 def _profile(engine: _Engine) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from es_config.errors import EngineError
 
@@ -43,6 +43,46 @@ class ImageDocument:
     """(latitude, longitude) in degrees, WGS 84"""
     exif_camera: str | None = None
     tags: tuple[str, ...] = ()
+    words: Mapping[str, Any] | None = None
+    """the text in the picture, as `words_fields` makes it; None if nobody has read it"""
+
+
+class WrittenLine(Protocol):
+    """A line of text in a picture."""
+
+    @property
+    def text(self) -> str:
+        """Return the letters."""
+
+    @property
+    def confidence(self) -> float:
+        """Return 0 to 1."""
+
+    @property
+    def corners(self) -> Sequence[tuple[float, float]]:
+        """Return four points (x, y), 0 to 1 of the upright picture's width and height."""
+
+
+def words_fields(lines: Sequence[WrittenLine], *, by: str) -> dict[str, Any]:
+    """Return the fields of a document for the text in its picture, which the reader `by` has read."""
+    return {
+        "words": [line.text for line in lines],
+        "words_by": by,
+        "words_fault": None,
+        "words_lines": [
+            {
+                "text": line.text,
+                "confidence": line.confidence,
+                "box": [coordinate for point in line.corners for coordinate in point],
+            }
+            for line in lines
+        ],
+    }
+
+
+def words_fault(reason: str) -> dict[str, Any]:
+    """Return the fields for a picture in which nothing can be read, for this reason."""
+    return {"words": None, "words_by": None, "words_fault": reason, "words_lines": None}
 
 
 def paths_of(source: Mapping[str, Any]) -> tuple[str, ...]:
@@ -242,6 +282,13 @@ def read_meta(index: str, mappings: Mapping[str, Any]) -> IndexMeta:
             f"The index {index} was not created by Glimpse (its mapping lacks _meta.{missing.args[0]}): "
             "delete it, or choose another alias, then run `glimpse index create`."
         ) from None
+
+
+def lacking_fields(mappings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contract's fields, without vectors, that a mapping of an earlier version does not have."""
+    contract = json.loads(TEMPLATE.read_text(encoding="utf-8"))["mappings"]["properties"]
+    found = mappings.get("properties", {})
+    return {name: field for name, field in contract.items() if name not in {*found, *VECTOR_FIELDS}}
 
 
 def differences(meta: IndexMeta, mappings: Mapping[str, Any]) -> list[str]:

@@ -20,10 +20,10 @@ from es_config.documents import (
     IndexOptions,
     SearchResult,
     index_body,
+    lacking_fields,
     paths_of,
     read_hits,
     read_meta,
-    shown_path,
     with_options,
 )
 from es_config.errors import EngineError
@@ -398,6 +398,22 @@ class ImageIndex:
         """Return the captions of this index, to list and write them."""
         return Captions(self._client, index=self)
 
+    def words(self) -> PictureWords:
+        """Return the text in the pictures of this index, to list and write it."""
+        return PictureWords(self._client, index=self)
+
+    def complete_mapping(self) -> tuple[str, ...]:
+        """Add the fields of the contract that an index of an earlier version lacks, and return their names.
+
+        Vectors are never added: their options belong to the creation of an index.
+        """
+        ((name, found),) = self.mappings().items()
+        lacking = lacking_fields(found["mappings"])
+        if lacking:
+            with engine_errors():
+                self._client.indices.put_mapping(index=name, properties=lacking)
+        return tuple(lacking)
+
     def get(self, image_id: str) -> dict[str, Any] | None:
         """Return the `_source` of a picture, which holds no vectors, or None without such a picture."""
         return self._source(image_id)
@@ -439,7 +455,7 @@ def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
     return {"_id": document["_id"], **version, **change}
 
 
-CAPTIONS_TOGETHER = 200
+LISTED_TOGETHER = 200
 """pictures that one request lists: few, so that their versions are fresh when their turn comes"""
 NEWEST_FIRST = [{"indexed_at": "desc"}, {"image_id": "asc"}]
 
@@ -459,21 +475,58 @@ class CaptionUpdate:
 
 
 @dataclass(frozen=True)
-class Uncaptioned:
-    """A picture that waits for a caption, with the version of its document."""
+class WordsUpdate:
+    """The text of a picture to write, only if nothing has changed since."""
 
     image_id: str
-    relative_path: str
+    fields: Mapping[str, Any]
+    """from `words_fields` or `words_fault`"""
     seq_no: int
     primary_term: int
 
 
-class Captions:
-    """The captions of an `ImageIndex`. Every method raises EngineError when Elasticsearch cannot do it."""
+@dataclass(frozen=True)
+class WaitingPicture:
+    """A picture that waits for a caption or for its text to be read, with the version of its document."""
+
+    image_id: str
+    relative_paths: tuple[str, ...]
+    size: tuple[int, int]
+    """(width, height) in pixels of the whole picture, upright"""
+    seq_no: int
+    primary_term: int
+
+    @property
+    def relative_path(self) -> str:
+        """The path that names it in messages."""
+        return (self.relative_paths or (self.image_id,))[0]
+
+
+class WaitingList:
+    """Pictures of an index whose documents lack something, the newest first."""
 
     def __init__(self, client: Elasticsearch, *, index: ImageIndex) -> None:
         self._client = client
         self._index = index
+
+    def _waiting(self, query: dict[str, Any]) -> Iterator[list[WaitingPicture]]:
+        body = {
+            "query": query,
+            "sort": NEWEST_FIRST,
+            "size": LISTED_TOGETHER,
+            "_source": ["relative_path", "width", "height"],
+            "seq_no_primary_term": True,
+        }
+        for hits in pages(self._client, self._index.target, body):
+            yield [_waiting_picture(hit) for hit in hits]
+
+    def _count(self, query: dict[str, Any]) -> int:
+        with engine_errors():
+            return int(self._client.count(index=self._index.target, query=query)["count"])
+
+
+class Captions(WaitingList):
+    """The captions of an `ImageIndex`. Every method raises EngineError when Elasticsearch cannot do it."""
 
     def write(self, updates: Sequence[CaptionUpdate]) -> AddResult:
         """Write captions, and leave the rest of the documents alone.
@@ -501,28 +554,56 @@ class Captions:
         if reason:
             raise EngineError(f"The caption of {image_id} was not written: {reason}; try again.")
 
-    def missing(self, *, every: bool) -> Iterator[list[Uncaptioned]]:
+    def missing(self, *, every: bool) -> Iterator[list[WaitingPicture]]:
         """Yield pictures without a caption, newest first, in lists of up to 200, as far as the last refresh.
 
         With `every`, pictures whose caption a model wrote come too; those of people and of files never do.
         """
-        body = {
-            "query": _waiting(every=every),
-            "sort": NEWEST_FIRST,
-            "size": CAPTIONS_TOGETHER,
-            "_source": ["relative_path"],
-            "seq_no_primary_term": True,
-        }
-        for hits in pages(self._client, self._index.target, body):
-            yield [_uncaptioned(hit) for hit in hits]
+        return self._waiting(_without_caption(every=every))
 
     def count_missing(self, *, every: bool) -> int:
         """Return how many pictures `missing` would yield now."""
-        with engine_errors():
-            return int(self._client.count(index=self._index.target, query=_waiting(every=every))["count"])
+        return self._count(_without_caption(every=every))
 
 
-def _waiting(*, every: bool) -> dict[str, Any]:
+class PictureWords(WaitingList):
+    """The text in the pictures of an `ImageIndex`. Every method raises EngineError as `Captions` does."""
+
+    def write(self, updates: Sequence[WordsUpdate]) -> AddResult:
+        """Write the text of pictures, and leave the rest of the documents alone, as `Captions.write` does."""
+        actions = [
+            {
+                "_op_type": "update",
+                "_id": each.image_id,
+                "doc": dict(each.fields),
+                "if_seq_no": each.seq_no,
+                "if_primary_term": each.primary_term,
+            }
+            for each in updates
+        ]
+        failed = send_bulk(self._client, self._index.write_target(), actions, held=self._index.held)
+        return AddResult(added=len(updates) - len(failed), failed=failed)
+
+    def missing(self, *, every: bool, again: bool = False) -> Iterator[list[WaitingPicture]]:
+        """Yield pictures whose text nobody has read, newest first, as far as the last refresh.
+
+        Those that failed come `again` or not. With `every`, all pictures come.
+        """
+        return self._waiting(_unread(every=every, again=again))
+
+    def count_missing(self, *, every: bool, again: bool = False) -> int:
+        """Return how many pictures `missing` would yield now."""
+        return self._count(_unread(every=every, again=again))
+
+
+def _unread(*, every: bool, again: bool) -> dict[str, Any]:
+    if every:
+        return {"match_all": {}}
+    done = ["words_by"] if again else ["words_by", "words_fault"]
+    return {"bool": {"must_not": [{"exists": {"field": field}} for field in done]}}
+
+
+def _without_caption(*, every: bool) -> dict[str, Any]:
     """Return the query for pictures that a captioner may write about."""
     nobody = {
         "bool": {"must_not": [{"exists": {"field": "caption"}}, {"exists": {"field": "caption_source"}}]}
@@ -531,9 +612,10 @@ def _waiting(*, every: bool) -> dict[str, Any]:
     return {"bool": {"filter": [{"bool": {"should": [nobody, by_model]}} if every else nobody]}}
 
 
-def _uncaptioned(hit: dict[str, Any]) -> Uncaptioned:
-    path = shown_path(hit["_source"], hit["_id"])
-    return Uncaptioned(hit["_id"], path, hit["_seq_no"], hit["_primary_term"])
+def _waiting_picture(hit: dict[str, Any]) -> WaitingPicture:
+    source = hit["_source"]
+    size = (source.get("width", 0), source.get("height", 0))
+    return WaitingPicture(hit["_id"], paths_of(source), size, hit["_seq_no"], hit["_primary_term"])
 
 
 def _caption_action(update: CaptionUpdate) -> Action:

@@ -47,8 +47,8 @@ def key_requests(alias: str) -> list[KeyRequest]:
         _request(
             "ingest",
             alias,
-            "all that, and ingest, caption, reindex, index, tune, advise, calibrate, evaluate of several"
-            " models, `serve` where people add pictures and correct captions",
+            "all that, and ingest, caption, words, reindex, index, tune, advise, calibrate, evaluate of"
+            " several models, `serve` where people add pictures and correct captions",
             cluster=["monitor_ml"],
             indices=[
                 _granted(ours, "read", "write", "manage"),

@@ -287,6 +287,45 @@ def words_body(text: str, *, size: int, filters: Filters | None = None) -> dict[
     return {"query": query, "size": size}
 
 
+SPELT_BOOST, BEGUN_BOOST = 0.5, 0.4
+"""weights of a word that is written a little differently, as a reader errs, and of one that only begins so"""
+SHORTEST_BEGUN = 3
+"""letters of a word that may be the beginning of a longer one"""
+EVERY, OF_MANY = 2, "70%"
+"""up to so many words all must be written in the picture, of more this share"""
+PHRASE = "phrase"
+"""name of the clause for the words in their order, which is no word"""
+
+
+def written_body(text: str, *, size: int, from_: int = 0, filters: Filters | None = None) -> dict[str, Any]:
+    """Return a search for pictures in which words of `text` are written. A hit's `matched` names its words.
+
+    Function words are looked for too, but need not be there. A text without any word finds nothing.
+    """
+    words = query_words(text)
+    query: dict[str, Any] = {"match_none": {}}
+    if words:
+        needed = {
+            "should": [_written_clause(word) for word in words],
+            "minimum_should_match": f"{EVERY}<{OF_MANY}",
+        }
+        phrase = {"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}}
+        query = {"bool": {"must": [{"bool": needed}], "should": [phrase]}}
+        if only := filter_clauses(filters):
+            query["bool"]["filter"] = only
+    return {"query": query, "size": size, **({"from": from_} if from_ else {})}
+
+
+def _written_clause(word: str) -> dict[str, Any]:
+    queries: list[dict[str, Any]] = [{"match": {"words": {"query": word, "operator": "and"}}}]
+    if word.isalpha():  # another number is another thing
+        fuzzy = {"query": word, "operator": "and", "fuzziness": "AUTO:5,9", "prefix_length": 1}
+        queries.append({"match": {"words": {**fuzzy, "boost": SPELT_BOOST}}})
+    if len(word) >= SHORTEST_BEGUN and word.isalnum():
+        queries.append({"prefix": {"words.prefix": {"value": word, "boost": BEGUN_BOOST}}})
+    return {"dis_max": {"queries": queries, "_name": word}}
+
+
 def query_words(text: str) -> tuple[str, ...]:
     """Return the words to look for, each once: without function words, unless there are only such."""
     words = tuple(dict.fromkeys(WORD.findall(text.casefold())))

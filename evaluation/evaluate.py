@@ -388,9 +388,16 @@ def picture_searches(
 
 
 def modes_of(index: ImageIndex) -> list[str]:
-    """Return every mode of an index that has captions, else the one of pictures. Raises `EngineError`."""
-    captioned = {"query": {"exists": {"field": MODE_FIELDS["caption"]}}, "size": 0}
-    return list(MODES) if index.search(captioned).total else ["image"]
+    """Return the modes that an index can answer: those of captions and of words if it has such.
+
+    Raises `EngineError`.
+    """
+    fields = {"caption": MODE_FIELDS["caption"], "words": "words", "hybrid": MODE_FIELDS["caption"]}
+    has = {
+        field: bool(index.search({"query": {"exists": {"field": field}}, "size": 0}).total)
+        for field in set(fields.values())
+    }
+    return [mode for mode in MODES if mode not in fields or has[fields[mode]]]
 
 
 def check_vectors(queries: Iterable[LabelledQuery]) -> None:

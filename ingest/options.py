@@ -1,4 +1,4 @@
-"""Options of a run of ingest and of a pass of captions."""
+"""Options of a run of ingest, and of the passes that add captions and the text in pictures."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class IngestOptions:
     """form of whole pictures in the store: `none`, a `webp` copy or the `original`"""
     caption: bool = False
     """caption new pictures before they are written"""
+    words: bool = False
+    """read the text in new pictures before they are written"""
     shard: Shard = EVERYTHING
     """share of the files that belongs to this run"""
     prune: PruneOptions = field(default_factory=PruneOptions)
@@ -61,6 +63,23 @@ class CaptionOptions:
     """pictures that the captioner sees together"""
     threads: int = min(4, PROCESSORS)
     """threads that read thumbnails"""
+
+
+@dataclass(frozen=True)
+class WordsOptions:
+    """Options of a pass that reads the text in pictures."""
+
+    every: bool = False
+    """also read pictures again that were read"""
+    again: bool = False
+    """also try pictures again that failed"""
+    limit: int | None = None
+    """pictures to look at"""
+    max_pixels: int = MAX_PIXELS
+    batch_size: int = 8
+    """pictures that are written together: a kill loses the text of no more"""
+    threads: int = min(2, PROCESSORS)
+    """threads that read and decode"""
 
 
 @dataclass(frozen=True)

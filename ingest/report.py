@@ -22,7 +22,7 @@ from ingest.files.walk import (
     valid_unicode,
 )
 
-SKIPPED, UNCAPTIONED = "Skipped", "No caption for"
+SKIPPED, UNCAPTIONED, UNREAD = "Skipped", "No caption for", "No words of"
 LINE_EVERY_S = 10.0
 
 
@@ -49,8 +49,8 @@ class PruneSummary:
 
 
 @dataclass(frozen=True)
-class CaptionSummary:
-    """The results of captioning: each picture is in one of `written`, `changed` and `failures`."""
+class PassSummary:
+    """The results of a pass: each picture is in one of `written`, `changed` and `failures`."""
 
     written: int = 0
     changed: int = 0
@@ -58,12 +58,12 @@ class CaptionSummary:
     seconds: float = 0.0
     interrupted: bool = False
     error: str | None = None
-    """why there are no captions at all, or no more"""
+    """why nothing was written at all, or no more"""
     failures: tuple[Failure, ...] = ()
 
     @property
     def failed(self) -> int:
-        """Pictures that got no caption. The next pass tries them again."""
+        """Pictures that failed."""
         return len(self.failures)
 
     @property
@@ -72,9 +72,17 @@ class CaptionSummary:
         return self.written + self.changed + self.failed
 
     def as_dict(self) -> dict[str, object]:
-        """Return the summary as the JSON object of `glimpse caption --json`."""
+        """Return the summary as the JSON object of `glimpse caption --json` and `glimpse words --json`."""
         counted = {"pictures": self.pictures, "failed": self.failed, "seconds": round(self.seconds, 3)}
         return asdict(self) | counted
+
+
+@dataclass(frozen=True)
+class WordsSummary(PassSummary):
+    """The results of reading the text in pictures: `written` are those that were read."""
+
+    with_text: int = 0
+    """pictures in which there is text"""
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,10 @@ class IngestSummary:
     unused_patterns: tuple[str, ...] = ()
     """patterns of --exclude that left nothing out"""
     pruned: PruneSummary = field(default_factory=PruneSummary)
-    captions: CaptionSummary = field(default_factory=CaptionSummary)
+    captions: PassSummary = field(default_factory=PassSummary)
     """captions that were written with the pictures or after them"""
+    words: WordsSummary = field(default_factory=WordsSummary)
+    """text that was read in the pictures, as they were indexed or after them"""
 
     @property
     def failed(self) -> int:
@@ -116,7 +126,14 @@ class IngestSummary:
     def as_dict(self) -> dict[str, object]:
         """Return the summary as the JSON object of `glimpse ingest --json`."""
         counted = {"failed": self.failed, "seconds": round(self.seconds, 3)}
-        return asdict(self) | counted | {"captions": self.captions.as_dict()}
+        return (
+            asdict(self)
+            | counted
+            | {
+                "captions": self.captions.as_dict(),
+                "words": self.words.as_dict(),
+            }
+        )
 
 
 class Progress:
@@ -333,7 +350,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def captions_in_words(summary: CaptionSummary) -> str:
+def captions_in_words(summary: PassSummary) -> str:
     """Return the results of captioning in a sentence."""
     if not (summary.pictures or summary.interrupted or summary.error):
         return "No picture waits for a caption."
@@ -347,11 +364,34 @@ def captions_in_words(summary: CaptionSummary) -> str:
     return f"Interrupted. {text} `glimpse caption` goes on from there." if summary.interrupted else text
 
 
-def captions_stopped(summary: CaptionSummary) -> str:
+def captions_stopped(summary: PassSummary) -> str:
     """Say why captions are not written, or no more of them, with the way out."""
     return (
         f"Error: The pictures are searchable, but not all have captions: {summary.error}"
         " Once that is mended, `glimpse caption` goes on from there."
+    )
+
+
+def words_in_words(summary: WordsSummary) -> str:
+    """Return the results of reading text in a sentence."""
+    if not (summary.pictures or summary.interrupted or summary.error):
+        return "The text of every picture has been read."
+    took = (
+        f", in {summary.seconds:.1f} s ({summary.pictures / summary.seconds:.1f}/s)"
+        if summary.seconds
+        else ""
+    )
+    changed = f", {summary.changed} changed meanwhile and left alone" if summary.changed else ""
+    text = f"{summary.written} pictures read, {summary.with_text} with text, {summary.failed} failed"
+    text += f"{changed}{took}."
+    return f"Interrupted. {text} `glimpse words` goes on from there." if summary.interrupted else text
+
+
+def words_stopped(summary: WordsSummary) -> str:
+    """Say why no text is read, or no more, with the way out."""
+    return (
+        f"Error: The pictures are searchable, but not by the text in all of them: {summary.error}"
+        " Once that is mended, `glimpse words` goes on from there."
     )
 
 
@@ -370,6 +410,9 @@ class RunCounts:
         self._caption_failures: list[Failure] = []
         self.caption_error: str | None = None
         """why no captions are written in this run, or no more"""
+        self._words_failures: list[Failure] = []
+        self.words_error: str | None = None
+        """why no text is read in this run, or no more"""
         self.faults: dict[str, Fault] = {}
         """image id -> why a picture with this content cannot be indexed"""
 
@@ -411,6 +454,17 @@ class RunCounts:
             self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
             self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)
 
+    def add_words(self, *, text: bool) -> None:
+        """Count a new picture whose text was read. The picture itself is counted apart."""
+        with self._lock:
+            self._counts.update(read=1, with_text=text)
+
+    def add_words_failure(self, candidate: Candidate, fault: Fault) -> None:
+        """Show a picture whose text cannot be read. The picture itself is counted apart."""
+        with self._lock:
+            self._words_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
+            self._progress.failed(self._words_failures[-1], what=UNREAD)
+
     def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:
         """Return the counts as they are now."""
         with self._lock:
@@ -426,36 +480,43 @@ class RunCounts:
                 seconds=seconds,
                 interrupted=interrupted,
                 dry_run=dry_run,
-                captions=CaptionSummary(counts["captioned"], failures=failures, error=self.caption_error),
+                captions=PassSummary(counts["captioned"], failures=failures, error=self.caption_error),
+                words=WordsSummary(
+                    counts["read"],
+                    failures=tuple(self._words_failures),
+                    error=self.words_error,
+                    with_text=counts["with_text"],
+                ),
             )
 
 
-class CaptionCounts:
-    """The counts of one pass of captions, kept by all of its threads."""
+class PassCounts:
+    """The counts of one pass, kept by all of its threads. `what` begins the line of a failure."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, *, what: str) -> None:
+        self._progress, self._what = progress, what
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: list[Failure] = []
+        self._with_text = 0
 
     def add(self, **counts: int) -> None:
-        """Count a picture: `written=1` if it got its caption, `changed=1` if its document had changed."""
+        """Count a picture: `written=1` if it got its update, `changed=1` if its document had changed."""
         with self._lock:
             self._counts.update(counts)
             self._progress.advance()
 
     def add_failure(self, path: str, reason: str) -> None:
-        """Count and show a picture that gets no caption."""
+        """Count and show a picture that fails."""
         with self._lock:
             self._failures.append(Failure(path, reason))
-            self._progress.failed(self._failures[-1], what=UNCAPTIONED)
+            self._progress.failed(self._failures[-1], what=self._what)
             self._progress.advance()
 
-    def summary(self, seconds: float, *, interrupted: bool, error: str | None) -> CaptionSummary:
+    def summary(self, seconds: float, *, interrupted: bool, error: str | None) -> PassSummary:
         """Return the counts as they are now."""
         with self._lock:
-            return CaptionSummary(
+            return PassSummary(
                 self._counts["written"],
                 self._counts["changed"],
                 seconds=seconds,
@@ -463,3 +524,14 @@ class CaptionCounts:
                 error=error,
                 failures=tuple(self._failures),
             )
+
+    def words_summary(self, seconds: float, *, interrupted: bool, error: str | None) -> WordsSummary:
+        """Return the counts of a pass that reads text, as they are now."""
+        done = self.summary(seconds, interrupted=interrupted, error=error)
+        with self._lock:
+            return WordsSummary(**vars(done), with_text=self._with_text)
+
+    def add_text(self) -> None:
+        """Count a picture in which there is text. It is counted as `written` apart."""
+        with self._lock:
+            self._with_text += 1

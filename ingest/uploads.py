@@ -6,24 +6,33 @@ import hashlib
 import logging
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from es_config.bulk import Meanwhile
-from es_config.documents import ImageDocument, shown_path
+from es_config.documents import ImageDocument, shown_path, words_fault
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError, UnreadableImageError
-from ingest.files.picture import FORMAT_EXTENSIONS, FileContent, ImageFile, decode_upload, thumbnail
+from ingest.files.picture import (
+    FORMAT_EXTENSIONS,
+    FileContent,
+    ImageFile,
+    decode_large,
+    decode_upload,
+    thumbnail,
+)
 from ingest.files.walk import Candidate, safe_name
 from ingest.pipeline.embed import caption_each, embed_pictures
 from ingest.pipeline.read import BadFile, NewPicture, new_document, transform
+from ingest.pipeline.words import words_of
 from ingest.wiring import check_weights, create_index
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.errors import ModelError
-from models.pixels import NoRoomError
+from models.pixels import REQUESTS, NoRoomError
 from models.profiles import Profile
+from models.words import READ_EDGE, WordReader
 from search_app.core.pictures import Addition, no_room
 from storage.keys import UPLOADS, original_key, thumbnail_key
 from storage.store import Storage
@@ -39,6 +48,8 @@ class UploadIndexer:
     caption_encoder: Lazy[TextEncoder]
     captioner: Lazy[Captioner]
     storage: Storage
+    word_reader: Lazy[WordReader] | None = None
+    """reads the text in pictures; without one, `glimpse words` does so later"""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _checked: str | None = field(default=None, init=False)
     """name of the index whose weights were compared with these models'"""
@@ -78,6 +89,8 @@ class UploadIndexer:
             name = self.index.name()
             if self._checked == name:
                 return
+            if self.word_reader is not None:
+                self.index.complete_mapping()
             try:
                 for role, encoder in (("image", self.image_encoder), ("caption_text", self.caption_encoder)):
                     encoder.get()  # from here on its weights are on this machine
@@ -123,6 +136,7 @@ class UploadIndexer:
         if isinstance(embedded, BadFile):
             return Addition(picture.image_id, refused=embedded.fault.reason)
         document, caption_error = self._captioned(embedded.document, file)
+        document = self._with_words(document, data)
         refused = self._write(document, picture.thumbnail, data, FORMAT_EXTENSIONS[file.format])
         if refused is Meanwhile.CHANGED and (known := self._known(document.image_id)):
             return known  # another process added the same content at the same moment, and its document stays
@@ -149,6 +163,21 @@ class UploadIndexer:
             logging.getLogger(__name__).error("%s", error)
             return document, error.for_visitors
         return (document, caption.reason) if isinstance(caption, Fault) else (caption.on(document), None)
+
+    def _with_words(self, document: ImageDocument, data: bytes) -> ImageDocument:
+        """Return the document with the text in its picture, or as it is if that has to wait."""
+        if self.word_reader is None:
+            return document
+        try:
+            content = FileContent(data, document.image_id)
+            read = words_of(decode_large(content, None, edge=READ_EDGE, limits=REQUESTS), self.word_reader)
+        except (NoRoomError, UnreadableImageError):  # `glimpse words` tries again, with more time and room
+            return document
+        except ModelError as error:  # the reader cannot be loaded; the picture can still be found
+            logging.getLogger(__name__).error("%s", error)
+            return document
+        fields = words_fault(read.reason[:500]) if isinstance(read, Fault) else read
+        return replace(document, words=fields)
 
     def _write(self, document: ImageDocument, webp: bytes, data: bytes, extension: str) -> str | None:
         """Write the files, then the document. If the index refuses it, delete the files and return why."""

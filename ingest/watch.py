@@ -35,9 +35,9 @@ from ingest.pipeline.captions import caption_pictures
 from ingest.pipeline.run import IngestJob
 from ingest.report import (
     UNCAPTIONED,
-    CaptionSummary,
     IngestSummary,
     LineProgress,
+    PassSummary,
     Progress,
     PruneSummary,
     in_words,
@@ -144,7 +144,7 @@ class WatchReport:
 
     def captions(self, written: int) -> None:
         """Count captions that were written between rounds, and write their line."""
-        self._count(IngestSummary(captions=CaptionSummary(written)), captioned=written)
+        self._count(IngestSummary(captions=PassSummary(written)), captioned=written)
 
     def ended(self) -> None:
         """Report the whole watch."""

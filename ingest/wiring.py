@@ -23,6 +23,7 @@ from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_e
 from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
 from models.pixels import MAX_PIXELS
 from models.profiles import Profile, Weights, default_profile, get_profile
+from models.words import WordReader, load_word_reader
 from storage.store import Storage, default_store, open_storage
 
 
@@ -52,13 +53,15 @@ class IngestSettings:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The objects that `ingest_paths` and `caption_pictures` work with. Models load on first use."""
+    """The objects that `ingest_paths` and the passes work with. Models load on first use."""
 
     index: ImageIndex
     image_encoder: Lazy[ImageEncoder]
     caption_encoder: Lazy[TextEncoder]
     storage: Storage
     captioner: Lazy[Captioner]
+    word_reader: Lazy[WordReader] = field(default_factory=lambda: Lazy(load_word_reader))
+    """reads the text in pictures"""
 
 
 class EmptyIndex(ImageIndex):

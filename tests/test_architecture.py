@@ -32,6 +32,7 @@ PLACES = {
     "onnx": ("models/",),
     "ctranslate2": ("models/",),
     "av": ("models/",),
+    "rapidocr": ("models/",),
     "eland": ("es_config/text_model",),
     "elasticsearch": ("es_config/",),
     "elastic_transport": ("es_config/",),

@@ -25,7 +25,7 @@ from es_config.requests import knn_body
 from ingest.files.picture import thumbnail
 from ingest.files.walk import Failure
 from ingest.options import CaptionOptions
-from ingest.pipeline import captions as module
+from ingest.pipeline import passes as module
 from ingest.pipeline.captions import caption_pictures
 from ingest.report import UNCAPTIONED
 from ingest.watch import IdleCaptions

@@ -61,7 +61,7 @@ def test_a_shell_completes_commands_files_profiles_and_modes():
 
     assert completed("se") == ["search", "serve"]
     assert completed("search", "--profile", "po") == ["pocket"]
-    assert completed("search", "--mode", "") == ["image", "caption", "hybrid"]
+    assert completed("search", "--mode", "") == ["image", "caption", "words", "hybrid"]
     assert completed("search", "--text-lane", "l") == ["local"]
     (files,) = ShellComplete(glimpse.main, {}, "glimpse", "_X").get_completions(["search"], "ph")
     assert files.type == "file"

@@ -100,7 +100,7 @@ def test_updated_pictures_are_found_by_their_own_vector_and_by_their_caption(ind
 
 
 def test_missing_captions_come_newest_first_page_after_page(index, captions, monkeypatch):
-    monkeypatch.setattr(module, "CAPTIONS_TOGETHER", 3)
+    monkeypatch.setattr(module, "LISTED_TOGETHER", 3)
     same_moment = [picture(number, indexed_at=START - timedelta(minutes=4)) for number in (4, 5, 6, 7)]
     fill(index, *(picture(number) for number in (3, 0, 2, 1, 8)), *same_moment)
     names = waiting(captions)
@@ -110,7 +110,7 @@ def test_missing_captions_come_newest_first_page_after_page(index, captions, mon
 
 
 def test_writing_one_page_does_not_move_the_next(index, captions, monkeypatch):
-    monkeypatch.setattr(module, "CAPTIONS_TOGETHER", 2)
+    monkeypatch.setattr(module, "LISTED_TOGETHER", 2)
     fill(index, *(picture(number) for number in range(7)))
     seen = []
     for page in captions.missing(every=False):

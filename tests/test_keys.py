@@ -133,6 +133,7 @@ def test_a_machine_that_searches_can_ask(filled, machine, command):
     "command",
     [
         ("caption", "--limit", "2", "--all"),
+        ("words", "--limit", "1", "--all"),
         ("ingest", "{pictures}", "--prune", "--captions", "off", "--retry-failed"),
         ("calibrate", "--pictures", "60"),
         ("advise", *BRIEFLY, "--types", "flat,int8_hnsw", "--graph", "16,100"),

@@ -76,13 +76,14 @@ def test_results_show_thumbnail_caption_similarity_and_lane(web, gallery):
     assert 'value="a red boat"' in html
 
 
-def test_the_box_offers_three_modes_in_plain_words(web):
+def test_the_box_offers_four_modes_in_plain_words(web):
     html = show(web.get("/?q=a+boat&mode=hybrid"))
     options = re.findall(r'<option value="(\w*)"( selected)?>([^<]+)<', html)
     assert options == [
         ("", "", "what the pictures show"),
         ("caption", "", "what their captions say"),
-        ("hybrid", " selected", "both together"),
+        ("words", "", "the words written in them"),
+        ("hybrid", " selected", "all together"),
     ]
 
 
@@ -93,7 +94,7 @@ def test_a_hybrid_card_says_why_and_any_other_does_not(web, gallery):
     assert re.findall(r"<span>(.*?)</span>", why) == [
         "visual 1st", "caption meaning 1st", "caption words: red, boat",
     ]  # fmt: skip
-    assert "by look and caption" in html
+    assert "by look, caption and words" in html
     assert 'class="why"' not in show(web.get("/?q=a+red+boat"))
 
 
@@ -248,7 +249,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline(web, gallery):
 
 
 def test_static_files_are_small(web):
-    for name in ("glimpse.css", "picture.js", "keys.js", "look.js", "caption.js"):
+    for name in ("glimpse.css", "written.css", "picture.js", "keys.js", "look.js", "caption.js"):
         with web.get(f"/static/{name}") as response:
             assert 0 < len(response.data) < 16_000
 

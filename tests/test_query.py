@@ -111,7 +111,7 @@ def test_the_parameters_become_the_query():
         ({"q": "a", "date_from": "yesterday"}, "date_from: Not a valid date."),
         ({"q": "a", "date_from": "2021-01-02", "date_to": "2021-01-01"}, "date_from is later than date_to"),
         ({"q": "a", "exact": "perhaps"}, "exact: Not a valid boolean."),
-        ({"q": "a", "mode": "x"}, "There is no mode 'x'; choose one of: image, caption, hybrid."),
+        ({"q": "a", "mode": "x"}, "There is no mode 'x'; choose one of: image, caption, words, hybrid."),
         ({"q": "a", "camera": "x" * 201}, "camera has 201 characters; at most 200 are allowed."),
         ({"q": "a", "min_relevance": "good"}, "min_relevance is strong or weak, not 'good'."),
         ({"q": "a", "place": "91,0,1km"}, "place must be latitude,longitude,distance"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,14 @@ def _read_shard(_context: click.Context, _parameter: click.Parameter, text: str 
     show_default=True,
     help="Caption pictures as they are indexed, once all are searchable, or not at all.",
 )
+@click.option(
+    "--words",
+    type=click.Choice(["now", "later", "off"]),
+    default="off",
+    show_default=True,
+    help="Read the text in pictures as they are indexed, once all are searchable, or leave it to"
+    " `glimpse words`: it takes many times as long as indexing.",
+)
 @BACKEND
 @click.option(
     "--batch-size",
@@ -131,6 +140,7 @@ def ingest(
     originals: str,
     no_gps: bool,
     captions: str,
+    words: str,
     precision: str,
     backend: str,
     batch_size: int,
@@ -166,14 +176,15 @@ def ingest(
         in_words,
         passed_over_in_words,
         pruned_in_words,
+        words_in_words,
+        words_stopped,
     )
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.choose import Requested
     from models.pixels import give_memory_back
 
-    if watch and (dry_run or limit is not None):
-        other = "--dry-run" if dry_run else "--limit"
-        raise click.UsageError(f"--watch writes each change to the index, so it does not go with {other}.")
+    if watch:
+        _check_watch(dry_run=dry_run, limit=limit, words=words)
     give_memory_back()
     exclusions = Exclusions(exclude, defaults=not no_default_excludes)
     options = IngestOptions(
@@ -185,6 +196,7 @@ def ingest(
         no_gps=no_gps,
         originals=originals,
         caption=captions == "now",
+        words=words == "now",
         shard=part or EVERYTHING,
         prune=PruneOptions(prune or prune_anyway, prune_anyway, moved_from),
     )
@@ -207,6 +219,7 @@ def ingest(
         environ=os.environ,
         captions_later=captions == "later",
         after_captions=calibrate,
+        words_later=words == "later",
         retry_failed=retry_failed,
     )
     if watch:
@@ -227,13 +240,34 @@ def ingest(
     captions_done = summary.captions
     if captions_done.error:
         say(captions_stopped(captions_done))
+    if not as_json and (captions_done.pictures or captions_done.interrupted):
+        click.echo(complete_remedies(captions_in_words(captions_done)))
+    summary = job.with_words(summary, say=say, hint=sys.stderr.isatty())
+    words_done = summary.words
+    if words_done.error:
+        say(words_stopped(words_done))
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=2))
-    elif captions_done.pictures or captions_done.interrupted:
-        click.echo(complete_remedies(captions_in_words(captions_done)))
+    elif words_done.pictures or words_done.interrupted:
+        click.echo(complete_remedies(words_in_words(words_done)))
     if captions != "off" and not (dry_run or summary.interrupted or captions_done.interrupted):
         calibrate()
     exit_with(
-        interrupted=summary.interrupted or captions_done.interrupted,
-        failed=bool(summary.failed or summary.pruned.failed or captions_done.failed or captions_done.error),
+        interrupted=summary.interrupted or captions_done.interrupted or words_done.interrupted,
+        failed=any(
+            (
+                summary.failed,
+                summary.pruned.failed,
+                captions_done.failed or captions_done.error,
+                words_done.failed or words_done.error,
+            )
+        ),
     )
+
+
+def _check_watch(*, dry_run: bool, limit: int | None, words: str) -> None:
+    if dry_run or limit is not None:
+        other = "--dry-run" if dry_run else "--limit"
+        raise click.UsageError(f"--watch writes each change to the index, so it does not go with {other}.")
+    if words == "later":
+        raise click.UsageError("With --watch use --words now, or run `glimpse words` at any time.")

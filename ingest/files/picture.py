@@ -246,6 +246,28 @@ def _decode(content: FileContent, path: Path | None, limits: Limits) -> ImageFil
     )
 
 
+def decode_large(
+    content: FileContent,
+    path: Path | None,
+    *,
+    edge: int,
+    max_pixels: int = MAX_PIXELS,
+    limits: Limits | None = None,
+) -> Image:
+    """Decode a picture whose longer edge stays up to `edge` pixels: upright RGB, for details such as text.
+
+    `path` as for `decode`; `limits` are those of files, or of requests. Raises `UnreadableImageError`, and
+    `NoRoomError` when too many requests wait for room.
+    """
+    limits = limits or _limits(max_pixels)
+    with _as_unreadable(limits, " (--max-pixels)"), _admitted(content, path, limits) as (image, memory):
+        if image is None:
+            facts, body = _apart(large_in_child, content, path, limits, memory, edge=edge)
+            return pil.frombytes("RGB", tuple(facts["size"]), body)
+        with decoding():
+            return _large(image, None, edge)
+
+
 def webp_copy(content: FileContent, *, path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
     """Return a WebP of a picture, upright with all of its pixels. Raises `UnreadableImageError`."""
     limits = _limits(max_pixels)
@@ -291,7 +313,7 @@ def _admitted(content: FileContent, path: Path | None, limits: Limits) -> Iterat
 
 
 def _apart(
-    decoder: Decoder, content: FileContent, path: Path | None, limits: Limits, memory: int
+    decoder: Decoder, content: FileContent, path: Path | None, limits: Limits, memory: int, **more: int
 ) -> tuple[Facts, bytes]:
     return run_apart(
         decoder,
@@ -300,6 +322,7 @@ def _apart(
         memory=memory,
         raw_extension=path.suffix if path and is_raw(path, content.data) else None,
         max_pixels=limits.pixels,
+        **more,
     )
 
 
@@ -322,6 +345,15 @@ def render_in_child(data: bytes, *, raw_extension: str | None, max_pixels: int) 
         if max(whole.size) > RENDERED_EDGE:
             whole.thumbnail((RENDERED_EDGE, RENDERED_EDGE), Resampling.BICUBIC, reducing_gap=2.0)
         return {}, webp(whole, method=2)
+
+
+def large_in_child(
+    data: bytes, *, raw_extension: str | None, max_pixels: int, edge: int
+) -> tuple[Facts, bytes]:
+    """Decode as `decode_large` does, in a process of its own."""
+    with _opened(data, raw_extension, max_pixels) as (image, raw):
+        large = _large(image, raw, edge)
+        return {"size": large.size}, large.tobytes()
 
 
 @contextmanager
@@ -365,6 +397,21 @@ def _whole(image: Image, raw: RawPicture | None, data: bytes) -> Image:
     image = load(image, data, reduce=False)
     turn = orientation(raw.exif if raw else image.getexif())
     return upright(image.convert("RGBA") if image.has_transparency_data else to_rgb(image), turn)
+
+
+def _large(image: Image, raw: RawPicture | None, edge: int) -> Image:
+    """Return a picture upright in RGB, its longer edge at most `edge`, with the detail that this can hold."""
+    factor = max(image.size) // edge
+    if factor > 1 and image.mode in ("RGB", "L"):  # lets the JPEG decoder skip finer detail
+        image.draft(image.mode, (image.width // factor, image.height // factor))
+    image.load()  # some formats tell their EXIF data only then
+    turn = orientation(raw.exif if raw else image.getexif())
+    rgb = to_rgb(image)
+    if max(rgb.size) > edge:
+        scale = edge / max(rgb.size)
+        size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
+        rgb = rgb.resize(size, Resampling.BICUBIC, reducing_gap=2.0)
+    return upright(rgb, turn)
 
 
 def _packed(reading: _Reading) -> tuple[Facts, bytes]:

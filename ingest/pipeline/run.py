@@ -18,7 +18,7 @@ from ingest.files.picture import pixel_limit
 from ingest.files.walk import Candidate, Failure, PassedOver, outermost, walk
 from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
-from ingest.options import CaptionOptions, Changes, IngestOptions
+from ingest.options import CaptionOptions, Changes, IngestOptions, WordsOptions
 from ingest.pipeline.captions import caption_pictures
 from ingest.pipeline.embed import CaptionNow, batches, embed_batch
 from ingest.pipeline.parallel import READ_AHEAD, ahead
@@ -31,8 +31,17 @@ from ingest.pipeline.read import (
     Reader,
     Skipped,
 )
+from ingest.pipeline.words import WordsNow, read_words
 from ingest.pipeline.write import Writer
-from ingest.report import CaptionSummary, IngestSummary, Progress, PruneSummary, RunCounts, open_progress
+from ingest.report import (
+    IngestSummary,
+    PassSummary,
+    Progress,
+    PruneSummary,
+    RunCounts,
+    WordsSummary,
+    open_progress,
+)
 from ingest.wiring import Dependencies, open_history
 from models.errors import ModelError
 from models.pixels import register_formats
@@ -198,6 +207,9 @@ class _Run:
         captions = CaptionNow(
             captioner=needs.captioner, caption_encoder=needs.caption_encoder, counts=self.counts
         )
+        words = WordsNow(reader=needs.word_reader, counts=self.counts, max_pixels=self.options.max_pixels)
+        if self.options.words:
+            needs.index.complete_mapping()
         with needs.index.bulk_load() as load:
             writer = Writer(
                 index=needs.index,
@@ -222,7 +234,8 @@ class _Run:
                         drop=lambda bad: self._drop(bad, reader),
                     )
                     self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
-                    writer.submit(captions.add(ready) if self.options.caption else ready)
+                    ready = captions.add(ready) if self.options.caption else ready
+                    writer.submit(words.add(ready) if self.options.words else ready)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +248,8 @@ class IngestJob:
     environ: Mapping[str, str]
     captions_later: bool = False
     """caption pictures when all of them are searchable"""
+    words_later: bool = False
+    """read the text in pictures when all of them are searchable and captioned"""
     retry_failed: bool = False
     after_captions: Callable[[], None] = lambda: None
     """called by a watch when all pictures have captions"""
@@ -286,5 +301,36 @@ class IngestJob:
             with open_progress(doing="Captioning", noun="pictures", file=file) as progress:
                 captions = caption_pictures(self.dependencies, options=CaptionOptions(), progress=progress)
         except (EngineError, IngestError, ModelError) as error:
-            captions = CaptionSummary(error=str(error))
+            captions = PassSummary(error=str(error))
         return replace(summary, captions=captions)
+
+    def with_words(self, summary: IngestSummary, *, say: Callable[[str], None], hint: bool) -> IngestSummary:
+        """Read the text that a run left for `later`. The `error` of `words` says why that failed.
+
+        With `hint`, a run that does not read text counts the pictures that wait and names the command.
+        """
+        stopped = summary.interrupted or summary.captions.interrupted or summary.dry_run
+        if stopped or self.options.words or not (self.words_later or (hint and summary.indexed)):
+            return summary
+        index, options = self.dependencies.index, self.options
+        try:
+            waiting = index.words().count_missing(every=False)
+            if not waiting:
+                return summary
+            if not self.words_later:
+                say(f"Text inside {waiting} pictures has not been read: `glimpse words` makes it searchable.")
+                return summary
+            say(f"The text in {waiting} pictures is read now. Ctrl-C is safe: `glimpse words` goes on.")
+            with (
+                closing(open_history(index, self.environ, options=options)) as history,
+                open_progress(doing="Reading text", noun="pictures") as progress,
+            ):
+                words = read_words(
+                    self.dependencies,
+                    options=WordsOptions(max_pixels=options.max_pixels),
+                    history=history,
+                    progress=progress,
+                )
+        except (EngineError, IngestError, ModelError) as error:
+            words = WordsSummary(error=str(error))
+        return replace(summary, words=words)

@@ -63,9 +63,10 @@ SEARCH_OPTIONS = together(
     setting(
         "--mode",
         "GLIMPSE_MODE",
-        type=OneOf(["image", "caption", "hybrid"]),
+        type=OneOf(["image", "caption", "words", "hybrid"]),
         default="image",
-        help="Search the pictures (image), their captions (caption), or both together (hybrid).",
+        help="Search the pictures (image), their captions (caption), the words written in them (words), or"
+        " all together (hybrid).",
     ),
     QUERY_OPTIONS,
     section("Models and index", VOICE_MODEL, SEARCHER),
@@ -350,6 +351,11 @@ def why_nothing(query: Query) -> str:
         return (
             f"No hit is marked {query.min_relevance} or better: leave --min-relevance out to see the nearest"
             " pictures."
+        )
+    if query.mode == "words":
+        return (
+            "These words are written in no picture that was read, or none passes the filters: `glimpse words`"
+            " reads the pictures that are not read yet."
         )
     return "Nothing was found: the index is empty, or no picture passes the filters."
 

@@ -173,6 +173,7 @@ def open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
     from ingest.uploads import UploadIndexer
     from models.captioning import load_captioner
     from models.encoders import Lazy, load_caption_text_encoder
+    from models.words import load_word_reader
 
     profile = searcher.profile
     return UploadIndexer(
@@ -181,5 +182,6 @@ def open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
         image_encoder=searcher.image_encoder,
         caption_encoder=Lazy(lambda: load_caption_text_encoder(profile)),
         captioner=Lazy(lambda: load_captioner(profile.caption_model)),
+        word_reader=Lazy(load_word_reader),
         storage=storage,
     )

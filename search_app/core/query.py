@@ -108,7 +108,7 @@ def _from_text(data: bytes) -> object:
     return values
 
 
-MODES = ("image", "caption", "hybrid")
+MODES = ("image", "caption", "words", "hybrid")
 CANDIDATE_STEPS = (1, 1.5, 2, 3, 5, 7.5)
 """`num_candidates` that are tried: times `k`, then times 10 `k`, 100 `k`, …"""
 RELEVANCE = ("strong", "weak")
@@ -148,7 +148,8 @@ class Query:
     filters: Filters = field(default_factory=Filters)
     exact: bool = False
     mode: str = "image"
-    """search the pictures (`image`), their captions (`caption`), or both and fuse the ranks (`hybrid`)"""
+    """search the pictures (`image`), their captions (`caption`), the text written in them (`words`), or all
+    of these and fuse the ranks (`hybrid`)"""
     min_relevance: str | None = None
     """`strong` or `weak`: hits that are marked lower are left out; for queries in words"""
 
@@ -179,6 +180,10 @@ class Query:
             yield f"There is no mode '{one_line(self.mode[:20])}'; choose one of: {', '.join(MODES)}."
         if self.mode == "hybrid" and self.vector is not None:
             yield "A raw vector belongs to one space, which hybrid is not: choose mode image or caption."
+        if self.mode == "words" and self.text is None and any((self.image, self.like, self.vector)):
+            yield "Mode words looks for the words of a text: give a text, or choose mode image or caption."
+        if self.mode == "words" and self.min_relevance is not None:
+            yield "Hits of mode words have no marks: leave min_relevance out, or choose another mode."
         if self.min_relevance not in (None, *RELEVANCE):
             yield f"min_relevance is strong or weak, not '{one_line(str(self.min_relevance)[:20])}'."
         if self.min_relevance is not None and self.text is None:
@@ -291,7 +296,10 @@ class SearchArguments(Schema):
         metadata=_documented("candidates per shard; default: the tuned operating point, else 2 * k or 100")
     )
     mode = fields.String(
-        metadata=_documented("search the pictures, their captions, or both and fuse the ranks", enum=MODES)
+        metadata=_documented(
+            "search the pictures, their captions, the words written in them, or all and fuse the ranks",
+            enum=MODES,
+        )
     )
     min_relevance = fields.String(
         metadata=_documented(

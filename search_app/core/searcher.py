@@ -20,12 +20,28 @@ from es_config.documents import MODE_FIELDS, SearchResult, one_line
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
-from es_config.requests import MAX_CANDIDATES, exact_body, knn_body, query_words, words_body
+from es_config.requests import (
+    MAX_CANDIDATES,
+    exact_body,
+    knn_body,
+    query_words,
+    words_body,
+    written_body,
+)
 from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder, plain_text
 from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
-from search_app.core.hybrid import EVEN, VECTOR_PARTS, WEIGHTS, WORDS, fuse_results, window
+from search_app.core.hybrid import (
+    EVEN,
+    VECTOR_PARTS,
+    WEIGHTS,
+    WORDS,
+    WRITTEN,
+    fuse_results,
+    window,
+    written_reason,
+)
 from search_app.core.logs import QueryLog
 from search_app.core.pictures import opened_picture
 from search_app.core.query import Query, SearchHit, SearchResponse, default_candidates, doubled, search_hit
@@ -276,7 +292,8 @@ class Searcher:
         index, `EngineError` when Elasticsearch does not answer or the index belongs to another profile.
         """
         started = time.perf_counter()
-        found = self._hybrid(query) if query.mode == "hybrid" else self._nearest(query)
+        find = {"hybrid": self._hybrid, "words": self._written}.get(query.mode, self._nearest)
+        found = find(query)
         hits = self._judged(query, found)
         return SearchResponse(
             query=query.label,
@@ -371,18 +388,43 @@ class Searcher:
             shards_failed=result.shards_failed,
         )
 
+    def _written(self, query: Query) -> _UnjudgedPage:
+        """Find pictures in which the words of a text are written, by BM25 alone."""
+        self.check_profile()
+        assert query.text is not None  # of every query in mode words
+        body = written_body(query.text, size=query.k, from_=query.depth - query.k, filters=query.filters)
+        (result,) = self.send(query, {**body, "_source": SOURCE})
+        words = query_words(query.text)
+        hits = tuple(
+            search_hit(
+                hit, similarity=None, why=written_reason([word for word in words if word in hit.matched])
+            )
+            for hit in result.hits
+        )
+        return _UnjudgedPage(
+            hits,
+            min(result.total, query.depth),
+            Request(body, None),
+            shards=result.shards,
+            shards_failed=result.shards_failed,
+        )
+
     def _hybrid(self, query: Query) -> _UnjudgedPage:
         self._check(query)
         size = window(query.depth)
         requests = {name: self._request(query, mode=mode, first=size) for name, mode in VECTOR_PARTS.items()}
         bodies = {name: request.body for name, request in requests.items()}
         if query.text is not None:
-            bodies[WORDS] = {**words_body(query.text, size=size, filters=query.filters), "_source": SOURCE}
+            builders = {WORDS: words_body, WRITTEN: written_body}
+            bodies |= {
+                name: {**body(query.text, size=size, filters=query.filters), "_source": SOURCE}
+                for name, body in builders.items()
+            }
         results = dict(zip(bodies, self.send(query, *bodies.values()), strict=True))
         words = query_words(query.text or "")
         weights = WEIGHTS.get(self.profile.name, EVEN)
         hits = fuse_results(results, weights=weights, words=words)[: query.depth]
-        by_words = results[WORDS].hits if WORDS in results else ()
+        by_words = [hit for name in (WORDS, WRITTEN) if name in results for hit in results[name].hits]
         evidence = Evidence(
             captions={hit.image_id: hit.similarity for hit in results["meaning"].hits},
             full_matches={hit.image_id for hit in by_words if words and set(words) <= set(hit.matched)},
@@ -398,7 +440,7 @@ class Searcher:
 
     def _judged(self, query: Query, found: _UnjudgedPage) -> tuple[SearchHit, ...]:
         hits = found.hits
-        if query.text is not None and self._marks is not None and hits:
+        if query.text is not None and self._marks is not None and hits and query.mode != "words":
             hits = self._marks.marked(
                 query,
                 hits,

@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       await navigator.clipboard.writeText(button.dataset.copy);
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Not copied: select the path instead";
+      button.textContent = "Not copied: select it instead";
     }
     setTimeout(() => (button.textContent = label), 2000);
   });

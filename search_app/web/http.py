@@ -92,6 +92,21 @@ class ExifSchema(Schema):
     camera = fields.String()
 
 
+class WrittenLineSchema(Schema):
+    """A line of text in a picture."""
+
+    text = fields.String(required=True)
+    confidence = fields.Float(required=True, metadata={"description": "the reader's, 0 to 1"})
+    box = fields.List(
+        fields.Float(),
+        required=True,
+        metadata={
+            "description": "four corners, x and y of each from 0 to 1 of the upright picture's width and"
+            " height, clockwise from the beginning of the line"
+        },
+    )
+
+
 class PictureSchema(Schema):
     """A picture's metadata, as the index keeps it."""
 
@@ -105,6 +120,13 @@ class PictureSchema(Schema):
             "enum": ["model", "description", "human"],
         }
     )
+    words = fields.List(
+        fields.String(),
+        metadata={"description": "the lines written in the picture, once it was read"},
+    )
+    words_by = fields.String(metadata={"description": "the models that read the text"})
+    words_fault = fields.String(metadata={"description": "why the text cannot be read"})
+    words_lines = fields.List(fields.Nested(WrittenLineSchema))
     width = fields.Integer()
     height = fields.Integer()
     size_bytes = fields.Integer()
@@ -307,7 +329,11 @@ def may_fail(api: Blueprint, *statuses: int, schema: type[Schema] = ProblemSchem
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
     """Return a picture's `_source` as JSON."""
     return jsonify(
-        {"image_id": image_id, **source, "thumbnail_url": request.script_root + thumbnail_url(image_id)}
+        {
+            "image_id": image_id,
+            **{name: value for name, value in source.items() if value is not None},
+            "thumbnail_url": request.script_root + thumbnail_url(image_id),
+        }
     )
 
 

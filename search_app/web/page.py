@@ -78,7 +78,7 @@ def page_blueprint(
         searcher = service.searcher
         data = read_upload(request.files.get("image"), max_upload=settings.max_upload)
         kept = {name: request.args[name] for name in KEPT_WITH_A_PICTURE if request.args.get(name)}
-        if not searcher.profile.caption_shares_space:
+        if not searcher.profile.caption_shares_space or kept.get("mode") == "words":
             kept.pop("mode", None)
         image_id = hashlib.sha256(data).hexdigest()
         if searcher.index.known([image_id]):

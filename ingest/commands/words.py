@@ -1,0 +1,77 @@
+"""`glimpse words`."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from es_config.commands.options import AS_JSON, INDEX, MODELS, exit_with, say, setting, store_option
+
+
+@click.command()
+@click.option(
+    "--missing/--all",
+    default=True,
+    show_default="--missing",
+    help="Read pictures that nobody has read, or all of them again.",
+)
+@click.option("--retry-failed", is_flag=True, help="Retry pictures whose content failed before.")
+@click.option("--limit", type=click.IntRange(min=0), help="Stop after this many pictures.")
+@setting(
+    "--max-pixels",
+    "GLIMPSE_MAX_PIXELS",
+    type=click.IntRange(min=1),
+    default=200_000_000,
+    help="Refuse larger pictures.",
+)
+@MODELS
+@INDEX
+@store_option("Read whole pictures from here, if their files are away.")
+@AS_JSON
+def words(
+    *,
+    missing: bool,
+    retry_failed: bool,
+    limit: int | None,
+    max_pixels: int,
+    profile: str,
+    model_dir: Path | None,
+    alias: str,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Read the text that is written in the pictures of the index, the newest first.
+
+    Signs, labels, letters and screenshots are found by their words afterwards, with `--mode words` and
+    `--mode hybrid`. A picture is read where its file was ingested, else from the whole picture that the
+    store keeps: a thumbnail is too small. Searches go on meanwhile. Ctrl-C is safe: the same command goes on
+    from there. A picture that fails is named with its reason, and the exit code is then 1.
+
+    \b
+    Example:
+      glimpse words --limit 1000
+    """
+    from ingest.options import IngestOptions, WordsOptions
+    from ingest.pipeline.words import read_words
+    from ingest.report import open_progress, words_in_words, words_stopped
+    from ingest.wiring import IngestSettings, open_dependencies, open_history
+    from models.pixels import give_memory_back
+
+    give_memory_back()
+    dependencies = open_dependencies(
+        IngestSettings(profile, model_dir, alias, store), os.environ, create=False
+    )
+    options = WordsOptions(every=not missing, again=retry_failed, limit=limit, max_pixels=max_pixels)
+    with (
+        closing(open_history(dependencies.index, os.environ, options=IngestOptions())) as history,
+        open_progress(doing="Reading text", noun="pictures") as progress,
+    ):
+        summary = read_words(dependencies, options=options, history=history, progress=progress)
+    if summary.error:
+        say(words_stopped(summary))
+    click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else words_in_words(summary))
+    exit_with(interrupted=summary.interrupted, failed=bool(summary.failed or summary.error))

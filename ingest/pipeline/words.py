@@ -1,0 +1,181 @@
+"""The pass that reads the text in pictures, the newest first, from their files where they still are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from es_config.documents import words_fault, words_fields
+from es_config.errors import EngineError
+from es_config.index import WaitingPicture, WordsUpdate
+from ingest.errors import Fault, IngestError, UnreadableImageError
+from ingest.files.picture import THUMBNAIL_EDGE, FileContent, decode_large, pixel_limit, read_content
+from ingest.history.ingested_files import IngestHistory
+from ingest.options import WordsOptions
+from ingest.pipeline.embed import open_thumbnail
+from ingest.pipeline.passes import Made, PicturePass
+from ingest.pipeline.read import NewPicture, PictureState
+from ingest.report import UNREAD, PassCounts, Progress, RunCounts, WordsSummary
+from ingest.wiring import Dependencies
+from models.encoders import Lazy
+from models.errors import ModelError, first_line
+from models.pixels import MAX_PIXELS
+from models.words import READ_EDGE, WordReader
+from storage.keys import thumbnail_key
+from storage.store import find_original
+
+ONLY_A_THUMBNAIL = (
+    "its file is not where it was ingested, and the store has only the thumbnail, too small for text:"
+    " bring the file back and ingest it, or keep whole pictures with --originals webp"
+)
+
+
+def read_words(
+    dependencies: Dependencies,
+    *,
+    options: WordsOptions,
+    history: IngestHistory,
+    progress: Progress | None = None,
+) -> WordsSummary:
+    """Read the text in the pictures of the index that nobody has read.
+
+    The file is read where the `history` saw it, else the whole picture that the store keeps. Only the text is
+    written. A picture whose content fails is noted as failed and left alone by later passes; one whose file
+    is away is tried again. Ctrl-C, or the loss of Elasticsearch or the store, ends the pass early with a
+    summary: everything written stays, and the same call goes on from there. Raises `ModelError` if the
+    reader cannot be loaded, `EngineError` if the index cannot get the fields.
+    """
+    dependencies.index.complete_mapping()
+    run = _WordsPass(dependencies, options, history, progress or Progress())
+    with pixel_limit(options.max_pixels):
+        seconds, interrupted, error = run.run()
+    return run.counts.words_summary(seconds, interrupted=interrupted, error=error)
+
+
+class _WordsPass(PicturePass[WordsUpdate]):
+    made = "text"
+
+    def __init__(
+        self, dependencies: Dependencies, options: WordsOptions, history: IngestHistory, progress: Progress
+    ) -> None:
+        super().__init__(dependencies.index, options, progress, PassCounts(progress, what=UNREAD))
+        self._storage, self._reader = dependencies.storage, dependencies.word_reader
+        self._words, self._history = dependencies.index.words(), history
+        self._every, self._again, self._max_pixels = options.every, options.again, options.max_pixels
+
+    def count(self) -> int:
+        return self._words.count_missing(every=self._every, again=self._again)
+
+    def waiting(self) -> Iterator[list[WaitingPicture]]:
+        return self._words.missing(every=self._every, again=self._again)
+
+    def load(self) -> None:
+        self._reader.get()
+
+    def read(self, waiting: WaitingPicture) -> Image | Fault:
+        try:
+            for note in self._history.of_image(waiting.image_id):
+                found = _unchanged(Path(os.fsdecode(note.path)), waiting.image_id)
+                if found is not None:
+                    return decode_large(*found, edge=READ_EDGE, max_pixels=self._max_pixels)
+            return self._stored(waiting)
+        except UnreadableImageError as error:
+            return error.fault
+        except IngestError as error:  # the notes cannot be read
+            return Fault(str(error))
+
+    def _stored(self, waiting: WaitingPicture) -> Image | Fault:
+        """Return the whole picture from the store. A thumbnail is one only of a picture that small."""
+        key = find_original(self._storage, waiting.image_id, names=waiting.relative_paths)
+        if key is not None:
+            content = FileContent(self._storage.get(key), waiting.image_id)
+            return decode_large(content, None, edge=READ_EDGE, max_pixels=self._max_pixels)
+        if 0 < max(waiting.size) <= THUMBNAIL_EDGE and self._storage.exists(thumbnail_key(waiting.image_id)):
+            try:
+                return open_thumbnail(self._storage.get(thumbnail_key(waiting.image_id)))
+            except Exception as error:  # decoders raise whatever damaged bytes lead them to
+                return Fault(f"its thumbnail is damaged ({type(error).__name__}: {error})")
+        return Fault(ONLY_A_THUMBNAIL)
+
+    def make(self, batch: Sequence[tuple[WaitingPicture, Image]]) -> list[Made[WordsUpdate]]:
+        return [self._made(waiting, words_of(image, self._reader)) for waiting, image in batch]
+
+    def _made(self, waiting: WaitingPicture, read: Mapping[str, Any] | Fault) -> Made[WordsUpdate]:
+        if isinstance(read, Fault):
+            return self.failed(waiting, read)
+        if read["words"]:
+            self.counts.add_text()
+        return Made(waiting, _update(waiting, read))
+
+    def failed(self, waiting: WaitingPicture, fault: Fault) -> Made[WordsUpdate]:
+        """Note a fault that lies in the picture's content, so that no later pass meets it again."""
+        is_noted = fault.lasting or fault.pixels is not None
+        return Made(waiting, _update(waiting, words_fault(fault.reason[:500])) if is_noted else None, fault)
+
+    def write(self, updates: Sequence[WordsUpdate]) -> Mapping[str, str]:
+        return self._words.write(updates).failed
+
+
+def _update(waiting: WaitingPicture, fields: Mapping[str, Any]) -> WordsUpdate:
+    return WordsUpdate(waiting.image_id, fields, waiting.seq_no, waiting.primary_term)
+
+
+def _unchanged(path: Path, image_id: str) -> tuple[FileContent, Path] | None:
+    """Return a file's content if it is still that of the picture."""
+    try:
+        content = read_content(path)
+    except UnreadableImageError:  # it is away, or another file is there
+        return None
+    return (content, path) if content.image_id == image_id else None
+
+
+def words_of(image: Image, reader: Lazy[WordReader]) -> Mapping[str, Any] | Fault:
+    """Return a document's fields for the text in an upright RGB picture, or a fault. Raises `ModelError`."""
+    loaded = reader.get()
+    try:
+        return words_fields(loaded.read(image), by=loaded.revision)
+    except Exception as error:  # ONNX Runtime and OpenCV raise their own for a strange picture
+        return Fault(f"the text in it cannot be read ({first_line(error)})", lasting=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsNow:
+    """Reads the text in new pictures before they are written. One that fails is written all the same."""
+
+    reader: Lazy[WordReader]
+    counts: RunCounts
+    max_pixels: int = MAX_PIXELS
+
+    def add(self, batch: Sequence[PictureState]) -> list[PictureState]:
+        """Return the batch with the text in every new picture, from its file as it lies there."""
+        if not any(isinstance(each, NewPicture) for each in batch) or self.counts.words_error:
+            return list(batch)
+        try:
+            self.reader.get()
+        except (EngineError, IngestError, ModelError) as error:  # pictures are worth more than their text
+            self.counts.words_error = str(error)
+            return list(batch)
+        return [self._with(each) if isinstance(each, NewPicture) else each for each in batch]
+
+    def _with(self, picture: NewPicture) -> NewPicture:
+        try:
+            found = _unchanged(picture.candidate.path, picture.image_id)
+            if found is None:  # a later pass finds the content elsewhere, or says that it is gone
+                return picture
+            image = decode_large(*found, edge=READ_EDGE, max_pixels=self.max_pixels)
+            read = words_of(image, self.reader)
+        except UnreadableImageError as error:
+            read = error.fault
+        if isinstance(read, Fault):
+            self.counts.add_words_failure(picture.candidate, read)
+            if not read.lasting:
+                return picture
+            read = words_fault(read.reason[:500])
+        else:
+            self.counts.add_words(text=bool(read["words"]))
+        return replace(picture, document=replace(picture.document, words=read))
