@@ -93,7 +93,7 @@ def test_hybrid_lines_end_with_why(run):
 def test_an_unknown_mode_is_an_error_that_names_the_modes(run):
     result = run("search", "a red boat", "--mode", "both")
     assert result.exit_code == 2
-    assert "'image', 'caption', 'hybrid'" in result.stderr
+    assert "'image', 'caption', 'words', 'hybrid'" in result.stderr
 
 
 def test_json_is_the_searchers_answer(run, gallery):
@@ -158,7 +158,7 @@ def test_nothing_found_is_said_on_stderr(run):
         (["search", "x" * 10_000], "at most 1000 are allowed"),
         (
             ["search", "a", "--mode", "imagee"],
-            "'imagee' is not one of 'image', 'caption', 'hybrid'. Did you mean 'image'?",
+            "'imagee' is not one of 'image', 'caption', 'words', 'hybrid'. Did you mean 'image'?",
         ),
         (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
         (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),

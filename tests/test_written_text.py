@@ -186,6 +186,7 @@ def environ(node, tmp_path: Path, index_name: str) -> dict[str, str]:
         "ELASTICSEARCH_URL": node.url,
         "GLIMPSE_HOME": str(tmp_path / "home"),
         "GLIMPSE_INDEX": index_name,
+        "GLIMPSE_PROFILE": "pocket",
     }
 
 
@@ -271,7 +272,7 @@ def test_a_run_without_words_names_the_command_to_people(environ, pictures):
     said = []
     job = IngestJob(
         paths=[pictures],
-        dependencies=open_dependencies(IngestSettings(alias=environ["GLIMPSE_INDEX"]), environ),
+        dependencies=open_dependencies(IngestSettings("pocket", alias=environ["GLIMPSE_INDEX"]), environ),
         options=IngestOptions(),
         environ=environ,
     )
@@ -301,7 +302,7 @@ def test_a_file_that_is_away_waits_and_a_store_with_whole_pictures_stands_in(env
 
 def test_a_picture_that_fails_is_set_aside_and_tried_again_on_request(environ, pictures, client):
     glimpse(environ, "ingest", pictures, "--captions", "off")
-    dependencies = open_dependencies(IngestSettings(alias=environ["GLIMPSE_INDEX"]), environ)
+    dependencies = open_dependencies(IngestSettings("pocket", alias=environ["GLIMPSE_INDEX"]), environ)
 
     class Failing(WordReader):
         def read(self, image):
@@ -356,7 +357,7 @@ def test_a_killed_pass_goes_on_where_it_was_newest_first(environ, tmp_path, clie
 
 
 def test_an_index_of_an_earlier_version_gets_the_fields(environ, pictures, client):
-    dependencies = open_dependencies(IngestSettings(alias=environ["GLIMPSE_INDEX"]), environ)
+    dependencies = open_dependencies(IngestSettings("pocket", alias=environ["GLIMPSE_INDEX"]), environ)
     index = dependencies.index
     body = index_body(index.meta(), IndexOptions())
     client.indices.delete(index=index.name())
