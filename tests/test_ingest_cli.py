@@ -60,6 +60,7 @@ def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
     first = json.loads(glimpse(environ, pictures, "--json").stdout)
     assert first.pop("seconds") > 0
     assert first.pop("captions")["pictures"] == 0
+    assert (first["words"].pop("seconds"), first.pop("words")["pictures"]) == (0, 0)
     assert first == {
         "files": 5,
         "indexed": 5,
