@@ -246,10 +246,10 @@ def ingest(
     words_done = summary.words
     if words_done.error:
         say(words_stopped(words_done))
-    if as_json:
-        click.echo(json.dumps(summary.as_dict(), indent=2))
-    elif words_done.pictures or words_done.interrupted:
-        click.echo(complete_remedies(words_in_words(words_done)))
+    read = complete_remedies(words_in_words(words_done))
+    is_news = words_done.pictures or words_done.interrupted
+    last = json.dumps(summary.as_dict(), indent=2) if as_json else read if is_news else ""
+    click.echo(last, nl=bool(last))
     if captions != "off" and not (dry_run or summary.interrupted or captions_done.interrupted):
         calibrate()
     exit_with(
