@@ -387,15 +387,18 @@ class InferTextEncoder:
         self._client = client.options(request_timeout=timeout_s + 1, max_retries=0)
         self._checked = False
 
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 `[n, dims]`, unit length. Raises `InferUnavailableError`, naming the way out."""
+    def embed_texts(self, texts: Sequence[str], *, on_cut: Callable[[], None] | None = None) -> np.ndarray:
+        """Return float32 `[n, dims]`, unit length. Raises `InferUnavailableError`, naming the way out.
+
+        `on_cut` is called when the model left out the end of a text.
+        """
         self._check_once()
         rows = [np.zeros((0, self.dims), np.float32)]
         for start in range(0, len(texts), DOCS_A_REQUEST):
-            rows.append(self._embed(texts[start : start + DOCS_A_REQUEST]))
+            rows.append(self._embed(texts[start : start + DOCS_A_REQUEST], on_cut))
         return np.concatenate(rows)
 
-    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+    def _embed(self, texts: Sequence[str], on_cut: Callable[[], None] | None) -> np.ndarray:
         docs = [{"text_field": text} for text in texts]
         answer = self._call(
             self._client.ml.infer_trained_model,
@@ -410,6 +413,8 @@ class InferTextEncoder:
                 f"the model {self.model_id} in Elasticsearch gives {vectors.shape[-1]} dims and the profile"
                 f" needs {self.dims}: run `glimpse model upload --clear-previous --start`",
             )
+        if on_cut and any(one.get("is_truncated") for one in answer["inference_results"]):
+            on_cut()
         return unit_rows(vectors)
 
     def _check_once(self) -> None:

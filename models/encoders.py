@@ -165,6 +165,11 @@ class SentenceEncoder:
             vectors = self.model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
             return _finite_unit_rows(vectors.astype(np.float32, copy=False))
 
+    def reads_whole(self, text: str) -> bool:
+        """Whether the model reads all of a text: it leaves out the tokens after its limit."""
+        tokens = self.model.tokenizer(plain_text(text), verbose=False)["input_ids"]
+        return len(tokens) <= (self.model.get_max_seq_length() or len(tokens))
+
 
 @dataclass(eq=False)
 class PairedTextEncoder:
@@ -199,6 +204,10 @@ class PairedTextEncoder:
                 features = self.model.get_text_features(**tokens.to(self.model.device))
                 rows.append(_finite_unit_rows(features.float().cpu().numpy()))
         return np.concatenate(rows)
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether the model reads all of a text: it leaves out the tokens after its limit."""
+        return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.max_length
 
 
 def _finite_unit_rows(vectors: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hard_texts import hard_texts
+from model_folders import save_clip
 from tiny_torchscript import fresh_model
 
 from es_config.errors import EngineError
@@ -158,3 +159,20 @@ def test_lanes_are_built_from_a_profile(client, profile):
         text_lanes(profile, client, choice="remote")
     with pytest.raises(QueryError, match="runs in this process only"):
         text_lanes(replace(profile, text_lanes=("local",)), client, choice="infer")
+
+
+@pytest.mark.parametrize("choice", ["infer", "local"])
+def test_a_query_whose_end_is_not_read_is_told_once(lanes, choice):
+    encoder, warnings, _ = lanes(choice)
+    encoder.embed(["a red boat"])
+    assert warnings == []
+    encoder.embed(["a red boat " * 40])
+    encoder.embed(["a blue house " * 40])
+    assert warnings == ["the query is longer than the text model reads: the end of it was left out."]
+
+
+def test_a_pair_of_towers_tells_of_a_query_that_is_too_long(tmp_path):
+    folder = save_clip(tmp_path)
+    encoder = load_text_encoder(get_profile("clip-b32", model_dir=folder))
+    assert encoder.reads_whole("a red boat")
+    assert not encoder.reads_whole("a red boat " * 40)

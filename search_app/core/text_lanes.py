@@ -14,7 +14,14 @@ import numpy as np
 
 from es_config.errors import EngineError
 from es_config.text_model import InferTextEncoder, InferUnavailableError
-from models.encoders import Lazy, TextEncoder, load_text_encoder, plain_text
+from models.encoders import (
+    Lazy,
+    PairedTextEncoder,
+    SentenceEncoder,
+    TextEncoder,
+    load_text_encoder,
+    plain_text,
+)
 from models.profiles import Profile
 from search_app.errors import QueryError
 
@@ -59,6 +66,7 @@ class TextLanes:
         self._warn, self._clock = warn, clock
         self._warned: set[str] = set()
         self._retry_at = 0.0
+        self._told_cut = False
         self._lock = threading.Lock()
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -75,9 +83,21 @@ class TextLanes:
         vectors = self._try_infer(self._infer, plain) if self._infer and self._may_try() else None
         lane = "local" if vectors is None else "infer"
         if vectors is None:
-            vectors = self._local.get().embed_texts(plain)
+            local = self._local.get()
+            vectors = local.embed_texts(plain)
+            if isinstance(local, SentenceEncoder | PairedTextEncoder) and not all(
+                map(local.reads_whole, plain)
+            ):
+                self.tell_cut()
         self.lane = lane
         return vectors, lane
+
+    def tell_cut(self) -> None:
+        """Warn, once, that the end of a text was left out."""
+        with self._lock:
+            is_new, self._told_cut = not self._told_cut, True
+        if is_new:
+            self._warn("the query is longer than the text model reads: the end of it was left out.")
 
     def _may_try(self) -> bool:
         """Whether to ask `_infer`. After a failure, one thread at a time does."""
@@ -92,7 +112,7 @@ class TextLanes:
 
     def _try_infer(self, infer: InferTextEncoder, texts: list[str]) -> np.ndarray | None:
         try:
-            vectors = infer.embed_texts(texts)
+            vectors = infer.embed_texts(texts, on_cut=self.tell_cut)
         except InferUnavailableError as error:
             if self._only_infer:
                 raise EngineError(
