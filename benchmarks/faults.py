@@ -317,7 +317,7 @@ NEED_MOUNT = (full_store, read_only_store, clock_step)
 
 @contextmanager
 def broken_place() -> Iterator[Place]:
-    """Give a node with an index of two shards, a server and a store of its own; all end with the context."""
+    """Yield a node with an index of two shards, a server and a store of its own, ended with the context."""
     with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as folder, ExitStack() as ending:
         home = Path(folder) / "home"
         environ = {**os.environ, "GLIMPSE_HOME": str(home), "GLIMPSE_PROFILE": "pocket"}
@@ -349,7 +349,7 @@ def _works(command: list[str]) -> bool:
 
 
 def faults(place: Place) -> list[Figure]:
-    """Break one part after the other under load, and count what was lost and what was told wrongly."""
+    """Break one part after the other under load, and count lost writes and wrong answers."""
     tried = [each for each in TURN if place.can_mount or each not in NEED_MOUNT]
     if not place.can_mount:
         print(f"not tried here: {SPECIAL}")
@@ -371,7 +371,7 @@ def faults(place: Place) -> list[Figure]:
 
 
 def every_route(place: Place) -> list[Figure]:
-    """Send what the OpenAPI document allows and forbids, as each role, and count server errors."""
+    """Send requests that the OpenAPI document allows and forbids, as each role, and count server errors."""
     place.kill_server()
     glimpse = [sys.executable, "-m", "glimpse"]
     figures = []
