@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,7 @@ def damaged(target: str, chance: random.Random) -> bytes:
 def main(target: str, seconds: float) -> None:
     """Look for `seconds`. The first input that fails ends the search and is kept as `crash-…`."""
     try:
-        import atheris
+        atheris = import_module("atheris")  # no dependency: it has wheels for few systems
     except ImportError:
         _look_at_random(target, seconds)
         return
