@@ -45,6 +45,7 @@ from ingest.pipeline.read import transform
 from ingest.report import Progress
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder
+from models.hub import fetch_missing
 from models.pixels import register_formats
 from models.profiles import PROFILES, Profile, Weights, default_profile, get_profile
 from storage.errors import StorageError
@@ -354,6 +355,8 @@ def open_reindexer(
     """
     home = glimpse_home(environ)
     profile = get_profile(settings.profile or default_profile(environ), model_dir=settings.model_dir)
+    wanted = ("image", "text", "caption_text")  # before the bar, and before their weights are compared
+    fetch_missing({role: profile.models()[role] for role in wanted}, say=settings.encoder.say)
     client = connect(engine_settings(environ, home))
     alias = Alias(client, alias=settings.alias)
     old = alias.current()

@@ -21,6 +21,7 @@ from ingest.options import IngestOptions
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
 from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
+from models.hub import ModelSource, fetch_missing
 from models.pixels import MAX_PIXELS
 from models.profiles import Profile, Weights, default_profile, get_profile
 from models.words import WordReader, load_word_reader
@@ -62,6 +63,16 @@ class Dependencies:
     captioner: Lazy[Captioner]
     word_reader: Lazy[WordReader] = field(default_factory=lambda: Lazy(load_word_reader))
     """reads the text in pictures"""
+    models: Mapping[str, ModelSource] = field(default_factory=dict)
+    """of the profile, by role"""
+
+    def fetch_captioner(self, say: Callable[[str], None]) -> None:
+        """Download the models of captions, unless they are here, before a bar counts pictures.
+
+        Raises `ModelError`.
+        """
+        wanted = ("caption", "caption_text")
+        fetch_missing({role: self.models[role] for role in wanted if role in self.models}, say=say)
 
 
 class EmptyIndex(ImageIndex):
@@ -95,7 +106,12 @@ def open_dependencies(
     exists, cache, first = index.exists(), home / "cache", None
     if exists or not create:
         index.check_profile(profile.name, profile.dims)
-    elif not dry_run:
+    models = profile.models()
+    if create and not dry_run:
+        noted = index.meta().revisions if exists else {}
+        wanted = [role for role in ("image", "text", "caption_text") if role != "text" or role not in noted]
+        fetch_missing({role: models[role] for role in wanted}, say=settings.encoder.say)
+    if create and not exists and not dry_run:
         # First the model: one that cannot be had leaves no empty index of its profile behind.
         first = choose_image_encoder(profile, settings.encoder, noted={}, cache=cache)
         create_index(index, profile)
@@ -104,7 +120,7 @@ def open_dependencies(
     elif index.exists():
         index = index.pinned()  # an index that a reindex puts in its place must not get these vectors
     images, texts = lazy_encoders(profile, index, options=settings.encoder, cache=cache, first=first)
-    return Dependencies(index, images, texts, storage, lazy_captioner(profile, index))
+    return Dependencies(index, images, texts, storage, lazy_captioner(profile, index), models=models)
 
 
 def open_history(

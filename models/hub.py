@@ -109,9 +109,7 @@ def local_folder(source: ModelSource, *, role: str = "image") -> Path:
     """
     found = found_folder(source, role=role)
     if found is None:
-        left = MissingModel(role, source.name, _left(source))
-        logging.getLogger(__name__).warning("Fetching %s", left)
-        fetch({role: source})
+        fetch_missing({role: source}, say=logging.getLogger(__name__).warning)
         found = found_folder(source, role=role)
     if found is None:
         raise DownloadError(
@@ -496,15 +494,13 @@ def _into_cache(role: str, source: ModelSource, commit: str, file: RemoteFile) -
 
 
 def _is_here(transfer: Transfer, *, verify: bool) -> bool:
-    """Whether the file is whole where it belongs. A damaged one is removed."""
+    """Whether the file is whole where it belongs. With `verify`, a damaged one is removed."""
     place = transfer.link or transfer.final
-    if not place.is_file() or place.stat().st_size != transfer.file.size:
-        return False
-    if not verify or _is_intact(place, transfer.file):
-        return True
-    transfer.final.unlink(missing_ok=True)
-    place.unlink(missing_ok=True)
-    return False
+    for path in {place, transfer.final} if verify else ():
+        if path.is_file() and not _is_intact(path, transfer.file):
+            transfer.final.unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
+    return place.is_file() and place.stat().st_size == transfer.file.size
 
 
 def _is_intact(path: Path, file: RemoteFile) -> bool:

@@ -1,18 +1,25 @@
 """Models are found in the cache without the hub, fetched once, and each failure has its own sentence."""
 
+import json
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import hub as test_hub
 import model_folders
 import pytest
-from waiting import PATIENCE_S
+from click.testing import CliRunner
+from PIL import Image
+from waiting import PATIENCE_S, wait_until
 
+from glimpse import main
 from models.captioning import load_captioner
 from models.encoders import load_caption_text_encoder, load_image_encoder, load_text_encoder
+from models.errors import ModelError
 from models.hub import (
     ROLES,
     DownloadError,
@@ -255,3 +262,146 @@ def test_a_disk_that_fills_up_on_the_way_is_one_sentence(hub, tmp_path):
     assert done.returncode == 1
     assert "the disk is full: free some of it, or set HF_HOME to a folder on a larger disk" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def glimpse(*arguments, **environ):
+    """Run a command in this process, where the hub of the test is known."""
+    return CliRunner().invoke(main, list(map(str, arguments)), env=environ)
+
+
+def test_fetch_brings_all_models_and_the_next_run_only_looks(hub):
+    first = glimpse("model", "fetch", "--profile", "clip")
+    assert first.exit_code == 0, first.output
+    assert first.stdout == f"The models of profile clip are in {cache_folder()}.\n"
+    assert CLIP.missing() == []
+    hub.hangs = True
+    assert glimpse("model", "fetch", "--profile", "clip").stdout == first.stdout
+
+
+def test_fetch_goes_on_after_a_kill(hub, tmp_path):
+    size = (hub.root / IMAGE.name / LARGE).stat().st_size
+    hub.cut_at, hub.slow = size - 100, threading.Event()
+    command = [sys.executable, "-m", "glimpse", "model", "fetch", "--profile", "clip"]
+    environ = hub.environ(tmp_path)
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        parts = f"hub/models--{IMAGE.name.replace('/', '--')}/blobs/*.incomplete"
+        wait_until(lambda: sum(each.stat().st_size for each in tmp_path.glob(parts)), running=run)
+        run.send_signal(signal.SIGKILL)
+    (part,) = tmp_path.glob(parts)
+    here = part.stat().st_size
+    hub.slow.set()
+    hub.cut_at = None
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(each.endswith(f"{LARGE} bytes={here}-") for each in hub.requests)
+    assert part.with_suffix("").stat().st_size == size
+
+
+def test_fetch_finds_damaged_and_missing_files_and_brings_them_again(hub):
+    fetch(CLIP.models())
+    folder = local_folder(CLIP.text_model, role="text")
+    tokenizer, weights = folder / "tokenizer.json", (folder / "2_Dense" / "model.safetensors").resolve()
+    tokenizer.unlink()
+    (folder / "vocab.txt").unlink()
+    content = bytearray(weights.read_bytes())
+    content[0] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        load_text_encoder(CLIP)
+    assert "run `glimpse model fetch --profile clip --verify`" in str(caught.value)
+    hub.requests.clear()
+    done = glimpse("model", "fetch", "--profile", "clip", "--verify")
+    assert done.exit_code == 0, done.output
+    given = [each for each in hub.requests if "/resolve/" in each and "/cdn/" not in each]
+    assert [each.rsplit("/", 1)[1] for each in given] == ["model.safetensors"]  # the others lie in the cache
+    assert load_text_encoder(CLIP).embed_texts(["a cat"]).shape == (1, 512)
+
+
+def test_a_folder_of_models_needs_no_hub_and_names_what_it_lacks(hub, tmp_path):
+    slots = tmp_path / "usb stick" / "models"
+    done = glimpse("model", "fetch", "--profile", "clip", "--to", slots)
+    assert done.stdout.endswith(f"Use them with --profile clip --model-dir '{slots}'\n"), done.output
+    assert {path.name for path in slots.iterdir()} == set(ROLES)
+    assert not list(slots.rglob("*.incomplete"))
+    assert not cache_folder().exists()
+    hub.hangs = True
+    hub.requests.clear()
+    profile = get_profile("clip", model_dir=slots)
+    assert profile.missing() == []
+    assert load_text_encoder(profile).embed_texts(["a cat"]).shape == (1, 512)
+    assert load_caption_text_encoder(profile).embed_texts(["a cat"]).shape == (1, 384)
+    load_captioner(profile.caption_model)
+    load_transcriber(profile.voice_model)
+    assert hub.requests == []
+    for role, source in list(profile.models().items())[2:4]:
+        shutil.rmtree(source.name)
+        less = get_profile("clip", model_dir=slots)
+        assert [each.role for each in less.missing()] == [role]
+        assert f"or put it into {slots / role} (docs/offline.md)" in refusal(less.models()[role], role)
+        Path(source.name).mkdir()
+        shutil.copytree(hub.root / CLIP.models()[role].name, slots / role, dirs_exist_ok=True)
+
+
+def test_the_sizes_are_those_of_all_models():
+    rows = json.loads(glimpse("model", "list", "--json").stdout)
+    sizes = {row["name"]: row["size_mb"] for row in rows}
+    assert sizes["pocket"] == 0
+    assert sizes["clip"] == 609 + 543 + 990 + 91 + 487
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"{sizes['clip'] / 1000:.1f} GB" in readme
+
+
+@pytest.fixture
+def environ(node_home, index_name, monkeypatch, tmp_path):
+    """Commands of this test have an index of their own."""
+    monkeypatch.setenv("GLIMPSE_HOME", str(node_home))
+    monkeypatch.setenv("GLIMPSE_INDEX", index_name)
+    monkeypatch.setenv("GLIMPSE_STORE", f"file:{tmp_path / 'store'}")
+
+
+@pytest.mark.usefixtures("environ", "client")
+def test_from_the_first_download_on_no_command_asks_the_hub(hub, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for color in ("red", "green", "blue"):
+        Image.new("RGB", (80, 60), color).save(pictures / f"{color}.png")
+    first = glimpse("ingest", pictures, "--profile", "clip")
+    assert first.exit_code in (0, 1), first.output  # a random captioner may find no words
+    assert first.stderr.count("Fetching the image model") == 1
+    assert first.stderr.count("Fetching the captioner") == 1
+    assert "Fetching 1" not in first.stderr
+    assert "3 indexed" in first.output
+    fetch(CLIP.models())
+    hub.requests.clear()
+    hub.hangs = True
+    for arguments in (
+        ("ingest", pictures),
+        ("search", "a red boat", "--text-lane", "local"),
+        ("search", "--image", pictures / "red.png"),
+        ("search", "a cat", "--mode", "caption", "--text-lane", "local"),
+        ("caption", "--all", "--limit", "1"),
+    ):
+        done = glimpse(*arguments, "--profile", "clip")
+        assert done.exit_code in (0, 1), done.output
+        assert "Error" not in done.output
+        assert "Fetching" not in done.output
+    slots = tmp_path / "slots"
+    fetch(CLIP.models(), to=slots)
+    copied = glimpse(
+        "search", "a red boat", "--profile", "clip", "--model-dir", slots, "--text-lane", "local"
+    )
+    assert copied.exit_code == 0, copied.output
+    assert hub.requests == []
+
+
+@pytest.mark.usefixtures("environ", "client")
+def test_a_first_run_without_the_models_leaves_no_index(hub, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (80, 60), "red").save(tmp_path / "pictures" / "red.png")
+    hub.status = 500
+    done = glimpse("ingest", tmp_path / "pictures", "--profile", "clip")
+    assert done.exit_code == 1
+    assert "has a fault of its own (500): try again later" in done.output
+    assert "There is no index" in glimpse("index", "status").output

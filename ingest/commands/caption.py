@@ -64,6 +64,8 @@ def caption(
         IngestSettings(profile, model_dir, alias, store), os.environ, create=False
     )
     options = CaptionOptions(every=not missing, limit=limit, batch_size=batch_size)
+    if dependencies.index.captions().count_missing(every=options.every) and limit != 0:
+        dependencies.fetch_captioner(say)
     file = RunFile(glimpse_home(os.environ), alias)
     with open_progress(doing="Captioning", noun="pictures", file=file) as progress:
         summary = caption_pictures(dependencies, options=options, progress=progress)

@@ -206,6 +206,9 @@ def ingest(
         say=say,
     )
     settings = IngestSettings(profile, model_dir, alias, store, encoder)
+    dependencies = open_dependencies(settings, os.environ, dry_run=dry_run)
+    if captions == "now" and not dry_run:
+        dependencies.fetch_captioner(say)
 
     def calibrate() -> None:
         from evaluation.commands.calibrate import calibrate_by_itself
@@ -214,7 +217,7 @@ def ingest(
 
     job = IngestJob(
         paths=paths,
-        dependencies=open_dependencies(settings, os.environ, dry_run=dry_run),
+        dependencies=dependencies,
         options=replace(options, threads=threads) if threads else options,
         environ=os.environ,
         captions_later=captions == "later",

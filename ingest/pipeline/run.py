@@ -297,6 +297,7 @@ class IngestJob:
                 f"The pictures are searchable now; {waiting} captions follow. Ctrl-C is safe:"
                 " `glimpse caption` goes on from there."
             )
+            self.dependencies.fetch_captioner(say)
             file = self.run_file()
             with open_progress(doing="Captioning", noun="pictures", file=file) as progress:
                 captions = caption_pictures(self.dependencies, options=CaptionOptions(), progress=progress)
