@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,8 @@ from ingest.wiring import EncoderOptions, check_weights, create_index, load_imag
 from models.encoders import load_caption_text_encoder
 from models.errors import ModelError
 from models.fast.choose import Requested, probe
-from models.profiles import get_profile
+from models.hub import ModelSource
+from models.profiles import Weights, get_profile
 
 
 @pytest.fixture
@@ -85,32 +87,40 @@ def test_a_precision_that_does_not_fit_the_index_is_refused(environ, pictures, c
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_of_two_runs_with_different_weights_that_start_at_once_one_is_let_in(client, index_name):
+def image_weights(folder: Path, content: bytes) -> Weights:
+    """Return the weights of a folder with this content."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    return Weights(ModelSource(str(folder)), "image")
+
+
+def test_of_two_runs_with_different_weights_that_start_at_once_one_is_let_in(client, index_name, tmp_path):
     """An index that does not note its weights yet, as those made by earlier versions."""
     meta = IndexMeta("pocket", {}, dims=16, caption_dims=16, similarity="cosine")
+    two = [image_weights(tmp_path / name, name.encode()) for name in ("one", "other")]
     for _ in range(8):
         index = ImageIndex(client, alias=index_name)
         index.create(meta, IndexOptions())
         barrier = threading.Barrier(2)
 
-        def start(revision, barrier=barrier):
+        def start(weights, barrier=barrier):
             mine = ImageIndex(client, alias=index_name)
             barrier.wait()
             try:
-                check_weights(mine, "image", revision)
+                check_weights(mine, weights)
             except IngestError as error:
                 return str(error)
             return "let in"
 
         with ThreadPoolExecutor(2) as pool:
-            told = sorted(pool.map(start, ("sha256:aaaa", "sha256:bbbb")))
+            told = sorted(pool.map(start, two))
         assert told[1] == "let in"
         assert told[0].startswith(f"The index '{index_name}' was made with other weights (image sha256:")
         index.delete()
 
 
 def test_a_new_index_notes_the_weights_of_its_profile_before_any_picture_is_read(
-    client, index_name, tiny_pair
+    client, index_name, tiny_pair, tmp_path
 ):
     profile = get_profile("pocket", model_dir=tiny_pair)
     index = ImageIndex(client, alias=index_name)
@@ -121,10 +131,11 @@ def test_a_new_index_notes_the_weights_of_its_profile_before_any_picture_is_read
         "text": profile.text_revision(),
         "caption_text": load_caption_text_encoder(profile).revision,
     }
+    other = image_weights(tmp_path / "other", b"other")
     with pytest.raises(
-        IngestError, match=rf"other weights \(image {revisions['image']}, here sha256:other\)"
+        IngestError, match=rf"other weights \(image {revisions['image']}, here {other.revision}\)"
     ):
-        check_weights(index, "image", "sha256:other")
+        check_weights(index, other)
 
 
 def test_a_run_that_chose_a_precision_while_another_did_goes_by_what_that_one_noted(
