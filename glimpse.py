@@ -63,6 +63,7 @@ COMMANDS = {
         "Learn which hits are good ones, for this index.",
     ),
     "model": ("models.commands.model:model", "Show the profiles and their models."),
+    "bundle": ("es_config.commands.bundle:bundle", "Write one archive for a machine without a network."),
     "demo": ("demo.commands.demo:demo", "Draw pictures, make them searchable and serve the page."),
 }
 EXPECTED_ERRORS = (

@@ -392,7 +392,7 @@ LINE_EVERY_S = 10.0
 
 
 @contextmanager
-def download_bar() -> Iterator[Report]:
+def download_bar(doing: str = "Downloading") -> Iterator[Report]:
     """Show bytes, rate and time left on stderr: one bar on a terminal, else a line now and then."""
     if not sys.stderr.isatty():
         yield _lines(sys.stderr)
@@ -401,7 +401,7 @@ def download_bar() -> Iterator[Report]:
     from rich.console import Console
 
     with progress.Progress(
-        progress.TextColumn("Downloading"),
+        progress.TextColumn(doing),
         progress.BarColumn(),
         progress.DownloadColumn(),
         progress.TransferSpeedColumn(),
@@ -465,8 +465,21 @@ def _planned(
     return [each for each in transfers if not _is_here(each, verify=verify)]
 
 
+def slot_files(sources: Mapping[str, ModelSource]) -> dict[str, Path]:
+    """Return the files of models that are on this machine, by the names that they have in `--model-dir`.
+
+    Raises `ModelError` when one is not here.
+    """
+    folders = {role: local_folder(source, role=role) for role, source in _once(sources).items()}
+    return {f"{role}/{name}": folder / name for role, folder in folders.items() for name in _names_in(folder)}
+
+
+def _names_in(folder: Path) -> list[str]:
+    return needed_names(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def _copies(role: str, source: ModelSource, folder: Path, slot: Path) -> list[Transfer]:
-    names = needed_names(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = _names_in(folder)
     copies = [
         Transfer(
             role,

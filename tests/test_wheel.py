@@ -46,16 +46,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def borrow_libraries(environment: Path) -> None:
+    """Lend an environment the libraries of this one, without the editable install of this repository."""
+    (packages,) = (environment / "lib").glob("python*/site-packages")
+    borrowed = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
+    (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of a fresh environment with the wheel, which borrows the libraries of this one."""
     folder = tmp_path_factory.mktemp("fresh environment")
     venv.create(folder)
     python = folder / "bin" / "python"
-    (packages,) = (folder / "lib").glob("python*/site-packages")
-    # A folder named in a .pth file lends its libraries, but not the editable install of this repository.
-    borrowed = [entry for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
-    (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
+    borrow_libraries(folder)
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
     run([*pip, wheel])
     return folder / "bin"
@@ -100,3 +104,54 @@ def test_the_installed_command_lists_its_models_and_describes_a_picture_with_tho
     picture = tmp_path / "sea.png"
     Image.new("RGB", (96, 96), "navy").save(picture)
     assert glimpse("describe", str(picture), "--profile", "pocket").strip()
+
+
+@pytest.fixture
+def isolated(tmp_path: Path) -> dict[str, str]:
+    """The environment of a user with an empty home, whom no server outside this machine answers."""
+    (tmp_path / "home").mkdir()
+    nowhere = "http://127.0.0.1:9"  # the discard port
+    return {
+        "HOME": str(tmp_path / "home"),
+        "GLIMPSE_HOME": str(tmp_path / "glimpse home"),
+        "PATH": os.environ["PATH"],
+        "HTTP_PROXY": nowhere,
+        "HTTPS_PROXY": nowhere,
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+
+def test_a_bundle_installs_and_searches_where_there_is_no_network(wheel, isolated, tmp_path):
+    from model_folders import save_profile
+
+    from models.profiles import PROFILES
+
+    save_profile(tmp_path / "repositories")
+    slots = tmp_path / "slots"
+    for role, source in PROFILES["clip"].models().items():
+        shutil.copytree(tmp_path / "repositories" / source.name, slots / role)
+    archive = tmp_path / "glimpse.tar"
+    make = [sys.executable, "-m", "glimpse", "bundle", archive, "--profile", "clip", "--model-dir", slots]
+    said = run([*make, "--wheel", wheel, "--without-libraries"], cwd=ROOT)
+    assert said.startswith(f"{archive} holds Glimpse with profile clip, ")
+    there, environment = tmp_path / "there", tmp_path / "there" / "environment"
+    there.mkdir()
+    run(["tar", "xf", archive, "-C", there])
+    venv.create(environment, with_pip=True)
+    borrow_libraries(environment)
+    said = run(["sh", there / "glimpse-bundle" / "install.sh", environment], env=isolated)
+    models = there / "glimpse-bundle" / "models"
+    assert f'export GLIMPSE_PROFILE=clip GLIMPSE_MODEL_DIR="{models}"' in said
+    assert not list(models.rglob("*.onnx"))
+
+    def glimpse(*arguments: str | Path) -> str:
+        settings = {"HF_HUB_OFFLINE": "1", "GLIMPSE_PROFILE": "clip", "GLIMPSE_MODEL_DIR": str(models)}
+        return run([environment / "bin" / "glimpse", *arguments], cwd=there, env=isolated | settings)
+
+    Image.new("RGB", (96, 96), "navy").save(there / "sea.png")
+    glimpse("up", "--heap", "512m")
+    try:
+        assert "1 indexed" in glimpse("ingest", there / "sea.png", "--captions", "off")
+        assert "sea.png" in glimpse("search", "a", "boat", "--text-lane", "local")
+    finally:
+        glimpse("down")
