@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector, parallel_bulk
 
 from es_config.client import blocked, engine_errors, explain, refusal
-from es_config.documents import AddResult, ImageDocument, IndexMeta
+from es_config.documents import AddResult, ImageDocument, IndexMeta, name_fields
 from es_config.errors import EngineError
 from es_config.meta import Meta, change_meta
 
@@ -56,6 +56,9 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "date": document.exif_date.isoformat() if document.exif_date else None,
         "location": {"lat": location[0], "lon": location[1]} if location else None,
         "camera": document.exif_camera,
+        "local_date": document.exif_local_date.isoformat() if document.exif_local_date else None,
+        "offset": document.exif_offset,
+        "date_source": document.exif_date_source,
     }
     caption_embedding = document.caption_embedding
     source = {
@@ -72,10 +75,14 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "size_bytes": document.size_bytes,
         "phash": document.phash,
         "tags": list(document.tags),
+        "people": list(document.people),
+        "title": document.title,
+        "places": list(document.places),
+        "rating": document.rating,
         **(document.words or {}),
         "indexed_at": document.indexed_at.isoformat(),
     }
-    return _present(source)
+    return _present({**source, **name_fields(source)})
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _mapping(engine: _Engine) -> str:
     kind = found["mappings"]["properties"]["image_embedding"]["index_options"]["type"]
     answer = f"{index.alias} is {name}, {kind}, {index.meta().similarity}"
     if lacking:
-        answer += f"; made by an earlier version, without {', '.join(lacking)}: `glimpse words` adds them"
+        answer += f"; made by an earlier version, without {', '.join(lacking)}: `glimpse ingest` adds them"
     return answer
 
 

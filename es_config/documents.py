@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from es_config.errors import EngineError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import numpy as np
 
 
@@ -42,7 +42,19 @@ class ImageDocument:
     exif_location: tuple[float, float] | None = None
     """(latitude, longitude) in degrees, WGS 84"""
     exif_camera: str | None = None
+    exif_local_date: datetime | None = None
+    """without a time zone: as the clocks of the place showed it"""
+    exif_offset: str | None = None
+    """of those clocks from UTC, as in `+02:00`"""
+    exif_date_source: str | None = None
+    """where the date was read, such as `EXIF` or `file name`"""
     tags: tuple[str, ...] = ()
+    title: str | None = None
+    people: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    """names of the place, the nearest first"""
+    rating: int | None = None
+    """1 to 5 stars"""
     words: Mapping[str, Any] | None = None
     """the text in the picture, as `words_fields` makes it; None if nobody has read it"""
 
@@ -83,6 +95,87 @@ def words_fields(lines: Sequence[WrittenLine], *, by: str) -> dict[str, Any]:
 def words_fault(reason: str) -> dict[str, Any]:
     """Return the fields for a picture in which nothing can be read, for this reason."""
     return {"words": None, "words_by": None, "words_fault": reason, "words_lines": None}
+
+
+LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
+"""letters that Unicode does not take apart"""
+DIACRITICS = re.compile(r"[\u0300-\u036f]")
+NAME_WORD = re.compile(r"[^\W_]+")
+MOST_FOLDERS = 12
+"""of a path, from its end, at which a filter may begin"""
+
+
+def same_letters(text: str) -> str:
+    """Return a text in one form of Unicode and in one case: `ZÜRICH` and `Zu\u0308rich` are `zürich`."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def folded(text: str) -> str:
+    """Return a text in one case without diacritics: `Zürich` is `zurich`."""
+    plain = DIACRITICS.sub("", unicodedata.normalize("NFKD", text.casefold())).translate(LETTERS)
+    return unicodedata.normalize("NFC", plain).casefold()
+
+
+def name_words(text: str) -> str:
+    """Return the words of a name, folded, and the parts of those that are written in one.
+
+    `SummerHoliday_2019` is `summerholiday summer holiday 2019`.
+    """
+    found: dict[str, None] = {}
+    for word in NAME_WORD.findall(unicodedata.normalize("NFC", text)):
+        found[folded(word)] = None
+        cuts = [at for at in range(1, len(word)) if _begins_part(word[at - 1], word[at])]
+        parts = [word[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
+        found |= {folded(part): None for part in parts if len(part) > 1}
+    return " ".join(found)
+
+
+def _begins_part(before: str, char: str) -> bool:
+    return (before.islower() and char.isupper()) or before.isdigit() != char.isdigit()
+
+
+def name_fields(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `names` of a document from its other fields: all that a person may call the picture by.
+
+    `path` holds the end of each path from each of its folders on, so that a filter may begin at any.
+    """
+    paths = paths_of(source)
+    folders, files, ends = [], [], []
+    for path in paths:
+        parts = path.split("/")
+        folders += parts[:-1]
+        files.append(parts[-1].rsplit(".", 1)[0])
+        keyed = same_letters(path).split("/")
+        first = max(0, len(keyed) - MOST_FOLDERS)
+        ends += ["/".join(keyed[start:]) for start in (0, *range(max(1, first), len(keyed)))]
+    names = {
+        "file": files,
+        "folders": folders,
+        "tags": source.get("tags") or (),
+        "people": source.get("people") or (),
+        "title": [source["title"]] if source.get("title") else (),
+        "places": source.get("places") or (),
+        "camera": [source["exif"]["camera"]] if (source.get("exif") or {}).get("camera") else (),
+    }
+    found: dict[str, Any] = {
+        name: list(dict.fromkeys(filter(None, map(name_words, values)))) for name, values in names.items()
+    }
+    keywords = [*names["tags"], *names["people"]]
+    found["keywords"] = list(dict.fromkeys(map(same_letters, keywords)))
+    found["path"] = list(dict.fromkeys(end for end in ends if len(end.encode()) <= LONGEST_TERM))
+    return {"names": {name: values for name, values in found.items() if values}}
+
+
+LONGEST_TERM = 32_766
+"""bytes: Lucene's limit"""
+
+
+def local_fields(date: str) -> dict[str, str]:
+    """Return the local date and the offset that a date of a document with an offset tells."""
+    aware = datetime.fromisoformat(date)
+    fields = {"local_date": aware.replace(tzinfo=None).isoformat()}
+    offset = aware.isoformat()[len(fields["local_date"]) :]
+    return fields | ({"offset": offset} if offset not in ("", "+00:00") else {})
 
 
 def paths_of(source: Mapping[str, Any]) -> tuple[str, ...]:
@@ -287,8 +380,16 @@ def read_meta(index: str, mappings: Mapping[str, Any]) -> IndexMeta:
 def lacking_fields(mappings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the contract's fields, without vectors, that a mapping of an earlier version does not have."""
     contract = json.loads(TEMPLATE.read_text(encoding="utf-8"))["mappings"]["properties"]
-    found = mappings.get("properties", {})
-    return {name: field for name, field in contract.items() if name not in {*found, *VECTOR_FIELDS}}
+    lacking = _lacking(contract, mappings.get("properties", {}))
+    return {name: field for name, field in lacking.items() if name not in VECTOR_FIELDS}
+
+
+def _lacking(contract: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    lacking = {name: field for name, field in contract.items() if name not in found}
+    for name in contract.keys() & found.keys():
+        more = _lacking(contract[name].get("properties", {}), found[name].get("properties", {}))
+        lacking |= {name: {"properties": more}} if more else {}
+    return lacking
 
 
 def differences(meta: IndexMeta, mappings: Mapping[str, Any]) -> list[str]:

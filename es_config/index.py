@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ from es_config.documents import (
     SearchResult,
     index_body,
     lacking_fields,
+    local_fields,
+    name_fields,
     paths_of,
     read_hits,
     read_meta,
@@ -320,7 +323,10 @@ class ImageIndex:
             # Another writer may change a document between our reading and writing.
             for _ in range(CONFLICT_RETRIES):
                 documents = read_documents(
-                    self._client, target, waiting, fields=["relative_path", "caption", "caption_source"]
+                    self._client,
+                    target,
+                    waiting,
+                    fields=["relative_path", "caption", "caption_source", "names.path"],
                 )
                 absent.update(image_id for image_id in waiting if image_id not in documents)
                 actions = {}
@@ -414,6 +420,29 @@ class ImageIndex:
                 self._client.indices.put_mapping(index=name, properties=lacking)
         return tuple(lacking)
 
+    def complete_documents(self) -> int:
+        """Give documents of an earlier version the fields that follow from their others, and return how many.
+
+        These are `names` and the local dates. Vectors and captions stay as they are; a document that changes
+        meanwhile is left for the next time.
+        """
+        without_names = {"bool": {"must_not": [{"exists": {"field": "names.path"}}]}}
+        body = {
+            "query": {"bool": {"filter": [{"exists": {"field": "relative_path"}}, without_names]}},
+            "sort": [{"image_id": "asc"}],
+            "size": PAGE,
+            "_source": NAMED_BY,
+            "seq_no_primary_term": True,
+        }
+        completed = 0
+        for hits in pages(self._client, self.target, body):
+            actions = [_completing_action(hit) for hit in hits]
+            refused = send_bulk(self._client, self.write_target(), actions, held=self.held)
+            completed += len(actions) - len(refused)
+        if completed:
+            self.refresh()
+        return completed
+
     def get(self, image_id: str) -> dict[str, Any] | None:
         """Return the `_source` of a picture, which holds no vectors, or None without such a picture."""
         return self._source(image_id)
@@ -450,9 +479,30 @@ def _human_caption(document: dict[str, Any]) -> str | None:
 
 
 def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
+    """Return the update of a document's paths, and of the names that they give it, if it has any."""
     version = {"if_seq_no": document["_seq_no"], "if_primary_term": document["_primary_term"]}
-    change = {"_op_type": "update", "doc": {"relative_path": paths}} if paths else {"_op_type": "delete"}
+    doc: dict[str, Any] = {"relative_path": paths}
+    if paths and paths[:1] != list(paths_of(document["_source"])[:1]):
+        doc["image_name"] = paths[0].rsplit("/", 1)[-1]
+    if "names" in document["_source"]:
+        of_paths = name_fields(doc)["names"]
+        doc["names"] = {name: of_paths.get(name) for name in ("file", "folders", "path")}
+    change = {"_op_type": "update", "doc": doc} if paths else {"_op_type": "delete"}
     return {"_id": document["_id"], **version, **change}
+
+
+NAMED_BY = ["relative_path", "tags", "people", "title", "places", "exif"]
+"""the fields that `names` and the local date follow from"""
+
+
+def _completing_action(hit: dict[str, Any]) -> Action:
+    source = hit["_source"]
+    doc, exif = name_fields(source), source.get("exif") or {}
+    if "date" in exif and "local_date" not in exif:
+        with suppress(ValueError):  # a date that somebody else wrote, in another form
+            doc["exif"] = local_fields(exif["date"])
+    version = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
+    return {"_op_type": "update", "_id": hit["_id"], **version, "doc": doc}
 
 
 LISTED_TOGETHER = 200

@@ -12,12 +12,14 @@ import base64
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from es_config.documents import NAME_WORD, folded, same_letters
 from es_config.errors import EngineError
 
 if TYPE_CHECKING:
@@ -40,9 +42,9 @@ class Filters:
     """(latitude, longitude, distance), as in `(48.86, 2.35, "10km")`"""
     camera: str | None = None
     tag: str | None = None
-    """a keyword that people gave the picture, in upper or lower case"""
+    """a keyword or a person's name that people gave the picture; case and form of Unicode do not count"""
     path: str | None = None
-    """the beginning of a relative path, or a pattern with `*` and `?`"""
+    """the beginning of a relative path or of one of its folders, or a pattern for it with `*` and `?`"""
 
 
 def check_knn_limits(k: int, num_candidates: int) -> None:
@@ -64,7 +66,7 @@ WILDCARDS = re.compile(r"\\.|[*?]+", re.DOTALL)
 
 def is_pattern(path: str) -> bool:
     """Return whether a filter for paths is a pattern, not the beginning of a path."""
-    return not set(path).isdisjoint("*?")
+    return any(part[0] != "\\" for part in WILDCARDS.findall(path))
 
 
 def simplified(pattern: str) -> str:
@@ -94,7 +96,9 @@ def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
     if any(days.values()):
         # Elasticsearch rounds `lte` a day up to its last millisecond.
         limits = {key: f"{day.isoformat()}||/d" for key, day in days.items() if day}
-        clauses.append({"range": {"exif.date": limits}})
+        without = {"must_not": [{"exists": {"field": "exif.local_date"}}]}  # of an earlier version
+        older = {"bool": {**without, "filter": [{"range": {"exif.date": limits}}]}}
+        clauses.append(_any({"range": {"exif.local_date": limits}}, older))
     if filters.place:
         latitude, longitude, distance = filters.place
         point = {"lat": latitude, "lon": longitude}
@@ -102,12 +106,25 @@ def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
     if filters.camera:
         clauses.append({"term": {"exif.camera": {"value": filters.camera, "case_insensitive": True}}})
     if filters.tag:
-        clauses.append({"term": {"tags": {"value": filters.tag, "case_insensitive": True}}})
+        older = {"term": {"tags": {"value": filters.tag, "case_insensitive": True}}}
+        clauses.append(_any({"term": {"names.keywords": same_letters(filters.tag)}}, older))
     if filters.path:
-        is_wildcard = is_pattern(filters.path)
-        value = simplified(filters.path) if is_wildcard else filters.path
-        clauses.append({"wildcard" if is_wildcard else "prefix": {"relative_path": {"value": value}}})
+        clauses.append(_path_clause(filters.path.removeprefix("./")))
     return clauses
+
+
+def _path_clause(path: str) -> dict[str, Any]:
+    if is_pattern(path):
+        kind, value = "wildcard", simplified(path)
+    else:
+        kind, value = "prefix", re.sub(r"\\([*?\\])", r"\1", path)
+    older = {kind: {"relative_path": {"value": value}}}
+    return _any({kind: {"names.path": {"value": same_letters(value)}}}, older)
+
+
+def _any(*clauses: dict[str, Any]) -> dict[str, Any]:
+    """Return a clause for documents that one of these fits."""
+    return {"bool": {"should": list(clauses), "minimum_should_match": 1}}
 
 
 def knn_body(
@@ -291,22 +308,58 @@ SPELT_BOOST, BEGUN_BOOST = 0.5, 0.4
 """weights of a word that is written a little differently, as a reader errs, and of one that only begins so"""
 SHORTEST_BEGUN = 3
 """letters of a word that may be the beginning of a longer one"""
+NAMES = {
+    "file": ("file name", 8.0),
+    "people": ("person", 8.0),
+    "title": ("title", 6.0),
+    "tags": ("keyword", 6.0),
+    "places": ("place", 6.0),
+    "folders": ("folder", 4.0),
+    "camera": ("camera", 3.0),
+}
+"""field of `names` -> how a reason calls it, and its weight, of the size of a rare word's BM25"""
+OLDER_NAMES = {"image_name.text": "file", "tags": "tags"}
+"""fields that documents of an earlier version have instead"""
+COUNTED = frozenset(("title", "tags", "folders"))
+"""fields in which the other number of a word counts too"""
+IN_PICTURE = "written in the picture"
+IN_MANY_NAMES = (
+    """img image images photo photos picture pictures pic pics camera dcim dsc file jpg jpeg png"""
+)
+MEANINGLESS = frozenset(IN_MANY_NAMES.split())
+"""words that are in many names and say nothing"""
+CAMERAS_AND_THINGS = """apple blackberry galaxy honor nothing olympus palm pearl pixel sharp"""
+THINGS = frozenset(CAMERAS_AND_THINGS.split())
+"""names of cameras that, alone, mean something else"""
+MOST_NAMED = 12
+"""words of a query that may name something; a longer one tells a story"""
+BEGUN_IN_NAMES = 5
+"""letters, without a digit, of the beginning of a name: "car" is no beginning of "Carl" """
 EVERY, OF_MANY = 2, "70%"
 """up to so many words all must be written in the picture, of more this share"""
 PHRASE = "phrase"
 """name of the clause for the words in their order, which is no word"""
 
 
-def written_body(text: str, *, size: int, from_: int = 0, filters: Filters | None = None) -> dict[str, Any]:
-    """Return a search for pictures in which words of `text` are written. A hit's `matched` names its words.
+def written_body(
+    text: str, *, size: int, from_: int = 0, filters: Filters | None = None, alone: bool = False
+) -> dict[str, Any]:
+    """Return a search for pictures in which words of `text` are written, or which are named by them.
 
-    Function words are looked for too, but need not be there. A text without any word finds nothing.
+    A hit's `matched` names its words, and for each place `label: word`. Function words need not be there. A
+    text without any word finds nothing. A search for these words `alone` takes shorter beginnings of names
+    too, and the names of cameras that are also things.
     """
     words = query_words(text)
+    words = tuple(word for word in words if word not in MEANINGLESS) or words
+    named = len(words) <= MOST_NAMED and not MEANINGLESS.issuperset(words)
+    only_things = THINGS if len(words) == 1 and not alone else ()
     query: dict[str, Any] = {"match_none": {}}
     if words:
         needed = {
-            "should": [_written_clause(word) for word in words],
+            "should": [
+                _written_clause(word, named=named, alone=alone, only_things=only_things) for word in words
+            ],
             "minimum_should_match": f"{EVERY}<{OF_MANY}",
         }
         phrase = {"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}}
@@ -316,20 +369,59 @@ def written_body(text: str, *, size: int, from_: int = 0, filters: Filters | Non
     return {"query": query, "size": size, **({"from": from_} if from_ else {})}
 
 
-def _written_clause(word: str) -> dict[str, Any]:
+def _written_clause(word: str, *, named: bool, alone: bool, only_things: Collection[str]) -> dict[str, Any]:
     queries: list[dict[str, Any]] = [{"match": {"words": {"query": word, "operator": "and"}}}]
     if word.isalpha():  # another number is another thing
         fuzzy = {"query": word, "operator": "and", "fuzziness": "AUTO:5,9", "prefix_length": 1}
         queries.append({"match": {"words": {**fuzzy, "boost": SPELT_BOOST}}})
     if len(word) >= SHORTEST_BEGUN and word.isalnum():
         queries.append({"prefix": {"words.prefix": {"value": word, "boost": BEGUN_BOOST}}})
-    return {"dis_max": {"queries": queries, "_name": word}}
+    places = [{"dis_max": {"queries": queries, "_name": f"{IN_PICTURE}: {word}"}}]
+    if named:
+        fields = NAMES.keys() - ({"camera"} if word in only_things else ())
+        places += [
+            _name_clause(word, field, *NAMES[field], alone=alone) for field in NAMES if field in fields
+        ]
+    return {"dis_max": {"queries": places, "_name": word}}
+
+
+def _name_clause(word: str, field: str, label: str, boost: float, *, alone: bool) -> dict[str, Any]:
+    """Return a query for one word in one field of `names`, which is called `label: word`."""
+    name = f"names.{field}"
+    said = " ".join(folded(part) for part in NAME_WORD.findall(word))
+    queries: list[dict[str, Any]] = [{"match": {name: {"query": said, "operator": "and", "boost": boost}}}]
+    if field in COUNTED:
+        queries += [
+            {"match": {name: {"query": folded(other), "boost": boost * OTHER_NUMBER_BOOST}}}
+            for other in other_numbers(word)
+        ]
+    shortest = SHORTEST_BEGUN if alone or any(map(str.isdigit, said)) else BEGUN_IN_NAMES
+    if " " not in said and len(said) >= shortest:
+        queries.append({"prefix": {name: {"value": said, "boost": boost * BEGUN_BOOST}}})
+    elif " " in said:
+        first, last = said.rsplit(" ", 1)
+        begun = [{"match": {name: {"query": first, "operator": "and"}}}, {"prefix": {name: {"value": last}}}]
+        queries.append(
+            {"constant_score": {"filter": {"bool": {"must": begun}}, "boost": boost * BEGUN_BOOST}}
+        )
+    for older, replaced in OLDER_NAMES.items():
+        if replaced == field:
+            exact = {"value": word, "boost": boost, "case_insensitive": True}
+            match = {"query": word, "operator": "and", "boost": boost}
+            queries.append({"term": {older: exact}} if older == "tags" else {"match": {older: match}})
+    return {"dis_max": {"queries": queries, "_name": f"{label}: {word}"}}
 
 
 def query_words(text: str) -> tuple[str, ...]:
     """Return the words to look for, each once: without function words, unless there are only such."""
-    words = tuple(dict.fromkeys(WORD.findall(text.casefold())))
-    return (tuple(word for word in words if word not in STOP_WORDS) or words)[:MOST_WORDS]
+    return tuple(word.casefold() for word in typed_words(text))
+
+
+def typed_words(text: str) -> tuple[str, ...]:
+    """Return the same in upper and lower case, as they were typed."""
+    found = WORD.findall(unicodedata.normalize("NFC", text))
+    words = tuple({word.casefold(): word for word in reversed(found)}.values())[::-1]
+    return (tuple(word for word in words if word.casefold() not in STOP_WORDS) or words)[:MOST_WORDS]
 
 
 def other_numbers(word: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
 
 from ingest.files.walk import EVERYTHING, NO_PATTERNS, Candidate, Exclusions, Shard
@@ -36,6 +37,8 @@ class IngestOptions:
     dry_run: bool = False
     """read and check everything, embed and write nothing"""
     max_pixels: int = MAX_PIXELS
+    timezone: tzinfo | None = None
+    """of cameras that say none"""
     no_gps: bool = False
     """leave places out of the index"""
     originals: str = "none"

@@ -102,6 +102,8 @@ class IngestSummary:
     """skipped files whose path was new"""
     embedded: int = 0
     """vectors made of pictures"""
+    completed: int = 0
+    """documents of an earlier version that got the fields for names and local dates"""
     seconds: float = 0.0
     interrupted: bool = False
     dry_run: bool = False
@@ -315,9 +317,12 @@ NAMED_KINDS = 6
 
 
 def passed_over_in_words(summary: IngestSummary) -> list[str]:
-    """Return sentences about files and folders that a run left out, for whoever misses them."""
+    """Return sentences about documents that a run completed and about the files and folders it left out."""
     kinds, rules = Counter(summary.passed_over.kinds), summary.passed_over.rules
     sentences = []
+    if summary.completed:
+        pictures = _counted(summary.completed, "picture")
+        sentences.append(f"{pictures} of an earlier version can be found by name and by local day now.")
     if kinds:
         named = [f"{number} {kind}" for kind, number in kinds.most_common(NAMED_KINDS)]
         rest = kinds.total() - sum(number for _, number in kinds.most_common(NAMED_KINDS))
@@ -437,6 +442,11 @@ class RunCounts:
         with self._lock:
             self._counts["embedded"] += number
 
+    def add_completed(self, number: int) -> None:
+        """Count documents of an earlier version that got new fields."""
+        with self._lock:
+            self._counts["completed"] += number
+
     def add_failure(self, candidate: Candidate, fault: Fault) -> None:
         """Count and show a file that cannot be used."""
         self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), fault.reason))
@@ -475,6 +485,7 @@ class RunCounts:
                 skipped=counts["skipped"],
                 paths_added=counts["paths_added"],
                 embedded=counts["embedded"],
+                completed=counts["completed"],
                 failed_before=counts["failed_before"],
                 failures=tuple(self._failures),
                 seconds=seconds,

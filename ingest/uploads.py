@@ -89,8 +89,7 @@ class UploadIndexer:
             name = self.index.name()
             if self._checked == name:
                 return
-            if self.word_reader is not None:
-                self.index.complete_mapping()
+            self.index.complete_mapping()
             try:
                 for role, encoder in (("image", self.image_encoder), ("caption_text", self.caption_encoder)):
                     encoder.get()  # from here on its weights are on this machine

@@ -1,4 +1,7 @@
-"""Damaged pictures of every format. `python tests/fuzz_reader.py 300` looks for five minutes."""
+"""Damaged pictures of every format. `python tests/fuzz_reader.py 300` looks for five minutes.
+
+`python tests/fuzz_reader.py 300 metadata` damages EXIF, XMP and the texts of a PNG alone, which is faster.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -89,6 +93,69 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+ANYTHING = st.one_of(
+    st.none(),
+    st.integers(-(2**31), 2**31),
+    st.floats(),
+    st.text(max_size=40),
+    st.binary(max_size=40),
+    st.from_regex(r"\d{1,4}[:/. -]\d{1,4}[:/. -]\d{1,4}[T ]?\d{0,2}:?\d{0,2}:?\d{0,2}[+-]?\d{0,2}:?\d{0,4}"),
+    st.lists(st.one_of(st.integers(-10, 10**9), st.floats()), max_size=4).map(tuple),
+)
+"""values that a damaged file may give to any tag"""
+
+
+@st.composite
+def metadata(draw: st.DrawFn) -> Image.Image:
+    """Return a picture whose EXIF, XMP and PNG texts hold anything."""
+    from ingest.files.metadata import properties
+
+    image = Image.new("RGB", (1, 1))
+    image.format = "PNG"
+    exif = image.getexif()
+    for folder, tags in (
+        (None, (270, 271, 272, 306, 18246, 40091, 40092, 40094, 40095)),
+        (0x8769, (36867, 36868, 36880, 36881, 36882, 37510)),
+        (0x8825, (1, 2, 3, 4, 7, 29)),
+    ):
+        place = exif if folder is None else exif.get_ifd(folder)
+        place.update({tag: draw(ANYTHING) for tag in tags if draw(st.booleans())})
+    for name in ("Title", "Description", "Comment", "parameters", "Creation Time"):
+        image.info[name] = draw(ANYTHING)
+    parts = ["<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>"]
+    for name in draw(st.lists(st.sampled_from(sorted(properties())), max_size=8)):
+        space, local = name.split(" ")
+        value = draw(st.one_of(st.text(max_size=40), ANYTHING.map(str)))
+        parts.append(f"<x:{local} xmlns:x='{space}'><rdf:li>{value}</rdf:li></x:{local}>")
+    packet = bytearray("".join([*parts, "</rdf:RDF>"]).encode(errors="replace"))
+    if draw(st.booleans()):
+        del packet[draw(st.integers(0, len(packet))) :]
+    image.info["xmp"] = bytes(packet)
+    return image
+
+
+def check_metadata(image: Image.Image) -> str | None:
+    """Read metadata as ingest does, to a document that the index takes: sound values or none."""
+    import math
+
+    from es_config.documents import local_fields, name_fields
+    from ingest.files.metadata import metadata_of
+
+    begin = time.process_time()
+    facts, words = metadata_of(image, image.getexif())
+    assert time.process_time() - begin < SLOWEST_S
+    if facts.taken:
+        assert local_fields(facts.taken.instant.isoformat())["local_date"] == facts.taken.local.isoformat()
+    if facts.location:
+        assert all(map(math.isfinite, facts.location))
+    texts = [facts.camera, facts.description, words.title, *words.tags, *words.people, *words.places]
+    assert all(text.isprintable() and text for text in texts if text is not None)
+    assert words.rating in (None, 1, 2, 3, 4, 5)
+    named = {"relative_path": "a/b.jpg", "tags": words.tags, "people": words.people, "title": words.title}
+    assert name_fields(named)["names"]["path"] == ["a/b.jpg", "b.jpg"]
+    return None if facts.taken else "no date"
+
+
 def check(data: bytes) -> str | None:
     """Read bytes as ingest does: a picture (None) or the reason why not, soon, and nothing else."""
     from ingest.errors import UnreadableImageError
@@ -108,20 +175,21 @@ def check(data: bytes) -> str | None:
     assert picture.image.mode == "RGB"
     assert 0 < picture.image.width * picture.image.height <= MAX_PIXELS
     assert len(picture.phash) == 16
-    assert len(picture.tags) <= 100
+    assert len(picture.words.tags) <= 100
     assert thumbnail(picture.image)
     return None
 
 
-def main(seconds: float) -> None:
+def main(seconds: float, kind: str = "pictures") -> None:
     """Look for `seconds`, and say how many files were tried and how many were pictures still."""
     end = time.monotonic() + seconds
     tried = {"pictures": 0, "reasons": 0}
 
     @settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(damaged())
-    def look(data: bytes) -> None:
-        tried["reasons" if check(data) else "pictures"] += 1
+    @given(metadata() if kind == "metadata" else damaged())
+    def look(data: Any) -> None:
+        reason = check_metadata(data) if kind == "metadata" else check(data)
+        tried["reasons" if reason else "pictures"] += 1
 
     while time.monotonic() < end:
         look()
@@ -130,4 +198,4 @@ def main(seconds: float) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    main(float(sys.argv[1]))
+    main(float(sys.argv[1]), *sys.argv[2:])

@@ -131,7 +131,17 @@ def test_runs_of_wildcards_are_written_as_short_as_possible():
     assert simplified("**/*?**x") == "*/?*x"
     assert simplified(r"a\**") == r"a\**"  # a star that stands for itself, and one for anything
     assert (count_stars("*" * 1_000), count_stars(r"\*\*"), count_stars("a?b*c*")) == (1, 0, 2)
-    assert filter_clauses(Filters(path="a**b")) == [{"wildcard": {"relative_path": {"value": "a*b"}}}]
+    assert filter_clauses(Filters(path="a**b")) == [
+        {
+            "bool": {
+                "should": [
+                    {"wildcard": {"names.path": {"value": "a*b"}}},
+                    {"wildcard": {"relative_path": {"value": "a*b"}}},
+                ],
+                "minimum_should_match": 1,
+            }
+        }
+    ]
 
 
 def test_a_pattern_has_at_most_16_stars(web, gallery):

@@ -148,6 +148,14 @@ def test_a_document_comes_back_as_it_was_sent(index):
         "size_bytes": 1000,
         "phash": "ff00",
         "tags": ["sea"],
+        "names": {
+            "file": ["0"],
+            "folders": ["trip"],
+            "tags": ["sea"],
+            "camera": ["canon"],
+            "keywords": ["sea"],
+            "path": ["trip/0.png", "0.png"],
+        },
         "indexed_at": "2024-01-02T03:04:05+00:00",
     }
     np.testing.assert_array_equal(index.vector(sent.image_id), VECTORS[0])

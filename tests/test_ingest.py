@@ -167,6 +167,15 @@ def test_a_picture_becomes_a_document_with_what_is_known_of_it(run, index, store
             "date": "2021-06-30T23:15:08+02:00",
             "location": {"lat": 50.9333333, "lon": 6.95},
             "camera": "Canon EOS 5D",
+            "local_date": "2021-06-30T23:15:08",
+            "offset": "+02:00",
+            "date_source": "EXIF",
+        },
+        "names": {
+            "file": ["boats"],
+            "folders": ["trip"],
+            "camera": ["canon eos 5d"],
+            "path": ["trip/boats.jpg", "boats.jpg"],
         },
         "width": 120,
         "height": 160,
@@ -581,8 +590,9 @@ def test_no_thread_outlives_a_run(run, pictures):
     for number in range(10):
         save_picture(pictures / f"{number}.png", number)
     run(batch_size=2)
+    index = {"known": never, "refresh": lambda: None, "complete_mapping": tuple}
     with pytest.raises(AssertionError):
-        run(index=SimpleNamespace(known=never, refresh=lambda: None, bulk_load=not_loading))
+        run(index=SimpleNamespace(**index, bulk_load=not_loading))
     ours = ("decode", "read-ahead", "writer")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(ours)]
 

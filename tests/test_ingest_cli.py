@@ -67,6 +67,7 @@ def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
         "skipped": 0,
         "paths_added": 0,
         "embedded": 5,
+        "completed": 0,
         "failed": 0,
         "failed_before": 0,
         "interrupted": False,

@@ -66,7 +66,7 @@ def test_keywords_of_xmp_are_read_from_every_format_that_holds_them(tmp_path, ex
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
     draw_picture(1).save(tmp_path / f"x.{extension}", **options)
     picture = read_image(tmp_path / f"x.{extension}")
-    assert picture.tags == ("boat", "Grüße")
+    assert picture.words.tags == ("boat", "Grüße")
     assert picture.exif.description == "A walk on the pier"
 
 
@@ -74,7 +74,7 @@ def test_keywords_of_iptc_are_read_in_utf8_and_in_latin_1(tmp_path):
     records = [(2, 25, "Köln".encode()), (2, 25, "Nürnberg".encode("latin-1")), (2, 120, b"On the pier")]
     (tmp_path / "x.jpg").write_bytes(iptc_jpeg(*records))
     picture = read_image(tmp_path / "x.jpg")
-    assert picture.tags == ("Köln", "Nürnberg")
+    assert picture.words.tags == ("Köln", "Nürnberg")
     assert picture.exif.description == "On the pier"
 
 

@@ -17,6 +17,23 @@ VECTOR = np.array([1.0, 0.0], dtype=np.float32)
 PACKED = "P4AAAAAAAAA="  # the big-endian bytes 3f800000 00000000
 
 
+def either(*clauses):
+    """Return a clause for documents of this version and of earlier ones."""
+    return {"bool": {"should": list(clauses), "minimum_should_match": 1}}
+
+
+def begins(path):
+    """Return the clause for the beginning of a path."""
+    return either(*({"prefix": {field: {"value": path}}} for field in ("names.path", "relative_path")))
+
+
+def on_days(limits):
+    """Return the clause for days where the picture was taken, of earlier versions for days of UTC."""
+    without = {"must_not": [{"exists": {"field": "exif.local_date"}}]}
+    older = {"bool": {**without, "filter": [{"range": {"exif.date": limits}}]}}
+    return either({"range": {"exif.local_date": limits}}, older)
+
+
 def test_a_vector_search_names_its_field_its_k_and_its_candidates():
     assert knn_body(query_vector=VECTOR, k=10, num_candidates=50) == {
         "knn": {"field": "image_embedding", "query_vector": PACKED, "k": 10, "num_candidates": 50},
@@ -50,7 +67,7 @@ def test_filters_go_inside_the_knn_section_and_rescoring_too():
             "query_vector": PACKED,
             "k": 20,
             "num_candidates": 40,
-            "filter": [{"prefix": {"relative_path": {"value": "trip/"}}}],
+            "filter": [begins("trip/")],
             "rescore_vector": {"oversample": 1.5},
         },
         "size": 5,
@@ -64,19 +81,30 @@ def test_every_filter_becomes_one_clause():
         date_to=date(2024, 5, 31),
         place=(48.86, 2.35, "10km"),
         camera="Canon EOS",
-        tag="boat",
-        path="*/sea/*.jpg",
+        tag="Boat",
+        path="*/Sea/*.jpg",
     )
     assert filter_clauses(filters) == [
-        {"range": {"exif.date": {"gte": "2024-05-01||/d", "lte": "2024-05-31||/d"}}},
+        on_days({"gte": "2024-05-01||/d", "lte": "2024-05-31||/d"}),
         {"geo_distance": {"distance": "10km", "exif.location": {"lat": 48.86, "lon": 2.35}}},
         {"term": {"exif.camera": {"value": "Canon EOS", "case_insensitive": True}}},
-        {"term": {"tags": {"value": "boat", "case_insensitive": True}}},
-        {"wildcard": {"relative_path": {"value": "*/sea/*.jpg"}}},
+        either(
+            {"term": {"names.keywords": "boat"}},
+            {"term": {"tags": {"value": "Boat", "case_insensitive": True}}},
+        ),
+        either(
+            {"wildcard": {"names.path": {"value": "*/sea/*.jpg"}}},
+            {"wildcard": {"relative_path": {"value": "*/Sea/*.jpg"}}},
+        ),
     ]
     assert filter_clauses(Filters()) == filter_clauses(None) == []
-    assert filter_clauses(Filters(date_to=date(2024, 5, 31))) == [
-        {"range": {"exif.date": {"lte": "2024-05-31||/d"}}}
+    assert filter_clauses(Filters(date_to=date(2024, 5, 31))) == [on_days({"lte": "2024-05-31||/d"})]
+
+
+def test_an_escaped_star_of_a_path_stands_for_itself():
+    assert filter_clauses(Filters(path=r"./a/star\*")) == [begins("a/star*")]
+    assert filter_clauses(Filters(path=r"star\*/*")) == [
+        either(*({"wildcard": {field: {"value": r"star\*/*"}}} for field in ("names.path", "relative_path")))
     ]
 
 
@@ -111,7 +139,7 @@ def test_an_exact_search_of_a_small_index_is_one_section_that_scores_everything(
                 "k": 10,
                 "num_candidates": 10_000,
                 "rescore_vector": {"oversample": 1000.0},
-                "filter": [{"match_all": {}}, {"prefix": {"relative_path": {"value": "a"}}}],
+                "filter": [{"match_all": {}}, begins("a")],
             }
         ],
         "size": 10,

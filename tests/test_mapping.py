@@ -40,6 +40,11 @@ def test_the_file_itself_is_an_index_that_elasticsearch_accepts(client, index_na
         "size_bytes",
         "phash",
         "tags",
+        "people",
+        "title",
+        "places",
+        "rating",
+        "names",
         "indexed_at",
     }
 

@@ -9,7 +9,15 @@ import pytest
 from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError, RefusedQueryError
 from es_config.index import ImageIndex
-from es_config.requests import MOST_WORDS, Filters, knn_body, other_numbers, query_words, words_body
+from es_config.requests import (
+    MOST_WORDS,
+    Filters,
+    filter_clauses,
+    knn_body,
+    other_numbers,
+    query_words,
+    words_body,
+)
 
 CAPTIONS = {
     "a": "a red boat at sea",
@@ -59,7 +67,7 @@ def test_the_body_asks_word_by_word_and_filters_as_knn_does():
                     for word, other in (("red", "reds"), ("boat", "boats"))
                 ],
                 "minimum_should_match": 1,
-                "filter": [{"prefix": {"relative_path": {"value": "x/"}}}],
+                "filter": filter_clauses(Filters(path="x/")),
             }
         },
         "size": 7,

@@ -28,7 +28,7 @@ from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.documents import IndexOptions, index_body, lacking_fields
 from es_config.index import ImageIndex
-from es_config.requests import Filters, written_body
+from es_config.requests import NAMES, Filters, written_body
 from glimpse import main
 from ingest.files.picture import decode_large, read_content
 from ingest.options import IngestOptions, WordsOptions
@@ -373,12 +373,12 @@ def test_an_index_of_an_earlier_version_gets_the_fields(environ, pictures, clien
         **body,
     )
     assert set(lacking) - earlier == {"words", "words_by", "words_fault", "words_lines"}
+    checked = glimpse(environ, "doctor").stdout
+    assert "without words, words_by, words_fault, words_lines: `glimpse ingest` adds them" in checked
     assert glimpse(environ, "ingest", pictures, "--captions", "off").exit_code == 0
     assert found(environ, "marmalade", "--mode", "words") == []
-    checked = glimpse(environ, "doctor").stdout
-    assert "without words, words_by, words_fault, words_lines: `glimpse words` adds them" in checked
     assert glimpse(environ, "words").stdout.startswith("5 pictures read, 4 with text")
-    assert "`glimpse words`" not in glimpse(environ, "doctor").stdout
+    assert "adds them" not in glimpse(environ, "doctor").stdout
     assert [name for name, _ in found(environ, "marmalade", "--mode", "words")] == ["0.png"]
     mapping = client.indices.get_mapping(index=environ["GLIMPSE_INDEX"])
     (now,) = mapping.body.values()
@@ -497,6 +497,11 @@ def test_the_body_asks_for_both_words_and_for_most_of_many():
     needed = body["query"]["bool"]["must"][0]["bool"]
     assert [clause["dis_max"]["_name"] for clause in needed["should"]] == ["invoice", "4711"]
     assert needed["minimum_should_match"] == "2<70%"
-    assert [len(clause["dis_max"]["queries"]) for clause in needed["should"]] == [3, 2]
+    places = [clause["dis_max"]["queries"] for clause in needed["should"]]
+    labels = ["written in the picture", *(label for label, _ in NAMES.values())]
+    assert [[each["dis_max"]["_name"] for each in every] for every in places] == [
+        [f"{label}: {word}" for label in labels] for word in ("invoice", "4711")
+    ]
+    assert [len(every[0]["dis_max"]["queries"]) for every in places] == [3, 2]
     assert (body["size"], body["from"]) == (5, 10)
     assert written_body("…", size=5)["query"] == {"match_none": {}}

@@ -207,8 +207,8 @@ FILTERS = together(
     click.option("--date-to", type=Day(), metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
     click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
     click.option("--camera", help="Taken with this camera."),
-    click.option("--tag", help="Having this keyword."),
-    click.option("--path", help="Start of the relative path, or a pattern with *."),
+    click.option("--tag", help="Having this keyword, or showing this person."),
+    click.option("--path", help="Start of a path, or of a folder or file in it, or a pattern with *."),
 )
 
 

@@ -24,6 +24,8 @@ from es_config.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from ingest.files.walk import Shard
 
 
@@ -35,6 +37,17 @@ def _read_shard(_context: click.Context, _parameter: click.Parameter, text: str 
         return parse_shard(text) if text else None
     except IngestError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _read_zone(_context: click.Context, _parameter: click.Parameter, name: str | None) -> tzinfo | None:
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name) if name else None
+    except (ValueError, OSError, KeyError) as error:  # not a name, a folder of names, an unknown one
+        raise click.BadParameter(
+            f"There is no time zone '{name}': give a name such as Europe/Zurich or America/New_York."
+        ) from error
 
 
 @click.command()
@@ -67,6 +80,13 @@ def _read_shard(_context: click.Context, _parameter: click.Parameter, text: str 
     type=click.Choice(["none", "webp", "original"]),
     default="none",
     help="Keep whole pictures in the store too: as WebP, which takes half the space, or as they are.",
+)
+@setting(
+    "--timezone",
+    "GLIMPSE_TIMEZONE",
+    metavar="NAME",
+    callback=_read_zone,
+    help="Time zone of cameras that say none, such as Europe/Zurich.  [default: unknown]",
 )
 @setting("--no-gps", "GLIMPSE_NO_GPS", is_flag=True, help="Leave out where pictures were taken.")
 @click.option(
@@ -138,6 +158,7 @@ def ingest(
     alias: str,
     store: str | None,
     originals: str,
+    timezone: tzinfo | None,
     no_gps: bool,
     captions: str,
     words: str,
@@ -193,6 +214,7 @@ def ingest(
         limit=limit,
         dry_run=dry_run,
         max_pixels=max_pixels,
+        timezone=timezone,
         no_gps=no_gps,
         originals=originals,
         caption=captions == "now",

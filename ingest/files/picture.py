@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from PIL import Image as pil
 from PIL.Image import Exif, Image, Resampling
 
 from ingest.errors import UnreadableImageError
-from ingest.files.metadata import CameraData, Words, camera_data, words_of
+from ingest.files.metadata import CameraData, Taken, Words, metadata_of
 from ingest.files.walk import RAW_EXTENSIONS, why
 from models.child_process import Decoder, Facts, run_apart
 from models.pixels import (
@@ -153,8 +153,8 @@ class ImageFile:
     size_bytes: int
     exif: CameraData
     """the description may be that of XMP or IPTC"""
-    tags: tuple[str, ...]
-    """keywords of XMP and IPTC"""
+    words: Words
+    """keywords, names and a title that people gave it"""
     phash: str
     """perceptual hash, 64 bits in hex: pictures that look alike differ in few bits"""
     format: str
@@ -239,8 +239,8 @@ def _decode(content: FileContent, path: Path | None, limits: Limits) -> ImageFil
         width=reading.width,
         height=reading.height,
         size_bytes=len(content.data),
-        exif=replace(facts, description=facts.description or words.description),
-        tags=words.tags,
+        exif=facts,
+        words=words,
         phash=perceptual_hash(reading.image),
         format=reading.format,
     )
@@ -386,7 +386,7 @@ def _read(image: Image, raw: RawPicture | None, data: bytes) -> _Reading:
     image = load(image, data)  # some formats tell their EXIF data only then
     tags = raw.exif if raw else image.getexif()
     turn = orientation(tags)
-    facts, words = camera_data(tags), words_of(image)
+    facts, words = metadata_of(image, tags)
     width, height = size if turn < 5 else size[::-1]
     picture = upright(to_srgb(shrink(to_rgb(image))), turn)
     return _Reading(picture, width, height, facts, words, image.format or "RAW")
@@ -416,13 +416,16 @@ def _large(image: Image, raw: RawPicture | None, edge: int) -> Image:
 
 def _packed(reading: _Reading) -> tuple[Facts, bytes]:
     """Return the metadata as JSON, and the pixels."""
-    date, location = reading.exif.date, reading.exif.location
+    facts_of_exif, taken = dict(vars(reading.exif)), reading.exif.taken
+    if taken:
+        seconds = None if taken.offset is None else taken.offset.total_seconds()
+        facts_of_exif["taken"] = (taken.local.isoformat(), seconds, taken.source)
     facts = {
         "size": reading.image.size,
         "width": reading.width,
         "height": reading.height,
         "format": reading.format,
-        "exif": {**vars(reading.exif), "date": date.isoformat() if date else None, "location": location},
+        "exif": facts_of_exif,
         "words": vars(reading.words),
     }
     return facts, reading.image.tobytes()
@@ -432,19 +435,25 @@ def _unpacked(facts: Facts, body: bytes) -> _Reading:
     """Unpack the result of `_packed`."""
     exif, words = facts["exif"], facts["words"]
     image = pil.frombytes("RGB", tuple(facts["size"]), body)
+    lists = {name: tuple(words[name]) for name in ("tags", "people", "places")}
     return _Reading(
         image,
         facts["width"],
         facts["height"],
         CameraData(
-            date=datetime.fromisoformat(exif["date"]) if exif["date"] else None,
+            taken=_unpacked_date(*exif["taken"]) if exif["taken"] else None,
             location=tuple(exif["location"]) if exif["location"] else None,
             camera=exif["camera"],
             description=exif["description"],
         ),
-        Words(tags=tuple(words["tags"]), description=words["description"]),
+        Words(**{**words, **lists}),
         facts["format"],
     )
+
+
+def _unpacked_date(local: str, seconds: float | None, source: str) -> Taken:
+    offset = None if seconds is None else timedelta(seconds=seconds)
+    return Taken(datetime.fromisoformat(local), offset, source)
 
 
 def perceptual_hash(image: Image) -> str:

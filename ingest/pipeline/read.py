@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import chain
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from PIL.Image import Image
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex
 from ingest.errors import Fault, UnreadableImageError
+from ingest.files.metadata import date_in_name
 from ingest.files.picture import FileContent, ImageFile, decode, keep_original, read_content, thumbnail
 from ingest.files.walk import Candidate, stamp_of
 from ingest.history.ingested_files import IngestHistory
@@ -217,9 +218,9 @@ class Reader:
         )
 
     def _new_picture(self, candidate: Candidate, picture: ImageFile, small: bytes) -> FileState:
-        document = new_document(picture, candidate.relative_path)
+        document = new_document(picture, candidate.relative_path, zone=self.options.timezone)
         if self.options.no_gps:
-            document = replace(document, exif_location=None)
+            document = replace(document, exif_location=None, places=())
         if self.options.dry_run:
             return NewPicture(candidate, document, small)
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
@@ -258,11 +259,15 @@ def transform(image: Image, function: Callable[[Image], Made]) -> Made:
         raise UnreadableImageError(reason) from error
 
 
-def new_document(file: ImageFile, relative_path: str) -> ImageDocument:
-    """Return the document of a picture, without its vectors."""
+def new_document(file: ImageFile, relative_path: str, *, zone: tzinfo | None = None) -> ImageDocument:
+    """Return the document of a picture, without its vectors. `zone` is that of cameras that say none."""
+    name = relative_path.rsplit("/", 1)[-1]
+    taken, words = file.exif.taken or date_in_name(name), file.words
+    if taken and zone:
+        taken = taken.in_zone(zone)
     return ImageDocument(
         image_id=file.image_id,
-        image_name=relative_path.rsplit("/", 1)[-1],
+        image_name=name,
         relative_path=(relative_path,),
         image_embedding=EMPTY,
         width=file.width,
@@ -272,8 +277,15 @@ def new_document(file: ImageFile, relative_path: str) -> ImageDocument:
         phash=file.phash,
         caption=file.exif.description,
         caption_source="description" if file.exif.description else None,
-        exif_date=file.exif.date,
+        exif_date=taken.instant if taken else None,
+        exif_local_date=taken.local if taken else None,
+        exif_offset=taken.offset_text if taken else None,
+        exif_date_source=taken.source if taken else None,
         exif_location=file.exif.location,
         exif_camera=file.exif.camera,
-        tags=file.tags,
+        tags=words.tags,
+        title=words.title,
+        people=words.people,
+        places=words.places,
+        rating=words.rating,
     )

@@ -208,8 +208,7 @@ class _Run:
             captioner=needs.captioner, caption_encoder=needs.caption_encoder, counts=self.counts
         )
         words = WordsNow(reader=needs.word_reader, counts=self.counts, max_pixels=self.options.max_pixels)
-        if self.options.words:
-            needs.index.complete_mapping()
+        needs.index.complete_mapping()
         with needs.index.bulk_load() as load:
             writer = Writer(
                 index=needs.index,
@@ -236,6 +235,7 @@ class _Run:
                     self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
                     ready = captions.add(ready) if self.options.caption else ready
                     writer.submit(words.add(ready) if self.options.words else ready)
+            self.counts.add_completed(needs.index.complete_documents())
 
 
 @dataclass(frozen=True, kw_only=True)

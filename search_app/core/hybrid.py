@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from es_config.documents import Hit, SearchResult
-from es_config.requests import MAX_CANDIDATES
+from es_config.requests import IN_PICTURE, MAX_CANDIDATES, NAMES
 from search_app.core.query import SearchHit, doubled, search_hit
 
 VECTOR_PARTS = {"visual": "image", "meaning": "caption"}
@@ -36,16 +36,25 @@ class Fused:
     """its rank, from 1, by the name of each ranking that holds it"""
 
 
-def fuse(rankings: Mapping[str, Sequence[str]], *, weights: Mapping[str, float]) -> list[Fused]:
+def fuse(
+    rankings: Mapping[str, Sequence[str]],
+    *,
+    weights: Mapping[str, float],
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Fused]:
     """Fuse rankings (image ids, best first, by name) by reciprocal rank into one, best first.
 
     Pictures of equal score are ordered by their best rank, and then by id, so that the same rankings always
-    give the same order. A ranking that is empty changes nothing.
+    give the same order. A ranking that is empty changes nothing. In one whose `scores` are given, by image
+    id, pictures of equal score share a rank: all in a folder that was named are named equally.
     """
     ranks: dict[str, dict[str, int]] = {}
     for name, image_ids in rankings.items():
+        score = (scores or {}).get(name)
+        first: dict[float, int] = {}
         for rank, image_id in enumerate(image_ids, 1):
-            ranks.setdefault(image_id, {}).setdefault(name, rank)
+            shared = first.setdefault(score[image_id], rank) if score else rank
+            ranks.setdefault(image_id, {}).setdefault(name, shared)
     fused = [Fused(image_id, _score(places, weights), places) for image_id, places in ranks.items()]
     return sorted(fused, key=lambda each: (-each.score, min(each.ranks.values()), each.image_id))
 
@@ -74,39 +83,44 @@ def fuse_results(
     found: dict[str, dict[str, Hit]] = {
         name: {hit.image_id: hit for hit in result.hits} for name, result in results.items()
     }
-    fused = fuse({name: list(hits) for name, hits in found.items()}, weights=weights)
+    named = {hit.image_id: hit.score for hit in results[WRITTEN].hits} if WRITTEN in results else {}
+    rankings = {name: list(hits) for name, hits in found.items()}
+    fused = fuse(rankings, weights=weights, scores={WRITTEN: named})
     hits = []
     for each in fused:
         parts = {name: found[name][each.image_id] for name in each.ranks}
-        matched = parts[WORDS].matched if WORDS in parts else ()
-        written = parts[WRITTEN].matched if WRITTEN in parts else ()
+        matched = {name: parts[name].matched for name in (WORDS, WRITTEN) if name in parts}
+        in_caption = [word.casefold() for word in words if word.casefold() in matched.get(WORDS, ())]
         hits.append(
             search_hit(
                 next(iter(parts.values())),
                 score=round(each.score, 6),
                 similarity=parts["visual"].similarity if "visual" in parts else None,
-                why=reason(
-                    each.ranks,
-                    [word for word in words if word in matched],
-                    [word for word in words if word in written],
-                ),
+                why=reason(each.ranks, in_caption, named_by(words, matched.get(WRITTEN, ()))),
             )
         )
     return hits
 
 
 def reason(ranks: Mapping[str, int], words: Sequence[str], written: Sequence[str] = ()) -> str:
-    """Return why a picture was found, such as `visual 2nd; caption meaning 1st; caption words: boat, red`."""
-    parts = [written_reason(written)] if written else []
+    """Return why a picture was found, such as `visual 2nd; caption meaning 1st; caption words: boat, red`.
+
+    `written` are the reasons of `named_by`, which come first.
+    """
+    parts = list(written)
     parts += [f"visual {ordinal(ranks['visual'])}"] if "visual" in ranks else []
     parts += [f"caption meaning {ordinal(ranks['meaning'])}"] if "meaning" in ranks else []
     parts += [f"caption words: {', '.join(words)}"] if words else []
     return "; ".join(parts)
 
 
-def written_reason(words: Sequence[str]) -> str:
-    """Return the reason for a picture in which words are written."""
-    return f"written in the picture: {', '.join(words)}"
+def named_by(words: Sequence[str], matched: Sequence[str]) -> list[str]:
+    """Return where the words of a query were found, such as `file name: IMG_0060` and `person: Ada`."""
+    found = set(matched)
+    labels = [IN_PICTURE, *(label for label, _ in NAMES.values())]
+    there = {label: [word for word in words if f"{label}: {word.casefold()}" in found] for label in labels}
+    there[IN_PICTURE] = [word.casefold() for word in there[IN_PICTURE]]
+    return [f"{label}: {', '.join(each)}" for label, each in there.items() if each]
 
 
 def ordinal(number: int) -> str:

@@ -318,10 +318,14 @@ class SearchArguments(Schema):
         ),
     )
     camera = fields.String(metadata={"maxLength": MAX_LENGTHS["camera"]})
-    tag = fields.String(metadata=_documented("a keyword that the picture has", maxLength=MAX_LENGTHS["tag"]))
+    tag = fields.String(
+        metadata=_documented(
+            "a keyword that the picture has, or the name of a person in it", maxLength=MAX_LENGTHS["tag"]
+        )
+    )
     path = fields.String(
         metadata=_documented(
-            f"start of the relative path, or a pattern with ? and at most {MAX_STARS} *",
+            f"start of a path, or of a folder or file in it, or a pattern with ? and at most {MAX_STARS} *",
             maxLength=MAX_LENGTHS["path"],
         )
     )

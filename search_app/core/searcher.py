@@ -25,6 +25,7 @@ from es_config.requests import (
     exact_body,
     knn_body,
     query_words,
+    typed_words,
     words_body,
     written_body,
 )
@@ -39,8 +40,8 @@ from search_app.core.hybrid import (
     WORDS,
     WRITTEN,
     fuse_results,
+    named_by,
     window,
-    written_reason,
 )
 from search_app.core.logs import QueryLog
 from search_app.core.pictures import opened_picture
@@ -389,16 +390,16 @@ class Searcher:
         )
 
     def _written(self, query: Query) -> _UnjudgedPage:
-        """Find pictures in which the words of a text are written, by BM25 alone."""
+        """Find pictures in which the words of a text are written, or which are named by them."""
         self.check_profile()
         assert query.text is not None  # of every query in mode words
-        body = written_body(query.text, size=query.k, from_=query.depth - query.k, filters=query.filters)
+        body = written_body(
+            query.text, size=query.k, from_=query.depth - query.k, filters=query.filters, alone=True
+        )
         (result,) = self.send(query, {**body, "_source": SOURCE})
-        words = query_words(query.text)
+        words = typed_words(query.text)
         hits = tuple(
-            search_hit(
-                hit, similarity=None, why=written_reason([word for word in words if word in hit.matched])
-            )
+            search_hit(hit, similarity=None, why="; ".join(named_by(words, hit.matched)))
             for hit in result.hits
         )
         return _UnjudgedPage(
@@ -423,7 +424,7 @@ class Searcher:
         results = dict(zip(bodies, self.send(query, *bodies.values()), strict=True))
         words = query_words(query.text or "")
         weights = WEIGHTS.get(self.profile.name, EVEN)
-        hits = fuse_results(results, weights=weights, words=words)[: query.depth]
+        hits = fuse_results(results, weights=weights, words=typed_words(query.text or ""))[: query.depth]
         by_words = [hit for name in (WORDS, WRITTEN) if name in results for hit in results[name].hits]
         evidence = Evidence(
             captions={hit.image_id: hit.similarity for hit in results["meaning"].hits},
