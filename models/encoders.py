@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import BatchEncoding, CLIPImageProcessor, CLIPModel, SiglipImageProcessor, SiglipModel
 
+    from models.fast.standalone import PictureSteps
+
 T_co = TypeVar("T_co", covariant=True)
 LONGEST_WORD = 512
 SPECIAL = re.compile(r"\[(PAD|UNK|CLS|SEP|MASK)\]")
@@ -92,7 +94,7 @@ class ImageEncoder:
 
     tower: Callable[[np.ndarray], np.ndarray]
     """from preprocessed pictures to vectors of any length"""
-    processor: CLIPImageProcessor | SiglipImageProcessor
+    processor: CLIPImageProcessor | SiglipImageProcessor | PictureSteps
     dims: int
     revision: str
     """fingerprint of the weights"""
@@ -104,8 +106,6 @@ class ImageEncoder:
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
-        from transformers.image_utils import ChannelDimension
-
         # The processor would take three passes over floats to scale and centre; one line below does it.
         batch = self.processor(
             _not_too_long(image),
@@ -113,7 +113,7 @@ class ImageEncoder:
             do_normalize=False,
             return_tensors="np",
             # Without it a picture one pixel high or wide is taken for one with three channels.
-            input_data_format=ChannelDimension.LAST,
+            input_data_format="channels_last",
         )
         factor, offset = self._scale
         pixels: np.ndarray = batch["pixel_values"][0] * factor + offset
@@ -135,7 +135,7 @@ class ImageEncoder:
         """
         way_out = WAY_OUT if self.execution == EXACT else "use --backend torch --precision fp32"
         with running(f"The image model in {self.execution}", way_out=way_out):
-            return _finite_unit_rows(self.tower(pixels))
+            return finite_unit_rows(self.tower(pixels))
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, row by row the vectors of RGB pictures."""
@@ -163,7 +163,7 @@ class SentenceEncoder:
         plain = [plain_text(text) for text in texts]  # as Elasticsearch reads them
         with running("The text model"):
             vectors = self.model.encode(plain, convert_to_numpy=True, show_progress_bar=False)
-            return _finite_unit_rows(vectors.astype(np.float32, copy=False))
+            return finite_unit_rows(vectors.astype(np.float32, copy=False))
 
     def reads_whole(self, text: str) -> bool:
         """Whether the model reads all of a text: it leaves out the tokens after its limit."""
@@ -202,7 +202,7 @@ class PairedTextEncoder:
                 if self.padding == "max_length":  # trained on padded texts, it reads the padding too
                     tokens.pop("attention_mask", None)
                 features = self.model.get_text_features(**tokens.to(self.model.device))
-                rows.append(_finite_unit_rows(features.float().cpu().numpy()))
+                rows.append(finite_unit_rows(features.float().cpu().numpy()))
         return np.concatenate(rows)
 
     def reads_whole(self, text: str) -> bool:
@@ -210,7 +210,7 @@ class PairedTextEncoder:
         return len(self.tokenizer(text, verbose=False)["input_ids"]) <= self.max_length
 
 
-def _finite_unit_rows(vectors: np.ndarray) -> np.ndarray:
+def finite_unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Return `vectors` `[n, dims]` divided by their lengths.
 
     A zero vector stays zero. Raises `ValueError` for values that are not numbers.

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +19,13 @@ from es_config.index import META_SECONDS, ImageIndex
 from es_config.requests import as_curl
 from es_config.runs import in_words, read_runs
 from es_config.scan import read_sample
-from models.encoders import Lazy, TextEncoder, load_caption_text_encoder, load_image_encoder
+from models.encoders import Lazy, TextEncoder
 from models.errors import ModelError
+from models.fast.standalone import (
+    load_quick_caption_text_encoder,
+    load_quick_image_encoder,
+    load_quick_text_encoder,
+)
 from models.profiles import Profile, default_profile, get_profile
 from search_app.core.logs import QueryLog, log_path
 from search_app.core.query import Query
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
 
 
 WARM_EVERY_S = 0.5
+CACHE = "cache"
+"""folder of GLIMPSE_HOME for what can be made again"""
 ANSWER_S = 6.0
 """seconds that the page waits for an answer of Elasticsearch"""
 
@@ -61,7 +69,8 @@ def build_searcher(
     index = ImageIndex(client, alias=settings.alias)
     name = index.choose_profile(settings.profile, default=default_profile(environ))
     profile = get_profile(name, model_dir=settings.model_dir)
-    return searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=warm)
+    cache = glimpse_home(environ) / CACHE
+    return searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=warm, cache=cache)
 
 
 def searcher_of(
@@ -71,19 +80,25 @@ def searcher_of(
     *,
     lane: str,
     warn: Callable[[str], None],
+    cache: Path,
     warm: bool = False,
     former: Searcher | None = None,
 ) -> Searcher:
     """Return a searcher of one index with the models of a profile, or those of a `former` one.
+
+    In the folder `cache` are models in a form that starts at once.
 
     Raises as `build_searcher` does.
     """
     if former is not None:
         images, texts, captions = former.image_encoder, former.texts.encoder, former.caption_texts.encoder
     else:
-        images = Lazy(lambda: load_image_encoder(profile))
-        texts = Lazy[TextEncoder](lambda: text_lanes(profile, client, choice=lane, warn=warn))
-        captions = Lazy(lambda: load_caption_text_encoder(profile))
+        quick = partial(load_quick_text_encoder, cache=cache)
+        images = Lazy(lambda: load_quick_image_encoder(profile, cache=cache))
+        texts = Lazy[TextEncoder](
+            lambda: text_lanes(profile, client, choice=lane, warn=warn, load_local=quick)
+        )
+        captions = Lazy(lambda: load_quick_caption_text_encoder(profile, cache=cache))
     searcher = Searcher(
         index=index,
         profile=profile,
@@ -166,7 +181,7 @@ def serve_pictures(
     service = SearchService(searcher, log=log)
     follower = AliasFollower(
         service,
-        renew=lambda former: renewed(former, settings, client, warn=warn),
+        renew=lambda former: renewed(former, settings, client, warn=warn, cache=home / CACHE),
         open_indexer=(lambda each: open_indexer(each, store)) if open_indexer else None,
         open_transcriber=lambda profile: build_transcriber(profile, settings.voice_model),
         warn=warn,
@@ -289,7 +304,12 @@ class AliasFollower:
 
 
 def renewed(
-    former: Searcher, settings: SearchSettings, client: Elasticsearch, *, warn: Callable[[str], None]
+    former: Searcher,
+    settings: SearchSettings,
+    client: Elasticsearch,
+    *,
+    warn: Callable[[str], None],
+    cache: Path,
 ) -> Searcher | None:
     """Return a searcher of the index behind the alias, its models loaded, or None when `former` is one.
 
@@ -314,7 +334,14 @@ def renewed(
         )
     same = former if profile == former.profile else None
     newer = searcher_of(
-        index, profile, client, lane=settings.text_lane, warn=warn, warm=same is None, former=same
+        index,
+        profile,
+        client,
+        lane=settings.text_lane,
+        warn=warn,
+        cache=cache,
+        warm=same is None,
+        former=same,
     )
     if same is None:
         warn(f"{index.name()} answers from now on, with the models of profile {profile.name}.")

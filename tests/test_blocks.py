@@ -66,12 +66,11 @@ def test_doctor_lifts_a_block_without_a_living_reindex(node, left_blocked, tmp_p
     assert writable(node, left_blocked, tmp_path) == (True, "yes")
 
 
-def test_a_running_server_lifts_it_too(client, left_blocked):
+def test_a_running_server_lifts_it_too(client, left_blocked, tmp_path):
     former = SimpleNamespace(index=left_blocked.pinned())
     said: list[str] = []
-    assert (
-        renewed(former, SearchSettings("pocket", alias=left_blocked.alias), client, warn=said.append) is None
-    )
+    settings = SearchSettings("pocket", alias=left_blocked.alias)
+    assert renewed(former, settings, client, warn=said.append, cache=tmp_path) is None
     (sentence,) = said
     assert sentence.startswith("the index takes pictures again")
     assert not is_blocked(left_blocked)

@@ -19,7 +19,7 @@ from models.captioning import load_captioner
 from models.encoders import EXACT, Execution, TorchTower, load_image_encoder, load_text_encoder
 from models.errors import ModelError
 from models.fast.choose import Processor, Requested, choose_backend, run_in
-from models.fast.onnx import OnnxTower
+from models.fast.standalone import OnnxTower
 from models.hub import ModelSource
 from models.profiles import POCKET_WEIGHTS, get_profile
 from models.voice import load_transcriber

@@ -406,7 +406,9 @@ def served(place: Place, folder: Path) -> Iterator[str]:
     service = SearchService(build_searcher(settings, place.environ, warn=told.append, warm=True))
     follower = AliasFollower(
         service,
-        renew=lambda former: renewed(former, settings, place.client, warn=told.append),
+        renew=lambda former: renewed(
+            former, settings, place.client, warn=told.append, cache=folder / "cache"
+        ),
         open_indexer=None,
         warn=told.append,
         every_s=0.2,
@@ -462,15 +464,15 @@ def test_the_page_answers_every_search_while_the_index_is_switched_to_and_fro(pl
     assert {len(answer["hits"]) for _, answer in answers} == {10}
 
 
-def test_a_server_that_has_not_the_new_models_says_so_and_keeps_to_the_former_index(place):
+def test_a_server_that_has_not_the_new_models_says_so_and_keeps_to_the_former_index(place, tmp_path):
     settings = SearchSettings("pocket", place.models["old"], place.alias, "local")
     first = build_searcher(settings, place.environ, warn=print)
-    held = renewed(first, settings, place.client, warn=print)
-    assert renewed(held, settings, place.client, warn=print) is None
+    held = renewed(first, settings, place.client, warn=print, cache=tmp_path)
+    assert renewed(held, settings, place.client, warn=print, cache=tmp_path) is None
     former = place.index.name()
     assert place.reindex()["exit_code"] == 0
     with pytest.raises(EngineError, match=r"restart `glimpse serve` with their --model-dir"):
-        renewed(held, settings, place.client, warn=print)
+        renewed(held, settings, place.client, warn=print, cache=tmp_path)
     assert held.index.name() == former
     assert len(held.sample(5)) == 5
 

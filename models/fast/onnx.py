@@ -7,12 +7,12 @@ themselves, so their size is first moved into the weights, where nothing is lost
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -20,52 +20,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.encoders import ImageEncoder, PairedTextEncoder, SentenceEncoder, TextEncoder, TorchTower
 from models.errors import ModelError, first_line
+from models.fast.standalone import OnnxTower
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from sentence_transformers import SentenceTransformer
+    from transformers import CLIPModel, PretrainedConfig
     from transformers.models.clip.modeling_clip import CLIPEncoderLayer, CLIPVisionTransformer
 
 RECIPE = 2
 """counts the ways in which towers were exported: another one, another file"""
 OPSET = 17
-AT_ONCE = 8
-"""most pictures of a thread, so that the states between the layers stay in the processor's cache"""
-
-
-class OnnxTower:
-    """An ONNX file run by ONNX Runtime on the CPU, called with pixels from any thread.
-
-    Each thread takes some of the pictures through all layers. Threads that share each layer would wait for
-    one another in every one, and all of them for one that another job holds up.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._threads = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="tower")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has a class for each of its status codes
-            raise ModelError(
-                f"ONNX Runtime cannot load {path} ({first_line(error)}); use --backend torch."
-            ) from error
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 `[n, dims]`, of any length, for float32 `[n, 3, height, width]`."""
-        size = min(AT_ONCE, max(1, -(-len(pixels) // self._threads)))
-        parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
-        return np.concatenate(list(self._pool.map(self._run, parts)))
-
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
-        vectors: np.ndarray = self._session.run(None, {"pixels": pixels})[0]
-        return vectors
 
 
 def onnx_tower(
@@ -92,7 +58,81 @@ def onnx_tower(
             lean = to_int8(lean, torch.from_numpy(calibration()))
         _export(lean, path, side, {"com.microsoft": 1} if precision == "int8" else None)
 
-    return OnnxTower(made_once(cache / "onnx" / name, make))
+    return OnnxTower(made_once(cache / "onnx" / name, make), threads=torch.get_num_threads())
+
+
+def export_image_tower(exact: ImageEncoder, path: Path) -> None:
+    """Write the tower of an encoder that runs in torch as it is, in fp32. Raises `ModelError`."""
+    if not isinstance(exact.tower, TorchTower):
+        raise TypeError("only an encoder that runs in torch can be exported")
+    model = copy.deepcopy(exact.tower.model).cpu()
+    config = cast("PretrainedConfig", model.config)
+    side = int(getattr(config, "vision_config", config).image_size)
+    _export(LeanTower(model).eval(), path, side, None)
+
+
+class _SentenceTower(nn.Module):
+    """The modules of a sentence-transformers model, from tokens to a vector."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(list(model.children()))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return `[n, dims]`, of any length, for int64 `[n, tokens]` each."""
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        for part in self.parts:
+            features = part(features)
+        return features["sentence_embedding"]
+
+
+class _PairedTower(nn.Module):
+    """The text tower of a CLIP or SigLIP model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return `[n, dims]`, of any length, for int64 `[n, tokens]` each."""
+        paired = cast("CLIPModel", self.model)
+        vectors: torch.Tensor = paired.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
+        return vectors
+
+
+def export_text_tower(exact: TextEncoder, path: Path, *, length: int | None) -> list[str]:
+    """Write the text tower of an encoder that runs in torch, and return the names of its inputs.
+
+    With a `length`, all texts have so many tokens. Raises `ModelError`.
+    """
+    names = ["input_ids", "attention_mask"]
+    if isinstance(exact, SentenceEncoder):
+        tower: nn.Module = _SentenceTower(copy.deepcopy(exact.model).cpu())
+    elif isinstance(exact, PairedTextEncoder):
+        tower = _PairedTower(copy.deepcopy(exact.model).cpu())
+        names = [name for name in names if name in exact.tokenizer(["a"])]
+    else:
+        raise TypeError("only an encoder that runs in torch can be exported")
+    tokens = torch.ones(1, length or 7, dtype=torch.int64)
+    axes = {name: {0: "n"} if length else {0: "n", 1: "tokens"} for name in names}
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # of shapes that are the same for every text
+        try:
+            torch.onnx.export(
+                tower.eval(),
+                tuple(tokens for _ in names),
+                str(path),
+                input_names=names,
+                output_names=["vectors"],
+                dynamic_axes={**axes, "vectors": {0: "n"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+            raise ModelError(
+                f"The text model cannot be written for ONNX Runtime ({first_line(error)})."
+            ) from error
+    return names
 
 
 def _export(tower: torch.nn.Module, path: Path, side: int, own_operators: dict[str, int] | None) -> None:

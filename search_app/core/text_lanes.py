@@ -142,6 +142,7 @@ def text_lanes(
     *,
     choice: str = "auto",
     warn: Callable[[str], None] = lambda _: None,
+    load_local: Callable[[Profile], TextEncoder] = load_text_encoder,
 ) -> TextLanes:
     """Return the profile's text encoder. Raises `QueryError` for a lane that the profile does not have."""
     if choice not in CHOICES:
@@ -164,7 +165,7 @@ def text_lanes(
     return TextLanes(
         choice=choice,
         infer=infer,
-        load_local=lambda: load_text_encoder(profile),
+        load_local=lambda: load_local(profile),
         dims=profile.dims,
         revision=weights.revision,
         warn=warn,
