@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -26,9 +26,7 @@ from models.profiles import Profile, loading, read_config
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
-    from transformers import BatchEncoding, CLIPImageProcessor, CLIPModel, SiglipImageProcessor, SiglipModel
-
-    from models.fast.standalone import PictureSteps
+    from transformers import BatchEncoding, CLIPModel, SiglipModel
 
 T_co = TypeVar("T_co", covariant=True)
 LONGEST_WORD = 512
@@ -94,7 +92,8 @@ class ImageEncoder:
 
     tower: Callable[[np.ndarray], np.ndarray]
     """from preprocessed pictures to vectors of any length"""
-    processor: CLIPImageProcessor | SiglipImageProcessor | PictureSteps
+    processor: Any
+    """CLIP's or SigLIP's of transformers, or its steps without that library"""
     dims: int
     revision: str
     """fingerprint of the weights"""
@@ -336,17 +335,6 @@ class TorchTower:
         features = whole(pixel_values=values) if whole else self.model(values)
         vectors: torch.Tensor = getattr(features, "image_embeds", features)
         return vectors
-
-
-def bf16_tower(model: torch.nn.Module) -> TorchTower:
-    """Return a copy of a vision tower that computes in bfloat16, where the model is."""
-    import copy
-
-    import torch
-
-    from models.fast.onnx import LeanTower
-
-    return TorchTower(copy.deepcopy(LeanTower(model)).eval().to(torch.bfloat16))
 
 
 class Lazy(Generic[T_co]):

@@ -17,7 +17,6 @@ from models.encoders import (
     Execution,
     ImageEncoder,
     TorchTower,
-    bf16_tower,
     load_image_encoder,
 )
 from models.errors import ModelError, first_line
@@ -344,17 +343,33 @@ def run_in(way: Execution, exact: ImageEncoder, *, cache: Path) -> ImageEncoder:
 
 
 def _tower_in(way: Execution, exact: ImageEncoder, cache: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from models.fast.onnx import onnx_tower
+
+    import torch
+
+    from models.fast.onnx import onnx_file
+    from models.fast.standalone import OnnxTower
 
     if way.backend == "torch":
         return bf16_tower(_torch_model(exact))
-    return onnx_tower(
+    path = onnx_file(
         _torch_model(exact),
         precision=way.precision,
         revision=exact.revision,
         cache=cache,
         calibration=lambda: _calibration(exact),
     )
+    return OnnxTower(path, threads=torch.get_num_threads())
+
+
+def bf16_tower(model: torch.nn.Module) -> TorchTower:
+    """Return a copy of a vision tower that computes in bfloat16, where the model is."""
+    import copy
+
+    import torch
+
+    from models.fast.onnx import LeanTower
+
+    return TorchTower(copy.deepcopy(LeanTower(model)).eval().to(torch.bfloat16))
 
 
 def _torch_model(encoder: ImageEncoder) -> torch.nn.Module:

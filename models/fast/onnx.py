@@ -22,7 +22,6 @@ from torch import nn
 
 from models.encoders import ImageEncoder, PairedTextEncoder, SentenceEncoder, TextEncoder, TorchTower
 from models.errors import ModelError, first_line
-from models.fast.standalone import OnnxTower
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,15 +33,15 @@ RECIPE = 2
 OPSET = 17
 
 
-def onnx_tower(
+def onnx_file(
     model: torch.nn.Module,
     *,
     precision: str,
     revision: str,
     cache: Path,
     calibration: Callable[[], np.ndarray],
-) -> OnnxTower:
-    """Return a CLIP or SigLIP vision tower for ONNX Runtime, in `fp32` or `int8`.
+) -> Path:
+    """Return the file of a CLIP or SigLIP vision tower for ONNX Runtime, in `fp32` or `int8`.
 
     `revision` is the fingerprint of the weights; `calibration` returns preprocessed pictures and is asked
     only when an eight-bit tower has to be made. Raises `ModelError`.
@@ -58,7 +57,7 @@ def onnx_tower(
             lean = to_int8(lean, torch.from_numpy(calibration()))
         _export(lean, path, side, {"com.microsoft": 1} if precision == "int8" else None)
 
-    return OnnxTower(made_once(cache / "onnx" / name, make), threads=torch.get_num_threads())
+    return made_once(cache / "onnx" / name, make)
 
 
 def export_image_tower(exact: ImageEncoder, path: Path) -> None:

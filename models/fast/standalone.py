@@ -89,7 +89,7 @@ class OnnxTower:
 
 
 def onnx_session(path: Path, *, threads: int = 0, is_optimized: bool = False) -> Any:
-    """Return a session of ONNX Runtime on the CPU; 0 threads stand for as many as cores.
+    """Return a session of ONNX Runtime on the CPU, with 0 threads for as many as cores.
 
     A file that `optimize` wrote is run as it is. Raises `ModelError` for a file that cannot be loaded.
     """
@@ -128,7 +128,7 @@ def optimize(exported: Path, tower: Path) -> None:
 
 @dataclass(frozen=True)
 class PictureSteps:
-    """What the image processors of CLIP and SigLIP do to a picture, by Pillow alone."""
+    """The steps of the image processors of CLIP and SigLIP, by Pillow alone."""
 
     size: Mapping[str, int]
     """`height` and `width`, or `shortest_edge`"""
@@ -267,7 +267,7 @@ def _place(source: Path, role: str, dims: int, cache: Path) -> Path:
 def _kept_or_made(
     place: Path, read: Callable[[Path], T], load: Callable[[], T], write: Callable[[T, Path], None]
 ) -> T:
-    """Return what is kept at `place`, else the exact encoder, of which it is made for the next time."""
+    """Return the encoder that is kept at `place`, or make it, or return the exact one."""
     from filelock import FileLock
 
     if (place / REFUSED).is_file():
