@@ -109,7 +109,8 @@ def export_text_tower(exact: TextEncoder, path: Path, *, length: int | None) -> 
         tower: nn.Module = _SentenceTower(copy.deepcopy(exact.model).cpu())
     elif isinstance(exact, PairedTextEncoder):
         tower = _PairedTower(copy.deepcopy(exact.model).cpu())
-        names = [name for name in names if name in exact.tokenizer(["a"])]
+        if exact.padding == "max_length":  # as the encoder asks it
+            names.remove("attention_mask")
     else:
         raise TypeError("only an encoder that runs in torch can be exported")
     tokens = torch.ones(1, length or 7, dtype=torch.int64)

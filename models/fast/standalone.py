@@ -192,6 +192,7 @@ class OnnxTextEncoder:
     pad_id: int
     pads: bool
     """whether every text is filled up to `max_length`"""
+    lowercase: bool
     is_plain: bool
     """whether texts are made plain and stripped first, as sentence-transformers' towers have them"""
     inputs: Sequence[str]
@@ -216,7 +217,7 @@ class OnnxTextEncoder:
             return finite_unit_rows(np.concatenate([np.zeros((0, self.dims), np.float32), *rows]))
 
     def _embed(self, text: str) -> np.ndarray:
-        ids = self._tokenizer.encode(text).ids
+        ids = self._tokenizer.encode(text.lower() if self.lowercase else text).ids
         left = self.max_length - len(ids) if self.pads else 0
         values = {
             "input_ids": [ids + [self.pad_id] * left],
@@ -391,6 +392,7 @@ def _write_text(exact: TextEncoder, part: Path) -> None:
         "max_length": max_length,
         "pad_id": int(getattr(tokenizer, "pad_token_id", 0) or 0),
         "pads": pads,
+        "lowercase": bool(getattr(exact, "lowercase", False)),
         "is_plain": is_plain,
         "inputs": inputs,
     }
