@@ -87,6 +87,7 @@ def test_every_layout_gives_the_vectors_of_torch(profile, cache):
         assert np.abs(texts.embed_texts(TEXTS) - exact[1].embed_texts(TEXTS)).max() <= CLOSE
         assert (images.revision, texts.revision) == (exact[0].revision, exact[1].revision)
         assert texts.embed_texts([]).shape == (0, profile.dims)
+        assert list(map(texts.reads_whole, TEXTS)) == list(map(exact[1].reads_whole, TEXTS))
     assert len(kept(cache)) == 2
 
 

@@ -216,6 +216,10 @@ class OnnxTextEncoder:
             rows = [self._embed(plain_text(text) if self.is_plain else text) for text in texts]
             return finite_unit_rows(np.concatenate([np.zeros((0, self.dims), np.float32), *rows]))
 
+    def reads_whole(self, text: str) -> bool:
+        """Whether the model reads all of a text: it leaves out the tokens after its limit."""
+        return not self._tokenizer.encode(plain_text(text) if self.is_plain else text).overflowing
+
     def _embed(self, text: str) -> np.ndarray:
         ids = self._tokenizer.encode(text.lower() if self.lowercase else text).ids
         left = self.max_length - len(ids) if self.pads else 0

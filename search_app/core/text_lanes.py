@@ -16,8 +16,6 @@ from es_config.errors import EngineError
 from es_config.text_model import InferTextEncoder, InferUnavailableError
 from models.encoders import (
     Lazy,
-    PairedTextEncoder,
-    SentenceEncoder,
     TextEncoder,
     load_text_encoder,
     plain_text,
@@ -85,9 +83,8 @@ class TextLanes:
         if vectors is None:
             local = self._local.get()
             vectors = local.embed_texts(plain)
-            if isinstance(local, SentenceEncoder | PairedTextEncoder) and not all(
-                map(local.reads_whole, plain)
-            ):
+            reads_whole = getattr(local, "reads_whole", None)
+            if reads_whole and not all(map(reads_whole, plain)):
                 self.tell_cut()
         self.lane = lane
         return vectors, lane
