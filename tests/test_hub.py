@@ -284,7 +284,8 @@ def test_fetch_goes_on_after_a_kill(hub, tmp_path):
     command = [sys.executable, "-m", "glimpse", "model", "fetch", "--profile", "clip"]
     environ = hub.environ(tmp_path)
     with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        parts = f"hub/models--{IMAGE.name.replace('/', '--')}/blobs/*.incomplete"
+        stored = test_hub.sha256(hub.root / IMAGE.name / LARGE)
+        parts = f"hub/models--{IMAGE.name.replace('/', '--')}/blobs/{stored}.incomplete"
         wait_until(lambda: sum(each.stat().st_size for each in tmp_path.glob(parts)), running=run)
         run.send_signal(signal.SIGKILL)
     (part,) = tmp_path.glob(parts)
