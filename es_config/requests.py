@@ -47,6 +47,11 @@ class Filters:
     """the beginning of a relative path or of one of its folders, or a pattern for it with `*` and `?`"""
 
 
+def _last(field: str, order: str) -> dict[str, Any]:
+    """Return a sort by a field that puts documents without it at the end."""
+    return {field: {"order": order, "missing": "_last"}}
+
+
 def check_knn_limits(k: int, num_candidates: int) -> None:
     """Raise EngineError unless 1 ≤ k ≤ num_candidates ≤ 10 000."""
     if k < 1:
@@ -213,6 +218,38 @@ def _query(
         raise ValueError("like_id needs the index that holds it")
     lookup = {"index": index, "id": like_id, "path": field}
     return {"field": field, "query_vector_builder": {"lookup": lookup}}
+
+
+_BY_ID = {"image_id": {"order": "asc"}}
+LISTING_ORDERS: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "newest": (_last("exif.date", "desc"), _last("indexed_at", "desc"), _BY_ID),
+    "oldest": (_last("exif.date", "asc"), _last("indexed_at", "asc"), _BY_ID),
+    "name": (_last("image_name", "asc"), _last("relative_path", "asc"), _BY_ID),
+    "added": (_last("indexed_at", "desc"), _BY_ID),
+}
+"""orders of pictures that need no question; the id comes last, so that pages never share a picture"""
+
+
+def listing_body(
+    *,
+    sort: str,
+    size: int,
+    from_: int = 0,
+    filters: Filters | None = None,
+    ids: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return a search for the pictures that pass the filters, in one of the `LISTING_ORDERS`.
+
+    With `ids` only those pictures are listed. A picture without the date or the name that is sorted by comes
+    last. All that pass are counted, however few are shown. Raises EngineError past the 10 000th.
+    """
+    if from_ + size > MAX_CANDIDATES:
+        raise EngineError(f"A list is shown up to picture {MAX_CANDIDATES}: narrow it by filters.")
+    clauses = filter_clauses(filters)
+    clauses += [{"ids": {"values": list(ids)}}] if ids is not None else []
+    query: dict[str, Any] = {"bool": {"filter": clauses}} if clauses else {"match_all": {}}
+    body = {"query": query, "sort": list(LISTING_ORDERS[sort]), "track_total_hits": True}
+    return _paged(body, size, size, from_)
 
 
 def _paged(body: dict[str, Any], k: int, size: int | None, from_: int) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from waiting import PATIENCE_S
 from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.requests import Filters, as_curl, check_knn_limits, exact_body, filter_clauses, knn_body
+from es_config.requests import (
+    Filters,
+    as_curl,
+    check_knn_limits,
+    exact_body,
+    filter_clauses,
+    knn_body,
+    listing_body,
+)
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
 PACKED = "P4AAAAAAAAA="  # the big-endian bytes 3f800000 00000000
@@ -122,6 +130,25 @@ def test_numbers_out_of_range_are_refused(k, num_candidates, words):
 def test_the_limits_themselves_are_allowed():
     check_knn_limits(1, 1)
     check_knn_limits(10_000, 10_000)
+
+
+def test_a_list_is_sorted_by_fields_that_may_be_missing_and_counts_everything():
+    assert listing_body(sort="newest", size=24, from_=48) == {
+        "query": {"match_all": {}},
+        "sort": [
+            {"exif.date": {"order": "desc", "missing": "_last"}},
+            {"indexed_at": {"order": "desc", "missing": "_last"}},
+            {"image_id": {"order": "asc"}},
+        ],
+        "track_total_hits": True,
+        "size": 24,
+        "from": 48,
+    }
+    narrowed = listing_body(sort="name", size=2, filters=Filters(camera="x"), ids=["b", "a"])
+    camera = {"term": {"exif.camera": {"value": "x", "case_insensitive": True}}}
+    assert narrowed["query"] == {"bool": {"filter": [camera, {"ids": {"values": ["b", "a"]}}]}}
+    with pytest.raises(EngineError, match="up to picture 10000"):
+        listing_body(sort="added", size=1, from_=10_000)
 
 
 def test_a_search_is_for_one_thing():

@@ -21,6 +21,7 @@ from search_app.core.query import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
+from search_app.web.page import changed
 
 UNSEEN = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 
@@ -48,6 +49,13 @@ def show(response, status: int = 200) -> str:
 def hits(html: str) -> list[str]:
     """Return the ids of the pictures in the grid, in order."""
     return re.findall(r'class="view" href="/images/([0-9a-f]{64})', html)
+
+
+def link(html: str, text: str) -> str:
+    """Return the address of the link with this text."""
+    pattern = r'<a [^>]*?href="([^"]*)"[^>]*>(?:<span class="unseen">Remove: </span>)?'
+    (found,) = set(re.findall(pattern + re.escape(text) + "</a>", html))
+    return found
 
 
 def upload(web, data: bytes, address: str = "/picture"):
@@ -200,15 +208,13 @@ def test_a_bad_upload_is_a_sentence_on_the_page(web, data, status, sentence):
     ("address", "status", "sentence"),
     [
         ("/?q=", 400, "The query is empty"),
-        ("/?camera=x", 400, "The query is empty"),
         ("/?q=a&k=0", 400, "k must be between 1 and 10000"),
         ("/?q=a&num_candidates=99999", 400, "num_candidates must be between"),
-        ("/?q=a&_external=1&_scheme=javascript", 400, "There is no parameter '_external'"),
-        ("/?q=a&endpoint=x&camera=", 400, "There is no parameter 'endpoint'"),
+        ("/?path=x&sort=up", 400, "There is no order 'up'; choose one of: relevance, newest"),
         ("/?q=" + "x" * 10_000, 400, "at most 1000 are allowed"),
         ("/?like=nothing", 404, "no picture with the id 'nothing'"),
         ("/images/nothing", 404, "no picture with the id 'nothing'"),
-        ("/nothing", 404, "not found"),
+        ("/nothing", 404, "There is nothing at '/nothing'"),
     ],
 )
 def test_a_mistake_is_a_sentence_on_the_page(web, address, status, sentence):
@@ -216,6 +222,102 @@ def test_a_mistake_is_a_sentence_on_the_page(web, address, status, sentence):
     assert sentence in html
     assert 'name="q"' in html
     assert "Traceback" not in html
+
+
+@pytest.mark.parametrize("more", ["_external=1&_scheme=javascript", "endpoint=x", "fbclid=abc"])
+def test_a_parameter_of_somebody_else_leaves_the_address(web, more):
+    response = web.get(f"/?q=a&{more}")
+    assert (response.status_code, response.headers["Location"]) == (302, "/?q=a")
+    assert "Find the picture you have in mind" in show(web.get(f"/?{more}"))
+
+
+def test_filters_alone_list_pictures_newest_first_and_in_every_order(web, gallery):
+    cats, boat = gallery.ids["cats"], gallery.ids["boat"]
+    html = show(web.get("/?q=&tag=summer+day", follow_redirects=True))
+    assert hits(html) == [cats, boat]
+    assert "2 pictures, newest first" in " ".join(html.split())
+    assert not re.search("<meter|nearest|best match first", html)
+    for label, order in (("oldest first", [boat, cats]), ("by name", [boat, cats])):
+        html = show(web.get(link(html, label)))
+        assert hits(html) == order
+    assert 'name="sort" value="name"' in html
+    raw = re.search(r'class="raw" href="([^"]+)"', html).group(1)
+    assert [hit["image_id"] for hit in web.get(raw).json["hits"]] == [boat, cats]
+    assert "No picture passes these filters" in show(web.get("/?camera=x"))
+
+
+def test_the_start_page_leads_to_a_list_with_every_picture_once(web, gallery):
+    address, seen = link(show(web.get("/")), "All pictures, newest first"), []
+    while address:
+        html = show(web.get(address))
+        seen += hits(html)
+        following = re.search(r'rel="next" href="([^"]+)"', html)
+        address = following and following.group(1)
+    assert len(seen) == len(gallery.ids)
+    assert set(seen) == set(gallery.ids.values())
+    assert seen[0] == gallery.ids["cats"]
+
+
+def test_hits_can_be_sorted_and_pages_keep_the_order(web):
+    html = show(web.get(link(show(web.get("/?q=a+boat")), "newest first")))
+    assert "The 60 nearest pictures, newest first" in " ".join(html.split())
+    assert 'rel="next" href="/?q=a+boat&sort=newest&page=2"' in html
+    assert link(html, "best match first") == "/?q=a+boat"
+    last = show(web.get("/?q=a+boat&sort=newest&page=3"))
+    assert len(hits(last)) == 12
+    assert 'rel="next"' not in last
+
+
+STATE = "q=a+boat&path=named%2F&mode=hybrid&date_from=2020-01-01&sort=newest"
+
+
+def test_nothing_is_lost_on_a_link(web, gallery):
+    kept, boat = STATE.removeprefix("q=a+boat&"), gallery.ids["boat"]
+    html = show(web.get(f"/?{STATE}"))
+    assert hits(html) == [gallery.ids["cats"], boat]
+    similar = re.search(rf'class="more" href="(/\?like={boat}[^"]+)"', html).group(1)
+    assert parse_qs(similar[2:]) == parse_qs(f"like={boat}&{kept}")
+    detail = show(web.get(re.search(rf'href="(/images/{boat}[^"]+)"', html).group(1)))
+    back = re.search(r'class="back" href="/\?([^"]+)"', detail).group(1)
+    assert parse_qs(back) == parse_qs(STATE)
+    like_it = re.search(r'class="main" href="/\?([^"]+)"', detail).group(1)
+    assert parse_qs(like_it) == parse_qs(f"like={boat}&{kept}")
+    neighbour = re.search(r'class="more" href="/\?like=[0-9a-f]{64}&([^"]+)"', detail).group(1)
+    assert parse_qs(neighbour) == parse_qs(kept)
+    for box in ("a boat", "named/", "2020-01-01", "newest"):
+        assert f'value="{box}"' in detail
+    assert '"hybrid" selected' in detail
+    assert "Filters: 2 set" in detail
+    shown = upload(web, gallery.files["boat"], f"/picture?{STATE}&page=2")
+    assert shown.headers["Location"] == f"/?like={boat}&{kept}"
+
+
+def test_each_part_of_a_search_has_a_chip_that_removes_it_alone(web):
+    state = f"{STATE}&camera=Pencil&exact=true&k=5"
+    html = show(web.get(f"/?{state}"))
+    for label, part in (
+        ("path named/", "&path=named%2F"),
+        ("by look, caption and words", "&mode=hybrid"),
+        ("from 2020-01-01", "&date_from=2020-01-01"),
+        ("newest first", "&sort=newest"),
+        ("camera Pencil", "&camera=Pencil"),
+        ("exact", "&exact=true"),
+    ):
+        assert parse_qs(link(html, label + " ×")[2:]) == parse_qs(state.replace(part, ""))
+    assert parse_qs(link(html, "Clear")[2:]) == parse_qs("q=a+boat&mode=hybrid&sort=newest&exact=true&k=5")
+    assert 'class="chips"' not in show(web.get("/"))
+
+
+def test_a_changed_state_keeps_the_rest_as_far_as_it_makes_sense():
+    asked = {"q": "a", "min_relevance": "weak", "mode": "hybrid", "tag": "x", "page": "2"}
+    assert changed(asked, like="1", shares_space=False) == {"like": "1", "tag": "x"}
+    assert changed(asked, like="1") == {"like": "1", "mode": "hybrid", "tag": "x"}
+    assert changed(asked, vector="A") == {"vector": "A", "tag": "x"}
+    assert changed(asked, q=None) == {"mode": "hybrid", "tag": "x"}
+    assert changed(asked, page=3) == {**asked, "page": "3"}
+    assert changed({"sort": "newest", "k": "5"}, like="1") == {"like": "1", "k": "5"}
+    assert changed({"sort": "name"}, q="a") == {"q": "a", "sort": "name"}
+    assert changed({"q": "a", "sort": "newest"}, like="1") == {"like": "1", "sort": "newest"}
 
 
 def test_what_a_visitor_writes_is_never_markup(web):

@@ -33,6 +33,10 @@ from search_app.errors import QueryError
         ({}, "The query is empty"),
         ({"text": " \n "}, "The query is empty"),
         ({"image": b""}, "The query is empty"),
+        ({"image": b"", "sort": "newest"}, "The query is empty"),
+        ({"like": "", "filters": Filters(tag="x")}, "The query is empty"),
+        ({"sort": "relevance"}, "choose another sort"),
+        ({"text": "a", "sort": "shuffled"}, "choose one of: relevance, newest, oldest, name, added"),
         ({"text": "a", "like": "b"}, "one thing at a time"),
         ({"text": "x" * 10_000}, "10000 characters; at most 1000"),
         ({"text": "\ud800"}, "not valid Unicode"),
@@ -50,6 +54,19 @@ from search_app.errors import QueryError
 def test_what_cannot_be_asked_is_refused_with_a_sentence(asked, sentence):
     with pytest.raises(QueryError, match=sentence):
         Query(**asked)
+
+
+def test_filters_or_a_sort_alone_list_the_newest_first():
+    for asked in ({"filters": Filters(tag="x")}, {"sort": "newest"}, {"text": " ", "sort": "newest"}):
+        assert (Query(**asked).is_listing, Query(**asked).order) == (True, "newest")
+    assert Query(filters=Filters(tag="x"), sort="name").order == "name"
+    assert (Query(text="a").is_listing, Query(text="a").order) == (False, "relevance")
+
+
+def test_a_question_in_another_order_sorts_the_same_hits_on_every_page():
+    pages = [Query(text="a", k=24, page=page, num_candidates=30, sort="name").nearest() for page in (1, 3)]
+    assert pages == [Query(text="a", k=100, num_candidates=100)] * 2
+    assert Query(text="a", k=250, sort="name").nearest().k == 250
 
 
 def test_a_page_is_the_end_of_a_longer_answer():
@@ -72,6 +89,7 @@ def test_candidates_are_at_least_twice_the_neighbours_in_coarse_steps(depth, can
             "page": st.integers(1, 99),
             "num_candidates": st.integers(99, 10_000),
             "mode": st.sampled_from(["image", "caption"]),
+            "sort": st.sampled_from(["newest", "oldest", "name", "added"]),
             "exact": st.booleans(),
             "date_from": st.dates(max_value=date(2000, 1, 1)),
             "date_to": st.dates(min_value=date(2000, 1, 2)),

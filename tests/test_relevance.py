@@ -227,6 +227,19 @@ def test_min_relevance_leaves_lower_hits_out_and_the_total_says_so(searcher):
         Query(like="x", min_relevance="weak")
 
 
+def test_sorted_hits_are_those_that_fit_unless_none_does(searcher, unanswered):
+    nearest = searcher.search(Query(text="a boat", k=100))
+    fitting = {hit.image_id for hit in nearest.hits if hit.relevance != "none"}
+    assert 0 < len(fitting) < len(nearest.hits)
+    by_name = searcher.search(Query(text="a boat", k=100, sort="name"))
+    assert ({hit.image_id for hit in by_name.hits}, by_name.total) == (fitting, len(fitting))
+    texts = [text for text, response in unanswered.items() if response.nothing_good]
+    every = [searcher.search(Query(text=text, k=100)) for text in texts]
+    text, total = next((each.query, each.total) for each in every if each.nothing_good)
+    nothing = searcher.search(Query(text=text, k=5, sort="name"))
+    assert (nothing.nothing_good, len(nothing.hits), nothing.total) == (True, 5, total)
+
+
 def test_an_index_that_was_not_calibrated_marks_nothing(gallery):
     plain = Marks(index=gallery.searcher.index, read_vectors=lambda *_: pytest.fail("no sample is needed"))
     hits = gallery.searcher.search(Query(text="a red boat")).hits

@@ -86,6 +86,20 @@ def test_a_json_body_takes_the_same_parameters(web):
     assert answer(web.post("/api/v1/search", json=asked)) == by_address
 
 
+def test_filters_alone_list_the_newest_and_every_list_can_be_sorted(web, gallery):
+    newest = answer(web.get("/api/v1/search?tag=summer+day"))
+    assert [hit["path"] for hit in newest["hits"]] == ["named/cats.jpg", "named/boat.jpg"]
+    assert (newest["query"], newest["sort"], newest["total"]) == ("", "newest", 2)
+    assert (newest["hits"][0]["score"], newest["hits"][0]["similarity"]) == (None, None)
+    by_body = answer(web.post("/api/v1/search", json={"tag": "summer day", "sort": "oldest", "k": 1}))
+    assert [hit["path"] for hit in by_body["hits"]] == ["named/boat.jpg"]
+    form = {"q": "", "path": "named/", "sort": "name", "k": "3", "page": "2"}
+    assert [hit["path"] for hit in answer(web.post("/api/v1/search", data=form))["hits"]] == [
+        "named/house.jpg"
+    ]
+    assert answer(web.get("/api/v1/search?sort=added&k=1"))["total"] == len(gallery.ids)
+
+
 def upload(web, data: bytes, **fields):
     """Send a picture as a form does."""
     return web.post("/api/v1/search", data={"image": (io.BytesIO(data), "photo.jpg"), **fields})
@@ -117,7 +131,8 @@ def test_an_uploaded_picture_finds_itself(web, gallery):
     "address",
     [
         "?q=", "?q=%20", "", "?q=a&k=0", "?q=a&k=10001", "?q=a&k=ten", "?q=a&num_candidates=5",
-        "?q=a&num_candidates=10001", "?q=a&page=0", "?q=a&mode=x", "?q=a&colour=red", "?q=a&date_from=x",
+        "?q=a&num_candidates=10001", "?q=a&page=0", "?q=a&mode=x", "?sort=relevance", "?q=a&sort=x", "?tag=",
+        "?sort=newest&k=100&page=101", "?q=a&colour=red", "?q=a&date_from=x",
         "?q=a&place=x", "?q=a&like=b", "?vector=AAAA", "?vector=%3D", f"?q={'x' * 10_000}",
     ],
 )  # fmt: skip
@@ -212,6 +227,7 @@ def test_the_openapi_document_is_true(web, gallery):
         "/api/v1/search?q=a+cat": 200,
         "/api/v1/search?q=a+cat&exact=true": 200,
         "/api/v1/search?q=a+cat&mode=hybrid": 200,
+        "/api/v1/search?path=named/": 200,
         f"/api/v1/images/{gallery.ids['boat']}": 200,
         "/api/v1/images/nothing": 404,
         "/api/v1/search?like=nothing": 404,

@@ -122,6 +122,30 @@ def test_filters_narrow_the_search(run, options, found):
     assert set(paths(run("search", "anything", *options))) == found
 
 
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--tag", "Summer Day"], ["named/cats.jpg", "named/boat.jpg"]),
+        (
+            ["--path", "named/", "--sort", "name", "-k", "2", "--page", "2"],
+            ["named/cats.jpg", "named/house.jpg"],
+        ),
+        (["--sort", "oldest", "-k", "1"], ["named/boat.jpg"]),
+        (
+            ["red boat", "--path", "named/", "--sort", "newest", "-k", "2"],
+            ["named/cats.jpg", "named/boat.jpg"],
+        ),
+    ],
+)
+def test_filters_alone_list_pictures_and_sort_orders_them(run, options, found):
+    assert paths(run("search", *options)) == found
+
+
+def test_a_list_has_no_similarity(run):
+    assert run("search", "--tag", "sea").stdout.split("\t")[:3] == ["1", "–", "named/boat.jpg"]
+    assert json.loads(run("search", "--tag", "sea", "--json").stdout)["hits"][0]["score"] is None
+
+
 def test_pages_number_their_ranks_on(run):
     result = run("search", "a cat", "--k", 5, "--page", 3)
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["11", "12", "13", "14", "15"]
@@ -138,6 +162,8 @@ def test_nothing_found_is_said_on_stderr(run):
     [
         (["search"], "The query is empty"),
         (["search", " "], "The query is empty"),
+        (["search", "--sort", "relevance"], "choose another sort"),
+        (["search", "--sort", "newst"], "Did you mean 'newest'?"),
         (
             ["search", "a", "--k", "0"],
             "'-k' / '--k' (env var: 'GLIMPSE_K'): 0 is not in the range 1<=x<=10000.",

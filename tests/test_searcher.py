@@ -206,6 +206,63 @@ def test_a_tuned_operating_point_is_used(client, index_name):
     assert tuned.search(Query(text="a")).hits == ()
 
 
+def test_a_list_has_every_picture_once_and_those_without_a_date_last(searcher, gallery):
+    pages = [searcher.search(Query(sort="newest", k=25, page=page)) for page in (1, 2, 3, 4)]
+    ids = [hit.image_id for page in pages for hit in page.hits]
+    assert [len(page.hits) for page in pages] == [25, 25, EVERYTHING - 50, 0]
+    assert set(ids) == set(gallery.ids.values())
+    assert ids[:2] == [gallery.ids["cats"], gallery.ids["boat"]]
+    assert {page.total for page in pages} == {EVERYTHING}
+    assert {(hit.score, hit.similarity, hit.why) for hit in pages[0].hits} == {(None, None, None)}
+    assert (pages[0].query, pages[0].lane, pages[0].num_candidates, pages[0].sort) == (
+        "",
+        None,
+        None,
+        "newest",
+    )
+    oldest = searcher.search(Query(sort="oldest", k=2)).hits
+    assert [hit.image_id for hit in oldest] == [gallery.ids["boat"], gallery.ids["cats"]]
+
+
+def test_filters_alone_list_the_pictures_that_pass(searcher):
+    named = Filters(path="named/")
+    by_name = searcher.search(Query(filters=named, sort="name"))
+    assert [hit.path for hit in by_name.hits] == [f"named/{name}.jpg" for name in sorted(NAMED)]
+    assert (by_name.total, searcher.search(Query(filters=named, k=1)).total) == (4, 4)
+
+
+def test_what_was_added_last_comes_first(client, index_name):
+    profile, texts, images = pocket()
+    index = ImageIndex(client, alias=index_name)
+    meta = IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity)
+    index.create(meta, IndexOptions(shards=2))
+    for number, day in enumerate((3, 9, 6)):
+        document = {"image_id": f"{number}", "indexed_at": f"2024-01-0{day}", "relative_path": f"{day}.jpg"}
+        client.index(index=index_name, id=f"{number}", document=document)
+    index.refresh()
+    fresh = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
+    assert [hit.path for hit in fresh.search(Query(sort="added")).hits] == ["9.jpg", "6.jpg", "3.jpg"]
+    # Without a single photograph's date or name, nothing is lost either.
+    for sort in ("newest", "oldest", "name"):
+        assert len(fresh.search(Query(sort=sort)).hits) == 3
+
+
+@pytest.mark.parametrize("mode", ["image", "hybrid"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_question_in_the_order_of_names_keeps_its_hits_and_scores(searcher, mode, exact):
+    asked = {"text": "a red boat", "mode": mode, "exact": exact}
+    nearest = searcher.search(Query(k=100, **asked)).hits
+    pages = [searcher.search(Query(k=25, page=page, sort="name", **asked)) for page in (1, 2, 3, 4)]
+    hits = [hit for page in pages for hit in page.hits]
+    assert hits == sorted(nearest, key=lambda hit: hit.path.split("/")[-1])
+    assert [page.total for page in pages] == [EVERYTHING] * 4
+    newest = searcher.search(Query(k=3, sort="newest", **asked))
+    assert [hit.path for hit in newest.hits[:2]] == ["named/cats.jpg", "named/boat.jpg"]
+    assert newest.hits[0].similarity is not None
+
+
 def test_without_an_index_the_sentence_says_how_to_make_one(client):
     profile, texts, images = pocket()
     missing = ImageIndex(client, alias=f"test-{uuid.uuid4()}")
@@ -214,6 +271,8 @@ def test_without_an_index_the_sentence_says_how_to_make_one(client):
     )
     with pytest.raises(EngineError, match="glimpse ingest"):
         alone.search(Query(text="a"))
+    with pytest.raises(EngineError, match="glimpse ingest"):
+        alone.search(Query(sort="newest"))
 
 
 class CountingEncoder:

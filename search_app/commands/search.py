@@ -83,6 +83,11 @@ STDIN = "-"
 @click.option(
     "--min-relevance", type=OneOf(["weak", "strong"]), help="Leave out lower hits; see `glimpse calibrate`."
 )
+@click.option(
+    "--sort",
+    type=OneOf(["relevance", "newest", "oldest", "name", "added"]),
+    help="Order of the hits.  [default: relevance; newest where nothing is asked]",
+)
 @SEARCH_OPTIONS
 def search(
     *,
@@ -104,8 +109,9 @@ def search(
     """Search by words, by a picture file, by a recording of a voice or by a picture of the index.
 
     QUERY is a picture if a file has that name, - reads words or a picture from stdin, and anything else is a
-    text, which needs no quotes. The paths of files that this machine ingested are absolute. The exit code is
-    1 when nothing is found.
+    text, which needs no quotes. Without a question, the pictures that pass the filters are listed, the newest
+    first. The paths of files that this machine ingested are absolute. The exit code is 1 when nothing is
+    found.
 
     \b
     Example:
@@ -113,6 +119,7 @@ def search(
       glimpse search ./photo.jpg -k 5 --open
       glimpse search --voice clip.wav
       glimpse search a red boat --mode hybrid
+      glimpse search --date-from 2024-07-01 --path holidays/ --sort oldest
       glimpse search a red boat --path holidays/ -0 | xargs -0 cp -t ~/boats
     """
     settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,14 @@ import numpy as np
 from marshmallow import Schema, ValidationError, fields
 
 from es_config.documents import Hit, one_line, shown_path
-from es_config.requests import DEFAULT_K, MAX_CANDIDATES, Filters, count_stars, is_pattern
+from es_config.requests import (
+    DEFAULT_K,
+    LISTING_ORDERS,
+    MAX_CANDIDATES,
+    Filters,
+    count_stars,
+    is_pattern,
+)
 from search_app.errors import QueryError
 
 MAX_DIMS = 4096
@@ -111,6 +118,9 @@ def _from_text(data: bytes) -> object:
 MODES = ("image", "caption", "words", "hybrid")
 CANDIDATE_STEPS = (1, 1.5, 2, 3, 5, 7.5)
 """`num_candidates` that are tried: times `k`, then times 10 `k`, 100 `k`, …"""
+SORTS = ("relevance", *LISTING_ORDERS)
+SORTED_HITS = 100
+"""the nearest pictures that a question with another order than relevance puts in that order"""
 RELEVANCE = ("strong", "weak")
 MAX_TEXT = 1_000
 MAX_LENGTHS = {"camera": 200, "tag": 100, "path": 1_000}
@@ -128,10 +138,13 @@ PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|k
 
 @dataclass(frozen=True)
 class Query:
-    """One question: exactly one of `text`, `image`, `like` and `vector`. Raises `QueryError` when not valid.
+    """One question: at most one of `text`, `image`, `like` and `vector`. Raises `QueryError` when not valid.
 
-    A page of a kNN search is the end of a longer answer: page p with `k` hits a page asks
-    for the `p * k` nearest neighbours and shows the last `k` of them, so `p * k` is at most 10 000.
+    Without any of them, the pictures that pass the filters are listed. `filters` or a `sort` must say so, as
+    an empty question is a mistake.
+
+    A page of a kNN search is the end of a longer answer: page p with `k` hits a page asks for the `p * k`
+    nearest neighbours and shows the last `k` of them, so `p * k` is at most 10 000.
     """
 
     text: str | None = None
@@ -152,10 +165,12 @@ class Query:
     of these and fuse the ranks (`hybrid`)"""
     min_relevance: str | None = None
     """`strong` or `weak`: hits that are marked lower are left out; for queries in words"""
+    sort: str | None = None
+    """one of `SORTS`; None: by relevance, and of a list the newest first"""
 
     def __post_init__(self) -> None:
         """Refuse a query that no search can answer."""
-        object.__setattr__(self, "text", None if self.text is None else self.text.strip())
+        object.__setattr__(self, "text", (self.text or "").strip() or None)
         if mistake := next(self._mistakes(), None):
             raise QueryError(mistake)
 
@@ -165,8 +180,24 @@ class Query:
         return self.k * self.page
 
     @property
+    def is_listing(self) -> bool:
+        """Whether nothing is asked, so that the pictures which pass the filters are listed."""
+        return all(each is None for each in (self.text, self.image, self.like, self.vector))
+
+    @property
+    def order(self) -> str:
+        """The order of the hits, one of `SORTS`."""
+        return self.sort or ("newest" if self.is_listing else "relevance")
+
+    def nearest(self) -> Query:
+        """Return the query for the hits that this one sorts: the first 100, or `k` if that is more."""
+        k = max(SORTED_HITS, self.k)
+        candidates = self.num_candidates and max(self.num_candidates, k)
+        return replace(self, k=k, page=1, num_candidates=candidates, sort=None)
+
+    @property
     def label(self) -> str:
-        """The query in a few words: the text, the id, the file's name or the number of dims."""
+        """The query in a few words: the text, the id, the file's name, the number of dims, or nothing."""
         if self.vector is not None:
             return f"vector of {len(self.vector)} dims"
         if self.image is not None:
@@ -188,14 +219,21 @@ class Query:
             yield f"min_relevance is strong or weak, not '{one_line(str(self.min_relevance)[:20])}'."
         if self.min_relevance is not None and self.text is None:
             yield "Only hits of queries in words are marked: leave min_relevance out."
+        if self.sort is not None and self.sort not in SORTS:
+            yield f"There is no order '{one_line(self.sort[:20])}'; choose one of: {', '.join(SORTS)}."
+        if self.sort == "relevance" and self.is_listing:
+            yield "Without a question no picture is more relevant than another: choose another sort."
         yield from _filter_mistakes(self.filters)
 
     def _subject_mistakes(self) -> Iterator[str]:
         subjects = (self.text, self.image, self.like, self.vector)
         if sum(subject is not None for subject in subjects) > 1:
             yield "Ask for one thing at a time: a text, a picture, an image id or a vector."
-        if not any(subjects):
-            yield "The query is empty: give some words, a picture, an image id or a vector."
+        if not any(subjects) and not (self.is_listing and (self.sort or self.filters != Filters())):
+            yield (
+                "The query is empty: give some words, a picture, an image id, a vector or a filter;"
+                " sort=newest lists every picture."
+            )
         if self.text is not None and len(self.text) > MAX_TEXT:
             yield f"The query has {len(self.text)} characters; at most {MAX_TEXT} are allowed."
         if self.text is not None and has_lone_surrogate(self.text):
@@ -306,6 +344,13 @@ class SearchArguments(Schema):
             "leave out hits of words that are marked lower; for a calibrated index", enum=RELEVANCE
         )
     )
+    sort = fields.String(
+        metadata=_documented(
+            f"order of the hits; default: relevance, and newest where nothing is asked. Any other order than"
+            f" relevance is that of the {SORTED_HITS} nearest, or of k if that is more",
+            enum=SORTS,
+        )
+    )
     exact = fields.Boolean(metadata=_documented("look at every vector instead of the graph"))
     date_from = fields.Date(metadata=_documented("taken on this day or later"))
     date_to = fields.Date(metadata=_documented("taken on this day or earlier"))
@@ -365,6 +410,7 @@ def query_arguments(query: Query, *, k: int) -> dict[str, str]:
         "k": query.k if query.k != k else None,
         "num_candidates": query.num_candidates,
         "min_relevance": query.min_relevance,
+        "sort": query.sort if query.sort != "relevance" else None,
         "page": query.page if query.page != 1 else None,
     }
     return {name: str(value) for name, value in written.items() if value is not None}
@@ -378,11 +424,11 @@ class SearchHit:
     """One picture that was found."""
 
     image_id: Annotated[str, "SHA-256 of the file's content"]
-    score: Annotated[float, "Elasticsearch's _score; in mode hybrid the fusion's"]
+    score: Annotated[float | None, "Elasticsearch's _score; in mode hybrid the fusion's; null in a list"]
     similarity: Annotated[
         float | None,
         "the cosine, or the similarity that the index measures; in mode hybrid the picture's, null when its"
-        " caption alone was found",
+        " caption alone was found; null in a list",
     ]
     path: Annotated[str, "the first of the relative paths that hold this content"]
     caption: str | None
@@ -407,17 +453,20 @@ class SearchResponse:
     mode: str
     lane: Annotated[str | None, "where the text model ran; null when no text was embedded"]
     k: int
-    num_candidates: Annotated[int | None, "null for an exact search, which looks at every vector"]
+    num_candidates: Annotated[
+        int | None, "null for an exact search, which looks at every vector, and for a list"
+    ]
     took_ms: Annotated[float, "milliseconds for the whole search, embedding included"]
     total: Annotated[
         int,
         "neighbours that were found up to this page, at most page * k: fewer when the filters leave no more,"
-        " and without those of this page that min_relevance left out",
+        " and without those of this page that min_relevance left out; of a list or of sorted hits, all",
     ]
     hits: tuple[SearchHit, ...]
     partial: Annotated[bool, "whether shards did not answer, so that pictures may be missing"] = False
     shards: Annotated[int, "shards that were asked"] = 1
     shards_failed: Annotated[int, "those of them that did not answer"] = 0
+    sort: Annotated[str, "the order of the hits", {"enum": SORTS}] = "relevance"
 
     @property
     def nothing_good(self) -> bool:

@@ -19,11 +19,12 @@ import numpy as np
 from es_config.documents import MODE_FIELDS, SearchResult, one_line
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.relevance import MARKS, WEAK, comparable, oriented, read_calibration, scores_of
+from es_config.relevance import MARKS, NONE, WEAK, comparable, oriented, read_calibration, scores_of
 from es_config.requests import (
     MAX_CANDIDATES,
     exact_body,
     knn_body,
+    listing_body,
     query_words,
     typed_words,
     words_body,
@@ -293,9 +294,14 @@ class Searcher:
         index, `EngineError` when Elasticsearch does not answer or the index belongs to another profile.
         """
         started = time.perf_counter()
-        find = {"hybrid": self._hybrid, "words": self._written}.get(query.mode, self._nearest)
-        found = find(query)
+        found = self._found(query)
         hits = self._judged(query, found)
+        total = found.total - len(found.hits) + len(hits)
+        if not query.is_listing and query.order != "relevance":
+            # Sorted by date, pictures that fit no better than chance would stand among those that fit.
+            hits = tuple(hit for hit in hits if hit.relevance != NONE) or hits
+            total = len(hits)
+            hits = self._sorted(query, hits)[query.depth - query.k : query.depth]
         return SearchResponse(
             query=query.label,
             mode=query.mode,
@@ -303,11 +309,12 @@ class Searcher:
             k=query.k,
             num_candidates=found.request.num_candidates,
             took_ms=round((time.perf_counter() - started) * 1000, 1),
-            total=found.total - len(found.hits) + len(hits),
+            total=total,
             hits=hits,
             partial=found.shards_failed > 0,
             shards=found.shards,
             shards_failed=found.shards_failed,
+            sort=query.order,
         )
 
     def load_models_for(self, query: Query) -> None:
@@ -377,6 +384,39 @@ class Searcher:
                 f"Profile {self.profile.name} embeds captions with another model than pictures, so a picture"
                 " cannot be compared with captions: use words, or mode image."
             )
+
+    def _found(self, query: Query) -> _UnjudgedPage:
+        """Return the page of a query, or all the hits that it sorts."""
+        if query.is_listing:
+            return self._listed(query)
+        asked = query if query.order == "relevance" else query.nearest()
+        find = {"hybrid": self._hybrid, "words": self._written}.get(query.mode, self._nearest)
+        return find(asked)
+
+    def _listed(self, query: Query) -> _UnjudgedPage:
+        body = listing_body(
+            sort=query.order, size=query.k, from_=query.depth - query.k, filters=query.filters
+        )
+        body["_source"] = SOURCE
+        (result,) = self.send(query, body)
+        return _UnjudgedPage(
+            tuple(search_hit(hit, score=None, similarity=None) for hit in result.hits),
+            result.total,
+            Request(body, None),
+            shards=result.shards,
+            shards_failed=result.shards_failed,
+        )
+
+    def _sorted(self, query: Query, hits: Sequence[SearchHit]) -> tuple[SearchHit, ...]:
+        """Return the hits in the query's order. Those on shards that do not answer stay at the end."""
+        if not hits:
+            return ()
+        ids = [hit.image_id for hit in hits]
+        listed = self.index.search(
+            {**listing_body(sort=query.order, size=len(ids), ids=ids), "_source": False}
+        )
+        places = {hit.image_id: place for place, hit in enumerate(listed.hits)}
+        return tuple(sorted(hits, key=lambda hit: places.get(hit.image_id, len(places))))
 
     def _nearest(self, query: Query) -> _UnjudgedPage:
         request = self.prepare(query)
@@ -481,7 +521,7 @@ class Searcher:
             return {"query_vector": np.asarray(query.vector, np.float32)}, None
         if query.image is not None:
             return {"query_vector": self.embed_picture(query.image)}, None
-        assert query.like is not None  # a query has exactly one subject
+        assert query.like is not None  # the subject of a query that is no list
         if mode == "caption":
             return {"query_vector": _existing(self.index.vector(query.like), query.like)}, None
         return {"like_id": query.like, "index": self.index.name()}, None

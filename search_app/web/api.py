@@ -50,7 +50,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     @api.response(200, answer_schema, content_type=JSON)
     @may_fail(api, 404)
     def search() -> Response:
-        """Search by words, by a picture of the index or by a vector."""
+        """Search by words, by a picture of the index or by a vector, or list pictures by filters."""
         return answer(load_query(request.args))
 
     @api.post("/search")
@@ -62,7 +62,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
         if request.is_json:
             body = read_json(request)
             if not isinstance(body, dict):
-                raise QueryError("The JSON body must be an object with q, like or vector.")
+                raise QueryError("The JSON body must be an object with q, like, vector or filters.")
             return answer(load_query({**request.args, **body}))
         image = None
         if "image" in request.files:

@@ -90,6 +90,9 @@ class ExifSchema(Schema):
     date = fields.String()
     location = fields.Raw(metadata={"description": "geo_point"})
     camera = fields.String()
+    local_date = fields.String(metadata={"description": "what a clock at the place showed"})
+    offset = fields.String(metadata={"description": "of that clock from UTC, such as +02:00"})
+    date_source = fields.String(metadata={"description": "where the date was read"})
 
 
 class WrittenLineSchema(Schema):
@@ -133,6 +136,10 @@ class PictureSchema(Schema):
     exif = fields.Nested(ExifSchema)
     phash = fields.String()
     tags = fields.List(fields.String())
+    people = fields.List(fields.String())
+    title = fields.String()
+    rating = fields.Integer()
+    names = fields.Raw(metadata={"description": "the names of the picture, folded for search"})
     indexed_at = fields.String()
     thumbnail_url = fields.String(required=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
@@ -14,7 +16,9 @@ from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
 from search_app.core.query import (
     FILTERS,
+    SORTS,
     Query,
+    SearchArguments,
     SearchHit,
     encode_vector,
     load_query,
@@ -48,7 +52,30 @@ OTHERS = (
 
 SAMPLE_SIZE = 12
 NEIGHBOURS = 6
-KEPT_WITH_A_PICTURE = ("mode", "exact", "k", "num_candidates", *FILTERS)
+PARAMETERS = frozenset(SearchArguments().fields)
+QUESTION = ("q", "like", "vector")
+ORDERS = {
+    "relevance": "best match first",
+    "newest": "newest first",
+    "oldest": "oldest first",
+    "name": "by name",
+    "added": "last added first",
+}
+CHIPS = {
+    "like": "like one picture",
+    "vector": "like your picture",
+    "date_from": "from {}",
+    "date_to": "until {}",
+    "place": "near {}",
+    "camera": "camera {}",
+    "tag": "keyword {}",
+    "path": "path {}",
+    "mode": "by {}",
+    "min_relevance": "at least {}",
+    "exact": "exact",
+    "sort": "{}",
+}
+"""how a parameter is named where it can be removed; a filter without an entry is named by its parameter"""
 
 
 def page_blueprint(
@@ -63,7 +90,7 @@ def page_blueprint(
         given = _given()
         if given != request.args.to_dict() and given:
             return redirect(address(given))  # empty form fields do not belong in an address
-        if not given:
+        if not any(given.get(name) for name in (*QUESTION, *FILTERS, "sort")):
             return _start(service.searcher, empty="q" in request.args, is_filling=bool(running()))
         query = load_query(given, k=settings.page_size)
         return _results(service, query, default_k=settings.page_size)
@@ -77,17 +104,13 @@ def page_blueprint(
         """
         searcher = service.searcher
         data = read_upload(request.files.get("image"), max_upload=settings.max_upload)
-        kept = {name: request.args[name] for name in KEPT_WITH_A_PICTURE if request.args.get(name)}
-        if not searcher.profile.caption_shares_space or kept.get("mode") == "words":
-            kept.pop("mode", None)
+        shown_with = partial(changed, _given(), shares_space=searcher.profile.caption_shares_space)
         image_id = hashlib.sha256(data).hexdigest()
         if searcher.index.known([image_id]):
-            return redirect(address({"like": image_id, **kept}), code=303)
-        if kept.get("mode") == "hybrid":  # takes no raw vectors
-            kept.pop("mode")
+            return redirect(address(shown_with(like=image_id)), code=303)
         searcher.check_profile()
         vector = encode_vector(searcher.embed_picture(data))
-        return redirect(address({"vector": vector, **kept}), code=303)
+        return redirect(address(shown_with(vector=vector)), code=303)
 
     @page.get("/images/<image_id>")
     def picture(image_id: str) -> str:
@@ -102,7 +125,6 @@ def page_blueprint(
             place=_place((source.get("exif") or {}).get("location")),
             thumbnail_url=thumbnail_url(image_id),
             neighbours=_neighbours(searcher, image_id),
-            state=_given(),
         )
 
     @page.get("/progress")
@@ -117,12 +139,16 @@ def page_blueprint(
     @page.app_context_processor
     def shell() -> dict[str, object]:
         """Hand the shell the parts of every page: the box's content and the limits."""
-        form = request.args if request.endpoint == "page.search" else {}
+        state = _given() if request.endpoint in ("page.search", "page.picture") else {}
+        shares_space = service.searcher.profile.caption_shares_space
+        no_filters: dict[str, Any] = dict.fromkeys(FILTERS)
         return {
-            "form": form,
-            "filtered": sum(bool(form.get(name)) for name in ("mode", "exact", *FILTERS)),
-            "kept": {name: form[name] for name in KEPT_WITH_A_PICTURE if form.get(name)},
+            "state": state,
+            "chips": chips(state),
+            "filtered": sum(name in state for name in FILTERS),
+            "without_filters": changed(state, **no_filters),
             "address": address,
+            "changed": partial(changed, shares_space=shares_space),
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
             "running": running(),
@@ -143,13 +169,54 @@ def address(state: Mapping[str, object], image_id: str | None = None) -> str:
     return f"{path}?{urlencode(state)}" if state else path
 
 
+def changed(
+    state: Mapping[str, str], *, shares_space: bool = True, **changes: str | int | None
+) -> dict[str, str]:
+    """Return the state of a search with some parameters changed, or left out where they are None.
+
+    Everything else stays, except the page and what only made sense before: words, a picture and a vector take
+    each other's place, and a picture has no mode for words, nor one for captions unless it `shares_space`
+    with them.
+    """
+    kept = {name: value for name, value in state.items() if name != "page" and name not in changes}
+    if asked := next((name for name in QUESTION if changes.get(name)), None):
+        was_asked = any(name in state for name in QUESTION)
+        kept = {name: value for name, value in kept.items() if name not in QUESTION}
+        if not was_asked and kept.get("sort") == "newest":  # as every list is sorted
+            kept.pop("sort")
+        if asked != "q" and (not shares_space or kept.get("mode") == "words"):
+            kept.pop("mode", None)
+        if asked == "vector" and kept.get("mode") == "hybrid":  # takes no raw vectors
+            kept.pop("mode")
+    new = {name: str(value) for name, value in changes.items() if value is not None}
+    return _coherent({**new, **kept} if asked else {**kept, **new})
+
+
+def _coherent(state: dict[str, str]) -> dict[str, str]:
+    """Return a state in which words win over a picture, and nothing needs a question that is not asked."""
+    left_out = {"like", "vector"} if "q" in state else {"min_relevance"}
+    if state.get("sort") == "relevance" and not any(name in state for name in QUESTION):
+        left_out.add("sort")
+    return {name: value for name, value in state.items() if name not in left_out}
+
+
+def chips(state: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each part of a search except its words: its name, and the address of the search without it."""
+    removed: list[dict[str, Any]] = [{name: None} for name in state if name in CHIPS or name in FILTERS]
+    return [(_chip(name, state[name]), address(changed(state, **each))) for each in removed for name in each]
+
+
+def _chip(name: str, value: str) -> str:
+    modes = {"hybrid": "look, caption and words", "words": "the words written in them"}
+    words = ORDERS if name == "sort" else modes
+    return CHIPS.get(name, f"{name} {{}}").format(words.get(value, value))
+
+
 def _given() -> dict[str, str]:
-    """Return the parameters that are not empty. Words win over the picture that was shown before."""
-    given = {name: value for name, value in request.args.items() if value.strip()}
-    if "q" in given:
-        given.pop("like", None)
-        given.pop("vector", None)
-    return given
+    """Return the parameters of a search that are not empty, and none that others added to the address."""
+    return _coherent(
+        {name: value for name, value in request.args.items() if name in PARAMETERS and value.strip()}
+    )
 
 
 def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, int]:
@@ -173,7 +240,8 @@ def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, i
 def _results(service: SearchService, query: Query, *, default_k: int) -> str:
     response = service.search(query)
     state = query_arguments(query, k=default_k)
-    more = response.total >= query.depth and query.depth + query.k <= MAX_CANDIDATES
+    is_ranked = query.order == "relevance"  # and asked for no more neighbours than those of this page
+    more = response.total >= query.depth + (not is_ranked) and query.depth + query.k <= MAX_CANDIDATES
     return render_template(
         "results.html",
         query=query,
@@ -181,8 +249,10 @@ def _results(service: SearchService, query: Query, *, default_k: int) -> str:
         narrowed=query.filters != Filters(),
         state=state,
         raw={"k": str(query.k), **state},
-        previous={**state, "page": query.page - 1} if query.page > 1 else None,
-        following={**state, "page": query.page + 1} if more and response.hits else None,
+        order=ORDERS[query.order],
+        orders={name: ORDERS[name] for name in SORTS if name != "relevance" or not query.is_listing},
+        previous=changed(state, page=query.page - 1) if query.page > 1 else None,
+        following=changed(state, page=query.page + 1) if more and response.hits else None,
     )
 
 
