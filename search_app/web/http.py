@@ -137,6 +137,7 @@ class PictureSchema(Schema):
     phash = fields.String()
     tags = fields.List(fields.String())
     people = fields.List(fields.String())
+    places = fields.List(fields.String())
     title = fields.String()
     rating = fields.Integer()
     names = fields.Raw(metadata={"description": "the names of the picture, folded for search"})
