@@ -133,7 +133,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence_and_the_page_stays(page):
     show(page, "", b"x")
     expect(page.locator(".drop")).to_be_visible()
     show(page, "drop", b"hello", name="notes.txt", form="text/plain")
-    expect(page.get_by_role("status")).to_contain_text("not a picture")
+    expect(page.locator("#notice")).to_contain_text("not a picture")
     expect(page.locator(".drop")).to_be_hidden()
 
 

@@ -277,7 +277,7 @@ def test_the_pick_is_stored_used_and_checked(node, client, index_name, vectors):
         "operating_points", {"10": {**points[key], "num_candidates": 10, "oversample": None, "target": 0.999}}
     )
     other = run(node, "tune", "--index", index_name, "--check", "-k", "50", status=1)
-    assert "run `glimpse tune -k 50` first" in other.stderr
+    assert f"run `glimpse tune -k 50 --index {index_name}` first" in other.stderr
     failed = run(node, "tune", "--index", index_name, "--check", "--json", status=1)
     assert json.loads(failed.stdout)["ok"] is False
 

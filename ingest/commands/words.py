@@ -55,6 +55,8 @@ def words(
     Example:
       glimpse words --limit 1000
     """
+    from es_config.client import glimpse_home
+    from es_config.runs import RunFile
     from ingest.options import IngestOptions, WordsOptions
     from ingest.pipeline.words import read_words
     from ingest.report import open_progress, words_in_words, words_stopped
@@ -65,10 +67,11 @@ def words(
     dependencies = open_dependencies(
         IngestSettings(profile, model_dir, alias, store), os.environ, create=False
     )
+    file = RunFile(glimpse_home(os.environ), alias)
     options = WordsOptions(every=not missing, again=retry_failed, limit=limit, max_pixels=max_pixels)
     with (
         closing(open_history(dependencies.index, os.environ, options=IngestOptions())) as history,
-        open_progress(doing="Reading text", noun="pictures") as progress,
+        open_progress(doing="Reading text", noun="pictures", file=file) as progress,
     ):
         summary = read_words(dependencies, options=options, history=history, progress=progress)
     if summary.error:

@@ -468,6 +468,7 @@ def perceptual_hash(image: Image) -> str:
 @contextmanager
 def pixel_limit(max_pixels: int) -> Iterator[None]:
     """Let Pillow open pictures up to `max_pixels`, and keep its warnings off the screen, until the end."""
+    register_formats()  # which sets a limit, too, and once only
     before = pil.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -256,7 +256,7 @@ class IngestJob:
 
     def run_all(self) -> IngestSummary:
         """Look through all folders, with a progress on stderr. Raises as `ingest_paths` does."""
-        with open_progress(file=self.run_file()) as progress:
+        with open_progress(file=None if self.options.dry_run else self.run_file()) as progress:
             return self.run(self.paths, None, progress=progress, retry_failed=self.retry_failed)
 
     def run_file(self) -> RunFile:
@@ -324,7 +324,7 @@ class IngestJob:
             say(f"The text in {waiting} pictures is read now. Ctrl-C is safe: `glimpse words` goes on.")
             with (
                 closing(open_history(index, self.environ, options=options)) as history,
-                open_progress(doing="Reading text", noun="pictures") as progress,
+                open_progress(doing="Reading text", noun="pictures", file=self.run_file()) as progress,
             ):
                 words = read_words(
                     self.dependencies,
