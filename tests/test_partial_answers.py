@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,13 @@ def half(tmp_path_factory, tiny_pair) -> Iterator[Half]:
     pictures.mkdir()
     for number in range(PICTURES):
         save_picture(pictures / f"{number:02}.png", number, size=(60, 40))
+    models = shutil.copytree(tiny_pair, folder / "models")
+    shutil.copytree(models / "text", models / "caption_text")
     home = folder / "home"
     local = LocalNode(home, environ=os.environ | QUICK)
     try:
         url = local.up(heap_mb=512, timeout_s=300).node.url
-        before = Half(home, url, pictures, tiny_pair, [])
+        before = Half(home, url, pictures, models, [])
         assert before.run("index", "create", "--shards", "2").exit_code == 0
         assert before.run("ingest", str(pictures), "--captions", "off").exit_code == 0
         with connect(EngineSettings(url)) as client:
@@ -73,7 +76,7 @@ def half(tmp_path_factory, tiny_pair) -> Iterator[Half]:
             commit.unlink()
         said: list[str] = []
         again = LocalNode(home, environ=os.environ | QUICK, say=said.append)
-        yield Half(home, again.up(heap_mb=512, timeout_s=300).node.url, pictures, tiny_pair, said)
+        yield Half(home, again.up(heap_mb=512, timeout_s=300).node.url, pictures, models, said)
     finally:
         local.down()
 

@@ -189,7 +189,7 @@ def test_the_command_that_compares_the_models_is_printed_and_works(place, more):
     assert glimpse == "glimpse"
     compared = place.run(*compare)
     assert compared["exit_code"] == 0, compared["said"]
-    assert [(row["name"], row["dims"]) for row in compared["profiles"]] == [("pocket", 16), ("new", 24)]
+    assert {row["name"]: row["dims"] for row in compared["profiles"]} == {"pocket": 16, "new": 24}
 
 
 def test_a_killed_run_goes_on_and_embeds_nothing_twice(place):

@@ -302,7 +302,7 @@ def test_every_command_prints_a_path_in_the_same_form(environment, index_name, t
     assert f"{pictures}/damaged/{shown}: not a picture" in said
     found = typed("search", "a boat").stdout.splitlines()
     assert [line.split("\t")[2] for line in found] == [f"{pictures}/a/{shown}"]
-    assert f"  b/{shown}" in typed("duplicates").stdout.splitlines()
+    assert f"  {pictures}/b/{shown}" in typed("duplicates").stdout.splitlines()
     assert shown in typed("search", "--image", tmp_path / name).stderr
     (pictures / "a" / name).unlink()
     (pictures / "b" / name).unlink()

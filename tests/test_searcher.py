@@ -102,10 +102,11 @@ def test_exact_search_orders_as_numpy_does(searcher, gallery):
 def test_the_answer_says_what_was_asked_and_found(searcher, gallery):
     response = searcher.search(Query(text="a red boat", k=3)).to_json()
     asked = ["query", "mode", "lane", "k", "num_candidates", "took_ms", "total", "hits"]
-    assert list(response) == [*asked, "partial", "shards", "shards_failed"]
+    assert list(response) == [*asked, "partial", "shards", "shards_failed", "sort"]
     assert {**response, "took_ms": 0, "hits": []} == {
         "query": "a red boat", "mode": "image", "lane": "local", "k": 3, "num_candidates": 100,
         "took_ms": 0, "total": 3, "hits": [], "partial": False, "shards": 1, "shards_failed": 0,
+        "sort": "relevance",
     }  # fmt: skip
     hit = searcher.search(Query(like=gallery.ids["boat"], k=1)).to_json()["hits"][0]
     assert " ".join(hit) == "image_id score similarity path caption thumbnail_url why relevance"

@@ -92,7 +92,10 @@ def test_an_index_is_saved_and_restored_with_its_store(environ, node, client, in
     index = ImageIndex(client, alias=index_name)
     assert index.count() == 6
     assert index.meta() == meta
-    took = re.compile(r'"(took|seconds|[a-z_]*_ms)": [\d.]+')
+    # Where files lie is noted for the index that was; the next ingest notes it for the restored one.
+    took = re.compile(
+        r'"(?:(?:took|seconds|[a-z_]*_ms)": [\d.]+|(?:root|absolute_path|file)": (?:null|"[^"]*"))'
+    )
     assert took.sub("", glimpse("search", "a picture", "--k", "6", "--json")) == took.sub("", found)
     assert set(thumbnails) <= {path.name for path in (tmp_path / "home" / "store").rglob("*.*")}
     assert "7 files: 1 indexed, 6 known already" in glimpse("ingest", pictures)

@@ -52,7 +52,7 @@ from storage.store import open_storage
 MAX_UPLOAD = 200_000
 BOAT = Scene("sea", "sunset", (Group("boat", "red", 2),), None, 99)
 CARS = Scene("city", "rain", (Group("car", "yellow", 1),), None, 98)
-SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+SCRIPT = "our boat <script>alert(1)</script><img src=x onerror=alert(2)>"
 URL = "/api/v1/images"
 
 
@@ -246,11 +246,15 @@ def test_when_all_are_refused_the_answer_is_a_problem_with_every_reason(web, pla
         ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not a picture in a known format"),
         ("cut.jpg", jpeg(BOAT)[:2000], "damaged or cut short"),
         ("header.png", b"\x89PNG\r\n\x1a\n", "damaged or cut short"),
-        ("bomb.png", png_header(60_000, 60_000), "3600 megapixels are over the limit of 89; make it smaller"),
+        (
+            "bomb.png",
+            png_header(60_000, 60_000),
+            "3600 megapixels are over the limit of 200; make it smaller",
+        ),
         (
             "large.png",
-            png_header(9_440, 9_450),
-            "89.208 megapixels are over the limit of 44.5 for WEBP, PNG, GIF; make it smaller",
+            png_header(13_000, 13_000),
+            "169 megapixels are over the limit of 157 for its format; make it smaller",
         ),
     ],
 )

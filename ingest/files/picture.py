@@ -218,7 +218,7 @@ def _as_unreadable(limits: Limits, way_out: str) -> Iterator[None]:
         if error.pixels is None or error.limit is None:
             raise UnreadableImageError(str(error), lasting=not isinstance(error, TooSlowError)) from error
         formats = " for its format" if error.limit < limits.pixels else ""
-        limit = f"the limit of {error.limit / 1e6:g}{formats}{way_out}"
+        limit = f"the limit of {error.limit / 1e6:.3g}{formats}{way_out}"
         raise UnreadableImageError(
             f"{error.pixels / 1e6:g} megapixels are over {limit}",
             pixels=error.pixels,
