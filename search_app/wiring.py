@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 
 
 WARM_EVERY_S = 0.5
+FOLLOWER_END_S = 10.0
+"""an Elasticsearch that hangs is waited for no longer"""
 CACHE = "cache"
 """folder of GLIMPSE_HOME for what can be made again"""
 ANSWER_S = 6.0
@@ -188,8 +189,6 @@ def serve_pictures(
     )
     if warm_first:
         warm_voice(follower.transcriber, warn)
-    else:
-        threading.Thread(target=warm_later, args=(service, follower, warn), daemon=True).start()
     app = create_app(
         service=service,
         storage=store,
@@ -202,7 +201,8 @@ def serve_pictures(
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
-    with follower, closing(login.audit) if login else nullcontext():
+    warming = nullcontext() if warm_first else warmed_later(service, follower, warn)
+    with follower, warming, closing(login.audit) if login else nullcontext():
         PageServer(app, listen).run(ready=lambda: ready(address))
 
 
@@ -218,19 +218,45 @@ def warm_voice(transcriber: Lazy[Transcriber] | None, warn: Callable[[str], None
         warn(f"nobody can speak to the page yet: {error}")
 
 
-def warm_later(service: SearchService, follower: AliasFollower, warn: Callable[[str], None]) -> None:
-    """Load the models once there is an index, so that whoever makes it downloads them alone."""
-    while True:
+@contextmanager
+def warmed_later(
+    service: SearchService, follower: AliasFollower, warn: Callable[[str], None]
+) -> Iterator[None]:
+    """Load the models inside the context once there is an index: whoever makes it downloads them alone.
+
+    At the end the model that is being loaded is waited for: a thread inside a library of C++, when the
+    interpreter is shut down, aborts the process.
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_warm, args=(service, follower, warn, over), name="warm", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _warm(
+    service: SearchService, follower: AliasFollower, warn: Callable[[str], None], over: threading.Event
+) -> None:
+    while not over.is_set():
         with suppress(EngineError):
             if service.searcher.index.exists():
                 break
-        time.sleep(WARM_EVERY_S)
-    try:
-        service.searcher.image_encoder.get()
-        service.searcher.texts.embed("a picture")
-    except (EngineError, ModelError) as error:  # a search tries again, and says so
-        warn(str(error))
-    warm_voice(follower.transcriber, warn)
+        over.wait(WARM_EVERY_S)
+    steps: list[Callable[[], object]] = [
+        lambda: service.searcher.image_encoder.get(),  # noqa: PLW0108 - of the searcher at that time
+        lambda: service.searcher.texts.embed("a picture"),
+        lambda: warm_voice(follower.transcriber, warn),
+    ]
+    for step in steps:
+        if over.is_set():
+            return
+        try:
+            step()
+        except (EngineError, ModelError) as error:  # a search tries again, and says so
+            warn(str(error))
 
 
 def open_login(home: Path, *, secure: bool, warn: Callable[[str], None]) -> Login:
@@ -282,8 +308,9 @@ class AliasFollower:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop following."""
+        """Stop following, and wait for a model that is being loaded, as `warmed_later` does."""
         self._end.set()
+        self._thread.join(FOLLOWER_END_S)
 
     def _follow(self) -> None:
         while True:
