@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector, parallel_bulk
 
 from es_config.client import blocked, engine_errors, explain, refusal
-from es_config.documents import AddResult, ImageDocument, IndexMeta, name_fields
+from es_config.documents import AddResult, FilmMoment, ImageDocument, IndexMeta, name_fields
 from es_config.errors import EngineError
 from es_config.meta import Meta, change_meta
 
@@ -80,9 +80,17 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "places": list(document.places),
         "rating": document.rating,
         **(document.words or {}),
+        "film": _film(document.film) if document.film else None,
+        "cut_short": document.cut_short or None,
         "indexed_at": document.indexed_at.isoformat(),
     }
     return _present({**source, **name_fields(source)})
+
+
+def _film(film: FilmMoment) -> dict[str, Any]:
+    """Return the film's part of a document. Of a film without moments, an empty list says so."""
+    found = _present(asdict(film))
+    return found if film.moments is None else {**found, "moments": list(film.moments)}
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -19,8 +20,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class FilmMoment:
+    """The place of a picture in the film that it was taken from."""
+
+    id: str
+    """SHA-256 of the film's file, the same for all of its moments"""
+    time_ms: int
+    duration_ms: int
+    is_moment: bool = False
+    """False for the picture that stands for the whole film, whose document has the film's own id"""
+    moments: tuple[int, ...] | None = None
+    """in the document of the whole film, the times of its moments; None if nobody has looked for them"""
+    codec: str | None = None
+    """as FFmpeg calls it, such as `h264`"""
+    has_sound: bool = False
+
+
+def moment_id(film_id: str, time_ms: int) -> str:
+    """Return the id of a film's moment: 64 hexadecimal digits, as all ids are."""
+    return hashlib.sha256(f"{film_id} {time_ms}".encode()).hexdigest()
+
+
+def content_id(image_id: str, source: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the file that a picture comes from: of a film's moment that is the film's."""
+    found = (source.get("film") or {}).get("id")
+    return found if isinstance(found, str) else image_id
+
+
+@dataclass(frozen=True)
 class ImageDocument:
-    """One picture as the index keeps it. `image_id` is the SHA-256 of the file's content, in hex."""
+    """One picture as the index keeps it.
+
+    `image_id` is the SHA-256 of the file's content, in hex, or of a film's moment its `moment_id`.
+    """
 
     image_id: str
     image_name: str
@@ -57,6 +89,10 @@ class ImageDocument:
     """1 to 5 stars"""
     words: Mapping[str, Any] | None = None
     """the text in the picture, as `words_fields` makes it; None if nobody has read it"""
+    film: FilmMoment | None = None
+    """None for a picture that is no part of a film"""
+    cut_short: bool = False
+    """whether the end of the file is missing, and with it less than a tenth of the picture"""
 
 
 class WrittenLine(Protocol):

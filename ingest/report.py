@@ -109,6 +109,8 @@ class IngestSummary:
     dry_run: bool = False
     failed_before: int = 0
     """files that failed in an earlier run, have not changed since and were not tried again"""
+    cut_short: tuple[str, ...] = ()
+    """new pictures whose end is missing in their files, by path"""
     failures: tuple[Failure, ...] = ()
     passed_over: PassedOver = field(default_factory=PassedOver)
     """files and folders that were left out"""
@@ -312,14 +314,20 @@ def in_words(summary: IngestSummary) -> str:
 
 OWN_RULES = {*DEFAULT_EXCLUDES, HIDING_MARK, *IGNORE_FILES}
 """rules that nobody gave to this run"""
+NAMED_FILES = 3
+"""files that a sentence names"""
 NAMED_KINDS = 6
 """kinds of files that a sentence names; the rest are counted together"""
 
 
 def passed_over_in_words(summary: IngestSummary) -> list[str]:
-    """Return sentences about documents that a run completed and about the files and folders it left out."""
+    """Return sentences about pictures that are cut short, completed documents, and files left out."""
     kinds, rules = Counter(summary.passed_over.kinds), summary.passed_over.rules
     sentences = []
+    if cut := summary.cut_short:
+        more = f" and {len(cut) - NAMED_FILES} more" if len(cut) > NAMED_FILES else ""
+        were = "1 picture is cut short" if len(cut) == 1 else f"{len(cut)} pictures are cut short"
+        sentences.append(f"{were}, the end of the file is missing: {', '.join(cut[:NAMED_FILES])}{more}.")
     if summary.completed:
         pictures = _counted(summary.completed, "picture")
         sentences.append(f"{pictures} of an earlier version can be found by name and by local day now.")
@@ -412,6 +420,7 @@ class RunCounts:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: list[Failure] = []
+        self._cut_short: list[str] = []
         self._caption_failures: list[Failure] = []
         self.caption_error: str | None = None
         """why no captions are written in this run, or no more"""
@@ -446,6 +455,11 @@ class RunCounts:
         """Count documents of an earlier version that got new fields."""
         with self._lock:
             self._counts["completed"] += number
+
+    def add_cut_short(self, candidate: Candidate) -> None:
+        """Remember a new picture whose end is missing. The picture itself is counted apart."""
+        with self._lock:
+            self._cut_short.append(valid_unicode(str(candidate.path)))
 
     def add_failure(self, candidate: Candidate, fault: Fault) -> None:
         """Count and show a file that cannot be used."""
@@ -487,6 +501,7 @@ class RunCounts:
                 embedded=counts["embedded"],
                 completed=counts["completed"],
                 failed_before=counts["failed_before"],
+                cut_short=tuple(self._cut_short),
                 failures=tuple(self._failures),
                 seconds=seconds,
                 interrupted=interrupted,

@@ -32,6 +32,7 @@ from ingest.options import IngestOptions
 from ingest.pipeline.embed import embed_each
 from ingest.pipeline.parallel import ahead, ordered_map
 from ingest.pipeline.run import ingest_paths
+from ingest.report import passed_over_in_words
 from ingest.wiring import Dependencies, EmptyIndex, create_index
 from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
 from models.profiles import get_profile
@@ -226,6 +227,20 @@ def test_bad_files_in_a_batch_cost_only_themselves(run, index, pictures, image_e
     assert sorted(watcher.failures, key=str) == sorted(summary.failures, key=str)
     assert index.count() == 13
     assert_vectors_belong_to_their_pictures(index, pictures, image_encoder)
+
+
+def test_a_picture_whose_end_is_missing_is_kept_and_marked(run, index, pictures):
+    draw_picture(1).resize((64, 640)).save(pictures / "cut.jpg", quality=95)
+    whole = (pictures / "cut.jpg").read_bytes()
+    (pictures / "cut.jpg").write_bytes(whole[: -len(whole) // 50])
+    save_picture(pictures / "whole.jpg", 2)
+    summary = run()
+    assert summary.cut_short == (str(pictures / "cut.jpg"),)
+    assert "1 picture is cut short" in passed_over_in_words(summary)[0]
+    assert {path: source.get("cut_short") for path, source in documents(index).items()} == {
+        "cut.jpg": True,
+        "whole.jpg": None,
+    }
 
 
 def test_a_second_run_embeds_reads_and_rewrites_nothing(run, index, pictures):

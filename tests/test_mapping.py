@@ -34,6 +34,8 @@ def test_the_file_itself_is_an_index_that_elasticsearch_accepts(client, index_na
         "words_by",
         "words_fault",
         "words_lines",
+        "film",
+        "cut_short",
         "exif",
         "width",
         "height",

@@ -22,6 +22,7 @@ from ingest.files.metadata import CameraData, Taken, Words, metadata_of
 from ingest.files.walk import RAW_EXTENSIONS, why
 from models.child_process import Decoder, Facts, run_apart
 from models.pixels import (
+    CUT_SHORT,
     FILES,
     MAGIC,
     MAX_PIXELS,
@@ -159,6 +160,8 @@ class ImageFile:
     """perceptual hash, 64 bits in hex: pictures that look alike differ in few bits"""
     format: str
     """what the content is, as Pillow calls it, whatever the file's name says; of a RAW file, its preview"""
+    cut_short: bool = False
+    """whether its end is missing, and less than a tenth of it is grey"""
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -243,6 +246,7 @@ def _decode(content: FileContent, path: Path | None, limits: Limits) -> ImageFil
         words=words,
         phash=perceptual_hash(reading.image),
         format=reading.format,
+        cut_short=reading.cut_short,
     )
 
 
@@ -379,6 +383,7 @@ class _Reading:
     exif: CameraData
     words: Words
     format: str
+    cut_short: bool = False
 
 
 def _read(image: Image, raw: RawPicture | None, data: bytes) -> _Reading:
@@ -389,7 +394,8 @@ def _read(image: Image, raw: RawPicture | None, data: bytes) -> _Reading:
     facts, words = metadata_of(image, tags)
     width, height = size if turn < 5 else size[::-1]
     picture = upright(to_srgb(shrink(to_rgb(image))), turn)
-    return _Reading(picture, width, height, facts, words, image.format or "RAW")
+    cut_short = CUT_SHORT in image.info
+    return _Reading(picture, width, height, facts, words, image.format or "RAW", cut_short)
 
 
 def _whole(image: Image, raw: RawPicture | None, data: bytes) -> Image:
@@ -425,6 +431,7 @@ def _packed(reading: _Reading) -> tuple[Facts, bytes]:
         "width": reading.width,
         "height": reading.height,
         "format": reading.format,
+        "cut_short": reading.cut_short,
         "exif": facts_of_exif,
         "words": vars(reading.words),
     }
@@ -448,6 +455,7 @@ def _unpacked(facts: Facts, body: bytes) -> _Reading:
         ),
         Words(**{**words, **lists}),
         facts["format"],
+        facts["cut_short"],
     )
 
 

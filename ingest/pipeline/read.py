@@ -288,4 +288,5 @@ def new_document(file: ImageFile, relative_path: str, *, zone: tzinfo | None = N
         people=words.people,
         places=words.places,
         rating=words.rating,
+        cut_short=file.cut_short,
     )

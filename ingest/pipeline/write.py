@@ -148,6 +148,8 @@ class Writer:
             if picture.image_id in taken:
                 self._counts.add(skipped=1, paths_added=1)
             else:
+                if picture.document.cut_short:
+                    self._counts.add_cut_short(picture.candidate)
                 self._counts.add(indexed=1, captioned=picture.document.caption_source == "model")
 
     def _add_paths(self, known: Sequence[KnownPicture], *, merged: set[str]) -> None:

@@ -387,7 +387,13 @@ def print_table(response: SearchResponse, hits: list[PlacedHit], out: TextIO, *,
 
 def _texts(hit: PlacedHit) -> list[str]:
     return [
-        one_line(text) for text in (hit.path, hit.hit.caption or "", *([hit.hit.why] if hit.hit.why else []))
+        one_line(text)
+        for text in (
+            hit.path,
+            hit.hit.caption or "",
+            *([hit.hit.why] if hit.hit.why else []),
+            *(["cut short"] if hit.hit.cut_short else []),
+        )
     ]
 
 

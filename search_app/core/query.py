@@ -443,6 +443,7 @@ class SearchHit:
         "how good a hit of a query in words is; null when the index is not calibrated",
         {"enum": ["strong", "weak", "none", None]},
     ] = None
+    cut_short: Annotated[bool, "whether the end of its file is missing, and the rest of it grey"] = False
 
 
 @dataclass(frozen=True)
@@ -488,6 +489,7 @@ def search_hit(hit: Hit, **fused: Any) -> SearchHit:
         path=shown_path(hit.source, hit.image_id),
         caption=hit.source.get("caption"),
         thumbnail_url=thumbnail_url(hit.image_id),
+        cut_short=bool(hit.source.get("cut_short")),
         **own,
     )
 

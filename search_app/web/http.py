@@ -110,6 +110,25 @@ class WrittenLineSchema(Schema):
     )
 
 
+class FilmSchema(Schema):
+    """The film that a picture was taken from, and its time in it."""
+
+    id = fields.String(
+        required=True, metadata={"description": "SHA-256 of the film's file, the same for all of its moments"}
+    )
+    time_ms = fields.Integer(required=True)
+    duration_ms = fields.Integer(required=True)
+    is_moment = fields.Boolean(
+        metadata={"description": "false for the picture that stands for the whole film"}
+    )
+    moments = fields.List(
+        fields.Integer(),
+        metadata={"description": "of the whole film, the times of its other pictures, in milliseconds"},
+    )
+    codec = fields.String(metadata={"description": "as FFmpeg calls it, such as h264"})
+    has_sound = fields.Boolean()
+
+
 class PictureSchema(Schema):
     """A picture's metadata, as the index keeps it."""
 
@@ -130,6 +149,10 @@ class PictureSchema(Schema):
     words_by = fields.String(metadata={"description": "the models that read the text"})
     words_fault = fields.String(metadata={"description": "why the text cannot be read"})
     words_lines = fields.List(fields.Nested(WrittenLineSchema))
+    film = fields.Nested(FilmSchema)
+    cut_short = fields.Boolean(
+        metadata={"description": "true if the end of the file is missing, and the rest of it grey"}
+    )
     width = fields.Integer()
     height = fields.Integer()
     size_bytes = fields.Integer()
