@@ -91,7 +91,7 @@ def test_odd_headers_are_no_failure_of_the_server(web, gallery, headers):
         "/",
         "/api/v1/search?q=a",
         f"/api/v1/images/{gallery.ids['boat']}/thumbnail",
-        "/static/glimpse.css",
+        "/static/page.css",
     )
     answers = [web.get(path, headers=headers) for path in paths]
     answers += [web.post(path, headers=headers, data=b"x") for path in ("/picture", "/api/v1/search")]

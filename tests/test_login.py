@@ -67,7 +67,7 @@ def sign_in(app: Flask, name: str, password: str = PASSWORD, **more) -> FlaskCli
 def every_route(app: Flask) -> Iterator[tuple[str, str, str]]:
     """Yield (endpoint, method, path) of every route."""
     for rule in app.url_map.iter_rules():
-        path = rule.rule.replace("<image_id>", "0" * 64).replace("<path:filename>", "glimpse.css")
+        path = rule.rule.replace("<image_id>", "0" * 64).replace("<path:filename>", "look.js")
         for method in sorted(rule.methods - {"HEAD", "OPTIONS"}):
             yield rule.endpoint, method, path
 
@@ -89,7 +89,7 @@ def test_every_route_but_those_named_wants_to_know_who_asks(app):
 def test_nobody_has_to_sign_in_for_health_and_the_form_itself(app):
     web = app.test_client()
     assert web.get("/healthz").status_code == 200
-    with web.get("/static/glimpse.css") as style:
+    with web.get("/static/page.css") as style:
         assert style.status_code == 200
     assert "Password" in web.get("/sign-in").text
 

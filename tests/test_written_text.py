@@ -446,8 +446,6 @@ def test_an_uploaded_picture_is_found_by_its_words_on_the_page_and_by_rest(serve
     assert "<span>&lt;b&gt;Marmalade &amp; honey&lt;/b&gt;</span>" in detail
     assert '<input type="checkbox" id="boxes">' in detail
     assert 'data-copy="&lt;b&gt;Marmalade &amp; honey&lt;/b&gt;">Copy the text</button>' in detail
-    assert '/static/copy.js"' in detail
-    assert '/static/written.css"' in detail
     assert "<b>Marmalade" not in detail
     nothing = unescape(web.get("/?q=invoice&mode=words").text)
     assert "These words are written in no picture that was read." in nothing

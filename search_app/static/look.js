@@ -1,6 +1,8 @@
-// The light and the dark look. Loaded before the page is painted, so that nothing flashes.
+// The light and the dark look, and the class for pages with JavaScript. Loaded before the page is painted,
+// so that nothing flashes.
 (() => {
   const root = document.documentElement;
+  root.classList.add("js");
   const kept = () => { try { return localStorage.getItem("look"); } catch { return null; } };
   const keep = (look) => { try { localStorage.setItem("look", look); } catch { /* private window */ } };
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -8,6 +10,7 @@
   if (kept()) root.dataset.look = kept();
   addEventListener("DOMContentLoaded", () => {
     const button = document.querySelector("button.look");
+    if (!button) return; // the page for signing in
     const name = () => button.setAttribute("aria-label", shown() === "dark" ? "Use the light look" : "Use the dark look");
     button.hidden = false;
     name();

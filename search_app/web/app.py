@@ -21,6 +21,7 @@ from search_app.core.searcher import SearchService, lane_of
 from search_app.core.users import Role
 from search_app.settings import AppSettings
 from search_app.web.api import rest_blueprint
+from search_app.web.assets import Assets, add_assets
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
 from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
@@ -159,7 +160,8 @@ def create_app(
     added to. Without a `login` everybody who reaches the server may do everything. Without `originals` no
     ingested file is opened. `running` says what other processes do to the index now.
     """
-    app = Flask("search_app")
+    app = Flask("search_app", static_folder=None)
+    add_assets(app, Assets())
     app.request_class = FormRequest
     app.config.update(
         MAX_UPLOAD=settings.max_upload,

@@ -1,4 +1,5 @@
 // Searching with a picture: chosen, dropped or pasted, it goes through the same form.
+// Needs: form.show
 const form = document.querySelector("form.show");
 const input = form.querySelector("input[type=file]");
 const notice = document.getElementById("notice");
@@ -6,8 +7,6 @@ const curtain = document.querySelector(".drop");
 const limit = Number(document.body.dataset.maxUpload);
 const SCALED_SIDES = [1600, 800, 400];
 const PREVIEW_SIDE = 160;
-
-document.documentElement.classList.add("js");
 
 async function scaled(file, side, quality) {
   const bitmap = await createImageBitmap(file);

@@ -1,4 +1,5 @@
 // Correcting a caption without leaving the page; without this script the form does the same.
+// Needs: #correct
 const form = document.getElementById("correct");
 const field = form.querySelector("textarea");
 const button = form.querySelector("button");

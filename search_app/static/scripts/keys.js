@@ -1,4 +1,5 @@
 // Keyboard: "/" goes to the box, arrow keys walk the grid. Everything else is the browser's own.
+// Needs: #q
 const box = document.getElementById("q");
 const typing = (element) => element.closest("input, textarea, select, [contenteditable]");
 

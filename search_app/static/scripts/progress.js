@@ -1,4 +1,5 @@
 // Keeps the line about a running ingest fresh, as long as one runs or the page has nothing to show yet.
+// Needs: #progress
 
 const line = document.getElementById("progress");
 const isEmpty = document.querySelector("[data-no-pictures]") !== null;

@@ -1,4 +1,5 @@
 // The slider: it says the number of candidates as it moves, and asks again when it rests.
+// Needs: .probe
 const form = document.querySelector(".probe");
 const slider = form.querySelector("input[type=range]");
 const steps = slider.dataset.steps.split(" ");

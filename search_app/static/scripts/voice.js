@@ -1,4 +1,5 @@
 // Speaking a query: hold the button while you speak, or press it once to begin and once to end.
+// Needs: button.mic
 import { Meter } from "./meter.js";
 import { openMicrophone, Recording, Refusal } from "./recording.js";
 

@@ -1,4 +1,5 @@
 // Adding pictures: chosen, dropped or pasted, each is sent by itself, two at a time, with its own progress.
+// Needs: .add-form
 const panel = document.querySelector(".add-panel");
 const form = panel?.querySelector(".add-form");
 const input = panel?.querySelector(".add-files");
@@ -220,4 +221,5 @@ function catchFiles() {
   document.addEventListener("paste", (event) => take(event, [...(event.clipboardData?.files ?? [])]), true);
 }
 
-if (form) { listen(); catchFiles(); }
+listen();
+catchFiles();
