@@ -144,7 +144,7 @@ def test_more_like_this_the_detail_page_and_the_way_back(page, gallery):
     expect(page.locator("dl")).to_contain_text("named/cats.jpg")
     page.get_by_role("link", name="Back to the results").click()
     expect(first_name(page)).to_contain_text("black cats")
-    page.get_by_role("link", name="More like this").first.click()
+    page.get_by_role("link", name="Similar").first.click()
     expect(page.locator(".badge")).to_have_text("this picture")
     assert parse_qs(urlsplit(page.url).query) == {"like": [gallery.ids["cats"]]}
 

@@ -109,7 +109,7 @@ def test_what_is_missed_and_what_is_wrong_are_marked(gallery, monkeypatch):
 
     monkeypatch.setattr(index, "search", misses_one)
     html = show(client.get("/tuning?q=a+red+boat&step=0"))
-    assert "9 of the 10 nearest pictures are found, 1 is missed" in " ".join(html.split())
+    assert "9 of the 10 nearest pictures are found. 1 is missed." in " ".join(html.split())
     assert f"/images/{gallery.ids['boat']}" in html.split("Missed, although they are nearer")[1]
 
 

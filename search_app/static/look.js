@@ -11,7 +11,7 @@
   addEventListener("DOMContentLoaded", () => {
     const button = document.querySelector("button.look");
     if (!button) return; // the page for signing in
-    const name = () => button.setAttribute("aria-label", shown() === "dark" ? "Use the light look" : "Use the dark look");
+    const name = () => button.setAttribute("aria-label", shown() === "dark" ? button.dataset.light : button.dataset.dark);
     button.hidden = false;
     name();
     button.addEventListener("click", () => {

@@ -38,6 +38,7 @@ from search_app.web.http import (
     status_of,
     visitors_sentence,
 )
+from search_app.web.languages import add_languages
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
@@ -195,6 +196,7 @@ def create_app(
     app.register_blueprint(caption_page_blueprint(service=service))
     app.register_blueprint(tuning_blueprint(service=service))
     app.register_blueprint(health_blueprint(service=service))
+    add_languages(app)
     add_metrics(app)
     if settings.trusted_hosts:
         app.before_request(lambda: _check_host(settings.trusted_hosts))

@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import Blueprint as PageBlueprint
 from flask import current_app, redirect, request
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
 from flask_smorest import Blueprint
 from werkzeug.wrappers import Response
 
@@ -47,13 +49,16 @@ def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[
         raise QueryError(f"The caption has {len(text)} characters; at most {MAX_CAPTION} are allowed.")
     searcher.picture(image_id)
     searcher.check_profile()
-    vector, _ = searcher.caption_texts.embed(text)
+    vector, _lane = searcher.caption_texts.embed(text)
     searcher.index.captions().write_human(image_id, text, vector)
     searcher.index.refresh()
     return searcher.picture(image_id)
 
 
-WRITTEN_BY = {"model": "Caption written by the captioner", "human": "Caption written by a person"}
+WRITTEN_BY = {
+    "model": lazy_gettext("Caption written by the captioner"),
+    "human": lazy_gettext("Caption written by a person"),
+}
 PUT_BODY = {
     "required": True,
     "content": {
@@ -117,5 +122,5 @@ def caption_page_blueprint(*, service: SearchService) -> PageBlueprint:
 def written_by(source: Mapping[str, Any]) -> str:
     """Return a few words on the author of a picture's caption, from its `_source`."""
     if not source.get("caption"):
-        return "No caption yet; this is the file's name."
-    return WRITTEN_BY.get(source.get("caption_source", ""), "From the file's own description")
+        return str(_("No caption yet; this is the file's name."))
+    return str(WRITTEN_BY.get(source.get("caption_source", ""), _("From the file's own description")))

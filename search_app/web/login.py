@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, abort, g, redirect, render_template, request, session, url_for
+from flask_babel import lazy_gettext
 from flask_limiter import Limiter
 
 from search_app.core.users import Role
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from search_app.core.users import User, UserStore
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-OPEN_TO_ALL = frozenset({"static", "health.healthz", "login.sign_in"})
+OPEN_TO_ALL = frozenset({"static", "health.healthz", "login.sign_in", "languages.choose"})
 """endpoints that nobody has to sign in for"""
 LIMITS = {
     "login.sign_in": "10 per minute",
@@ -35,7 +36,7 @@ LIMITS = {
 """requests of one person, or of one address that has not signed in"""
 SESSION_DAYS = 30
 TOO_OFTEN = "That was asked too often; wait a minute and try again."
-WRONG = "Name and password do not fit."
+WRONG = lazy_gettext("Name and password do not fit.")
 
 
 class SignInRequiredError(Exception):

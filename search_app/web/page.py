@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
 from werkzeug.wrappers import Response
 
 from es_config.documents import paths_of
@@ -55,26 +57,33 @@ NEIGHBOURS = 6
 PARAMETERS = frozenset(SearchArguments().fields)
 QUESTION = ("q", "like", "vector")
 ORDERS = {
-    "relevance": "best match first",
-    "newest": "newest first",
-    "oldest": "oldest first",
-    "name": "by name",
-    "added": "last added first",
+    "relevance": lazy_gettext("best match first"),
+    "newest": lazy_gettext("newest first"),
+    "oldest": lazy_gettext("oldest first"),
+    "name": lazy_gettext("by name"),
+    "added": lazy_gettext("last added first"),
 }
 CHIPS = {
-    "like": "like one picture",
-    "vector": "like your picture",
-    "date_from": "from {}",
-    "date_to": "until {}",
-    "place": "near {}",
-    "camera": "camera {}",
-    "tag": "keyword {}",
-    "path": "path {}",
-    "mode": "by {}",
-    "min_relevance": "at least {}",
-    "exact": "exact",
+    "like": lazy_gettext("like one picture"),
+    "vector": lazy_gettext("like your picture"),
+    "date_from": lazy_gettext("from {}"),
+    "date_to": lazy_gettext("until {}"),
+    "place": lazy_gettext("near {}"),
+    "camera": lazy_gettext("camera {}"),
+    "tag": lazy_gettext("keyword {}"),
+    "path": lazy_gettext("path {}"),
+    "mode": lazy_gettext("by {}"),
+    "min_relevance": lazy_gettext("at least {}"),
+    "exact": lazy_gettext("exact"),
     "sort": "{}",
 }
+MODES = {
+    "hybrid": lazy_gettext("look, caption and words"),
+    "words": lazy_gettext("the words written in them"),
+    "caption": lazy_gettext("caption"),
+    "image": lazy_gettext("look"),
+}
+MARKS = {"strong": lazy_gettext("strong"), "weak": lazy_gettext("weak")}
 """how a parameter is named where it can be removed; a filter without an entry is named by its parameter"""
 
 
@@ -207,9 +216,8 @@ def chips(state: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _chip(name: str, value: str) -> str:
-    modes = {"hybrid": "look, caption and words", "words": "the words written in them"}
-    words = ORDERS if name == "sort" else modes
-    return CHIPS.get(name, f"{name} {{}}").format(words.get(value, value))
+    words = {"sort": ORDERS, "mode": MODES, "min_relevance": MARKS}.get(name, {})
+    return str(CHIPS.get(name, f"{name} {{}}")).format(words.get(value, value))
 
 
 def _given() -> dict[str, str]:
@@ -230,7 +238,7 @@ def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, i
     except EngineError as error:
         trouble, status = visitors_sentence(error), status_of(error)
     if empty and not trouble:
-        trouble, status = "The query is empty: type some words, or choose a picture.", 400
+        trouble, status = _("The query is empty: type some words, or choose a picture."), 400
     examples = EXAMPLES.get(searcher.profile.name, OTHERS)
     return render_template(
         "start.html", sample=sample, count=count, trouble=trouble, examples=examples

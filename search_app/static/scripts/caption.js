@@ -1,5 +1,7 @@
 // Correcting a caption without leaving the page; without this script the form does the same.
 // Needs: #correct
+import { _ } from "./i18n.js";
+
 const form = document.getElementById("correct");
 const field = form.querySelector("textarea");
 const button = form.querySelector("button");
@@ -8,7 +10,7 @@ const saved = document.getElementById("saved");
 function show(picture) {
   const before = document.getElementById("name").textContent;
   document.getElementById("name").textContent = picture.caption;
-  document.getElementById("by").textContent = "Caption written by a person";
+  document.getElementById("by").textContent = _("Caption written by a person");
   document.querySelector(".frame img").alt = picture.caption;
   document.title = document.title.replace(before, () => picture.caption);
   field.value = picture.caption;
@@ -28,12 +30,12 @@ async function save() {
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   button.disabled = true;
-  saved.textContent = "Saving…";
+  saved.textContent = _("Saving…");
   try {
     await save();
-    saved.textContent = "Saved: searches find it now.";
+    saved.textContent = _("Saved: searches find it now.");
   } catch (error) {
-    saved.textContent = error instanceof TypeError ? "The server does not answer; nothing was saved." : error.message;
+    saved.textContent = error instanceof TypeError ? _("The server does not answer; nothing was saved.") : error.message;
   }
   button.disabled = false;
 });

@@ -1,5 +1,7 @@
 // Searching with a picture: chosen, dropped or pasted, it goes through the same form.
 // Needs: form.show
+import { _ } from "./i18n.js";
+
 const form = document.querySelector("form.show");
 const input = form.querySelector("input[type=file]");
 const notice = document.getElementById("notice");
@@ -43,7 +45,7 @@ async function fitted(file) {
 }
 
 async function searchWith(file) {
-  notice.textContent = "Looking for pictures like yours…";
+  notice.textContent = _("Looking for pictures like yours…");
   await rememberPreview(file);
   const transfer = new DataTransfer();
   transfer.items.add(await fitted(file));
@@ -93,7 +95,7 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   const file = pictureIn(event.dataTransfer);
   if (file) searchWith(file);
-  else notice.textContent = "That is not a picture. Drop a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF file.";
+  else notice.textContent = _("That is not a picture. Drop a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF file.");
 });
 
 addEventListener("pageshow", () => { notice.textContent = ""; });

@@ -1,4 +1,6 @@
 // Records from the microphone and follows the level, so that a recording ends when the speaker does.
+import { _ } from "./i18n.js";
+
 const TICK = 50; // milliseconds between two looks at the level
 const SPOKEN = 200; // milliseconds that must be loud before it counts as speech: a click is none
 const PAUSE = 250; // of silence after speech: perhaps the end
@@ -7,12 +9,12 @@ const PATIENCE = 8000; // of silence from the beginning on: the end
 const LOUD = -45; // decibels below full scale
 const ABOVE_NOISE = 10; // decibels that speech is louder than the quietest moment
 const TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
-const NO_HTTPS = "The microphone works over HTTPS or on this computer itself (localhost) only: open this page by such an address.";
-const NO_RECORDER = "This browser cannot record sound: use a current Firefox, Chrome, Edge or Safari.";
+const NO_HTTPS = _("The microphone works over HTTPS or on this computer itself (localhost) only: open this page by such an address.");
+const NO_RECORDER = _("This browser cannot record sound: use a current Firefox, Chrome, Edge or Safari.");
 const REFUSALS = {
-  NotAllowedError: "The microphone is blocked for this page: allow it in the browser, beside the address, and try again.",
-  NotFoundError: "No microphone was found: connect one and try again.",
-  NotReadableError: "The microphone cannot be used now: another program may hold it, or the system's settings forbid it.",
+  NotAllowedError: _("The microphone is blocked for this page: allow it in the browser, beside the address, and try again."),
+  NotFoundError: _("No microphone was found: connect one and try again."),
+  NotReadableError: _("The microphone cannot be used now: another program may hold it, or the system's settings forbid it."),
 };
 
 // Its message is a sentence for people.
@@ -24,7 +26,7 @@ export async function openMicrophone() {
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
   } catch (error) {
-    throw new Refusal(REFUSALS[error.name] ?? `The microphone cannot be used (${error.message || error.name}).`);
+    throw new Refusal(REFUSALS[error.name] ?? _("The microphone cannot be used ({reason}).", { reason: error.message || error.name }));
   }
 }
 

@@ -1,5 +1,7 @@
 // The slider: it says the number of candidates as it moves, and asks again when it rests.
 // Needs: .probe
+import { ngettext } from "./i18n.js";
+
 const form = document.querySelector(".probe");
 const slider = form.querySelector("input[type=range]");
 const steps = slider.dataset.steps.split(" ");
@@ -10,7 +12,7 @@ let latest;
 function say() {
   const candidates = steps[slider.value];
   form.querySelector("output").textContent = candidates;
-  slider.setAttribute("aria-valuetext", `${candidates} candidates`);
+  slider.setAttribute("aria-valuetext", ngettext("{n} candidate", "{n} candidates", Number(candidates)));
 }
 
 async function ask() {

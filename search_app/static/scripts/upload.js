@@ -1,5 +1,7 @@
 // Adding pictures: chosen, dropped or pasted, each is sent by itself, two at a time, with its own progress.
 // Needs: .add-form
+import { _, ngettext, number } from "./i18n.js";
+
 const panel = document.querySelector(".add-panel");
 const form = panel?.querySelector(".add-form");
 const input = panel?.querySelector(".add-files");
@@ -13,7 +15,7 @@ const WORTH_AGAIN = (code) => code === 0 || code === 429 || code >= 500;
 const waiting = [];
 const count = { all: 0, sending: 0, added: 0, known: 0, failed: 0 };
 
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1).replace(/\.0$/, "")} MB`;
+const megabytes = (bytes) => `${number(bytes / 1e6, { maximumFractionDigits: 1 })} MB`;
 const isOpen = () => (isDialog ? panel.open : true);
 const left = () => count.all - count.added - count.known - count.failed;
 
@@ -23,21 +25,18 @@ function open() {
   input.focus();
 }
 
-function counted(number, what) {
-  return `${number} ${number === 1 ? "picture" : "pictures"} ${what}`;
-}
-
 // One line for everybody: read aloud when it changes, and on the button while the panel is closed.
 function tell() {
   const parts = [];
-  if (count.added) parts.push(counted(count.added, left() ? "added" : "added, and searches find them now"));
-  if (count.known) parts.push(counted(count.known, "there already"));
-  if (count.failed) parts.push(`${count.failed} refused`);
-  if (left()) parts.push(`${left()} on the way`);
-  status.textContent = parts.map((part) => `${part}.`).join(" ");
+  if (count.added && left()) parts.push(ngettext("{n} picture added.", "{n} pictures added.", count.added));
+  else if (count.added) parts.push(ngettext("{n} picture added, and searches find it now.", "{n} pictures added, and searches find them now.", count.added));
+  if (count.known) parts.push(ngettext("{n} picture there already.", "{n} pictures there already.", count.known));
+  if (count.failed) parts.push(ngettext("{n} refused.", "{n} refused.", count.failed));
+  if (left()) parts.push(ngettext("{n} on the way.", "{n} on the way.", left()));
+  status.textContent = parts.join(" ");
   panel.classList.toggle("add-busy", count.all > 0);
   const word = opener?.querySelector(".add-word");
-  if (word) word.textContent = left() ? `Adding ${left()}…` : "Add pictures";
+  if (word) word.textContent = left() ? ngettext("Adding {n}…", "Adding {n}…", left()) : _("Add pictures");
 }
 
 function link(text, address) {
@@ -64,7 +63,7 @@ class Item {
   wait() {
     this.row.classList.add("add-waiting");
     this.row.classList.remove("add-failed");
-    this.said.textContent = "Waiting…";
+    this.said.textContent = _("Waiting…");
     this.links.replaceChildren();
     this.links.hidden = true;
     this.progress.hidden = false;
@@ -78,12 +77,12 @@ class Item {
 
   sending(share) {
     this.progress.value = share;
-    this.said.textContent = `Sending… ${Math.round(share * 100)} %`;
+    this.said.textContent = _("Sending… {percent} %", { percent: Math.round(share * 100) });
   }
 
   captioning() {
     this.progress.removeAttribute("value");
-    this.said.textContent = "Captioning and indexing…";
+    this.said.textContent = _("Captioning and indexing…");
   }
 
   done(picture) {
@@ -91,10 +90,10 @@ class Item {
     const { image_id: id, caption } = picture;
     this.show(picture.thumbnail_url);
     this.image.alt = caption ?? this.file.name;
-    this.said.textContent = caption ?? "Added; a caption will follow.";
-    if (picture.status === 200) this.row.querySelector(".add-name").textContent += " · was there already";
-    this.links.append(link("Open", `${document.body.dataset.root}/images/${id}`));
-    this.links.append(caption ? link("Search for it", `${document.body.dataset.root}/?q=${encodeURIComponent(caption)}`) : link("More like it", `${document.body.dataset.root}/?like=${id}`));
+    this.said.textContent = caption ?? _("Added; a caption will follow.");
+    if (picture.status === 200) this.row.querySelector(".add-name").textContent += ` · ${_("was there already")}`;
+    this.links.append(link(_("Open"), `${document.body.dataset.root}/images/${id}`));
+    this.links.append(caption ? link(_("Search for it"), `${document.body.dataset.root}/?q=${encodeURIComponent(caption)}`) : link(_("More like it"), `${document.body.dataset.root}/?like=${id}`));
     this.links.hidden = false;
   }
 
@@ -106,8 +105,8 @@ class Item {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "add-retry";
-    button.textContent = "Try again";
-    button.setAttribute("aria-label", `Try again: ${this.file.name}`);
+    button.textContent = _("Try again");
+    button.setAttribute("aria-label", _("Try again: {name}", { name: this.file.name }));
     button.addEventListener("click", () => { count.failed -= 1; enqueue(this); input.focus(); });
     this.links.append(button);
     this.links.hidden = false;
@@ -120,8 +119,8 @@ class Item {
 }
 
 function refusal(file) {
-  if (file.size === 0) return `'${file.name}' is empty, or a folder.`;
-  if (file.size > limit) return `'${file.name}' has ${megabytes(file.size)}; at most ${megabytes(limit)} each can be added.`;
+  if (file.size === 0) return _("'{name}' is empty, or a folder.", { name: file.name });
+  if (file.size > limit) return _("'{name}' has {size}; at most {limit} each can be added.", { name: file.name, size: megabytes(file.size), limit: megabytes(limit) });
   return null;
 }
 
@@ -152,7 +151,7 @@ function answered(item, code, answer) {
     return;
   }
   count.failed += 1;
-  const otherwise = code ? `The server answered with ${code}.` : `'${item.file.name}' did not arrive: the connection broke.`;
+  const otherwise = code ? _("The server answered with {code}.", { code }) : _("'{name}' did not arrive: the connection broke.", { name: item.file.name });
   item.failed(answer?.detail ?? otherwise, WORTH_AGAIN(code));
 }
 
@@ -199,10 +198,10 @@ function listen() {
 function catchFiles() {
   const curtain = document.querySelector(".drop p");
   const alone = curtain.textContent;
-  const number = (transfer) => [...(transfer?.items ?? [])].filter((item) => item.kind === "file").length;
+  const filesIn = (transfer) => [...(transfer?.items ?? [])].filter((item) => item.kind === "file").length;
   document.addEventListener("dragover", (event) => {
-    const files = number(event.dataTransfer);
-    curtain.textContent = files > 1 ? `Drop to add these ${files} pictures` : alone;
+    const files = filesIn(event.dataTransfer);
+    curtain.textContent = files > 1 ? ngettext("Drop to add this picture", "Drop to add these {n} pictures", files) : alone;
     if (!files || !isOpen()) return;
     event.preventDefault();
     event.stopPropagation();

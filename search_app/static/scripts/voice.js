@@ -1,5 +1,6 @@
 // Speaking a query: hold the button while you speak, or press it once to begin and once to end.
 // Needs: button.mic
+import { _, language } from "./i18n.js";
 import { Meter } from "./meter.js";
 import { openMicrophone, Recording, Refusal } from "./recording.js";
 
@@ -7,9 +8,9 @@ const HELD = 400; // milliseconds: a shorter press switches on and off
 const MOMENT = 300; // milliseconds that the transcript is to be seen before the search begins
 const TRIES = 5;
 const SLOW = 700; // milliseconds: a model that takes longer is not asked before the end
-const NOTHING = "Nothing was heard. Speak close to the microphone, and try again.";
-const UNCLEAR = "A voice was heard but not understood. Say it again, closer to the microphone.";
-const AWAY = "The server does not answer; look whether it still runs.";
+const NOTHING = _("Nothing was heard. Speak close to the microphone, and try again.");
+const UNCLEAR = _("A voice was heard but not understood. Say it again, closer to the microphone.");
+const AWAY = _("The server does not answer; look whether it still runs.");
 
 const button = document.querySelector("button.mic");
 const panel = document.querySelector(".voice");
@@ -28,9 +29,9 @@ function say(sentence, tone = "") {
 }
 
 function quoted(heard) {
-  if (!heard.language) return `Heard: “${heard.text}”.`; // a model of one language tells none
-  const language = new Intl.DisplayNames(["en"], { type: "language" }).of(heard.language);
-  return `Heard in ${language}: “${heard.text}”.`;
+  if (!heard.language) return _("Heard: “{text}”.", { text: heard.text }); // a model of one language tells none
+  const spokenLanguage = new Intl.DisplayNames([language], { type: "language" }).of(heard.language);
+  return _("Heard in {language}: “{text}”.", { language: spokenLanguage, text: heard.text });
 }
 
 function look(state) {
@@ -55,7 +56,7 @@ async function begin() {
     mine.recording = new Recording(stream, { longest, onLevel, onPause: () => guess(mine), onEnd: () => finish(mine) });
     mine.listening = true;
     look("listening");
-    say("Listening. Speak now.");
+    say(_("Listening. Speak now."));
   } catch (error) {
     close(stream);
     if (spoken === mine) fail(error);
@@ -83,7 +84,7 @@ async function finish(mine) {
     if (!heard.text) throw new Refusal(heard.voice_found ? UNCLEAR : NOTHING);
     put(mine, heard);
     look("shown");
-    say(`${quoted(heard)} Searching…`);
+    say(`${quoted(heard)} ${_("Searching…")}`);
     mine.timer = setTimeout(() => search(mine, heard), Math.max(0, mine.shown + MOMENT - performance.now()));
   } catch (error) {
     if (spoken === mine) fail(error);
@@ -94,7 +95,7 @@ async function finish(mine) {
 async function understood(mine, whole) {
   const early = mine.guess?.loud === mine.recording.loud ? await mine.guess.heard : null;
   if (early?.text) return early;
-  say("Writing down what you said…");
+  say(_("Writing down what you said…"));
   return transcribe(await whole, mine.abort.signal);
 }
 
@@ -130,7 +131,7 @@ function search(mine, heard) {
 
 function fail(error) {
   end();
-  say(error instanceof Refusal ? error.message : `Speaking does not work here (${error.message}).`, "trouble");
+  say(error instanceof Refusal ? error.message : _("Speaking does not work here ({reason}).", { reason: error.message }), "trouble");
 }
 
 function end() {
@@ -161,7 +162,7 @@ function typed() {
 function keep() {
   if (!spoken || button.dataset.state !== "shown") return;
   end();
-  say("Change the words, then press Enter to search.");
+  say(_("Change the words, then press Enter to search."));
 }
 
 let pressed = null; // when the button went down and began a query
@@ -214,7 +215,7 @@ function remember() {
   keepInTab("voice:heard", null);
   if (heard?.text !== field.value) return;
   field.lang = heard.language ?? "";
-  say(`${quoted(heard)} Not what you said? Change the words, or speak again.`);
+  say(`${quoted(heard)} ${_("Not what you said? Change the words, or speak again.")}`);
 }
 
 button.hidden = false;

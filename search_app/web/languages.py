@@ -1,0 +1,199 @@
+"""The page in the visitor's language: the choice, its translations, and numbers and dates as written there.
+
+Programs that ask the API are answered in English. The page's own scripts, which show what they get, are not.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from babel.core import Locale, UnknownLocaleError
+from babel.messages.catalog import Catalog, Message
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+from flask import Blueprint, Flask, redirect, request
+from flask_babel import Babel, Domain, format_date, format_datetime, format_decimal, get_locale, ngettext
+from markupsafe import Markup
+from werkzeug.wrappers import Response
+
+from search_app.web.http import MACHINE_PATHS
+
+LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"}
+"""what the page speaks, each by its own name; English is what the code has"""
+CATALOGUES = Path(__file__).parents[1] / "translations"
+COOKIE = "language"
+COOKIE_DAYS = 365
+LONGEST_PATH = 8_000
+
+
+def catalogue_path(language: str) -> Path:
+    """Return the file with a language's translations."""
+    return CATALOGUES / language / "LC_MESSAGES" / "messages.po"
+
+
+@cache
+def read_catalogue(language: str) -> Catalog:
+    """Return a language's translations. They are read as they are written: nothing has to be compiled."""
+    path = catalogue_path(language)
+    if not path.exists():
+        return Catalog(locale=language)
+    with path.open("rb") as file:
+        return read_po(file, locale=language)
+
+
+@cache
+def translations_of(language: str) -> NullTranslations:
+    """Return what Flask-Babel asks for the translations of a language."""
+    compiled = io.BytesIO()
+    write_mo(compiled, read_catalogue(language))
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+class Catalogues(Domain):
+    """Flask-Babel's source of translations: a language's, whichever its region."""
+
+    def get_translations(self) -> NullTranslations:
+        """Return those of the language of this request."""
+        locale = get_locale()
+        return translations_of(locale.language if locale else "en")
+
+
+class Languages(Babel):
+    """Flask-Babel with the catalogues as they lie in the repository."""
+
+    domain_instance = Catalogues()
+
+
+def add_languages(app: Flask) -> None:
+    """Let the page speak the language of who asks, and offer the choice of another."""
+    Languages(app, locale_selector=choose_locale)
+    app.register_blueprint(_language_blueprint())
+    app.jinja_env.filters.update(moment=moment, day=day, filesize=filesize)
+
+    @app.context_processor
+    def speaking() -> dict[str, Any]:
+        language = language_of_page()
+        return {
+            "language": language,
+            "languages": LANGUAGES,
+            "pictures": pictures,
+            "script_strings": Markup(script_strings(language)),
+            "this_page": request.full_path.rstrip("?") if request.method == "GET" else "/",
+        }
+
+
+def language_of_page() -> str:
+    """Return the language of this request, one of `LANGUAGES`."""
+    locale = get_locale()
+    return locale.language if locale else "en"
+
+
+def choose_locale() -> str:
+    """Return the locale of this request: what was chosen, else the browser's, with its region."""
+    if request.path.startswith(MACHINE_PATHS) and not _is_asked_by_page():
+        return "en"
+    accepted = [tag for tag, _quality in request.accept_languages]
+    language = request.cookies.get(COOKIE, "")
+    if language not in LANGUAGES:
+        spoken = (tag.split("-")[0].lower() for tag in accepted)
+        language = next((each for each in spoken if each in LANGUAGES), "en")
+    return next((known for tag in accepted if (known := _with_region(tag, language))), language)
+
+
+def _is_asked_by_page() -> bool:
+    """Say whether a page of this server asks: a browser sends the page's address, programs send none."""
+    try:
+        return bool(request.referrer) and urlsplit(request.referrer or "").netloc == request.host
+    except ValueError:  # such as `http://[`
+        return False
+
+
+def _with_region(tag: str, language: str) -> str | None:
+    """Return the locale of a tag such as `de-AT`, if it is one of a language."""
+    try:
+        locale = Locale.parse(tag, sep="-")
+    except (ValueError, UnknownLocaleError):
+        return None
+    return f"{language}_{locale.territory}" if locale.language == language and locale.territory else None
+
+
+def moment(text: str) -> str:
+    """Return a local time such as `2024-08-03T17:20:00` as it is written in the language of this request."""
+    try:
+        return str(format_datetime(datetime.fromisoformat(text).replace(tzinfo=None), rebase=False))
+    except ValueError:
+        return text
+
+
+def day(text: str) -> str:
+    """Return the day of a local time as it is written in the language of this request."""
+    try:
+        return str(format_date(datetime.fromisoformat(text).replace(tzinfo=None), rebase=False))
+    except ValueError:
+        return text
+
+
+def filesize(size: int) -> str:
+    """Return a number of bytes in kB or MB as it is written in the language of this request."""
+    amount, unit = (size / 1_000_000, "MB") if size >= 1_000_000 else (size / 1_000, "kB")
+    return f"{format_decimal(amount, '#,##0.0' if amount < 10 else '#,##0')}\N{NO-BREAK SPACE}{unit}"
+
+
+def pictures(count: int) -> str:
+    """Return such as `1,204 pictures`."""
+    return str(ngettext("%(count)s picture", "%(count)s pictures", count, count=format_decimal(count)))
+
+
+@cache
+def script_strings(language: str) -> str:
+    """Return the translations that scripts need as JSON that can stand in a page."""
+    strings = {
+        message.id if isinstance(message.id, str) else message.id[0]: _translated(message)
+        for message in read_catalogue(language)
+        if message.id and message.string and any(path.endswith(".js") for path, _ in message.locations)
+    }
+    written = json.dumps({"language": language, "strings": strings}, ensure_ascii=False)
+    return written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _translated(message: Message) -> str | Sequence[str]:
+    """Return a translation, of plurals one for each form."""
+    return message.string if isinstance(message.string, str) else list(message.string or ())
+
+
+def _language_blueprint() -> Blueprint:
+    page = Blueprint("languages", __name__)
+
+    @page.post("/language")
+    def choose() -> Response:
+        """Remember a language in this browser and show the page again on which it was chosen."""
+        response = redirect(request.script_root + _path_of_page(request.form), code=303)
+        if (language := request.form.get("language", "")) in LANGUAGES:
+            response.set_cookie(
+                COOKIE,
+                language,
+                max_age=COOKIE_DAYS * 24 * 3600,
+                path=request.script_root or "/",
+                secure=request.is_secure,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
+
+    return page
+
+
+def _path_of_page(form: Mapping[str, str]) -> str:
+    """Return the path of this server that a form names, or that of the start page."""
+    path = form.get("page", "")
+    is_local = path.startswith("/") and not path.startswith("//") and "\\" not in path
+    return path if is_local and path.isprintable() and len(path) <= LONGEST_PATH else "/"
