@@ -15,12 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from babel.core import Locale, UnknownLocaleError
+from babel.dates import get_datetime_format
 from babel.messages.catalog import Catalog, Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 from flask import Blueprint, Flask, redirect, request
-from flask_babel import Babel, Domain, format_date, format_datetime, format_decimal, get_locale, ngettext
+from flask_babel import Babel, Domain, format_date, format_decimal, format_time, get_locale, ngettext
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
@@ -127,11 +128,13 @@ def _with_region(tag: str, language: str) -> str | None:
 
 
 def moment(text: str) -> str:
-    """Return a local time such as `2024-08-03T17:20:00` as it is written in the language of this request."""
+    """Return a local time such as `2024-08-03T17:20:00`, to the minute, in the language of this request."""
     try:
-        return str(format_datetime(datetime.fromisoformat(text).replace(tzinfo=None), rebase=False))
+        time = datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:
         return text
+    day, minute = format_date(time, rebase=False), format_time(time, "short", rebase=False)
+    return str(get_datetime_format(locale=get_locale())).format(minute, day)
 
 
 def day(text: str) -> str:
