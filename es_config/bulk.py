@@ -59,6 +59,8 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "local_date": document.exif_local_date.isoformat() if document.exif_local_date else None,
         "offset": document.exif_offset,
         "date_source": document.exif_date_source,
+        "places": list(document.exif_places),
+        "places_by": document.exif_places_by,
     }
     caption_embedding = document.caption_embedding
     source = {

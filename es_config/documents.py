@@ -80,6 +80,10 @@ class ImageDocument:
     """of those clocks from UTC, as in `+02:00`"""
     exif_date_source: str | None = None
     """where the date was read, such as `EXIF` or `file name`"""
+    exif_places: tuple[str, ...] = ()
+    """names of the place by its coordinates, the nearest first"""
+    exif_places_by: str | None = None
+    """the list of places that gave these names, also where it has none"""
     tags: tuple[str, ...] = ()
     title: str | None = None
     people: tuple[str, ...] = ()
@@ -139,6 +143,12 @@ DIACRITICS = re.compile(r"[\u0300-\u036f]")
 NAME_WORD = re.compile(r"[^\W_]+")
 MOST_FOLDERS = 12
 """of a path, from its end, at which a filter may begin"""
+NAMES_EDITION = 2
+"""of `name_fields`: documents of a lower one are completed"""
+ONE_FORMAT = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "tif": "tiff", "heif": "heic", "hif": "heic"}
+"""ending of a file's name -> the format as people call it, where both differ"""
+LONGEST_ENDING = 5
+"""characters of a file name's ending that names a format"""
 
 
 def same_letters(text: str) -> str:
@@ -173,13 +183,17 @@ def _begins_part(before: str, char: str) -> bool:
 def name_fields(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return `names` of a document from its other fields: all that a person may call the picture by.
 
-    `path` holds the end of each path from each of its folders on, so that a filter may begin at any.
+    `path` holds the end of each path from each of its folders on, so that a filter may begin at any, and
+    `within` each path's folders from the first on: `a` and `a/b` of `a/b/c.jpg`. Names of places are those
+    that people wrote and those of the coordinates; `place_keys` are the same folded.
     """
-    paths = paths_of(source)
-    folders, files, ends = [], [], []
+    paths, exif = paths_of(source), source.get("exif") or {}
+    folders, files, ends, within, formats = [], [], [], [], []
     for path in paths:
         parts = path.split("/")
         folders += parts[:-1]
+        within += ["/".join(parts[:end]) for end in range(1, len(parts))]
+        formats.append(format_of(parts[-1]))
         files.append(parts[-1].rsplit(".", 1)[0])
         keyed = same_letters(path).split("/")
         first = max(0, len(keyed) - MOST_FOLDERS)
@@ -190,16 +204,33 @@ def name_fields(source: Mapping[str, Any]) -> dict[str, Any]:
         "tags": source.get("tags") or (),
         "people": source.get("people") or (),
         "title": [source["title"]] if source.get("title") else (),
-        "places": source.get("places") or (),
-        "camera": [source["exif"]["camera"]] if (source.get("exif") or {}).get("camera") else (),
+        "places": [*(source.get("places") or ()), *(exif.get("places") or ())],
+        "camera": [exif["camera"]] if exif.get("camera") else (),
     }
     found: dict[str, Any] = {
         name: list(dict.fromkeys(filter(None, map(name_words, values)))) for name, values in names.items()
     }
     keywords = [*names["tags"], *names["people"]]
     found["keywords"] = list(dict.fromkeys(map(same_letters, keywords)))
-    found["path"] = list(dict.fromkeys(end for end in ends if len(end.encode()) <= LONGEST_TERM))
+    found["place"] = list(dict.fromkeys(names["places"]))
+    found["place_keys"] = list(dict.fromkeys(map(place_key, names["places"])))
+    found["format"] = sorted(set(filter(None, formats)))
+    for name, values in (("path", ends), ("within", within)):
+        found[name] = list(dict.fromkeys(value for value in values if len(value.encode()) <= LONGEST_TERM))
+    found["edition"] = NAMES_EDITION
     return {"names": {name: values for name, values in found.items() if values}}
+
+
+def format_of(file_name: str) -> str:
+    """Return the format that a file's name tells, such as `jpeg`, or an empty text."""
+    _, dot, ending = file_name.lower().rpartition(".")
+    is_one = dot and 0 < len(ending) <= LONGEST_ENDING and ending.isalnum() and ending.isascii()
+    return ONE_FORMAT.get(ending, ending) if is_one else ""
+
+
+def place_key(name: str) -> str:
+    """Return the form in which names of places are compared: one case, without diacritics."""
+    return " ".join(folded(name).split())
 
 
 LONGEST_TERM = 32_766
@@ -212,6 +243,23 @@ def local_fields(date: str) -> dict[str, str]:
     fields = {"local_date": aware.replace(tzinfo=None).isoformat()}
     offset = aware.isoformat()[len(fields["local_date"]) :]
     return fields | ({"offset": offset} if offset not in ("", "+00:00") else {})
+
+
+def read_point(location: object) -> tuple[float, float] | None:
+    """Return (latitude, longitude) of a geo_point in any of the forms that a `_source` may hold, or None."""
+    parts: Sequence[Any] = ()
+    if isinstance(location, Mapping):
+        parts = location.get("lat"), location.get("lon")
+    elif isinstance(location, list):
+        parts = location[::-1]
+    elif isinstance(location, str):
+        parts = location.split(",")
+    try:
+        latitude, longitude = parts
+        point = float(latitude), float(longitude)
+    except (ValueError, TypeError):
+        return None
+    return point if abs(point[0]) <= 90 and abs(point[1]) <= 180 else None
 
 
 def paths_of(source: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from elasticsearch import Elasticsearch
@@ -15,6 +15,7 @@ from elasticsearch.helpers import pack_dense_vector
 from es_config.bulk import Action, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
 from es_config.client import FOR_VISITORS, engine_errors, raise_item_error
 from es_config.documents import (
+    NAMES_EDITION,
     AddResult,
     ImageDocument,
     IndexMeta,
@@ -27,6 +28,7 @@ from es_config.documents import (
     paths_of,
     read_hits,
     read_meta,
+    read_point,
     with_options,
 )
 from es_config.errors import EngineError
@@ -420,15 +422,20 @@ class ImageIndex:
                 self._client.indices.put_mapping(index=name, properties=lacking)
         return tuple(lacking)
 
-    def complete_documents(self) -> int:
+    def complete_documents(self, places: PlaceNames | None = None) -> int:
         """Give documents of an earlier version the fields that follow from their others, and return how many.
 
-        These are `names` and the local dates. Vectors and captions stay as they are; a document that changes
-        meanwhile is left for the next time.
+        These are `names`, the local dates and, with `places`, the names of places by their coordinates.
+        Vectors and captions stay as they are; a document that changes meanwhile is left for the next time.
         """
-        without_names = {"bool": {"must_not": [{"exists": {"field": "names.path"}}]}}
+        former: list[dict[str, Any]] = [{"bool": {"must_not": [{"term": {"names.edition": NAMES_EDITION}}]}}]
+        if places is not None:
+            located = [{"exists": {"field": "exif.location"}}]
+            unnamed = [{"exists": {"field": "exif.places_by"}}]
+            former.append({"bool": {"filter": located, "must_not": unnamed}})
+        lacking = {"bool": {"should": former, "minimum_should_match": 1}}
         body = {
-            "query": {"bool": {"filter": [{"exists": {"field": "relative_path"}}, without_names]}},
+            "query": {"bool": {"filter": [{"exists": {"field": "relative_path"}}, lacking]}},
             "sort": [{"image_id": "asc"}],
             "size": PAGE,
             "_source": NAMED_BY,
@@ -436,7 +443,7 @@ class ImageIndex:
         }
         completed = 0
         for hits in pages(self._client, self.target, body):
-            actions = [_completing_action(hit) for hit in hits]
+            actions = _completing_actions(hits, places)
             refused = send_bulk(self._client, self.write_target(), actions, held=self.held)
             completed += len(actions) - len(refused)
         if completed:
@@ -486,21 +493,50 @@ def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
         doc["image_name"] = paths[0].rsplit("/", 1)[-1]
     if "names" in document["_source"]:
         of_paths = name_fields(doc)["names"]
-        doc["names"] = {name: of_paths.get(name) for name in ("file", "folders", "path")}
+        doc["names"] = {name: of_paths.get(name) for name in PATH_NAMES}
     change = {"_op_type": "update", "doc": doc} if paths else {"_op_type": "delete"}
     return {"_id": document["_id"], **version, **change}
 
 
 NAMED_BY = ["relative_path", "tags", "people", "title", "places", "exif"]
 """the fields that `names` and the local date follow from"""
+PATH_NAMES = ("file", "folders", "path", "within", "format")
+"""those of `names` that follow from the paths alone"""
 
 
-def _completing_action(hit: dict[str, Any]) -> Action:
+class PlaceNames(Protocol):
+    """A list of places that names coordinates."""
+
+    @property
+    def source(self) -> str:
+        """Return its name and version."""
+
+    def names(self, points: Sequence[tuple[float, float]]) -> list[tuple[str, ...]]:
+        """Return for each (latitude, longitude) the names of its place, the nearest first."""
+
+
+def _completing_actions(hits: Sequence[dict[str, Any]], places: PlaceNames | None) -> list[Action]:
+    points: dict[str, tuple[float, float]] = {}
+    for hit in hits:
+        exif = hit["_source"].get("exif") or {}
+        if places is not None and "places_by" not in exif and (point := read_point(exif.get("location"))):
+            points[hit["_id"]] = point
+    named = dict(zip(points, places.names(list(points.values())), strict=True)) if places else {}
+    return [_completing_action(hit, named.get(hit["_id"]), places) for hit in hits]
+
+
+def _completing_action(
+    hit: dict[str, Any], named: tuple[str, ...] | None, places: PlaceNames | None
+) -> Action:
     source = hit["_source"]
-    doc, exif = name_fields(source), source.get("exif") or {}
+    exif = dict(source.get("exif") or {})
+    more: dict[str, Any] = {}
     if "date" in exif and "local_date" not in exif:
         with suppress(ValueError):  # a date that somebody else wrote, in another form
-            doc["exif"] = local_fields(exif["date"])
+            more |= local_fields(exif["date"])
+    if places is not None and exif.get("location") and "places_by" not in exif:
+        more |= {"places_by": places.source, **({"places": list(named)} if named else {})}
+    doc = name_fields({**source, "exif": exif | more}) | ({"exif": more} if more else {})
     version = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
     return {"_op_type": "update", "_id": hit["_id"], **version, "doc": doc}
 

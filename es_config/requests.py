@@ -19,7 +19,7 @@ from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from es_config.documents import NAME_WORD, folded, same_letters
+from es_config.documents import NAME_WORD, folded, format_of, place_key, same_letters
 from es_config.errors import EngineError
 
 if TYPE_CHECKING:
@@ -38,18 +38,37 @@ class Filters:
 
     date_from: date | None = None
     date_to: date | None = None
-    place: tuple[float, float, str] | None = None
-    """(latitude, longitude, distance), as in `(48.86, 2.35, "10km")`"""
+    place: tuple[float, float, str] | str | None = None
+    """(latitude, longitude, distance), as in `(48.86, 2.35, "10km")`, or the name of a place"""
     camera: str | None = None
     tag: str | None = None
     """a keyword or a person's name that people gave the picture; case and form of Unicode do not count"""
     path: str | None = None
     """the beginning of a relative path or of one of its folders, or a pattern for it with `*` and `?`"""
+    taken: str | None = None
+    """a year, month or day such as `2023`, `2023-07` or `2023-07-31`, or `UNDATED`"""
+    person: str | None = None
+    format: str | None = None
+    """as `format_of` names it"""
+    folder: str | None = None
+    """the whole path of a folder that a relative path is in, at any depth"""
+    has_text: bool | None = None
+    """whether text was read in the picture"""
+    film: bool | None = None
+    """whether the picture is of a film"""
+    other_places: tuple[str, ...] = ()
+    """names under which the place called `place` is kept"""
 
 
-def _last(field: str, order: str) -> dict[str, Any]:
-    """Return a sort by a field that puts documents without it at the end."""
-    return {field: {"order": order, "missing": "_last"}}
+UNDATED = "unknown"
+"""filter for pictures without a date"""
+ROUNDED = {4: "y", 7: "M", 10: "d"}
+"""characters of a `taken` -> the unit of its length"""
+
+
+def _last(field: str, order: str, kind: str = "date") -> dict[str, Any]:
+    """Return a sort by a field that puts documents without it at the end, also where no document has it."""
+    return {field: {"order": order, "missing": "_last", "unmapped_type": kind}}
 
 
 def check_knn_limits(k: int, num_candidates: int) -> None:
@@ -100,11 +119,13 @@ def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
     days = {"gte": filters.date_from, "lte": filters.date_to}
     if any(days.values()):
         # Elasticsearch rounds `lte` a day up to its last millisecond.
-        limits = {key: f"{day.isoformat()}||/d" for key, day in days.items() if day}
-        without = {"must_not": [{"exists": {"field": "exif.local_date"}}]}  # of an earlier version
-        older = {"bool": {**without, "filter": [{"range": {"exif.date": limits}}]}}
-        clauses.append(_any({"range": {"exif.local_date": limits}}, older))
-    if filters.place:
+        clauses.append(_dated({key: f"{day.isoformat()}||/d" for key, day in days.items() if day}))
+    if filters.taken:
+        clauses.append(_taken_clause(filters.taken))
+    if isinstance(filters.place, str):
+        keys = sorted({place_key(name) for name in (filters.place, *filters.other_places)})
+        clauses.append({"terms": {"names.place_keys": keys}})
+    elif filters.place:
         latitude, longitude, distance = filters.place
         point = {"lat": latitude, "lon": longitude}
         clauses.append({"geo_distance": {"distance": distance, "exif.location": point}})
@@ -115,7 +136,37 @@ def filter_clauses(filters: Filters | None) -> list[dict[str, Any]]:
         clauses.append(_any({"term": {"names.keywords": same_letters(filters.tag)}}, older))
     if filters.path:
         clauses.append(_path_clause(filters.path.removeprefix("./")))
+    return clauses + _more_clauses(filters)
+
+
+def _more_clauses(filters: Filters) -> list[dict[str, Any]]:
+    clauses: list[dict[str, Any]] = []
+    if filters.person:
+        clauses.append({"term": {"people": {"value": filters.person, "case_insensitive": True}}})
+    if filters.format:
+        clauses.append({"term": {"names.format": format_of(f".{filters.format}") or filters.format}})
+    if filters.folder:
+        clauses.append({"term": {"names.within": {"value": filters.folder.strip("/")}}})
+    for field, wanted in (("words", filters.has_text), ("film.id", filters.film)):
+        exists = {"exists": {"field": field}}
+        if wanted is not None:
+            clauses.append(exists if wanted else {"bool": {"must_not": [exists]}})
     return clauses
+
+
+def _taken_clause(taken: str) -> dict[str, Any]:
+    if taken == UNDATED:
+        dated = [{"exists": {"field": field}} for field in ("exif.local_date", "exif.date")]
+        return {"bool": {"must_not": dated}}
+    rounded = f"{taken}||/{ROUNDED[len(taken)]}"
+    return _dated({"gte": rounded, "lte": rounded})
+
+
+def _dated(limits: dict[str, str]) -> dict[str, Any]:
+    """Return a clause for the local date, or for the instant in documents of an earlier version."""
+    without = {"must_not": [{"exists": {"field": "exif.local_date"}}]}
+    older = {"bool": {**without, "filter": [{"range": {"exif.date": limits}}]}}
+    return _any({"range": {"exif.local_date": limits}}, older)
 
 
 def _path_clause(path: str) -> dict[str, Any]:
@@ -220,11 +271,16 @@ def _query(
     return {"field": field, "query_vector_builder": {"lookup": lookup}}
 
 
+def _by_day(order: str) -> tuple[dict[str, Any], ...]:
+    """Return a sort by the clocks of the place, as filters go; those of an earlier version come after."""
+    return _last("exif.local_date", order), _last("exif.date", order)
+
+
 _BY_ID = {"image_id": {"order": "asc"}}
 LISTING_ORDERS: Mapping[str, tuple[dict[str, Any], ...]] = {
-    "newest": (_last("exif.date", "desc"), _last("indexed_at", "desc"), _BY_ID),
-    "oldest": (_last("exif.date", "asc"), _last("indexed_at", "asc"), _BY_ID),
-    "name": (_last("image_name", "asc"), _last("relative_path", "asc"), _BY_ID),
+    "newest": (*_by_day("desc"), _last("indexed_at", "desc"), _BY_ID),
+    "oldest": (*_by_day("asc"), _last("indexed_at", "asc"), _BY_ID),
+    "name": (_last("image_name", "asc", "keyword"), _last("relative_path", "asc", "keyword"), _BY_ID),
     "added": (_last("indexed_at", "desc"), _BY_ID),
 }
 """orders of pictures that need no question; the id comes last, so that pages never share a picture"""

@@ -12,7 +12,7 @@ from pathlib import Path
 from es_config.bulk import Meanwhile
 from es_config.documents import ImageDocument, shown_path, words_fault
 from es_config.errors import EngineError
-from es_config.index import ImageIndex
+from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import (
     FORMAT_EXTENSIONS,
@@ -24,6 +24,7 @@ from ingest.files.picture import (
 )
 from ingest.files.walk import Candidate, safe_name
 from ingest.pipeline.embed import caption_each, embed_pictures
+from ingest.pipeline.places import PlacesNow
 from ingest.pipeline.read import BadFile, NewPicture, new_document, transform
 from ingest.pipeline.words import words_of
 from ingest.wiring import check_weights, create_index
@@ -50,6 +51,8 @@ class UploadIndexer:
     storage: Storage
     word_reader: Lazy[WordReader] | None = None
     """reads the text in pictures; without one, `glimpse words` does so later"""
+    places: PlaceNames | None = None
+    """names coordinates"""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _checked: str | None = field(default=None, init=False)
     """name of the index whose weights were compared with these models'"""
@@ -135,6 +138,7 @@ class UploadIndexer:
         if isinstance(embedded, BadFile):
             return Addition(picture.image_id, refused=embedded.fault.reason)
         document, caption_error = self._captioned(embedded.document, file)
+        (document,) = PlacesNow(places=self.places).named([document])
         document = self._with_words(document, data)
         refused = self._write(document, picture.thumbnail, data, FORMAT_EXTENSIONS[file.format])
         if refused is Meanwhile.CHANGED and (known := self._known(document.image_id)):

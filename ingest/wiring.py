@@ -12,7 +12,7 @@ from PIL.Image import Image
 from es_config.client import connect, engine_settings, glimpse_home
 from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
-from es_config.index import ImageIndex
+from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import read_image
 from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, walk
@@ -25,6 +25,7 @@ from models.hub import ModelSource, fetch_missing
 from models.pixels import MAX_PIXELS
 from models.profiles import Profile, Weights, default_profile, get_profile
 from models.words import WordReader, load_word_reader
+from search_app.core.places import Gazetteer
 from storage.store import Storage, default_store, open_storage
 
 
@@ -65,6 +66,8 @@ class Dependencies:
     """reads the text in pictures"""
     models: Mapping[str, ModelSource] = field(default_factory=dict)
     """of the profile, by role"""
+    places: PlaceNames | None = None
+    """names coordinates"""
 
     def fetch_captioner(self, say: Callable[[str], None]) -> None:
         """Download the models of captions, unless they are here, before a bar counts pictures.
@@ -120,7 +123,8 @@ def open_dependencies(
     elif index.exists():
         index = index.pinned()  # an index that a reindex puts in its place must not get these vectors
     images, texts = lazy_encoders(profile, index, options=settings.encoder, cache=cache, first=first)
-    return Dependencies(index, images, texts, storage, lazy_captioner(profile, index), models=models)
+    captioner, places = lazy_captioner(profile, index), Gazetteer(cache)
+    return Dependencies(index, images, texts, storage, captioner, models=models, places=places)
 
 
 def open_history(

@@ -35,6 +35,10 @@ class WrongTypeError(QueryError):
     status = 415
 
 
+class PlacesError(Exception):
+    """The list of places cannot be read or kept. The message says why."""
+
+
 class UserError(Exception):
     """A user or a token cannot be made, changed or found. The message says why and how to go on."""
 

@@ -27,6 +27,7 @@ from models.fast.standalone import (
 )
 from models.profiles import Profile, default_profile, get_profile
 from search_app.core.logs import QueryLog, log_path
+from search_app.core.places import Gazetteer
 from search_app.core.query import Query
 from search_app.core.searcher import Marks, Searcher, SearchService, build_request
 from search_app.core.text_lanes import text_lanes
@@ -107,6 +108,7 @@ def searcher_of(
         image_encoder=images,
         caption_text_encoder=None if profile.caption_shares_space else captions,
         marks=build_marks(index, client),
+        gazetteer=Gazetteer(cache),
     )
     if warm:
         images.get()

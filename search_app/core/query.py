@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from es_config.requests import (
     DEFAULT_K,
     LISTING_ORDERS,
     MAX_CANDIDATES,
+    UNDATED,
     Filters,
     count_stars,
     is_pattern,
@@ -123,7 +125,8 @@ SORTED_HITS = 100
 """the nearest pictures that a question with another order than relevance puts in that order"""
 RELEVANCE = ("strong", "weak")
 MAX_TEXT = 1_000
-MAX_LENGTHS = {"camera": 200, "tag": 100, "path": 1_000}
+MAX_LENGTHS = {"place": 200, "camera": 200, "tag": 100, "path": 1_000, "person": 100, "format": 20}
+MAX_LENGTHS |= {"folder": 1_000, "taken": 10}
 """characters of a filter"""
 MAX_STARS = 16
 """`*` in a pattern: Elasticsearch spends longer on each more"""
@@ -132,8 +135,15 @@ SHORTEST, LONGEST = 1e-18, 1e18
 METRES = {"m": 1.0, "km": 1_000.0, "mi": 1_609.344, "yd": 0.9144, "ft": 0.3048, "nmi": 1_852.0}
 FARTHEST_KM = 20_100
 """a little more than half of the equator: nothing on earth is farther away"""
-FILTERS = ("date_from", "date_to", "place", "camera", "tag", "path")
+FILTERS: tuple[str, ...] = ("date_from", "date_to", "taken", "place", "camera", "tag", "person", "path")
+FILTERS += ("folder", "format", "has_text", "film")
+YES_OR_NO = ("has_text", "film")
+TAKEN = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
+
+
+NUMBERS = re.compile(r"\s*-?[\d.]+\s*(,|$)")
+"""the beginning of a place that is meant as numbers"""
 
 
 @dataclass(frozen=True)
@@ -267,12 +277,30 @@ def _filter_mistakes(filters: Filters) -> Iterator[str]:
     if filters.date_from and filters.date_to and filters.date_from > filters.date_to:
         yield "date_from is later than date_to, and so no picture can match."
     for name, most in MAX_LENGTHS.items():
-        if (length := len(getattr(filters, name) or "")) > most:
-            yield f"{name} has {length} characters; at most {most} are allowed."
-        if has_lone_surrogate(getattr(filters, name) or ""):
+        value = getattr(filters, name)
+        text = value if isinstance(value, str) else ""
+        if len(text) > most:
+            yield f"{name} has {len(text)} characters; at most {most} are allowed."
+        if has_lone_surrogate(text):
             yield f"{name} is not valid Unicode text."
+    if filters.taken and not is_taken(filters.taken):
+        yield (
+            "taken must be a year, a month or a day, such as 2023, 2023-07 or 2023-07-31, or unknown, not"
+            f" '{one_line(filters.taken[:20])}'."
+        )
     if filters.path and is_pattern(filters.path) and (stars := count_stars(filters.path)) > MAX_STARS:
         yield f"The pattern in path has {stars} times *; at most {MAX_STARS} are allowed."
+
+
+def is_taken(text: str) -> bool:
+    """Say whether a text is a year, month or day that exists, or stands for pictures without a date."""
+    if text == UNDATED:
+        return True
+    try:
+        date.fromisoformat(f"{text}{'-01-01'[len(text) - 4 :]}")
+    except ValueError:
+        return False
+    return TAKEN.fullmatch(text) is not None
 
 
 def has_lone_surrogate(text: str) -> bool:
@@ -296,16 +324,18 @@ def doubled(first: int, least: int) -> int:
     return first
 
 
-def parse_place(text: object) -> tuple[float, float, str]:
-    """Return (latitude, longitude, distance) of `48.85,2.35,10km`. Raises `QueryError`."""
+def parse_place(text: object) -> tuple[float, float, str] | str:
+    """Return (latitude, longitude, distance) of `48.85,2.35,10km`, or a name. Raises `QueryError`."""
     match = PLACE.fullmatch(str(text))
+    if match is None and isinstance(text, str) and not NUMBERS.match(text):
+        return " ".join(text.split())
     latitude = longitude = math.nan
     with suppress(ValueError):  # the pattern lets 1.2.3 through
         if match:
             latitude, longitude = float(match[1]), float(match[2])
     if match is None or not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise QueryError(
-            "place must be latitude,longitude,distance like 48.85,2.35,10km,"
+            "place must be a name like Lisbon, or latitude,longitude,distance like 48.85,2.35,10km,"
             f" not '{one_line(str(text)[:60])}'."
         )
     if not 0 < float(match[3]) * METRES[match[4]] <= FARTHEST_KM * 1_000:
@@ -357,7 +387,8 @@ class SearchArguments(Schema):
     place = fields.Function(
         deserialize=parse_place,
         metadata=_documented(
-            f"latitude,longitude,distance, which is more than 0 and at most {FARTHEST_KM} km",
+            "the name of a place, in any language, or latitude,longitude,distance, which is more than 0 and"
+            f" at most {FARTHEST_KM} km",
             type="string",
             example="48.85,2.35,10km",
         ),
@@ -374,6 +405,27 @@ class SearchArguments(Schema):
             maxLength=MAX_LENGTHS["path"],
         )
     )
+    taken = fields.String(
+        metadata=_documented(
+            "a year, month or day by the clocks of the place, or unknown for pictures without a date",
+            example="2023-07",
+            maxLength=MAX_LENGTHS["taken"],
+        )
+    )
+    person = fields.String(
+        metadata=_documented("the name of a person in the picture", maxLength=MAX_LENGTHS["person"])
+    )
+    format = fields.String(
+        metadata=_documented("the format of the file, such as jpeg or heic", maxLength=MAX_LENGTHS["format"])
+    )
+    folder = fields.String(
+        metadata=_documented(
+            "the whole path of a folder, in which the picture is at any depth",
+            maxLength=MAX_LENGTHS["folder"],
+        )
+    )
+    has_text = fields.Boolean(metadata=_documented("whether text was read in the picture"))
+    film = fields.Boolean(metadata=_documented("whether the picture is of a film"))
 
 
 def load_query(
@@ -391,7 +443,9 @@ def load_query(
     except ValidationError as error:
         name, reasons = min(error.normalized_messages().items())
         raise QueryError(f"{name}: {reasons[0]}") from error
-    filters = Filters(**{name: values.pop(name, None) or None for name in FILTERS})
+    given: dict[str, Any] = {name: values.pop(name, None) for name in FILTERS}
+    set_ones: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, "")}
+    filters = Filters(**set_ones)
     return Query(**{"k": k, **values}, image=image, filters=filters)
 
 
@@ -399,13 +453,15 @@ def query_arguments(query: Query, *, k: int) -> dict[str, str]:
     """Return the parameters that give `query` again, without defaults. Not for `image`."""
     filters = {name: getattr(query.filters, name) for name in FILTERS}
     place = filters.pop("place")
+    switches = {name: filters.pop(name) for name in YES_OR_NO}
     written = {
         "q": query.text,
         "like": query.like,
         "vector": encode_vector(np.asarray(query.vector)) if query.vector else None,
         "mode": query.mode if query.mode != "image" else None,
         **filters,
-        "place": ",".join(str(part) for part in place) if place else None,
+        "place": ",".join(map(str, place)) if isinstance(place, tuple) else place,
+        **{name: None if value is None else str(value).lower() for name, value in switches.items()},
         "exact": "true" if query.exact else None,
         "k": query.k if query.k != k else None,
         "num_candidates": query.num_candidates,

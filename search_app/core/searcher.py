@@ -46,8 +46,9 @@ from search_app.core.hybrid import (
 )
 from search_app.core.logs import QueryLog
 from search_app.core.pictures import opened_picture
+from search_app.core.places import Gazetteer
 from search_app.core.query import Query, SearchHit, SearchResponse, default_candidates, doubled, search_hit
-from search_app.errors import NotFoundError, QueryError
+from search_app.errors import NotFoundError, PlacesError, QueryError
 
 SAMPLE_SECONDS = 300.0
 """after this time an index is sampled again, since pictures are added and removed"""
@@ -277,15 +278,17 @@ class Searcher:
         image_encoder: Lazy[ImageEncoder],
         caption_text_encoder: Lazy[TextEncoder] | None = None,
         marks: Marks | None = None,
+        gazetteer: Gazetteer | None = None,
     ) -> None:
         """Take the parts. Without `caption_text_encoder`, `text_encoder` reads queries for captions too.
 
-        Without `marks`, no hit is judged.
+        Without `marks`, no hit is judged; without a `gazetteer` places are known by their own names alone.
         """
         self.index, self.profile, self.image_encoder = index, profile, image_encoder
         self.texts = TextVectors(text_encoder)
         self.caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
         self._marks = marks
+        self.gazetteer = gazetteer
 
     def search(self, query: Query) -> SearchResponse:
         """Answer one query.
@@ -294,6 +297,7 @@ class Searcher:
         index, `EngineError` when Elasticsearch does not answer or the index belongs to another profile.
         """
         started = time.perf_counter()
+        query = self.resolved(query)
         found = self._found(query)
         hits = self._judged(query, found)
         total = found.total - len(found.hits) + len(hits)
@@ -316,6 +320,17 @@ class Searcher:
             shards_failed=found.shards_failed,
             sort=query.order,
         )
+
+    def resolved(self, query: Query) -> Query:
+        """Return the query with the other names of the place that it filters by: `Munich` for `München`."""
+        place = query.filters.place
+        if self.gazetteer is None or not isinstance(place, str):
+            return query
+        try:
+            others = self.gazetteer.other_names(place)
+        except PlacesError:  # its own name can still be found
+            return query
+        return replace(query, filters=replace(query.filters, other_places=others))
 
     def load_models_for(self, query: Query) -> None:
         """Load the models that a query needs, so that `took_ms` tells the time of the search alone.
