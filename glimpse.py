@@ -36,6 +36,11 @@ COMMANDS = {
     "keys": ("es_config.commands.engine:keys", "Print requests for API keys with few privileges."),
     "index": ("es_config.commands.engine:index", "Create, show or delete the index."),
     "ingest": ("ingest.commands.ingest:ingest", "Make the pictures of folders searchable."),
+    "import": (
+        "ingest.commands.exchange:import_vectors",
+        "Make vectors from elsewhere searchable, without embedding.",
+    ),
+    "export": ("ingest.commands.exchange:export", "Write pictures with their vectors as Parquet and NumPy."),
     "reindex": (
         "ingest.commands.reindex:reindex",
         "Change the models: build a new index, then switch to it.",

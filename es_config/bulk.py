@@ -19,7 +19,15 @@ from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector, parallel_bulk
 
 from es_config.client import blocked, engine_errors, explain, refusal
-from es_config.documents import AddResult, FilmMoment, ImageDocument, IndexMeta, name_fields
+from es_config.documents import (
+    VECTOR_FIELDS,
+    AddResult,
+    FilmMoment,
+    ImageDocument,
+    IndexMeta,
+    StoredDocument,
+    name_fields,
+)
 from es_config.errors import EngineError
 from es_config.meta import Meta, change_meta
 
@@ -141,6 +149,35 @@ def add_documents(
         if each.image_id not in failed
     )
     failed |= send_bulk(client, alias, actions, held=held, sleep=sleep)
+    return AddResult(added=len(documents) - len(failed), failed=failed)
+
+
+def add_stored(
+    client: Elasticsearch,
+    alias: str,
+    documents: Sequence[StoredDocument],
+    *,
+    meta: IndexMeta,
+    held: str | None = None,
+) -> AddResult:
+    """Write documents as they are, and report those that the index refuses.
+
+    An existing document stays and is reported as "changed meanwhile". Raises EngineError as
+    `add_documents` does.
+    """
+    failed: dict[str, str] = {}
+    actions: list[Action] = []
+    for each in documents:
+        faults = (
+            vector_fault(vector, getattr(meta, VECTOR_FIELDS[field]))
+            for field, vector in each.vectors.items()
+        )
+        if fault := next(filter(None, faults), None):
+            failed[each.image_id] = fault
+            continue
+        packed = {field: pack_dense_vector(vector) for field, vector in each.vectors.items()}
+        actions.append({"_op_type": "create", "_id": each.image_id, "_source": {**each.source, **packed}})
+    failed |= send_bulk(client, alias, actions, held=held)
     return AddResult(added=len(documents) - len(failed), failed=failed)
 
 

@@ -99,6 +99,17 @@ class ImageDocument:
     """whether the end of the file is missing, and with it less than a tenth of the picture"""
 
 
+@dataclass(frozen=True)
+class StoredDocument:
+    """One document as it lies in an index, with its vectors: for export, and for import without models."""
+
+    image_id: str
+    source: Mapping[str, Any]
+    """everything but the vectors"""
+    vectors: Mapping[str, np.ndarray]
+    """float32 `[dims]` by field"""
+
+
 class WrittenLine(Protocol):
     """A line of text in a picture."""
 

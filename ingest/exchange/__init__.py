@@ -1,0 +1,1 @@
+"""Vectors with their metadata as files, in and out."""
