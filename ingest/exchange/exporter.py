@@ -108,7 +108,7 @@ def read_export(folder: Path) -> IndexMeta | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IngestError(f"{folder / NOTE} is damaged: export the index once more.") from error
     if not whole:
-        raise IngestError(f"The export in {folder} was cut short: run `glimpse export` there once more.")
+        raise IngestError(f"The export in {folder} was cut short: export the index there once more.")
     return meta
 
 
