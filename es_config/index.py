@@ -114,6 +114,11 @@ class ImageIndex:
         self._seen: tuple[float, str, IndexMeta] | None = None
 
     @property
+    def client(self) -> Elasticsearch:
+        """The client, for what lies beside this index."""
+        return self._client
+
+    @property
     def target(self) -> str:
         """The name that is read: that of the held index, else the alias."""
         return self.held or self.alias
@@ -372,6 +377,11 @@ class ImageIndex:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
         found = read_documents(self._client, self.target, image_ids, fields=["relative_path"])
         return {image_id: paths_of(each["_source"]) for image_id, each in found.items()}
+
+    def of_path(self, path: str) -> tuple[str, ...]:
+        """Return the ids of pictures that have this relative path, as far as the last refresh."""
+        body = {"query": {"term": {"relative_path": path}}, "size": PAGE, "_source": False}
+        return tuple(hit.image_id for hit in self.search(body).hits)
 
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the same as `known` for searchable pictures only, quickly from columns."""

@@ -58,6 +58,8 @@ class Filters:
     """whether the picture is of a film"""
     other_places: tuple[str, ...] = ()
     """names under which the place called `place` is kept"""
+    favourite: bool | None = None
+    """whether somebody has marked the picture as a favourite; the field is left out where not"""
 
 
 UNDATED = "unknown"
@@ -147,7 +149,8 @@ def _more_clauses(filters: Filters) -> list[dict[str, Any]]:
         clauses.append({"term": {"names.format": format_of(f".{filters.format}") or filters.format}})
     if filters.folder:
         clauses.append({"term": {"names.within": {"value": filters.folder.strip("/")}}})
-    for field, wanted in (("words", filters.has_text), ("film.id", filters.film)):
+    switches = (("words", filters.has_text), ("film.id", filters.film), ("favourite", filters.favourite))
+    for field, wanted in switches:
         exists = {"exists": {"field": field}}
         if wanted is not None:
             clauses.append(exists if wanted else {"bool": {"must_not": [exists]}})

@@ -31,6 +31,7 @@ from es_config.aliases import (
 from es_config.client import connect, engine_settings, glimpse_home
 from es_config.documents import paths_of, shown_path
 from es_config.errors import EngineError
+from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
 from es_config.scan import read_sample
 from es_config.text_model import TrainedModel
@@ -226,7 +227,9 @@ class Reindexer:
                 return self._summary()
             if self.originals.history:
                 self.originals.history.copy(old=self.old.uuid(), new=self.new.uuid())
-            return self._summary(switch=True)
+            summary = self._summary(switch=True)
+        HiddenPictures(ImageIndex(self.client, alias=self.alias.name)).finish()  # moves that the block cut
+        return summary
 
     def _summary(self, *, interrupted: bool = False, switch: bool = False) -> ReindexSummary:
         self.new.refresh()

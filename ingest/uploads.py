@@ -12,6 +12,7 @@ from pathlib import Path
 from es_config.bulk import Meanwhile
 from es_config.documents import ImageDocument, shown_path, words_fault
 from es_config.errors import EngineError
+from es_config.hidden import Away, HiddenPictures
 from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.picture import (
@@ -37,6 +38,10 @@ from models.words import READ_EDGE, WordReader
 from search_app.core.pictures import Addition, no_room
 from storage.keys import UPLOADS, original_key, thumbnail_key
 from storage.store import Storage
+
+HIDDEN = "it was hidden here: its owner can show it again"
+LEAVING = "it was removed, and is being deleted at this moment: add it again in a minute"
+"""reasons to refuse a picture"""
 
 
 @dataclass(kw_only=True)
@@ -65,8 +70,8 @@ class UploadIndexer:
         """
         image_id = hashlib.sha256(data).hexdigest()
         self._make_ready()
-        known = self._known(image_id)
-        if known and self.storage.exists(thumbnail_key(image_id)):
+        known = self._known(image_id) or self._put_away(image_id)
+        if known and (known.refused or self.storage.exists(thumbnail_key(image_id))):
             return known
         try:
             file, picture = self._read(name, FileContent(data, image_id))
@@ -112,6 +117,24 @@ class UploadIndexer:
             caption=source.get("caption"),
             caption_source=source.get("caption_source"),
         )
+
+    def _put_away(self, image_id: str) -> Addition | None:
+        """Return the picture back from what was removed, or refused if it was hidden or is being deleted.
+
+        Of a removed one whose vectors belong to former models nothing is kept: it is new then.
+        """
+        hidden = HiddenPictures(self.index)
+        picture = hidden.get(image_id)
+        if picture is None:
+            return None
+        if picture.state is Away.HIDDEN:
+            return Addition(image_id, refused=HIDDEN)
+        if picture.state is not Away.LEAVING:
+            if hidden.restore([image_id]).done:
+                return self._known(image_id)
+            hidden.claim([image_id])
+            hidden.forget([image_id])
+        return Addition(image_id, refused=LEAVING) if hidden.get(image_id) else None
 
     def _read(self, name: str, content: FileContent) -> tuple[ImageFile, NewPicture]:
         """Decode a file and make its thumbnail and the encoder's input.

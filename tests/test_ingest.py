@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -598,16 +597,17 @@ def test_ctrl_c_ends_with_a_summary_of_what_is_written(run, index, pictures, ima
     assert_vectors_belong_to_their_pictures(index, pictures, image_encoder)
 
 
-def test_no_thread_outlives_a_run(run, pictures):
-    def not_loading() -> nullcontext:
-        return nullcontext(SimpleNamespace(wrote=int))
+def test_no_thread_outlives_a_run(run, pictures, client, index_name):
+    class Deaf(ImageIndex):
+        """An index that cannot be asked for what it knows."""
+
+        known = never
 
     for number in range(10):
         save_picture(pictures / f"{number}.png", number)
     run(batch_size=2)
-    index = {"known": never, "refresh": lambda: None, "complete_mapping": tuple}
     with pytest.raises(AssertionError):
-        run(index=SimpleNamespace(**index, bulk_load=not_loading))
+        run(index=Deaf(client, alias=index_name))
     ours = ("decode", "read-ahead", "writer")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(ours)]
 

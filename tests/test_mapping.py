@@ -42,6 +42,8 @@ def test_the_file_itself_is_an_index_that_elasticsearch_accepts(client, index_na
         "size_bytes",
         "phash",
         "tags",
+        "tags_source",
+        "favourite",
         "people",
         "title",
         "places",

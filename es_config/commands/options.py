@@ -219,6 +219,7 @@ FILTERS = together(
     click.option("--format", metavar="NAME", help="Of this format, such as jpeg or heic."),
     click.option("--has-text", is_flag=True, help="Having text that was read."),
     click.option("--film", is_flag=True, help="Of a film."),
+    click.option("--favourite", is_flag=True, help="Marked as a favourite."),
 )
 
 

@@ -115,9 +115,12 @@ def reindex(
 
 def _go_back(alias: str, *, as_json: bool) -> None:
     from es_config.aliases import Alias
+    from es_config.hidden import HiddenPictures
+    from es_config.index import ImageIndex
 
-    aliases = Alias(open_client(), alias=alias)
-    switched = aliases.back()
+    client = open_client()
+    switched = Alias(client, alias=alias).back()
+    HiddenPictures(ImageIndex(client, alias=alias)).finish()  # they stay away from the former index, too
     text = (
         f"'{alias}' is {switched.now} again, in place of {switched.former}.\n"
         f"What came in since the switch is in {switched.former}"

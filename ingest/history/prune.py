@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from es_config.hidden import HiddenPictures
 from es_config.home import private_file
 from es_config.index import ImageIndex, Removed
 from ingest.errors import IngestError
@@ -280,24 +281,37 @@ def _drop_stale(
     removed: list[Removed] = []
     failures: dict[str, str] = {}
     while batch := [each for each in history.stale() if each.image_id not in failures]:
-        changed = index.drop_paths(_without_files(history, batch))
-        _keep_captions(history, changed.removed)
-        removed += changed.removed
-        failures |= changed.failed
-        absent = changed.absent | {each.image_id for each in changed.removed}
-        others = {image_id: history.other_indexes(image_id) for image_id in absent}
-        living = index.uuids() if any(others.values()) else frozenset()
-        for image_id in absent:
-            if not (others[image_id] if living is None else others[image_id] & living):
-                storage.delete(thumbnail_key(image_id))
-                for extension in ORIGINAL_TYPES:
-                    storage.delete(original_key(image_id, extension))
-        history.delete_stale([each for each in batch if each.image_id not in changed.failed])
-        if changed.failed:
+        paths = _without_files(history, batch)
+        changed = index.drop_paths(paths)
+        away = HiddenPictures(index).drop_paths({image_id: paths[image_id] for image_id in changed.absent})
+        left = (*changed.removed, *away.removed)
+        _keep_captions(history, left)
+        removed += left
+        failed = changed.failed | away.failed
+        failures |= failed
+        delete_files(away.absent | {each.image_id for each in left}, history, index=index, storage=storage)
+        history.delete_stale([each for each in batch if each.image_id not in failed])
+        if failed:
             break
     if removed:
         index.refresh()
     return removed, tuple(f"{image_id}: {reason}" for image_id, reason in failures.items())
+
+
+def delete_files(
+    image_ids: Iterable[str], history: IngestHistory, *, index: ImageIndex, storage: Storage
+) -> None:
+    """Delete what the store keeps of pictures, unless another index may need it.
+
+    Raises `StorageError`, `EngineError` or `IngestError`.
+    """
+    others = {image_id: history.other_indexes(image_id) for image_id in image_ids}
+    living = index.uuids() if any(others.values()) else frozenset()
+    for image_id, uuids in others.items():
+        if not (uuids if living is None else uuids & living):
+            storage.delete(thumbnail_key(image_id))
+            for extension in ORIGINAL_TYPES:
+                storage.delete(original_key(image_id, extension))
 
 
 def _without_files(history: IngestHistory, stale: Iterable[StalePath]) -> dict[str, list[str]]:

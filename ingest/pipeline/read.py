@@ -17,6 +17,7 @@ import numpy as np
 from PIL.Image import Image
 
 from es_config.documents import ImageDocument
+from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
 from ingest.errors import Fault, UnreadableImageError
 from ingest.files.metadata import date_in_name
@@ -127,12 +128,15 @@ class Reader:
     def _skip_unchanged(self, chunk: Sequence[Candidate]) -> list[Candidate | Skipped]:
         """Return files with their stamps, and `Skipped` for those that are as an earlier run left them.
 
-        The history is believed only if the index has the picture under this path and the store its thumbnail.
+        The history is believed only if the index has the picture under this path, among those to find or
+        those that were put away, and the store its thumbnail.
         """
         files = self._in_pool(lambda each: replace(each, stamp=stamp_of(each.path)), chunk)
         notes = zip(files, self.history.look_up(files), strict=True)
         noted = {each: note.image_id for each, note in notes if note}
-        paths = self.index.listed(list(set(noted.values()))) if noted else {}
+        ids = set(noted.values())
+        paths = self.index.listed(list(ids)) if noted else {}
+        paths |= HiddenPictures(self.index).listed(sorted(ids - paths.keys()))
         same = [each for each, image_id in noted.items() if each.relative_path in paths.get(image_id, ())]
         if not self.options.dry_run:
             stored = self._in_pool(lambda each: self.storage.exists(thumbnail_key(noted[each])), same)
@@ -161,6 +165,8 @@ class Reader:
             # Taken before the index is asked: a picture that is written in between is then in the answer.
             flying = self.in_flight.intersection(ids)
             paths = self.index.known(ids) if ids else {}
+            new = [image_id for image_id in ids if image_id not in paths and image_id not in flying]
+            paths |= HiddenPictures(self.index).known(new)  # what was put away stays away
             for each in chunk:
                 yield self._place(each, paths, flying) if isinstance(each, _HashedFile) else each
 

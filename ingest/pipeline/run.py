@@ -12,6 +12,7 @@ from pathlib import Path
 
 from es_config.client import afterwards, glimpse_home
 from es_config.errors import EngineError
+from es_config.hidden import HiddenPictures
 from es_config.runs import RunFile
 from ingest.errors import IngestError
 from ingest.files.picture import pixel_limit
@@ -211,6 +212,7 @@ class _Run:
         words = WordsNow(reader=needs.word_reader, counts=self.counts, max_pixels=self.options.max_pixels)
         places = PlacesNow(places=None if self.options.no_gps else needs.places)
         needs.index.complete_mapping()
+        HiddenPictures(needs.index).finish()
         with needs.index.bulk_load() as load:
             writer = Writer(
                 index=needs.index,

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from es_config.bulk import Meanwhile
+from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex, PathsChanged
 from ingest.errors import Fault
 from ingest.files.walk import Candidate
@@ -159,11 +160,14 @@ class Writer:
             if each.new_path and each.image_id not in merged and each.image_id not in self._counts.faults:
                 paths.setdefault(each.image_id, []).append(each.candidate.relative_path)
         changed = self._index.add_paths(paths) if paths else PathsChanged()
+        away = {image_id: paths[image_id] for image_id in changed.absent}
+        hidden = HiddenPictures(self._index).add_paths(away)
+        failed = changed.failed | hidden.failed
         for each in known:
             fault = self._counts.faults.get(each.image_id)
-            if fault is None and each.image_id in changed.failed:
-                fault = Fault(changed.failed[each.image_id])
-            if each.image_id in changed.absent:
+            if fault is None and each.image_id in failed:
+                fault = Fault(failed[each.image_id])
+            if each.image_id in hidden.absent:
                 fault = Fault("its picture left the index meanwhile: run the same command again")
             if fault:
                 self._fail(each.candidate, fault)

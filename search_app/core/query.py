@@ -136,8 +136,8 @@ METRES = {"m": 1.0, "km": 1_000.0, "mi": 1_609.344, "yd": 0.9144, "ft": 0.3048, 
 FARTHEST_KM = 20_100
 """a little more than half of the equator: nothing on earth is farther away"""
 FILTERS: tuple[str, ...] = ("date_from", "date_to", "taken", "place", "camera", "tag", "person", "path")
-FILTERS += ("folder", "format", "has_text", "film")
-YES_OR_NO = ("has_text", "film")
+FILTERS += ("folder", "format", "has_text", "film", "favourite")
+YES_OR_NO = ("has_text", "film", "favourite")
 TAKEN = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
 
@@ -426,6 +426,7 @@ class SearchArguments(Schema):
     )
     has_text = fields.Boolean(metadata=_documented("whether text was read in the picture"))
     film = fields.Boolean(metadata=_documented("whether the picture is of a film"))
+    favourite = fields.Boolean(metadata=_documented("whether somebody has marked it as a favourite"))
 
 
 def load_query(

@@ -159,6 +159,10 @@ class PictureSchema(Schema):
     exif = fields.Nested(ExifSchema)
     phash = fields.String()
     tags = fields.List(fields.String())
+    tags_source = fields.String(
+        metadata={"description": "`human` when a person edited the keywords", "enum": ["human"]}
+    )
+    favourite = fields.Boolean()
     people = fields.List(fields.String())
     places = fields.List(fields.String())
     title = fields.String()

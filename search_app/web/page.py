@@ -72,6 +72,7 @@ CHIPS = {
     "camera": lazy_gettext("camera {}"),
     "tag": lazy_gettext("keyword {}"),
     "path": lazy_gettext("path {}"),
+    "favourite": lazy_gettext("favourites"),
     "mode": lazy_gettext("by {}"),
     "min_relevance": lazy_gettext("at least {}"),
     "exact": lazy_gettext("exact"),
