@@ -31,9 +31,11 @@ from es_config.documents import (
     IndexOptions,
     SearchResult,
     StoredDocument,
+    content_id,
     index_body,
     lacking_fields,
     local_fields,
+    moment_id,
     name_fields,
     paths_of,
     read_hits,
@@ -57,6 +59,8 @@ class Removed:
     image_id: str
     caption: str | None = None
     """of a person, if one had written any"""
+    content_id: str = ""
+    """of the file that it came from: of a film's moment that is the film's"""
 
 
 @dataclass(frozen=True)
@@ -348,8 +352,15 @@ class ImageIndex:
                     self._client,
                     target,
                     waiting,
-                    fields=["relative_path", "caption", "caption_source", "names.path"],
+                    fields=["relative_path", "caption", "caption_source", "names.path", "film"],
                 )
+                if moments := _moments_of(documents):  # first: no kill leaves a moment without its film
+                    done = self._change_paths(
+                        {moment: paths[film] for moment, film in moments.items()}, change
+                    )
+                    removed += done.removed
+                    failed |= {moments[each]: reason for each, reason in done.failed.items()}
+                    documents = {each: found for each, found in documents.items() if each not in failed}
                 absent.update(image_id for image_id in waiting if image_id not in documents)
                 actions = {}
                 for image_id, document in documents.items():
@@ -358,7 +369,7 @@ class ImageIndex:
                         actions[image_id] = _paths_action(document, new)
                 refused = send_bulk(self._client, target, actions.values(), held=self.held)
                 removed += [
-                    Removed(image_id, _human_caption(documents[image_id]))
+                    _removed(documents[image_id])
                     for image_id, action in actions.items()
                     if action["_op_type"] == "delete" and image_id not in refused
                 ]
@@ -382,6 +393,21 @@ class ImageIndex:
         """Return the ids of pictures that have this relative path, as far as the last refresh."""
         body = {"query": {"term": {"relative_path": path}}, "size": PAGE, "_source": False}
         return tuple(hit.image_id for hit in self.search(body).hits)
+
+    def films(self, image_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return `film` of those of `image_ids` that are films, searchable or not yet."""
+        found = read_documents(self._client, self.target, image_ids, fields=["film"])
+        return {
+            image_id: each["_source"]["film"] for image_id, each in found.items() if "film" in each["_source"]
+        }
+
+    def set_moments(self, moments: Mapping[str, Sequence[int]]) -> dict[str, str]:
+        """Note the times of films' moments, which are written already, and return the refusals."""
+        actions = [
+            {"_op_type": "update", "_id": film_id, "doc": {"film": {"moments": list(times)}}}
+            for film_id, times in moments.items()
+        ]
+        return send_bulk(self._client, self.write_target(), actions, held=self.held)
 
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the same as `known` for searchable pictures only, quickly from columns."""
@@ -510,6 +536,20 @@ def _human_caption(document: dict[str, Any]) -> str | None:
     return source.get("caption") if source.get("caption_source") == "human" else None
 
 
+def _removed(document: dict[str, Any]) -> Removed:
+    image_id = document["_id"]
+    return Removed(image_id, _human_caption(document), content_id(image_id, document["_source"]))
+
+
+def _moments_of(documents: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the ids of the moments of films among documents, with the ids of their films."""
+    return {
+        moment_id(film_id, time_ms): film_id
+        for film_id, document in documents.items()
+        for time_ms in (document["_source"].get("film") or {}).get("moments") or ()
+    }
+
+
 def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
     """Return the update of a document's paths, and of the names that they give it, if it has any."""
     version = {"if_seq_no": document["_seq_no"], "if_primary_term": document["_primary_term"]}
@@ -606,6 +646,10 @@ class WaitingPicture:
     """(width, height) in pixels of the whole picture, upright"""
     seq_no: int
     primary_term: int
+    content_id: str
+    """of its file: of a film's moment that is the film's"""
+    time_ms: int = 0
+    """in its film"""
 
     @property
     def relative_path(self) -> str:
@@ -625,7 +669,7 @@ class WaitingList:
             "query": query,
             "sort": NEWEST_FIRST,
             "size": LISTED_TOGETHER,
-            "_source": ["relative_path", "width", "height"],
+            "_source": ["relative_path", "width", "height", "film.id", "film.time_ms"],
             "seq_no_primary_term": True,
         }
         for hits in pages(self._client, self._index.target, body):
@@ -726,7 +770,11 @@ def _without_caption(*, every: bool) -> dict[str, Any]:
 def _waiting_picture(hit: dict[str, Any]) -> WaitingPicture:
     source = hit["_source"]
     size = (source.get("width", 0), source.get("height", 0))
-    return WaitingPicture(hit["_id"], paths_of(source), size, hit["_seq_no"], hit["_primary_term"])
+    version = (hit["_seq_no"], hit["_primary_term"])
+    time_ms = int((source.get("film") or {}).get("time_ms") or 0)
+    return WaitingPicture(
+        hit["_id"], paths_of(source), size, *version, content_id(hit["_id"], source), time_ms
+    )
 
 
 def _caption_action(update: CaptionUpdate) -> Action:

@@ -250,14 +250,14 @@ def scan_hashes(
 
 
 def hashes_body(*, size: int) -> dict[str, Any]:
-    """Return the search for one block, which reads columns and no documents."""
+    """Return the search for one block, without moments of films, which reads columns and no documents."""
     return {
-        "query": {"match_all": {}},
+        "query": {"bool": {"must_not": [{"term": {"film.is_moment": True}}]}},
         "size": size,
         "sort": ["_shard_doc"],
         "track_total_hits": False,
         "_source": False,
-        "docvalue_fields": ["phash", "relative_path"],
+        "docvalue_fields": ["phash", "relative_path", "film.id"],
     }
 
 
@@ -267,5 +267,6 @@ def _read(hit: dict[str, Any]) -> HashedImage:
         phash = int(fields["phash"][0], 16)
     except (KeyError, ValueError):
         phash = None
-    fits = phash is not None and 0 <= phash < 1 << 64
+    # A film is no copy of a picture that looks like its first one.
+    fits = phash is not None and 0 <= phash < 1 << 64 and "film.id" not in fields
     return HashedImage(hit["_id"], phash if fits else None, tuple(fields.get("relative_path", ())))

@@ -10,6 +10,8 @@ from pathlib import Path
 from ingest.files.walk import EVERYTHING, NO_PATTERNS, Candidate, Exclusions, Shard
 from models.pixels import MAX_PIXELS
 
+OFF, FIRST, MOMENTS = FILMS = ("off", "first", "moments")
+"""pictures of films: none, the first good one, and also later ones in which something else is seen"""
 PROCESSORS = max(2, os.cpu_count() or 2)
 
 
@@ -41,6 +43,8 @@ class IngestOptions:
     """of cameras that say none"""
     no_gps: bool = False
     """leave places out of the index"""
+    films: str = FIRST
+    """one of `FILMS`"""
     originals: str = "none"
     """form of whole pictures in the store: `none`, a `webp` copy or the `original`"""
     caption: bool = False

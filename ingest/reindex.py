@@ -36,7 +36,8 @@ from es_config.index import ImageIndex
 from es_config.scan import read_sample
 from es_config.text_model import TrainedModel
 from ingest.errors import Fault, IngestError, UnreadableImageError
-from ingest.files.picture import FileContent, ImageFile, decode, pixel_limit, read_content
+from ingest.files.film import decode_moment
+from ingest.files.picture import FileContent, decode, pixel_limit, read_content
 from ingest.files.walk import Failure, valid_unicode
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
@@ -47,7 +48,7 @@ from ingest.report import Progress
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder
 from models.hub import fetch_missing
-from models.pixels import register_formats
+from models.pixels import LONG_EDGE, register_formats
 from models.profiles import PROFILES, Profile, Weights, default_profile, get_profile
 from storage.errors import StorageError
 from storage.store import Storage, default_store, find_original, open_storage
@@ -106,13 +107,25 @@ class OriginalReader:
     folders: Sequence[Path]
     storage: Storage
 
-    def read(self, image_id: str, source: Mapping[str, Any]) -> tuple[ImageFile, bool]:
+    def read(self, image_id: str, source: Mapping[str, Any]) -> tuple[Image, bool]:
         """Return the decoded picture of a document, and whether a copy of it was read.
 
         Raises `UnreadableImageError` when the picture is nowhere, or cannot be used.
         """
+        if film := source.get("film"):
+            return self._moment(film, paths_of(source)), False
         content, path = self._content(image_id, paths_of(source))
-        return decode(content, path=path, max_pixels=NO_LIMIT), content.image_id != image_id
+        is_copy = content.image_id != image_id
+        return decode(content, path=path, max_pixels=NO_LIMIT).image, is_copy
+
+    def _moment(self, film: Mapping[str, Any], paths: Sequence[str]) -> Image:
+        """Return the picture of a film at its time. A thumbnail of it does not count."""
+        for path in self._places(film["id"], paths):
+            with suppress(UnreadableImageError, ValueError):
+                content = read_content(path)
+                if content.image_id == film["id"]:
+                    return decode_moment(content, path, time_ms=film["time_ms"], edge=LONG_EDGE)
+        raise UnreadableImageError("its film is not where it was")
 
     def _content(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:
         for path in self._places(image_id, paths):
@@ -278,8 +291,8 @@ class Reindexer:
             return task
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
         try:
-            file, is_copy = self.originals.read(task.document.image_id, task.document.source)
-            return replace(task, pixels=transform(file.image, preprocess), is_copy=is_copy)
+            image, is_copy = self.originals.read(task.document.image_id, task.document.source)
+            return replace(task, pixels=transform(image, preprocess), is_copy=is_copy)
         except UnreadableImageError as error:
             return replace(task, fault=error.fault)
 
@@ -424,7 +437,7 @@ def _sample(client: Elasticsearch, old: ImageIndex, originals: OriginalReader) -
     with pixel_limit(NO_LIMIT):
         for image_id, source in zip(drawn.ids, drawn.sources, strict=True):
             try:
-                found.append(originals.read(image_id, source)[0].image)
+                found.append(originals.read(image_id, source)[0])
             except UnreadableImageError:
                 continue
     return found

@@ -109,6 +109,8 @@ class IngestSummary:
     dry_run: bool = False
     failed_before: int = 0
     """files that failed in an earlier run, have not changed since and were not tried again"""
+    moments: int = 0
+    """later pictures of films, whose first ones are among `indexed`"""
     cut_short: tuple[str, ...] = ()
     """new pictures whose end is missing in their files, by path"""
     failures: tuple[Failure, ...] = ()
@@ -321,9 +323,18 @@ NAMED_KINDS = 6
 
 
 def passed_over_in_words(summary: IngestSummary) -> list[str]:
-    """Return sentences about pictures that are cut short, completed documents, and files left out."""
+    """Return sentences about films, cut pictures, completed documents, and files that were left out."""
     kinds, rules = Counter(summary.passed_over.kinds), summary.passed_over.rules
     sentences = []
+    if summary.moments:
+        sentences.append(f"{_counted(summary.moments, 'moment')} of films can be found, too.")
+    if parts := summary.passed_over.film_parts:
+        belong = (
+            "film of a live photo belongs to its picture"
+            if parts == 1
+            else ("films of live photos belong to their pictures")
+        )
+        sentences.append(f"{parts} {belong}.")
     if cut := summary.cut_short:
         more = f" and {len(cut) - NAMED_FILES} more" if len(cut) > NAMED_FILES else ""
         were = "1 picture is cut short" if len(cut) == 1 else f"{len(cut)} pictures are cut short"
@@ -456,6 +467,15 @@ class RunCounts:
         with self._lock:
             self._counts["completed"] += number
 
+    def add_moment(self, candidate: Candidate, fault: Fault | None) -> None:
+        """Count a later picture of a film, or show why it is missing. The film is counted apart."""
+        if fault:
+            reason = f"a moment of this film is missing: {fault.reason}"
+            self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), reason))
+            return
+        with self._lock:
+            self._counts["moments"] += 1
+
     def add_cut_short(self, candidate: Candidate) -> None:
         """Remember a new picture whose end is missing. The picture itself is counted apart."""
         with self._lock:
@@ -501,6 +521,7 @@ class RunCounts:
                 embedded=counts["embedded"],
                 completed=counts["completed"],
                 failed_before=counts["failed_before"],
+                moments=counts["moments"],
                 cut_short=tuple(self._cut_short),
                 failures=tuple(self._failures),
                 seconds=seconds,

@@ -344,7 +344,8 @@ class Places:
         is_taken = admits(
             entrance.path, rest, exclude=self._exclude, prefix=entrance.relative, folder=folder, rules={}
         )
-        return is_taken and (folder or is_picture(entrance.path / rest, gone=True))
+        is_wanted = folder or is_picture(entrance.path / rest, gone=True, films=not self._exclude.films)
+        return is_taken and is_wanted
 
 
 def _real(entrance: Entrance) -> str:

@@ -517,8 +517,8 @@ def test_a_webp_copy_of_the_store_counts_as_the_picture_and_its_thumbnail_never_
         pictures.read(image_id, {"relative_path": ["x.png"]})
     copy = save_picture(tmp_path / "copy.webp", 3, size=(60, 40))
     storage.put(original_key(image_id, "webp"), copy.read_bytes())
-    file, is_copy = pictures.read(image_id, {"relative_path": ["x.png"]})
-    assert (file.width, file.height, is_copy) == (60, 40, True)
+    image, is_copy = pictures.read(image_id, {"relative_path": ["x.png"]})
+    assert (image.size, is_copy) == ((60, 40), True)
     storage.put(original_key(image_id, "png"), save_picture(tmp_path / "other.png", 4).read_bytes())
     with pytest.raises(UnreadableImageError, match="the store's original is damaged"):
         pictures.read(image_id, {"relative_path": ["x.png"]})

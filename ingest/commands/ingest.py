@@ -82,6 +82,14 @@ def _read_zone(_context: click.Context, _parameter: click.Parameter, name: str |
     help="Keep whole pictures in the store too: as WebP, which takes half the space, or as they are.",
 )
 @setting(
+    "--films",
+    "GLIMPSE_FILMS",
+    type=click.Choice(["off", "first", "moments"]),
+    default="first",
+    help="Leave films out, take the first good picture of each, or one every few seconds so that moments are"
+    " found.",
+)
+@setting(
     "--timezone",
     "GLIMPSE_TIMEZONE",
     metavar="NAME",
@@ -158,6 +166,7 @@ def ingest(
     alias: str,
     store: str | None,
     originals: str,
+    films: str,
     timezone: tzinfo | None,
     no_gps: bool,
     captions: str,
@@ -207,7 +216,7 @@ def ingest(
     if watch:
         _check_watch(dry_run=dry_run, limit=limit, words=words)
     give_memory_back()
-    exclusions = Exclusions(exclude, defaults=not no_default_excludes)
+    exclusions = Exclusions(exclude, defaults=not no_default_excludes, films=films == "off")
     options = IngestOptions(
         batch_size=batch_size,
         exclude=exclusions,
@@ -217,6 +226,7 @@ def ingest(
         timezone=timezone,
         no_gps=no_gps,
         originals=originals,
+        films=films,
         caption=captions == "now",
         words=words == "now",
         shard=part or EVERYTHING,

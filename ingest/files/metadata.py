@@ -226,13 +226,13 @@ def date_in_name(name: str) -> Taken | None:
 
 def _location(exif: Exif) -> tuple[float, float] | None:
     gps = exif.get_ifd(GPS_IFD)
-    return _on_earth(
+    return on_earth(
         _degrees(gps.get(2), negative=plain_text(gps.get(1)).upper().startswith("S")),
         _degrees(gps.get(4), negative=plain_text(gps.get(3)).upper().startswith("W")),
     )
 
 
-def _on_earth(latitude: float, longitude: float) -> tuple[float, float] | None:
+def on_earth(latitude: float, longitude: float) -> tuple[float, float] | None:
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false for NaN too
         return None
     return (latitude, longitude) if (latitude, longitude) != (0, 0) else None  # 0, 0 means "no fix"
@@ -535,7 +535,7 @@ def _xmp_location(xmp: Properties) -> tuple[float, float] | None:
             return None
         parts = [float(part or 0) for part in found.groups()[:3]]
         degrees.append(_degrees(parts, negative=found[4].upper() in "SW"))
-    return _on_earth(*degrees)
+    return on_earth(*degrees)
 
 
 IPTC_RECORDS = {

@@ -6,20 +6,22 @@ import hashlib
 import io
 import os
 import stat
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image as pil
 from PIL.Image import Exif, Image, Resampling
 
 from ingest.errors import UnreadableImageError
 from ingest.files.metadata import CameraData, Taken, Words, metadata_of
-from ingest.files.walk import RAW_EXTENSIONS, why
+from ingest.files.walk import HEAD_BYTES, RAW_EXTENSIONS, container_of, why
 from models.child_process import Decoder, Facts, run_apart
 from models.pixels import (
     CUT_SHORT,
@@ -45,6 +47,9 @@ from models.pixels import (
 )
 from storage.keys import original_key
 from storage.store import Storage
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 SMALLEST_PREVIEW = 512
 """pixels of the longer edge; a smaller preview gives way to the sensor's own pixels"""
@@ -128,7 +133,9 @@ def _preview(rawpy: Any, raw: Any) -> Image | None:
     return pil.fromarray(preview.data)
 
 
-MAX_BYTES = 1 << 30
+MAX_BYTES, MAX_FILM_BYTES = 1 << 30, 64 << 30
+REMEMBERED = 1024
+"""films whose hashes are kept, since each is asked for by several steps"""
 RAW_MEMORY = 1 << 30
 """bytes; a RAW file says how many pixels it has only to LibRaw"""
 
@@ -138,7 +145,17 @@ class FileContent:
     """The bytes of one file and their SHA-256 in hex, which is the id of the picture."""
 
     data: bytes
+    """empty for a film, which stays where it lies"""
     image_id: str
+    film: str | None = None
+    """FFmpeg's name for the kind of film that it is, None for a picture"""
+    film_size: int = 0
+    """bytes of the film"""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the file."""
+        return self.film_size or len(self.data)
 
 
 @dataclass(frozen=True)
@@ -170,7 +187,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
 
 def read_content(path: Path) -> FileContent:
-    """Read a regular file whole and hash it. Raises `UnreadableImageError`."""
+    """Read a regular file whole and hash it. A film is hashed only. Raises `UnreadableImageError`."""
     try:
         # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -178,14 +195,38 @@ def read_content(path: Path) -> FileContent:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImageError("not a regular file")
+            head = file.read(HEAD_BYTES)
+            if container := container_of(head):
+                return FileContent(b"", _film_digest(file, status), container, status.st_size)
             if status.st_size > MAX_BYTES:
                 raise UnreadableImageError(f"larger than {MAX_BYTES >> 20} MiB", lasting=True)
-            data = file.read(MAX_BYTES + 1)
+            data = head + file.read(MAX_BYTES + 1 - len(head))
     except OSError as error:
         raise UnreadableImageError(why(error)) from error
     if not data:
         raise UnreadableImageError("the file is empty", lasting=True)
     return FileContent(data, hashlib.sha256(data).hexdigest())
+
+
+def _film_digest(file: BufferedReader, status: os.stat_result) -> str:
+    """Return the SHA-256 of an open film, in hex, computed once for each state of the file."""
+    if status.st_size > MAX_FILM_BYTES:
+        raise UnreadableImageError(f"a film larger than {MAX_FILM_BYTES >> 30} GiB", lasting=True)
+    state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    with _digests_lock:
+        known = _digests.get(state)
+    if known is None:
+        file.seek(0)
+        known = hashlib.file_digest(file, "sha256").hexdigest()
+        with _digests_lock:
+            _digests[state] = known
+            if len(_digests) > REMEMBERED:
+                _digests.popitem(last=False)
+    return known
+
+
+_digests: OrderedDict[tuple[int, ...], str] = OrderedDict()
+_digests_lock = threading.Lock()
 
 
 def decode(content: FileContent, *, path: Path | None, max_pixels: int = MAX_PIXELS) -> ImageFile:

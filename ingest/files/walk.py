@@ -18,6 +18,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from ingest.errors import IngestError
+from ingest.files.live_photos import film_parts, is_film_part
 
 LONGEST_STEM = 100
 """characters that are kept of an uploaded file's name"""
@@ -30,10 +31,11 @@ EXTENSIONS = RAW_EXTENSIONS | frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".jxl"}
 )
+FILM_EXTENSIONS = frozenset({".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".3gp", ".3g2"})
 OTHER_EXTENSIONS = frozenset(
     {".aae", ".avi", ".csv", ".db", ".doc", ".docx", ".eps", ".gz", ".htm", ".html", ".ini", ".js", ".json"}
-    | {".lrcat", ".m4a", ".m4v", ".md", ".mkv", ".mov", ".mp3", ".mp4", ".mpg", ".pdf", ".psd", ".py", ".svg"}
-    | {".txt", ".wav", ".webm", ".xls", ".xlsx", ".xml", ".xmp", ".yaml", ".yml", ".zip"}
+    | {".lrcat", ".m4a", ".md", ".mp3", ".mpg", ".pdf", ".psd", ".py", ".svg", ".txt", ".wav", ".weba"}
+    | {".xls", ".xlsx", ".xml", ".xmp", ".yaml", ".yml", ".zip", ".m4b", ".mka"}
 )
 """of files that are passed over unread; of files with any other extension, the content tells"""
 SIGNATURE = re.compile(
@@ -43,7 +45,13 @@ SIGNATURE = re.compile(
     re.DOTALL,
 )
 """how the content of a picture begins"""
-SIGNATURE_BYTES = 16
+MOV = re.compile(
+    rb"....(?:ftyp(?!heic|heix|heim|heis|mif1|msf1|avif|avis|M4A |M4B |crx )|moov|wide|mdat)", re.DOTALL
+)
+MATROSKA = re.compile(rb"\x1a\x45\xdf\xa3")
+"""how the content of a film begins: of MP4 and MOV, of WebM and Matroska"""
+HEAD_BYTES = 16
+"""of a file, which tell its kind"""
 DEFAULT_EXCLUDES = (
     "@eaDir/", "#recycle/", "#snapshot/", "@Recycle/", "@Recently-Snapshot/", "$RECYCLE.BIN/", "RECYCLER/",
     "System Volume Information/", "lost+found/", "__MACOSX/", "node_modules/",
@@ -192,6 +200,8 @@ class PassedOver:
     """extension, or `no extension` -> files that are no pictures by it, or by their content"""
     rules: dict[str, int] = field(default_factory=dict)
     """pattern, or file such as `.nomedia` -> files and folders that it left out"""
+    film_parts: int = 0
+    """films of live photos, which belong to their pictures"""
 
     def add_kind(self, name: str) -> None:
         """Count a file that is no picture by its name or content."""
@@ -211,6 +221,8 @@ class Exclusions:
     """of gitignore, for relative paths; a later one wins, and `!pattern` takes in again"""
     defaults: bool = True
     """whether hidden names and `DEFAULT_EXCLUDES` are left out, too"""
+    films: bool = False
+    """whether films are left out, too"""
 
     def __post_init__(self) -> None:
         """Raise `IngestError` for a pattern that cannot be read."""
@@ -293,14 +305,28 @@ MOST_PATTERNS = 1 << 16
 """characters of an ignore file that are read"""
 
 
-def is_picture(path: str | Path, *, gone: bool = False) -> bool:
-    """Return whether a file is a picture: by its extension, or else by the beginning of its content.
+def is_film_name(name: str) -> bool:
+    """Return whether a name has the extension of a film."""
+    return os.path.splitext(name)[1].lower() in FILM_EXTENSIONS  # noqa: PTH122 - called for every file of a run
+
+
+def container_of(head: bytes) -> str | None:
+    """Return FFmpeg's name for the kind of film that a file's first bytes promise, or None."""
+    if MOV.match(head):
+        return "mov"
+    return "matroska" if MATROSKA.match(head) else None
+
+
+def is_picture(path: str | Path, *, gone: bool = False, films: bool = True) -> bool:
+    """Return whether a file is a picture, or one of the `films`: by its extension, or else by its content.
 
     If there is no such file, return `gone`.
     """
     extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 - this is called once for every file of a run
     if extension in EXTENSIONS or extension in OTHER_EXTENSIONS:
         return extension in EXTENSIONS
+    if extension in FILM_EXTENSIONS:
+        return films
     try:
         # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -310,7 +336,8 @@ def is_picture(path: str | Path, *, gone: bool = False) -> bool:
         return False
     try:
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        return is_file and SIGNATURE.match(os.read(descriptor, SIGNATURE_BYTES)) is not None
+        head = os.read(descriptor, HEAD_BYTES) if is_file else b""
+        return SIGNATURE.match(head) is not None or (films and container_of(head) is not None)
     except OSError:
         return False
     finally:
@@ -414,6 +441,7 @@ def _walk_folder(
             yield folder
         visited.add(identity)
         ignores = (*within.ignores, *ignore_files(folder.path, folder.relative, names))
+        parts = frozenset() if exclude.films else film_parts(folder.path, names)
         below: list[_Folder] = []
         for entry in entries:
             relative = folder.relative + valid_unicode(entry.name)
@@ -428,7 +456,9 @@ def _walk_folder(
                     Entrance(Path(entry.path), f"{relative}/"), (*within.ancestors, identity), ignores
                 )
                 (below if kind == "folder" else links).append(child)
-            elif is_picture(entry.path):
+            elif entry.name in parts:
+                passed_over.film_parts += 1
+            elif is_picture(entry.path, films=not exclude.films):
                 yield Candidate(Path(entry.path), relative)
             else:
                 passed_over.add_kind(entry.name)
@@ -461,7 +491,9 @@ def admits(
         if inherited is None or exclude.rule(relative, folder=is_folder, ignores=inherited):
             return False
         here, relative, ignores = f"{here}/{name}", f"{relative}/", inherited
-    return True
+    if folder:
+        return True
+    return not (exclude.films and is_film_name(rest)) and not is_film_part(root / rest)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

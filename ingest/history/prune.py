@@ -289,7 +289,8 @@ def _drop_stale(
         removed += left
         failed = changed.failed | away.failed
         failures |= failed
-        delete_files(away.absent | {each.image_id for each in left}, history, index=index, storage=storage)
+        contents = dict.fromkeys(away.absent, "") | {each.image_id: each.content_id for each in left}
+        delete_files(contents, history, index=index, storage=storage)
         history.delete_stale([each for each in batch if each.image_id not in failed])
         if failed:
             break
@@ -299,13 +300,13 @@ def _drop_stale(
 
 
 def delete_files(
-    image_ids: Iterable[str], history: IngestHistory, *, index: ImageIndex, storage: Storage
+    contents: Mapping[str, str], history: IngestHistory, *, index: ImageIndex, storage: Storage
 ) -> None:
     """Delete what the store keeps of pictures, unless another index may need it.
 
-    Raises `StorageError`, `EngineError` or `IngestError`.
+    `contents` has the id of each picture's file by its own, or nothing where that is the same. Raises `StorageError`, `EngineError` or `IngestError`.
     """
-    others = {image_id: history.other_indexes(image_id) for image_id in image_ids}
+    others = {each: history.other_indexes(content or each) for each, content in contents.items()}
     living = index.uuids() if any(others.values()) else frozenset()
     for image_id, uuids in others.items():
         if not (uuids if living is None else uuids & living):

@@ -86,9 +86,11 @@ def _embedded(
     picture: NewPicture, vector: np.ndarray | Fault, caption_vector: np.ndarray | Fault | None
 ) -> NewPicture | BadFile:
     if isinstance(vector, Fault):
-        return BadFile(picture.candidate, vector, picture.image_id)
+        return BadFile(picture.candidate, vector, picture.image_id, picture.is_moment)
     if isinstance(caption_vector, Fault):
-        return BadFile(picture.candidate, caption_vector.of("its caption"), picture.image_id)
+        return BadFile(
+            picture.candidate, caption_vector.of("its caption"), picture.image_id, picture.is_moment
+        )
     document = replace(picture.document, image_embedding=vector, caption_embedding=caption_vector)
     return replace(picture, document=document, pixels=EMPTY)
 

@@ -11,20 +11,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL.Image import Image
 
-from es_config.documents import ImageDocument
+from es_config.documents import FilmMoment, ImageDocument
 from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
 from ingest.errors import Fault, UnreadableImageError
+from ingest.files.film import FilmFile, decode_film
 from ingest.files.metadata import date_in_name
 from ingest.files.picture import FileContent, ImageFile, decode, keep_original, read_content, thumbnail
-from ingest.files.walk import Candidate, stamp_of
+from ingest.files.walk import Candidate, is_film_name, stamp_of
 from ingest.history.ingested_files import IngestHistory
-from ingest.options import IngestOptions
+from ingest.options import MOMENTS, OFF, IngestOptions
 from ingest.pipeline.parallel import ordered_map
 from models.encoders import ImageEncoder, Lazy
 from storage.errors import StorageError
@@ -57,6 +58,8 @@ class BadFile:
     fault: Fault
     image_id: str | None = None
     """None if the file could not be read, or another file with this content failed before it"""
+    is_moment: bool = False
+    """whether only a moment of a film is lost"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class KnownPicture:
     """whether the index lacks the path of this file"""
     thumbnail: bytes = b""
     """WebP, if the store had lost it"""
+    moments: tuple[int, ...] | None = None
+    """times of a film's moments, if they were looked for only now; their pictures come before this"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,20 @@ class NewPicture:
     def image_id(self) -> str:
         """Return the SHA-256 of the file's content."""
         return self.document.image_id
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is a moment of a film: the film's first picture stands for the file."""
+        return self.document.film is not None and self.document.film.is_moment
+
+
+@dataclass(frozen=True)
+class _FilmRead:
+    """A film that was decoded: its moments come first, so that a film in the index has them all."""
+
+    last: KnownPicture | NewPicture
+    film: FilmFile
+    paths: tuple[str, ...]
 
 
 PictureState = KnownPicture | NewPicture
@@ -121,9 +140,14 @@ class Reader:
         found = chain.from_iterable(map(self._skip_unchanged, chunks))
         hashed = ordered_map(self.pool, _hash, found, window=4 * threads, kind=Candidate)
         window = max(self.options.batch_size, 2 * threads)
-        yield from ordered_map(
+        prepared: Generator[FileState | _HashedFile | _FilmRead] = ordered_map(
             self.pool, self._prepare, self._look_up(hashed), window=window, kind=_HashedFile
         )
+        for each in prepared:
+            if isinstance(each, _FilmRead):
+                yield from self._pictures_of(each)
+            else:
+                yield cast("FileState", each)
 
     def _skip_unchanged(self, chunk: Sequence[Candidate]) -> list[Candidate | Skipped]:
         """Return files with their stamps, and `Skipped` for those that are as an earlier run left them.
@@ -141,7 +165,7 @@ class Reader:
         if not self.options.dry_run:
             stored = self._in_pool(lambda each: self.storage.exists(thumbnail_key(noted[each])), same)
             same = [each for each, is_stored in zip(same, stored, strict=True) if is_stored]
-        unchanged = set(same)
+        unchanged = set(same) - self._without_moments(same, noted)
         return [
             Skipped(each)
             if each in unchanged
@@ -150,6 +174,14 @@ class Reader:
             else each
             for each in files
         ]
+
+    def _without_moments(self, files: Sequence[Candidate], noted: Mapping[Candidate, str]) -> set[Candidate]:
+        """Return those of the known films whose moments this run wants and nobody has looked for."""
+        if self.options.films != MOMENTS:
+            return set()
+        films = [each for each in files if is_film_name(each.path.name)]
+        known = self.index.films([noted[each] for each in films]) if films else {}
+        return {each for each in films if known.get(noted[each], {}).get("moments") is None}
 
     def _in_pool(self, function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
         """Call `function` for each item in a few large tasks: disks and stores may be slow to answer."""
@@ -184,15 +216,20 @@ class Reader:
         self.in_flight.add(image_id)
         return file
 
-    def _prepare(self, file: _HashedFile) -> FileState:
+    def _prepare(self, file: _HashedFile) -> FileState | _FilmRead:
         candidate, image_id, options = file.candidate, file.content.image_id, self.options
         known = (
             KnownPicture(candidate, image_id, new_path=candidate.relative_path not in file.known_paths)
             if file.known_paths is not None
             else None
         )
+        wants_moments = file.content.film is not None and options.films == MOMENTS and not options.dry_run
         if known and (options.dry_run or self._is_stored(file)):
-            return known
+            found = self.index.films([image_id]).get(image_id, {}) if wants_moments else {}
+            if not wants_moments or found.get("moments") is not None:
+                return known
+        if file.content.film is not None:
+            return self._prepare_film(file, known, moments=wants_moments)
         try:
             picture = decode(file.content, path=candidate.path, max_pixels=options.max_pixels)
             small = b"" if options.dry_run else thumbnail(picture.image)
@@ -206,10 +243,43 @@ class Reader:
             return BadFile(candidate, Fault(str(error) or type(error).__name__), image_id)
         return replace(known, thumbnail=small) if known else self._new_picture(candidate, picture, small)
 
+    def _prepare_film(
+        self, file: _HashedFile, known: KnownPicture | None, *, moments: bool
+    ) -> FileState | _FilmRead:
+        """Decode a film. What stands for the file comes last, after its moments."""
+        candidate, options = file.candidate, self.options
+        if options.films == OFF:
+            return BadFile(candidate, Fault("a film, which --films off leaves out"), None)
+        try:
+            film = decode_film(file.content, candidate.path, moments=moments)
+            picture, of_film = film.first()
+            small = b"" if options.dry_run else thumbnail(picture.image)
+        except UnreadableImageError as error:
+            return BadFile(candidate, error.fault, file.content.image_id)
+        except Exception as error:  # one strange film must not end the run
+            return BadFile(candidate, Fault(str(error) or type(error).__name__), file.content.image_id)
+        times = film.times if moments else None
+        if known:
+            paths = dict.fromkeys((*(file.known_paths or ()), candidate.relative_path))
+            return _FilmRead(replace(known, thumbnail=small, moments=times), film, tuple(paths))
+        last = self._new_picture(candidate, picture, small, film=replace(of_film, moments=times))
+        return last if isinstance(last, BadFile) else _FilmRead(last, film, (candidate.relative_path,))
+
+    def _pictures_of(self, read: _FilmRead) -> Iterator[FileState]:
+        """Yield the moments of a film as new pictures, one unpacked after the other, then the film itself."""
+        for picture, of_film in read.film.moments():
+            moment = self._new_picture(read.last.candidate, picture, thumbnail(picture.image), film=of_film)
+            if isinstance(moment, NewPicture):
+                document = replace(moment.document, relative_path=read.paths)
+                yield replace(moment, document=document)
+        yield read.last
+
     def _is_stored(self, file: _HashedFile) -> bool:
         """Return whether the store has a known picture's thumbnail."""
         if not self.storage.exists(thumbnail_key(file.content.image_id)):
             return False
+        if file.content.film is not None:  # films stay where they lie
+            return True
         with suppress(UnreadableImageError):  # the index has the picture, whatever became of this file
             self._keep_original(file)
         return True
@@ -223,8 +293,11 @@ class Reader:
             max_pixels=self.options.max_pixels,
         )
 
-    def _new_picture(self, candidate: Candidate, picture: ImageFile, small: bytes) -> FileState:
+    def _new_picture(
+        self, candidate: Candidate, picture: ImageFile, small: bytes, *, film: FilmMoment | None = None
+    ) -> NewPicture | BadFile:
         document = new_document(picture, candidate.relative_path, zone=self.options.timezone)
+        document = replace(document, film=film) if film else document
         if self.options.no_gps:
             document = replace(document, exif_location=None, places=())
         if self.options.dry_run:

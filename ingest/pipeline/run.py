@@ -188,6 +188,9 @@ class _Run:
                     yield state
 
     def _drop(self, bad: BadFile, reader: Reader) -> None:
+        if bad.is_moment:
+            self.counts.add_moment(bad.candidate, bad.fault)
+            return
         if bad.image_id is not None:  # the fault first: a copy must find one or the other
             self.counts.faults[bad.image_id] = bad.fault
             reader.in_flight.discard(bad.image_id)

@@ -14,6 +14,7 @@ from es_config.documents import words_fault, words_fields
 from es_config.errors import EngineError
 from es_config.index import WaitingPicture, WordsUpdate
 from ingest.errors import Fault, IngestError, UnreadableImageError
+from ingest.files.film import decode_moment
 from ingest.files.picture import THUMBNAIL_EDGE, FileContent, decode_large, pixel_limit, read_content
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import WordsOptions
@@ -79,10 +80,10 @@ class _WordsPass(PicturePass[WordsUpdate]):
 
     def read(self, waiting: WaitingPicture) -> Image | Fault:
         try:
-            for note in self._history.of_image(waiting.image_id):
-                found = _unchanged(Path(os.fsdecode(note.path)), waiting.image_id)
+            for note in self._history.of_image(waiting.content_id):
+                found = _unchanged(Path(os.fsdecode(note.path)), waiting.content_id)
                 if found is not None:
-                    return decode_large(*found, edge=READ_EDGE, max_pixels=self._max_pixels)
+                    return _large(*found, time_ms=waiting.time_ms, max_pixels=self._max_pixels)
             return self._stored(waiting)
         except UnreadableImageError as error:
             return error.fault
@@ -119,6 +120,13 @@ class _WordsPass(PicturePass[WordsUpdate]):
 
     def write(self, updates: Sequence[WordsUpdate]) -> Mapping[str, str]:
         return self._words.write(updates).failed
+
+
+def _large(content: FileContent, path: Path, *, time_ms: int, max_pixels: int) -> Image:
+    """Decode a picture, or a film's at a time, with the detail of letters. Raises `UnreadableImageError`."""
+    if content.film is not None:
+        return decode_moment(content, path, time_ms=time_ms, edge=READ_EDGE)
+    return decode_large(content, path, edge=READ_EDGE, max_pixels=max_pixels)
 
 
 def _update(waiting: WaitingPicture, fields: Mapping[str, Any]) -> WordsUpdate:
@@ -164,10 +172,11 @@ class WordsNow:
 
     def _with(self, picture: NewPicture) -> NewPicture:
         try:
-            found = _unchanged(picture.candidate.path, picture.image_id)
+            film = picture.document.film
+            found = _unchanged(picture.candidate.path, film.id if film else picture.image_id)
             if found is None:  # a later pass finds the content elsewhere, or says that it is gone
                 return picture
-            image = decode_large(*found, edge=READ_EDGE, max_pixels=self.max_pixels)
+            image = _large(*found, time_ms=film.time_ms if film else 0, max_pixels=self.max_pixels)
             read = words_of(image, self.reader)
         except UnreadableImageError as error:
             read = error.fault

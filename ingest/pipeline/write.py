@@ -116,7 +116,9 @@ class Writer:
         new = [each for each in batch if isinstance(each, NewPicture)]
         known = [each for each in batch if isinstance(each, KnownPicture)]
         self._add(new, known)
-        self._add_paths(known, merged={each.image_id for each in new})
+        # A film's moments may have been written before this batch, so its copies are added like later ones.
+        self._add_paths(known, merged={each.image_id for each in new if each.document.film is None})
+        self._set_moments(known)
 
     def _put_thumbnail(self, picture: PictureState) -> None:
         if picture.thumbnail:
@@ -125,7 +127,8 @@ class Writer:
     def _add(self, new: Sequence[NewPicture], known: Sequence[KnownPicture]) -> None:
         """Write new documents, each with every path of this batch that holds its content."""
         documents = {each.image_id: each.document for each in new}
-        for copy in known:
+        films = {each.image_id for each in new if each.document.film}
+        for copy in (each for each in known if each.image_id not in films):
             document, path = documents.get(copy.image_id), copy.candidate.relative_path
             if document and path not in document.relative_path:
                 documents[copy.image_id] = replace(document, relative_path=(*document.relative_path, path))
@@ -142,7 +145,11 @@ class Writer:
             self._counts.faults[image_id] = Fault(f"the index refused it: {reason}")
         self._in_flight.difference_update(documents)
         for picture in new:
-            if fault := self._counts.faults.get(picture.image_id):
+            fault = self._counts.faults.get(picture.image_id)
+            if picture.is_moment:
+                self._counts.add_moment(picture.candidate, fault)
+                continue
+            if fault:
                 self._fail(picture.candidate, fault)
                 continue
             self._history.record_ok(picture.candidate, picture.image_id)
@@ -174,6 +181,14 @@ class Writer:
             else:
                 self._history.record_ok(each.candidate, each.image_id, new_path=each.new_path)
                 self._counts.add(skipped=1, paths_added=each.new_path)
+
+    def _set_moments(self, known: Sequence[KnownPicture]) -> None:
+        """Note the moments of films that were in the index without them."""
+        found = {each.image_id: each.moments for each in known if each.moments is not None}
+        refused = self._index.set_moments(found) if found else {}
+        for each in known:
+            if each.image_id in refused:
+                self._counts.add_moment(each.candidate, Fault(refused[each.image_id]))
 
     def _fail(self, candidate: Candidate, fault: Fault) -> None:
         self._counts.add_failure(candidate, fault)

@@ -1,0 +1,177 @@
+"""Tell the films of live photos, which belong to a picture beside them, from films of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+FILM_PARTS = (".mov", ".mp4", ".m4v", ".mp", ".mv")
+"""extensions that phones give to the moving part of a picture"""
+STILLS = (".heic", ".heif", ".hif", ".jpg", ".jpeg", ".avif", ".dng", ".png")
+LONGEST_S = 6.0
+"""seconds; phones film about three around a picture"""
+IDENTIFIER = b"com.apple.quicktime.content.identifier"
+UUID = re.compile(rb"[0-9A-F]{8}-(?:[0-9A-F]{4}-){3}[0-9A-F]{12}")
+"""by which Apple's two files know each other: in the film's metadata, and in the picture's maker note"""
+MOVIE_BYTES = 4 << 20
+"""of a film's description that are read"""
+HEAD, TAIL = 1 << 20, 1 << 18
+"""bytes of a picture in which its identifier is looked for"""
+MOST_ATOMS = 64
+
+
+@dataclass(frozen=True)
+class _Movie:
+    seconds: float | None
+    identifier: bytes | None
+
+
+def film_parts(folder: Path, names: Iterable[str]) -> frozenset[str]:
+    """Return those of the `names` in a folder that are the films of live photos there.
+
+    A film belongs to a picture if both hold the same identifier of Apple, or if it is short and has the
+    picture's name (`IMG_1.MOV`, or `PXL_1.MP` beside `PXL_1.MP.jpg`) and neither denies it.
+    """
+    names = list(names)
+    films = [name for name in names if _extension(name) in FILM_PARTS]
+    if not films:
+        return frozenset()
+    stills = [name for name in names if _extension(name) in STILLS]
+    by_stem: dict[str, list[str]] = {}
+    for name in stills:
+        stem = os.path.splitext(name)[0].casefold()  # noqa: PTH122
+        for key in {stem, stem.removesuffix(".mp")}:
+            by_stem.setdefault(key, []).append(name)
+    found, elsewhere = set(), _Seen()
+    for film in films:
+        stem = os.path.splitext(film)[0].casefold()  # noqa: PTH122
+        partners = [*by_stem.get(stem, ()), *by_stem.get(film.casefold(), ())]
+        movie = _movie(folder / film) if partners or stills else None
+        if movie is None or movie.seconds is None or movie.seconds > LONGEST_S:
+            continue
+        if movie.identifier is None:
+            is_part = bool(partners)
+        elif own := [each for name in partners if (each := _identifiers(folder / name))]:
+            is_part = any(movie.identifier in each for each in own)
+        else:
+            is_part = bool(partners) or movie.identifier in elsewhere.of(folder, stills)
+        if is_part:
+            found.add(film)
+    return frozenset(found)
+
+
+@dataclass
+class _Seen:
+    """The identifiers of all pictures of a folder, read once if a film asks for them."""
+
+    known: frozenset[bytes] | None = None
+
+    def of(self, folder: Path, stills: Iterable[str]) -> frozenset[bytes]:
+        if self.known is None:
+            self.known = frozenset().union(*(_identifiers(folder / name) for name in stills))
+        return self.known
+
+
+def is_film_part(path: Path) -> bool:
+    """Return whether a file is the film of a live photo in its folder."""
+    if _extension(path.name) not in FILM_PARTS:
+        return False
+    try:
+        return path.name in film_parts(path.parent, [each.name for each in path.parent.iterdir()])
+    except OSError:
+        return False
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - called for every name of a walk
+
+
+def _open(path: Path) -> BinaryIO | None:
+    """Open a regular file, or return None for anything else and on errors."""
+    try:
+        # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
+
+
+def _movie(path: Path) -> _Movie | None:
+    """Return the length and the identifier of an MP4 or MOV, by its own description."""
+    file = _open(path)
+    if file is None:
+        return None
+    with file:
+        try:
+            data = _description(file)
+        except OSError:
+            return None
+    if data is None:
+        return None
+    marked = IDENTIFIER in data
+    found = UUID.search(data, data.index(IDENTIFIER)) if marked else None
+    return _Movie(_seconds(data), found[0] if found else None)
+
+
+def _description(file: BinaryIO) -> bytes | None:
+    """Return the `moov` atom of a film, or None without one."""
+    size = os.fstat(file.fileno()).st_size
+    position = 0
+    for _ in range(MOST_ATOMS):
+        file.seek(position)
+        head = file.read(16)
+        if len(head) < 8:
+            return None
+        length, kind = struct.unpack_from(">I4s", head)
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack_from(">Q", head, 8)
+        elif length == 0:
+            length = size - position
+        if kind == b"moov":
+            file.seek(position)
+            return file.read(min(length, MOVIE_BYTES))
+        if length < 8:
+            return None
+        position += length
+    return None
+
+
+def _seconds(data: bytes) -> float | None:
+    """Return the length that the `mvhd` atom in a film's description tells."""
+    at = data.find(b"mvhd")
+    try:
+        if at < 0:
+            return None
+        if data[at + 4] == 1:
+            scale, length = struct.unpack_from(">IQ", data, at + 24)
+        else:
+            scale, length = struct.unpack_from(">II", data, at + 16)
+    except (struct.error, IndexError):
+        return None
+    return length / scale if scale else None
+
+
+def _identifiers(path: Path) -> frozenset[bytes]:
+    """Return what may be Apple's identifier in a picture."""
+    file = _open(path)
+    if file is None:
+        return frozenset()
+    with file:
+        try:
+            data = file.read(HEAD)
+            size = os.fstat(file.fileno()).st_size
+            if size > HEAD:
+                file.seek(max(HEAD, size - TAIL))
+                data += file.read(TAIL)
+        except OSError:
+            return frozenset()
+    return frozenset(UUID.findall(data)) if b"Apple" in data else frozenset()
