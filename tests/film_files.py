@@ -24,23 +24,28 @@ def save_film(
     sound: bool = False,
     keys: int = RATE,
     options: Mapping[str, str] | None = None,
+    codec_options: Mapping[str, str] | None = None,
+    pictures: bool = True,
 ) -> Path:
     """Write a film that shows each picture for some seconds, with a key picture every `keys` pictures.
 
-    `turn` is by how many degrees a player turns it against the clock.
+    `turn` is by how many degrees a player turns it against the clock. Without `pictures` there is only sound.
     """
     with av.open(str(path), "w", format=container, options=dict(options or {})) as box:
         box.metadata.update(tags or {})
         width, height = scenes[0][0].size
-        stream = box.add_stream(codec, rate=RATE, options={"crf": "20", "g": str(keys)})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        if turn:
+        coding = {"crf": "20", "g": str(keys), **(codec_options or {})}
+        stream = box.add_stream(codec, rate=RATE, options=coding) if pictures else None
+        if stream:
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if stream and turn:
             stream.set_display_rotation(turn)
         speaker = box.add_stream("aac", rate=8000) if sound else None
-        for picture, seconds in scenes:
+        for picture, seconds in scenes if stream else ():
             for _ in range(round(seconds * RATE)):
                 box.mux(stream.encode(av.VideoFrame.from_image(picture.convert("RGB"))))
-        box.mux(stream.encode(None))
+        if stream:
+            box.mux(stream.encode(None))
         if speaker:
             silence = av.AudioFrame.from_ndarray(
                 np.zeros((1, 8000), np.float32), format="fltp", layout="mono"

@@ -188,12 +188,12 @@ def test_a_file_counts_once_however_many_paths_lead_to_it(tmp_path):
 
 def test_the_request_reads_columns_and_no_documents():
     assert hashes_body(size=7) == {
-        "query": {"match_all": {}},
+        "query": {"bool": {"must_not": [{"term": {"film.is_moment": True}}]}},
         "size": 7,
         "sort": ["_shard_doc"],
         "track_total_hits": False,
         "_source": False,
-        "docvalue_fields": ["phash", "relative_path"],
+        "docvalue_fields": ["phash", "relative_path", "film.id"],
     }
 
 

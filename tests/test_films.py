@@ -260,6 +260,7 @@ def run(client, index_name, profile, encoders, tmp_path):
 
 
 def documents(index) -> list[dict]:
+    index.refresh()
     hits = index.search({"query": {"match_all": {}}, "size": 100, "sort": [{"film.time_ms": "asc"}]}).hits
     return [hit.source for hit in hits]
 

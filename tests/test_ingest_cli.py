@@ -68,12 +68,14 @@ def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
         "paths_added": 0,
         "embedded": 5,
         "completed": 0,
+        "moments": 0,
+        "cut_short": [],
         "failed": 0,
         "failed_before": 0,
         "interrupted": False,
         "dry_run": False,
         "failures": [],
-        "passed_over": {"kinds": {}, "rules": {}},
+        "passed_over": {"kinds": {}, "rules": {}, "film_parts": 0},
         "unused_patterns": [],
         "pruned": {"gone": [], "documents": 0, "human_captions": 0, "failures": [], "refused": None},
     }
@@ -122,19 +124,20 @@ def test_options_reach_the_run(environ, pictures, tmp_path):
 
 
 def test_what_was_left_out_is_said_at_the_end(environ, pictures):
-    for name in ("a.blend", "b.blend", "film.mp4", "@eaDir/x/small.jpg", ".hidden/x.jpg"):
+    for name in ("a.blend", "b.blend", "film.avi", "@eaDir/x/small.jpg", ".hidden/x.jpg"):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (pictures / name).touch()
     done = glimpse(environ, pictures, "--dry-run", "--exclude", "0.png", "--exclude", "absent")
     assert done.stderr.splitlines() == [
-        "3 files of other kinds were left out: 2 .blend, 1 .mp4.",
+        "3 files of other kinds were left out: 2 .blend, 1 .avi.",
         "Left out by default or by a mark: @eaDir (1).",
         "--exclude 'absent' fitted nothing.",
     ]
     answer = json.loads(glimpse(environ, pictures, "--dry-run", "--json", "--exclude", "0.png").stdout)
     assert answer["passed_over"] == {
-        "kinds": {".blend": 2, ".mp4": 1},
+        "kinds": {".blend": 2, ".avi": 1},
         "rules": {".*": 1, "0.png": 1, "@eaDir/": 1},
+        "film_parts": 0,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -304,7 +304,8 @@ def delete_files(
 ) -> None:
     """Delete what the store keeps of pictures, unless another index may need it.
 
-    `contents` has the id of each picture's file by its own, or nothing where that is the same. Raises `StorageError`, `EngineError` or `IngestError`.
+    `contents` has the id of each picture's file by its own, or nothing where that is the same.
+    Raises `StorageError`, `EngineError` or `IngestError`.
     """
     others = {each: history.other_indexes(content or each) for each, content in contents.items()}
     living = index.uuids() if any(others.values()) else frozenset()
