@@ -6,7 +6,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo test bench lint docs lock wheel
+.PHONY: help install demo test bench lint docs translations lock wheel
 
 help:
 	@echo "make demo     install, start Elasticsearch, draw 300 pictures, make them searchable, serve the page"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench    measure every figure that the documentation names"
 	@echo "make lint     check style, formatting, spelling and types"
 	@echo "make docs     write docs/commands.md from the commands' help"
+	@echo "make translations  write marked strings of the page into its catalogues"
 	@echo "make install  create .venv with the locked libraries"
 	@echo "make lock     pin what pyproject.toml asks for; UPGRADE=--upgrade for new versions"
 	@echo "make wheel    build dist/glimpse_search-*.whl"
@@ -46,6 +47,9 @@ lint: install
 
 docs: install
 	$(BIN)/python scripts/command_docs.py > docs/commands.md
+
+translations: install
+	$(BIN)/python scripts/translations.py
 
 # Pins that are in the file and fit stay.
 UPGRADE ?=

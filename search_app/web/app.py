@@ -38,7 +38,7 @@ from search_app.web.http import (
     status_of,
     visitors_sentence,
 )
-from search_app.web.languages import add_languages
+from search_app.web.languages import add_languages, translated
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
@@ -136,7 +136,7 @@ class ProblemApi(Api):
     def handle_http_exception(self, error: HTTPException) -> ResponseReturnValue:
         """Answer an error that Flask, werkzeug or webargs raised."""
         status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-        sentence = sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"])
+        sentence = translated(sentence_of(error, max_upload=self._app.config["MAX_UPLOAD"]))
         response = make_response(answer_error(status, sentence))
         for name, value in error.get_headers():  # such as Allow, which a 405 must have
             if name.lower() not in ("content-type", "content-length"):
@@ -196,7 +196,7 @@ def create_app(
     app.register_blueprint(caption_page_blueprint(service=service))
     app.register_blueprint(tuning_blueprint(service=service))
     app.register_blueprint(health_blueprint(service=service))
-    add_languages(app)
+    add_languages(app, machine_paths=MACHINE_PATHS)
     add_metrics(app)
     if settings.trusted_hosts:
         app.before_request(lambda: _check_host(settings.trusted_hosts))

@@ -27,6 +27,7 @@ from models.errors import ModelError
 from search_app.core.query import SearchArguments, parse_vector, thumbnail_url
 from search_app.core.users import Role, User
 from search_app.errors import BusyError, QueryError, TooLargeError
+from search_app.web.languages import translated
 from storage.errors import StorageError
 
 View = Callable[..., Any]
@@ -293,10 +294,10 @@ def visitors_sentence(error: Exception) -> str:
     sentence = str(error)
     shown = getattr(error, "for_visitors", sentence)
     if shown == sentence:
-        return sentence
+        return translated(sentence)
     _log_for_operator(sentence)
     is_told = g.get("user") is not None or request.endpoint == "health.readyz"
-    return sentence if is_told and may(Role.OWNER) else shown
+    return sentence if is_told and may(Role.OWNER) else translated(shown)
 
 
 def _log_for_operator(sentence: str) -> None:

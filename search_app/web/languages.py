@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -20,19 +21,21 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
-from flask import Blueprint, Flask, redirect, request
+from flask import Blueprint, Flask, has_request_context, redirect, request
 from flask_babel import Babel, Domain, format_date, format_decimal, format_time, get_locale, ngettext
 from markupsafe import Markup
 from werkzeug.wrappers import Response
-
-from search_app.web.http import MACHINE_PATHS
 
 LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"}
 """what the page speaks, each by its own name; English is what the code has"""
 CATALOGUES = Path(__file__).parents[1] / "translations"
 COOKIE = "language"
+ERROR = "error"
+"""the context of an error's sentence in a catalogue; {0}, {1}, … stand for the values in it"""
 COOKIE_DAYS = 365
 LONGEST_PATH = 8_000
+PLACE = re.compile(r"\{(\d+)\}")
+"""a value in the sentence of an error"""
 
 
 def catalogue_path(language: str) -> Path:
@@ -74,9 +77,12 @@ class Languages(Babel):
     domain_instance = Catalogues()
 
 
-def add_languages(app: Flask) -> None:
-    """Let the page speak the language of who asks, and offer the choice of another."""
-    Languages(app, locale_selector=choose_locale)
+def add_languages(app: Flask, *, machine_paths: tuple[str, ...]) -> None:
+    """Let the page speak the language of who asks, and offer the choice of another.
+
+    `machine_paths` begin what programs ask.
+    """
+    Languages(app, locale_selector=lambda: choose_locale(machine_paths))
     app.register_blueprint(_language_blueprint())
     app.jinja_env.filters.update(moment=moment, day=day, filesize=filesize)
 
@@ -98,9 +104,9 @@ def language_of_page() -> str:
     return locale.language if locale else "en"
 
 
-def choose_locale() -> str:
+def choose_locale(machine_paths: tuple[str, ...]) -> str:
     """Return the locale of this request: what was chosen, else the browser's, with its region."""
-    if request.path.startswith(MACHINE_PATHS) and not _is_asked_by_page():
+    if request.path.startswith(machine_paths) and not _is_asked_by_page():
         return "en"
     accepted = [tag for tag, _quality in request.accept_languages]
     language = request.cookies.get(COOKIE, "")
@@ -154,6 +160,36 @@ def filesize(size: int) -> str:
 def pictures(count: int) -> str:
     """Return such as `1,204 pictures`."""
     return str(ngettext("%(count)s picture", "%(count)s pictures", count, count=format_decimal(count)))
+
+
+def translated(sentence: str) -> str:
+    """Return the sentence of an error in the language of this request, in English if nobody translated it.
+
+    The core raises whole English sentences, values and all. They are found again by their catalogue.
+    """
+    return _translated_sentence(sentence, language_of_page()) if has_request_context() else sentence
+
+
+def _translated_sentence(sentence: str, language: str) -> str:
+    found = translations_of(language).upgettext(ERROR, sentence)
+    if found != sentence:
+        return found
+    for pattern, text in _patterns(language):
+        if match := pattern.fullmatch(sentence):
+            values = [_translated_sentence(value, language) for value in match.groups()]
+            return PLACE.sub(lambda place: values[int(place[1])], text)  # noqa: B023 - called at once
+    return sentence
+
+
+@cache
+def _patterns(language: str) -> list[tuple[re.Pattern[str], str]]:
+    """Return the sentences that hold values, the one with the longest fixed text first."""
+    found = []
+    for message in read_catalogue(language):
+        if message.context == ERROR and message.string and PLACE.search(str(message.id)):
+            fixed = PLACE.split(str(message.id))[::2]  # the rest are the numbers
+            found.append((len("".join(fixed)), "(.*?)".join(map(re.escape, fixed)), str(message.string)))
+    return [(re.compile(pattern, re.DOTALL), text) for _, pattern, text in sorted(found, reverse=True)]
 
 
 @cache

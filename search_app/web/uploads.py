@@ -39,6 +39,7 @@ from search_app.web.http import (
     too_large,
     visitors_sentence,
 )
+from search_app.web.languages import translated
 from storage.keys import UPLOADS
 
 LONGEST_NAME = 100
@@ -156,18 +157,21 @@ class Uploads:
             addition = indexer.add(name, read_upload(file, max_upload=self._max_upload))
         except EXPECTED as error:
             is_empty = isinstance(error, QueryError) and not isinstance(error, BusyError | TooLargeError)
-            reason = ": the file is empty." if is_empty else f". {visitors_sentence(error)}"
-            return AddedFile(name, status_of(error), f"'{name}' was not added{reason}")
+            if is_empty:
+                return _refused(name, status_of(error), f"'{name}' was not added: the file is empty.")
+            return _refused(name, status_of(error), f"'{name}' was not added. {visitors_sentence(error)}")
         if addition.refused is not None:
-            return AddedFile(
-                name, HTTPStatus.BAD_REQUEST.value, f"'{name}' was not added: {addition.refused}."
-            )
+            return _refused(name, 400, f"'{name}' was not added: {addition.refused}.")
         return AddedFile(
             name,
             (HTTPStatus.CREATED if addition.is_new else HTTPStatus.OK).value,
             **{known: getattr(addition, known) for known in KNOWN},
             thumbnail_url=request.script_root + thumbnail_url(addition.image_id),
         )
+
+
+def _refused(name: str, status: int, sentence: str) -> AddedFile:
+    return AddedFile(name, status, translated(sentence))
 
 
 def count_uploads(index: ImageIndex) -> int:
@@ -207,7 +211,7 @@ def _answer(added: Sequence[AddedFile]) -> Response:
     if all(each.is_refused for each in added):
         status = max(each.status for each in added)
         first = added[0].detail or ""
-        detail = first if len(added) == 1 else f"None of {len(added)} files: {first}"
+        detail = first if len(added) == 1 else translated(f"None of {len(added)} files: {first}")
         body, *rest = problem(status, detail)
         response = make_response(({**body, "images": shown}, *rest))
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
