@@ -258,7 +258,7 @@ def test_the_page_says_that_nothing_good_was_found_and_offers_the_nearest(search
     page = web.get("/", query_string={"q": text}).text
     assert "Nothing good found" in page
     assert "nearest anyway" in page
-    assert page.count('class="card faint"') == 24
+    assert page.count('class="card faint ') == 24
     assert "Nothing good found" not in web.get("/?q=a+red+boat+at+sea").text
     assert (
         "No picture is marked strong."

@@ -501,6 +501,8 @@ class SearchHit:
         {"enum": ["strong", "weak", "none", None]},
     ] = None
     cut_short: Annotated[bool, "whether the end of its file is missing, and the rest of it grey"] = False
+    width: Annotated[int | None, "pixels of the upright picture; null in indices of long ago"] = None
+    height: Annotated[int | None, "pixels of the upright picture; null in indices of long ago"] = None
 
 
 @dataclass(frozen=True)
@@ -547,6 +549,8 @@ def search_hit(hit: Hit, **fused: Any) -> SearchHit:
         caption=hit.source.get("caption"),
         thumbnail_url=thumbnail_url(hit.image_id),
         cut_short=bool(hit.source.get("cut_short")),
+        width=hit.source.get("width"),
+        height=hit.source.get("height"),
         **own,
     )
 

@@ -8,6 +8,7 @@
   const system = matchMedia("(prefers-color-scheme: dark)");
   const shown = () => root.dataset.look || (system.matches ? "dark" : "light");
   if (kept()) root.dataset.look = kept();
+  try { root.dataset.density = localStorage.getItem("density") || "medium"; } catch { root.dataset.density = "medium"; }
   addEventListener("DOMContentLoaded", () => {
     const button = document.querySelector("button.look");
     if (!button) return; // the page for signing in

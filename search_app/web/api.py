@@ -8,6 +8,7 @@ from flask_smorest import Blueprint
 from es_config.documents import one_line
 from search_app.core.query import API_PREFIX, Query, SearchArguments, SearchResponse, load_query
 from search_app.core.searcher import SearchService
+from search_app.core.thumbnails import EDGES, Thumbnails
 from search_app.errors import NotFoundError, QueryError
 from search_app.settings import AppSettings
 from search_app.web.http import (
@@ -23,9 +24,14 @@ from search_app.web.http import (
     unchanging,
 )
 from storage.errors import NoSuchKeyError
-from storage.keys import thumbnail_key
 from storage.store import Storage
 
+EDGE = {
+    "in": "query",
+    "name": "edge",
+    "schema": {"type": "integer", "enum": [*EDGES]},
+    "description": "pixels of the longer edge; without it, the stored thumbnail of at most 512",
+}
 POST_BODY = {
     "content": {
         JSON: {"schema": SearchBody},
@@ -38,6 +44,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     """Return the API's routes around a search service and a store."""
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
     answer_schema = schema_of(SearchResponse)
+    thumbnails = Thumbnails(storage)
 
     def answer(query: Query) -> Response:
         found = service.search(query).to_json()
@@ -77,14 +84,16 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
         return picture_document(image_id, service.searcher.picture(image_id))
 
     @api.get("/images/<image_id>/thumbnail")
+    @api.doc(parameters=[EDGE])
     @api.response(200, BINARY, content_type="image/webp")
     @may_fail(api, 404)
     def thumbnail(image_id: str) -> Response:
         """Send the WebP thumbnail, which never changes, since the id is the hash of the content."""
+        edge = {str(each): each for each in EDGES}.get(request.args.get("edge", ""))
         try:
-            data = storage.get(thumbnail_key(image_id))
+            data = thumbnails.get(image_id, edge)
         except NoSuchKeyError as error:
             raise NotFoundError(f"There is no thumbnail for '{one_line(image_id[:70])}'.") from error
-        return unchanging(data, mimetype="image/webp", etag=image_id)
+        return unchanging(data, mimetype="image/webp", etag=f"{image_id}-{edge}" if edge else image_id)
 
     return api

@@ -15,6 +15,7 @@ from pathlib import Path
 from flask import Flask, Response, abort, request, url_for
 
 from search_app.web.http import YEAR
+from search_app.web.shapes import shape, shape_styles
 
 FOLDER = Path(__file__).parent.parent / "static"
 FIRST_STYLE = "base"
@@ -75,7 +76,7 @@ class Assets:
         scripts = bundled_scripts(_texts(self._folder / "scripts", ".js"))
         return {
             **single,
-            "page.css": Asset(styles.encode(), "text/css"),
+            "page.css": Asset((styles + shape_styles()).encode(), "text/css"),
             "page.js": Asset(scripts.encode(), "text/javascript"),
         }
 
@@ -91,7 +92,10 @@ class Assets:
 
 
 def add_assets(app: Flask, assets: Assets) -> None:
-    """Serve the static files of an application, and give its templates `asset(name)`, the address of one."""
+    """Serve the static files of an application.
+
+    Its templates get `asset(name)`, the address of a file, and `shape(width, height)`, a class of the styles.
+    """
 
     @app.get("/static/<path:filename>", endpoint="static")
     def static(filename: str) -> Response:
@@ -103,7 +107,7 @@ def add_assets(app: Flask, assets: Assets) -> None:
 
     @app.context_processor
     def addresses() -> dict[str, object]:
-        return {"asset": lambda name: url_for("static", filename=assets.name(name))}
+        return {"asset": lambda name: url_for("static", filename=assets.name(name)), "shape": shape}
 
 
 def _sent(asset: Asset, *, is_kept: bool) -> Response:
