@@ -437,7 +437,7 @@ def test_an_uploaded_picture_is_found_by_its_words_on_the_page_and_by_rest(serve
     assert source["words"] == ["<b>Marmalade & honey</b>"]
     html = web.get("/?q=marmalade&mode=words").text
     assert "written in the picture: marmalade" in html
-    assert "by its words" in html
+    assert "not among the nearest by look" in html
     detail = web.get(f"/images/{added.image_id}").text
     (line,) = source["words_lines"]
     first = f"{line['box'][0] * 640:.1f},{line['box'][1] * 480:.1f}"
