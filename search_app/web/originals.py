@@ -13,6 +13,7 @@ from werkzeug.wsgi import wrap_file
 
 from es_config.documents import one_line, paths_of
 from es_config.errors import EngineError
+from search_app.core.exposure import exposure
 from search_app.core.pictures import OpenedFile, Originals
 from search_app.core.query import API_PREFIX
 from search_app.core.searcher import SearchService
@@ -33,6 +34,8 @@ SEALED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 """a Content-Security-Policy that runs nothing, even if a file's bytes can also be read as a page"""
 SHOWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".avif")
 """extensions of pictures that every browser shows; others are drawn for it"""
+LIGHT = 4_000_000
+"""bytes of a file that the page of a picture shows as it is; of a larger one it shows a rendering"""
 FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 DOWNLOAD = {
     "in": "query",
@@ -103,8 +106,22 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
         return {"original_of": original_of}
 
     def original_of(image_id: str, source: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the addresses to open and to download a picture, where it can be, and its paths."""
-        return {**_links(image_id, source), "files": files(image_id, source) if shows_paths() else []}
+        """Return the addresses to open, show and download a picture, if it can be, its paths and exposure."""
+        return {
+            **_links(image_id, source),
+            "files": files(image_id, source) if shows_paths() else [],
+            "exposure": exposure_of(image_id, source),
+        }
+
+    def exposure_of(image_id: str, source: Mapping[str, Any]) -> tuple[str, ...]:
+        try:
+            opened = originals.open(image_id, source)
+        except (EngineError, StorageError):
+            opened = None
+        if opened is None:
+            return ()
+        with opened.stream:
+            return exposure(opened.stream)
 
     def files(image_id: str, source: Mapping[str, Any]) -> list[str]:
         try:
@@ -116,13 +133,18 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
         whole = url_for("originals.original", image_id=image_id)
         if found := files(image_id, source):
             shown = found[0].lower().endswith(SHOWN)
-            view = whole if shown else url_for("originals.rendering", image_id=image_id)
-            return {"open": view, "download": f"{whole}?download=1"}
+            drawn = url_for("originals.rendering", image_id=image_id)
+            is_light = shown and (source.get("size_bytes") or 0) <= LIGHT
+            return {
+                "open": whole if shown else drawn,
+                "screen": whole if is_light else drawn,
+                "download": f"{whole}?download=1",
+            }
         try:
             kept = find_original(storage, image_id, names=names_of(source))
         except StorageError:
             return {}
-        return {"open": whole, "download": f"{whole}?download=1"} if kept else {}
+        return {"open": whole, "screen": whole, "download": f"{whole}?download=1"} if kept else {}
 
     return api
 

@@ -30,6 +30,7 @@ from search_app.core.query import (
 from search_app.core.searcher import Searcher, SearchService
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
+from search_app.web.around import around
 from search_app.web.http import read_upload, status_of, visitors_sentence
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -127,8 +128,10 @@ def page_blueprint(
         """Show one picture: its metadata and its neighbours."""
         searcher = service.searcher
         source = searcher.picture(image_id)
+        turned = partial(changed, shares_space=searcher.profile.caption_shares_space)
         return render_template(
             "picture.html",
+            around=around(searcher, image_id, _given(), page_size=settings.page_size, changed=turned),
             image_id=image_id,
             source=source,
             paths=paths_of(source),
