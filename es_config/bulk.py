@@ -57,8 +57,8 @@ REASONS = {
 """type of an error of Elasticsearch -> its meaning"""
 
 
-def document_source(document: ImageDocument) -> dict[str, Any]:
-    """Return the JSON document of a picture, without absent values."""
+def facts_of(document: ImageDocument) -> dict[str, Any]:
+    """Return the fields of a document that come from metadata and sidecars."""
     location = document.exif_location
     exif = {
         "date": document.exif_date.isoformat() if document.exif_date else None,
@@ -70,6 +70,18 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "places": list(document.exif_places),
         "places_by": document.exif_places_by,
     }
+    return {
+        "exif": _present(exif),
+        "tags": list(document.tags),
+        "people": list(document.people),
+        "title": document.title,
+        "places": list(document.places),
+        "rating": document.rating,
+    }
+
+
+def document_source(document: ImageDocument) -> dict[str, Any]:
+    """Return the JSON document of a picture, without absent values."""
     caption_embedding = document.caption_embedding
     source = {
         "image_id": document.image_id,
@@ -79,16 +91,11 @@ def document_source(document: ImageDocument) -> dict[str, Any]:
         "caption": document.caption,
         "caption_source": document.caption_source,
         "caption_embedding": None if caption_embedding is None else pack_dense_vector(caption_embedding),
-        "exif": _present(exif),
         "width": document.width,
         "height": document.height,
         "size_bytes": document.size_bytes,
         "phash": document.phash,
-        "tags": list(document.tags),
-        "people": list(document.people),
-        "title": document.title,
-        "places": list(document.places),
-        "rating": document.rating,
+        **facts_of(document),
         **(document.words or {}),
         "film": _film(document.film) if document.film else None,
         "cut_short": document.cut_short or None,

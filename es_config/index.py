@@ -18,6 +18,7 @@ from es_config.bulk import (
     Meanwhile,
     add_documents,
     add_stored,
+    facts_of,
     send_bulk,
     switched,
     vector_fault,
@@ -384,6 +385,34 @@ class ImageIndex:
             failed |= dict.fromkeys(waiting, Meanwhile.CHANGED)
         return PathsChanged(tuple(removed), frozenset(absent), failed)
 
+    def change_facts(self, documents: Sequence[ImageDocument]) -> AddResult:
+        """Give pictures the facts of these documents, which have no vector, and leave the rest alone.
+
+        A caption takes the place of a model's and of the former description, if it has its vector; that of
+        a person stays. A picture that is gone is no failure.
+        """
+        target = self.write_target()
+        waiting = {each.image_id: each for each in documents}
+        failed: dict[str, str] = {}
+        # Another writer may change a document between our reading and writing.
+        for _ in range(CONFLICT_RETRIES):
+            found = read_documents(self._client, target, list(waiting), fields=FACTS)
+            actions = [_facts_action(each, waiting[image_id]) for image_id, each in found.items()]
+            refused = send_bulk(self._client, target, actions, held=self.held)
+            failed |= {
+                image_id: reason for image_id, reason in refused.items() if not isinstance(reason, Meanwhile)
+            }
+            waiting = {key: waiting[key] for key, reason in refused.items() if reason is Meanwhile.CHANGED}
+            if not waiting:
+                break
+        failed |= dict.fromkeys(waiting, Meanwhile.CHANGED)
+        return AddResult(added=len(documents) - len(failed), failed=failed)
+
+    def captions_of(self, image_ids: Sequence[str]) -> dict[str, str | None]:
+        """Return the captions of those of `image_ids` that are in the index, searchable or not yet."""
+        found = read_documents(self._client, self.target, image_ids, fields=["caption"])
+        return {image_id: each["_source"].get("caption") for image_id, each in found.items()}
+
     def known(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return the relative paths of those of `image_ids` that are in the index, searchable or not yet."""
         found = read_documents(self._client, self.target, image_ids, fields=["relative_path"])
@@ -563,6 +592,30 @@ def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
     return {"_id": document["_id"], **version, **change}
 
 
+FACTS = ["relative_path", "tags", "people", "title", "places", "rating", "exif", "names"]
+FACTS += ["caption", "caption_source"]
+
+
+def _facts_action(document: dict[str, Any], facts: ImageDocument) -> Action:
+    """Return the update of a document to these facts, with an empty value for each that it no longer has."""
+    source = document["_source"]
+    doc = facts_of(facts)
+    before = source.get("exif") or {}
+    doc["exif"] = {name: doc["exif"].get(name) for name in before.keys() | doc["exif"].keys()}
+    names = name_fields({**source, **doc})["names"]
+    doc["names"] = {name: names.get(name) for name in (source.get("names") or {}).keys() | names.keys()}
+    doc = {name: value for name, value in doc.items() if value or source.get(name)}
+    by, vector = source.get("caption_source"), facts.caption_embedding
+    if by != "human":
+        if facts.caption and vector is not None:
+            doc |= {"caption": facts.caption, "caption_source": facts.caption_source}
+            doc["caption_embedding"] = pack_dense_vector(vector)
+        elif not facts.caption and by == "description":
+            doc |= dict.fromkeys(("caption", "caption_source", "caption_embedding"))
+    version = {"if_seq_no": document["_seq_no"], "if_primary_term": document["_primary_term"]}
+    return {"_op_type": "update", "_id": document["_id"], **version, "doc": doc}
+
+
 NAMED_BY = ["relative_path", "tags", "people", "title", "places", "exif"]
 """the fields that `names` and the local date follow from"""
 PATH_NAMES = ("file", "folders", "path", "within", "format")
@@ -584,7 +637,11 @@ def _completing_actions(hits: Sequence[dict[str, Any]], places: PlaceNames | Non
     points: dict[str, tuple[float, float]] = {}
     for hit in hits:
         exif = hit["_source"].get("exif") or {}
-        if places is not None and "places_by" not in exif and (point := read_point(exif.get("location"))):
+        if (
+            places is not None
+            and exif.get("places_by") is None
+            and (point := read_point(exif.get("location")))
+        ):
             points[hit["_id"]] = point
     named = dict(zip(points, places.names(list(points.values())), strict=True)) if places else {}
     return [_completing_action(hit, named.get(hit["_id"]), places) for hit in hits]
@@ -596,10 +653,10 @@ def _completing_action(
     source = hit["_source"]
     exif = dict(source.get("exif") or {})
     more: dict[str, Any] = {}
-    if "date" in exif and "local_date" not in exif:
+    if exif.get("date") and exif.get("local_date") is None:
         with suppress(ValueError):  # a date that somebody else wrote, in another form
             more |= local_fields(exif["date"])
-    if places is not None and exif.get("location") and "places_by" not in exif:
+    if places is not None and exif.get("location") and exif.get("places_by") is None:
         more |= {"places_by": places.source, **({"places": list(named)} if named else {})}
     doc = name_fields({**source, "exif": exif | more}) | ({"exif": more} if more else {})
     version = {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}

@@ -100,6 +100,8 @@ class IngestSummary:
     """files whose content the index had already"""
     paths_added: int = 0
     """skipped files whose path was new"""
+    updated: int = 0
+    """skipped files of which a sidecar had come, changed or gone: their documents say so now"""
     embedded: int = 0
     """vectors made of pictures"""
     completed: int = 0
@@ -303,7 +305,9 @@ def in_words(summary: IngestSummary) -> str:
     if not summary.files and not summary.failures and not summary.interrupted:
         return "No pictures found."
     would = "would be " if summary.dry_run else ""
-    moved = f" ({summary.paths_added} under a new path)" if summary.paths_added else ""
+    news = [f"{summary.paths_added} under a new path"] if summary.paths_added else []
+    news += [f"{summary.updated} with news from sidecars"] if summary.updated else []
+    moved = f" ({', '.join(news)})" if news else ""
     rate = summary.files / summary.seconds if summary.seconds else 0.0
     before = f" and {summary.failed_before} failed before" if summary.failed_before else ""
     text = (
@@ -518,6 +522,7 @@ class RunCounts:
                 indexed=counts["indexed"],
                 skipped=counts["skipped"],
                 paths_added=counts["paths_added"],
+                updated=counts["updated"],
                 embedded=counts["embedded"],
                 completed=counts["completed"],
                 failed_before=counts["failed_before"],

@@ -18,7 +18,9 @@ from typing import Self
 from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.files.events import FolderEvents, GonePaths
+from ingest.files.siblings import is_sidecar, owners_of
 from ingest.files.walk import (
+    Beside,
     Candidate,
     Entrance,
     Exclusions,
@@ -52,6 +54,7 @@ LONGEST_WAIT_S = 30.0
 ROUND_WORDS = {
     "indexed": ("{} picture added", "{} pictures added"),
     "moved": ("{} path changed", "{} paths changed"),
+    "updated": ("{} picture with news from a sidecar", "{} pictures with news from sidecars"),
     "pruned": ("{} picture left", "{} pictures left"),
     "failed": ("{} failed", "{} failed"),
     "captioned": ("{} caption written", "{} captions written"),
@@ -137,6 +140,7 @@ class WatchReport:
                 summary,
                 indexed=summary.indexed,
                 moved=summary.paths_added,
+                updated=summary.updated,
                 pruned=pruned.documents,
                 failed=summary.failed,
                 captioned=summary.captions.written,
@@ -271,7 +275,8 @@ class FolderWatch:
     def _files(self, taken: list[str]) -> tuple[Candidate, ...]:
         """Return the files of this run among real paths, and keep the paths that are gone."""
         files: dict[Candidate, None] = {}
-        for real in taken:
+        beside = Beside()
+        for real in [*taken, *owners_of(each for each in taken if is_sidecar(each))]:
             path, was_folder = real.rstrip("/"), real.endswith("/")
             if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
                 # A new link to a folder leads to places that are not observed yet.
@@ -280,7 +285,7 @@ class FolderWatch:
                 if is_gone(path):
                     self._gone.add([found.path] if not self._roots.is_away(found.path) else [])
                 elif not was_folder and self._options.shard.holds(found.relative_path):
-                    files[found] = None
+                    files[beside.joined(found)] = None
         return tuple(files)
 
 

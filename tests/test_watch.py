@@ -235,6 +235,30 @@ def test_without_prune_the_documents_of_deleted_files_stay_and_moved_ones_move(w
     assert sum(each.embedded for each in told.rounds) == 0
 
 
+def test_sidecars_that_come_change_and_go_reach_the_pictures_beside_them(watching, pictures, index):
+    def told(name: str) -> list[str]:
+        hits = index.search({"query": {"term": {"relative_path": name}}}).hits
+        return [each for hit in hits for each in hit.source.get("tags") or []]
+
+    with watching(pictures) as watch:
+        for word in ("boat", "harbour"):
+            put_sidecar(pictures / "0.png.xmp", word)
+            wait_until(lambda word=word: told("0.png") == [word])
+        put_sidecar(pictures / "1.xmp", "house")
+        (pictures / "0.png.xmp").unlink()
+        draw(pictures / "new.png", 30)
+        put_sidecar(pictures / "new.xmp", "new")
+        wait_until(lambda: (told("0.png"), told("1.png"), told("new.png")) == ([], ["house"], ["new"]))
+    assert sum(each.embedded for each in watch.rounds) == 1
+    assert not watch.failures
+
+
+def put_sidecar(path: Path, word: str) -> None:
+    space = "http://purl.org/dc/elements/1.1/"
+    path.write_text(f'<x xmlns:dc="{space}"><dc:subject>{word}</dc:subject></x>')
+    os.utime(path, (LONG_AGO, LONG_AGO))
+
+
 def test_many_deletions_at_once_are_refused(watching, pictures, index, monkeypatch):
     monkeypatch.setattr(waiting, "QUIET_S", 5.0)  # a pause of this machine does not part the three
     with watching(pictures, prune=PruneOptions(prune=True)) as told:

@@ -49,6 +49,7 @@ NAMED_DATE = re.compile(
 UTC_NAMES = re.compile(r"PXL_\d{8}_")
 """of Pixel phones, which name their files by UTC"""
 EXIF, GPS, XMP, IPTC, PNG, FILE_NAME = "EXIF", "GPS", "XMP", "IPTC", "PNG", "file name"
+XMP_SIDECAR, TAKEOUT = "XMP sidecar", "Google Takeout"
 """the sources of a date"""
 BOILERPLATE = re.compile(
     r"""[\W\d_]* | (?:sony|nikon|minolta)\ dsc | exif[_ ]jpeg.* | jpe?g(?:\ (?:image|picture))? | dcim.*
@@ -101,7 +102,7 @@ class Taken:
         with suppress(OverflowError, ValueError):  # at the ends of the calendar
             if self.offset is None:
                 return replace(self, offset=zone.utcoffset(self.local))
-            if not self.offset and self.source in (GPS, FILE_NAME):  # always in UTC
+            if not self.offset and self.source in (GPS, FILE_NAME, TAKEOUT):  # always in UTC
                 there = self.instant.astimezone(zone)
                 return replace(self, local=there.replace(tzinfo=None), offset=there.utcoffset())
         return self
@@ -233,9 +234,10 @@ def _location(exif: Exif) -> tuple[float, float] | None:
 
 
 def on_earth(latitude: float, longitude: float) -> tuple[float, float] | None:
+    """Return a place as (latitude, longitude), or None for one that cannot be, or means "no fix"."""
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # false for NaN too
         return None
-    return (latitude, longitude) if (latitude, longitude) != (0, 0) else None  # 0, 0 means "no fix"
+    return (latitude, longitude) if (latitude, longitude) != (0, 0) else None
 
 
 def _degrees(parts: Sequence[SupportsFloat] | SupportsFloat | None, *, negative: bool) -> float:
@@ -276,6 +278,9 @@ MOST_TAGS = LONGEST_TAG = 100
 LONGEST_TITLE = 300
 LONGEST_PACKET = 4 << 20
 """bytes; a larger XMP packet holds the history of an edit, or is an attack"""
+DEEPEST = 100
+"""elements of XML inside each other; XMP has about a dozen"""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 RDF_ITEM = "http://www.w3.org/1999/02/22-rdf-syntax-ns# li"
 FORMS = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -302,6 +307,14 @@ KINDS_OF_PEOPLE = """people person persons personen leute menschen personnes gen
 OTHER_KINDS = """places place locations orte lieux lugares events keywords tags themes themen"""
 PEOPLE_ROOTS, OTHER_ROOTS = frozenset(KINDS_OF_PEOPLE.split()), frozenset(OTHER_KINDS.split())
 """the first names of hierarchies that only say their kind"""
+MACHINE_ROOTS = frozenset({"darktable", "_digikam_root_tag_", "_digikam_internal_tags_"})
+"""the first names of hierarchies that programs keep for themselves"""
+MACHINE_TAG = re.compile(
+    r"""imagej=.* | {.*} | \[\s*[\[{"\d].*\] | <[?!/\w].*> | fbmd[0-9a-f]{10,} | [0-9a-f]{16,} | [0-9a-f-]{36}
+    | charset=.* | (?:xmp|uuid|adobe)[.:]\S+ | \w+://\S+ | (?:darktable|_digikam_\w+)(?:[|/].*)?""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+"""keywords that programs write, and no person"""
 PROMPT_END = re.compile(r"\s*(?:Negative prompt:|,?\s*Steps:\s*\d).*", re.DOTALL)
 """in the text of a picture from a model: the settings after the words that a person gave it"""
 PLACES = ("core:Location", "photoshop:City", "photoshop:State", "photoshop:Country")
@@ -345,17 +358,17 @@ def metadata_of(image: Image, exif: Exif) -> tuple[CameraData, Words]:
     words = _words(xmp, iptc, png, exif)
     original = _or_none(lambda each: _dated(each, TAKEN), exif)
     others = (
-        _first_date(xmp.all(*XMP_DATES), XMP),
-        _first_date(_iptc_dates(iptc), IPTC),
+        first_date(xmp.all(*XMP_DATES), XMP),
+        first_date(_iptc_dates(iptc), IPTC),
         facts.taken,  # the last change, or the satellite's clock
-        _first_date(png.all("Creation Time"), PNG),
+        first_date(png.all("Creation Time"), PNG),
     )
     taken = original or next(filter(None, others), None)
     return (
         replace(
             facts,
             taken=taken,
-            location=facts.location or _xmp_location(xmp),
+            location=facts.location or xmp_location(xmp),
             description=facts.description or words.description,
         ),
         words,
@@ -367,9 +380,15 @@ def words_of(image: Image) -> Words:
     return _words(_xmp(image), _iptc(image), _png(image), None)
 
 
+def words_of_xmp(xmp: Properties) -> Words:
+    """Return the words of the properties of XMP alone."""
+    return _words(xmp, Properties(), Properties(), None)
+
+
 def _words(xmp: Properties, iptc: Properties, png: Properties, exif: Exif | None) -> Words:
     own = Properties() if exif is None else _or_none(_exif_words, exif) or Properties()
     hierarchies = [_parts(value) for value in xmp.all("lr:hierarchicalSubject", "digiKam:TagsList")]
+    hierarchies = [(root, parts) for root, parts in hierarchies if root not in MACHINE_ROOTS]
     named = [part for root, parts in hierarchies if root in PEOPLE_ROOTS for part in parts]
     chains = [part for _, parts in hierarchies for part in reversed(parts)]
     keywords = [*xmp.all("dc:subject", "mp:LastKeywordXMP"), *iptc.all("keywords"), *own.all("keywords")]
@@ -417,7 +436,8 @@ def _rating(value: object) -> int | None:
     return None
 
 
-def _first_date(values: Iterable[object], source: str) -> Taken | None:
+def first_date(values: Iterable[object], source: str) -> Taken | None:
+    """Return the first value that is a date, or None."""
     return next(filter(None, (parse_date(plain_text(value), source=source) for value in values)), None)
 
 
@@ -426,7 +446,7 @@ def clean_tags(values: Iterable[object]) -> tuple[str, ...]:
     tags: dict[str, str] = {}
     for value in values:
         tag = plain_text(value)[:LONGEST_TAG].strip()
-        if tag:
+        if tag and not MACHINE_TAG.fullmatch(tag):
             tags.setdefault(tag.casefold(), tag)
         if len(tags) == MOST_TAGS:
             break
@@ -473,7 +493,7 @@ def properties() -> dict[str, str]:
 
 
 class _ForbiddenXmlError(Exception):
-    """The packet declares a document type, in which entities that never end could be defined."""
+    """The packet declares a document type or nests too deep, which sound XMP never does."""
 
 
 def _xmp(image: Image) -> Properties:
@@ -483,11 +503,21 @@ def _xmp(image: Image) -> Properties:
 def parse_xmp(packet: object) -> Properties:
     """Return the known properties of a packet, as far as it is sound."""
     packet = packet.encode(errors="replace") if isinstance(packet, str) else packet
+    return read_xmp(packet)[0] if isinstance(packet, bytes) and packet else Properties()
+
+
+def read_xmp(packet: bytes) -> tuple[Properties, str | None]:
+    """Return the known properties of a packet, as far as it is sound, and why the rest is not read."""
     found = Properties()
-    if isinstance(packet, bytes) and 0 < len(packet) <= LONGEST_PACKET:
-        with suppress(ExpatError, _ForbiddenXmlError, ValueError, LookupError):  # what came before is kept
-            _parse(packet.strip(b"\0 \r\n\t"), found)
-    return found
+    if len(packet) > LONGEST_PACKET:
+        return found, f"larger than {LONGEST_PACKET >> 20} MiB"
+    try:
+        _parse(packet.strip(b"\0 \r\n\t") if packet[:2] not in UTF_16 else packet, found)
+    except _ForbiddenXmlError as error:
+        return found, str(error)
+    except (ExpatError, ValueError, LookupError) as error:  # what came before is kept
+        return found, f"no sound XML: {error}"
+    return found, None
 
 
 def _parse(packet: bytes, found: Properties) -> None:
@@ -499,6 +529,8 @@ def _parse(packet: bytes, found: Properties) -> None:
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
         inside.append(name)
+        if len(inside) > DEEPEST:
+            raise _ForbiddenXmlError(f"nested more than {DEEPEST} deep")
         text.clear()
         is_person = attributes.get(REGION_TYPE, "").casefold() in PEOPLE_REGIONS
         for qualified, value in attributes.items():  # the short form
@@ -516,7 +548,7 @@ def _parse(packet: bytes, found: Properties) -> None:
             found.add(known[holder], value)
 
     def forbid(*_: object) -> None:
-        raise _ForbiddenXmlError
+        raise _ForbiddenXmlError("it declares a document type, which XMP never does")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = text.append
@@ -524,7 +556,7 @@ def _parse(packet: bytes, found: Properties) -> None:
     parser.Parse(packet, True)
 
 
-def _xmp_location(xmp: Properties) -> tuple[float, float] | None:
+def xmp_location(xmp: Properties) -> tuple[float, float] | None:
     """Return the place of `48,51.5N` and `2,20.9E`."""
     degrees = []
     for name in ("exif:GPSLatitude", "exif:GPSLongitude"):

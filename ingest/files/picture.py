@@ -188,6 +188,23 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
 def read_content(path: Path) -> FileContent:
     """Read a regular file whole and hash it. A film is hashed only. Raises `UnreadableImageError`."""
+    with _regular(path) as (file, status):
+        head = file.read(HEAD_BYTES)
+        if container := container_of(head):
+            return FileContent(b"", _film_digest(file, status), container, status.st_size)
+        data = head + _rest(file, status, most=MAX_BYTES, read=len(head))
+    return FileContent(data, hashlib.sha256(data).hexdigest())
+
+
+def read_bytes(path: Path, *, most: int) -> bytes:
+    """Read a regular file whole, if it has at most so many bytes. Raises `UnreadableImageError`."""
+    with _regular(path) as (file, status):
+        return _rest(file, status, most=most, read=0)
+
+
+@contextmanager
+def _regular(path: Path) -> Iterator[tuple[BufferedReader, os.stat_result]]:
+    """Open a regular file. Raises `UnreadableImageError`, also while it is read."""
     try:
         # Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -195,17 +212,18 @@ def read_content(path: Path) -> FileContent:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImageError("not a regular file")
-            head = file.read(HEAD_BYTES)
-            if container := container_of(head):
-                return FileContent(b"", _film_digest(file, status), container, status.st_size)
-            if status.st_size > MAX_BYTES:
-                raise UnreadableImageError(f"larger than {MAX_BYTES >> 20} MiB", lasting=True)
-            data = head + file.read(MAX_BYTES + 1 - len(head))
+            yield file, status
     except OSError as error:
         raise UnreadableImageError(why(error)) from error
-    if not data:
+
+
+def _rest(file: BufferedReader, status: os.stat_result, *, most: int, read: int) -> bytes:
+    if status.st_size > most:
+        raise UnreadableImageError(f"larger than {most >> 20} MiB", lasting=True)
+    data = file.read(most + 1 - read)
+    if not data and not read:
         raise UnreadableImageError("the file is empty", lasting=True)
-    return FileContent(data, hashlib.sha256(data).hexdigest())
+    return data
 
 
 def _film_digest(file: BufferedReader, status: os.stat_result) -> str:

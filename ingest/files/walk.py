@@ -11,7 +11,7 @@ import time
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pathspec import GitIgnoreSpec
 
 from ingest.errors import IngestError
 from ingest.files.live_photos import film_parts, is_film_part
+from ingest.files.siblings import Siblings, siblings_in
 
 LONGEST_STEM = 100
 """characters that are kept of an uploaded file's name"""
@@ -112,6 +113,25 @@ class Stamp:
         return self.mtime_ns >= 0
 
 
+UNSETTLED = "unsettled"
+"""the stamp of sidecars of which one changed too lately, or could not be read: they are read once more"""
+
+
+def with_stamps(candidate: Candidate) -> Candidate:
+    """Return a candidate with the present stamps of its file and of those sidecars that are there."""
+    found = {name: stamp_of(candidate.path.with_name(name)) for name in candidate.sidecars}
+    there = {name: stamp for name, stamp in found.items() if stamp}
+    settled = all(stamp.is_settled for stamp in there.values())
+    parts = "\n".join(f"{stamp.size} {stamp.mtime_ns} {name}" for name, stamp in there.items())
+    digest = hashlib.blake2b(os.fsencode(parts), digest_size=12).hexdigest()
+    return replace(
+        candidate,
+        stamp=stamp_of(candidate.path),
+        sidecars=tuple(there),
+        sidecars_stamp="" if not there else digest if settled else UNSETTLED,
+    )
+
+
 def stamp_of(path: Path) -> Stamp | None:
     """Return the present stamp of a regular file, or None for anything else and on errors."""
     try:
@@ -182,6 +202,12 @@ class Candidate:
     """below the folder that was named, forward slashes, readable whatever bytes the name holds"""
     stamp: Stamp | None = None
     """of the file before it was read, where somebody asked"""
+    sidecars: tuple[str, ...] = ()
+    """names of files in the same folder that say more about it, the one that counts most first"""
+    sidecars_stamp: str = ""
+    """of the sidecars before they were read, where somebody asked; empty without any"""
+    has_news: bool = False
+    """whether its sidecars are not those that the index knows"""
 
 
 @dataclass(frozen=True)
@@ -203,10 +229,11 @@ class PassedOver:
     film_parts: int = 0
     """films of live photos, which belong to their pictures"""
 
-    def add_kind(self, name: str) -> None:
-        """Count a file that is no picture by its name or content."""
-        kind = os.path.splitext(name)[1].lower() or NO_EXTENSION  # noqa: PTH122
-        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+    def add_kinds(self, names: Iterable[str]) -> None:
+        """Count files that are no pictures by their name or content, and no sidecars."""
+        for name in names:
+            kind = os.path.splitext(name)[1].lower() or NO_EXTENSION  # noqa: PTH122
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
     def add_rule(self, rule: str) -> None:
         """Count a file or folder that a rule leaves out."""
@@ -395,6 +422,7 @@ def _walk(
     paths: Sequence[Path], exclude: Exclusions, passed_over: PassedOver
 ) -> Iterator[Candidate | Failure | Entrance]:
     visited: set[Identity] = set()
+    beside = Beside()
     for path in paths:
         name = valid_unicode(path.name)
         if os.path.isdir(path):  # noqa: PTH112 - false, not an error, where a folder is closed
@@ -403,7 +431,21 @@ def _walk(
             passed_over.add_rule(rule)
         else:
             yield Entrance(path, name)
-            yield Candidate(path, name)
+            yield beside.joined(Candidate(path, name))
+
+
+class Beside:
+    """The sidecars in folders of which only some files are looked at. Each folder is listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, Siblings] = {}
+
+    def joined(self, candidate: Candidate) -> Candidate:
+        """Return a candidate with the names of its sidecars."""
+        folder = candidate.path.parent
+        if folder not in self._folders:
+            self._folders[folder] = siblings_in(folder)
+        return replace(candidate, sidecars=self._folders[folder].of(candidate.path.name))
 
 
 @dataclass(frozen=True)
@@ -443,6 +485,7 @@ def _walk_folder(
         ignores = (*within.ignores, *ignore_files(folder.path, folder.relative, names))
         parts = frozenset() if exclude.films else film_parts(folder.path, names)
         below: list[_Folder] = []
+        siblings, used, others = Siblings(names), set[str](), list[str]()
         for entry in entries:
             relative = folder.relative + valid_unicode(entry.name)
             kind = _kind(entry)
@@ -459,9 +502,12 @@ def _walk_folder(
             elif entry.name in parts:
                 passed_over.film_parts += 1
             elif is_picture(entry.path, films=not exclude.films):
-                yield Candidate(Path(entry.path), relative)
+                sidecars = siblings.of(entry.name)
+                used.update(sidecars)
+                yield Candidate(Path(entry.path), relative, sidecars=sidecars)
             else:
-                passed_over.add_kind(entry.name)
+                others.append(entry.name)
+        passed_over.add_kinds(name for name in others if name not in used)
         real.extendleft(reversed(below))
 
 

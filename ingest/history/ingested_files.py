@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS files (
     idx TEXT, path BLOB, relative_path TEXT, size INTEGER, mtime_ns INTEGER, image_id TEXT, kept TEXT,
     PRIMARY KEY (idx, path, relative_path)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_of_image ON files (image_id);
+CREATE TABLE IF NOT EXISTS sidecars (
+    idx TEXT, path BLOB, names TEXT, stamp TEXT, PRIMARY KEY (idx, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stale (
     idx TEXT, image_id TEXT, relative_path TEXT, PRIMARY KEY (idx, image_id, relative_path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failed (
@@ -42,6 +44,7 @@ CREATE TEMP TABLE moved (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
 TABLES = {
     "files": "path, relative_path, size, mtime_ns, image_id, kept",
     "stale": "image_id, relative_path",
+    "sidecars": "path, names, stamp",
 }
 """columns of the tables that belong to one index, without its uuid"""
 LOG_IMPORTED = 1
@@ -151,6 +154,7 @@ class IngestHistory:
                 self._base = self._open()
             self._failed = self._read_failed()
             self._devices: dict[bytes, int] = dict(self._rows("SELECT path, device FROM folders"))
+            self._has_sidecars = bool(self._rows("SELECT 1 FROM sidecars WHERE idx = ? LIMIT 1", index))
 
     def look_up(self, candidates: Sequence[Candidate]) -> list[IngestedFile | None]:
         """Return the note of each file that has not changed since."""
@@ -165,6 +169,21 @@ class IngestHistory:
         for note in filter(None, unchanged):
             self._see_folder(note.path)
         return unchanged
+
+    def sidecar_stamps(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Return the stamp of the sidecars with which the index took in each file, empty without any."""
+        if not self._has_sidecars:
+            return [""] * len(candidates)
+        sql = "SELECT stamp FROM sidecars WHERE idx = ? AND path = ?"
+        with self._errors():
+            rows = [self._base.execute(sql, self._place(each)[:2]).fetchone() for each in candidates]
+        return [row[0] if row else "" for row in rows]
+
+    def sidecars_of(self, image_id: str) -> dict[str, tuple[str, ...]]:
+        """Return the absolute paths of files with this content that had sidecars, with the names of these."""
+        sql = "SELECT path, names FROM sidecars JOIN files USING (idx, path) WHERE image_id = ? AND idx = ?"
+        rows = self._rows(sql, image_id, self._index) if self._has_sidecars else []
+        return {os.fsdecode(path): tuple(json.loads(names)) for path, names in rows}
 
     def _is_unchanged(self, note: IngestedFile, stamp: Stamp | None) -> bool:
         is_kept = self._kept in ("none", note.kept)
@@ -288,6 +307,7 @@ class IngestHistory:
                 place = (self._index, note.path, note.relative_path)
                 self._base.execute(MAKE_STALE.format(ONE), (*place, ""))
                 self._base.execute(f"DELETE FROM files WHERE {ONE}", place)
+                self._base.execute("DELETE FROM sidecars WHERE idx = ? AND path = ?", place[:2])
 
     def stale(self) -> list[StalePath]:
         """Return up to 1000 stale paths."""
@@ -325,11 +345,21 @@ class IngestHistory:
                     stamp = candidate.stamp or Stamp(-1, -1)
                     row = (*place, stamp.size, stamp.mtime_ns, image_id, self._kept)
                     self._base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                    self._note_sidecars(candidate)
                 self._base.executemany("INSERT OR REPLACE INTO folders VALUES (?, ?)", devices.items())
                 for path in changed:
                     self._delete(path)
                     if path in self._failed:
                         self._insert(self._failed[path])
+
+    def _note_sidecars(self, candidate: Candidate) -> None:
+        place = self._place(candidate)[:2]
+        if candidate.sidecars_stamp:
+            row = (*place, json.dumps(candidate.sidecars), candidate.sidecars_stamp)
+            self._base.execute("INSERT OR REPLACE INTO sidecars VALUES (?, ?, ?, ?)", row)
+            self._has_sidecars = True
+        elif self._has_sidecars:
+            self._base.execute("DELETE FROM sidecars WHERE idx = ? AND path = ?", place)
 
     def save(self, *, last: bool) -> None:
         """Write the waiting notes, and the failed files into `failed.jsonl`.

@@ -13,8 +13,9 @@ from PIL.Image import Image
 
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
+from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError
-from ingest.pipeline.read import EMPTY, BadFile, NewPicture, PictureState
+from ingest.pipeline.read import EMPTY, BadFile, KnownPicture, NewPicture, PictureState
 from ingest.report import RunCounts
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder
@@ -158,6 +159,29 @@ def caption_each(
 
 def _joined(text: str, vector: np.ndarray | Fault) -> Captioned | Fault:
     return vector.of("its caption") if isinstance(vector, Fault) else Captioned(text, vector)
+
+
+def describe_news(
+    batch: Sequence[PictureState], *, index: ImageIndex, caption_encoder: Lazy[TextEncoder]
+) -> list[PictureState]:
+    """Return the batch with a vector for each description that a sidecar newly gives a known picture.
+
+    One that the model cannot embed is left out. Raises `EngineError` and `ModelError`.
+    """
+    said = {
+        each.image_id: each.facts.caption for each in batch if isinstance(each, KnownPicture) and each.facts
+    }
+    there = index.captions_of([image_id for image_id, caption in said.items() if caption])
+    texts = {image_id: text for image_id, text in said.items() if text and there.get(image_id) != text}
+    vectors = embed_by_key(caption_encoder.get().embed_texts, texts) if texts else {}
+    return [_with_news(each, vectors.get(each.image_id)) for each in batch]
+
+
+def _with_news(picture: PictureState, vector: np.ndarray | Fault | None) -> PictureState:
+    if vector is None or not isinstance(picture, KnownPicture) or picture.facts is None:
+        return picture
+    said = {"caption_embedding": vector} if not isinstance(vector, Fault) else {"caption": None}
+    return replace(picture, facts=replace(picture.facts, **said))
 
 
 @dataclass(frozen=True, kw_only=True)

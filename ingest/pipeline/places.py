@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from es_config.documents import ImageDocument
 from es_config.index import ImageIndex, PlaceNames
-from ingest.pipeline.read import NewPicture, PictureState
+from ingest.pipeline.read import FileState, KnownPicture, NewPicture, PictureState
 from search_app.errors import PlacesError
 
 
@@ -22,13 +22,11 @@ class PlacesNow:
     places: PlaceNames | None
 
     def add(self, batch: Sequence[PictureState]) -> list[PictureState]:
-        """Return the batch with the names of the places of new pictures."""
-        new = [state for state in batch if isinstance(state, NewPicture)]
-        documents = iter(self.named([state.document for state in new]))
-        return [
-            replace(state, document=next(documents)) if isinstance(state, NewPicture) else state
-            for state in batch
-        ]
+        """Return the batch with the names of the places of new pictures, and of those with news."""
+        documents = [_document(each) for each in batch]
+        named = iter(self.named([each for each in documents if each]))
+        rows = zip(batch, documents, strict=True)
+        return [_with_document(each, next(named)) if document else each for each, document in rows]
 
     def named(self, documents: Sequence[ImageDocument]) -> list[ImageDocument]:
         """Return the documents with the names of their places."""
@@ -48,6 +46,18 @@ class PlacesNow:
             else each
             for each in documents
         ]
+
+
+def _document(picture: FileState) -> ImageDocument | None:
+    if isinstance(picture, NewPicture):
+        return picture.document
+    return picture.facts if isinstance(picture, KnownPicture) else None
+
+
+def _with_document(picture: PictureState, document: ImageDocument) -> PictureState:
+    if isinstance(picture, NewPicture):
+        return replace(picture, document=document)
+    return replace(picture, facts=document)
 
 
 def complete(index: ImageIndex, places: PlaceNames | None) -> int:

@@ -5,12 +5,14 @@ Each file of a walk becomes one of four states: `Skipped`, `BadFile`, `KnownPict
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
+from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
@@ -23,7 +25,8 @@ from ingest.errors import Fault, UnreadableImageError
 from ingest.files.film import FilmFile, decode_film
 from ingest.files.metadata import date_in_name
 from ingest.files.picture import FileContent, ImageFile, decode, keep_original, read_content, thumbnail
-from ingest.files.walk import Candidate, is_film_name, stamp_of
+from ingest.files.sidecars import with_sidecars
+from ingest.files.walk import UNSETTLED, Candidate, Failure, is_film_name, valid_unicode, with_stamps
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import MOMENTS, OFF, IngestOptions
 from ingest.pipeline.parallel import ordered_map
@@ -74,6 +77,8 @@ class KnownPicture:
     """WebP, if the store had lost it"""
     moments: tuple[int, ...] | None = None
     """times of a film's moments, if they were looked for only now; their pictures come before this"""
+    facts: ImageDocument | None = None
+    """what the picture and its sidecars say now, without a vector, if there is news of a sidecar"""
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,14 @@ class Reader:
     faults: Mapping[str, Fault]
     """image id -> why a file with this content failed in this run"""
     pool: Executor
+    failed: Callable[[Failure], None] = lambda _: None
+    """receives each sidecar that cannot be read; called from several threads"""
     in_flight: set[str] = field(default_factory=set, init=False)
     """ids of new pictures that are neither written nor dropped yet"""
+    beside: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, init=False)
+    """image id -> paths that this run saw with sidecars, or with news of some, with the names of these"""
+    unread: set[Path] = field(default_factory=set, init=False)
+    """sidecars that could not be read"""
 
     def states(self, chunks: Iterable[list[Candidate]]) -> Generator[FileState]:
         """Yield one state for each file. Each chunk is compared with the history at once."""
@@ -155,9 +166,11 @@ class Reader:
         The history is believed only if the index has the picture under this path, among those to find or
         those that were put away, and the store its thumbnail.
         """
-        files = self._in_pool(lambda each: replace(each, stamp=stamp_of(each.path)), chunk)
+        files = self._in_pool(with_stamps, chunk)
+        stamps = zip(files, self.history.sidecar_stamps(files), strict=True)
+        files = [replace(each, has_news=_has_news(each, noted)) for each, noted in stamps]
         notes = zip(files, self.history.look_up(files), strict=True)
-        noted = {each: note.image_id for each, note in notes if note}
+        noted = {each: note.image_id for each, note in notes if note and not each.has_news}
         ids = set(noted.values())
         paths = self.index.listed(list(ids)) if noted else {}
         paths |= HiddenPictures(self.index).listed(sorted(ids - paths.keys()))
@@ -208,10 +221,10 @@ class Reader:
         image_id = file.content.image_id
         if image_id in self.faults:
             return BadFile(file.candidate, self.faults[image_id])
-        if image_id in flying:
+        if image_id in flying and not file.candidate.has_news:
             return KnownPicture(file.candidate, image_id, new_path=True)
-        if image_id in paths:
-            return replace(file, known_paths=paths[image_id])
+        if image_id in paths or image_id in flying:
+            return replace(file, known_paths=paths.get(image_id, ()))
         flying.add(image_id)
         self.in_flight.add(image_id)
         return file
@@ -223,17 +236,18 @@ class Reader:
             if file.known_paths is not None
             else None
         )
-        wants_moments = file.content.film is not None and options.films == MOMENTS and not options.dry_run
-        if known and (options.dry_run or self._is_stored(file)):
-            found = self.index.films([image_id]).get(image_id, {}) if wants_moments else {}
-            if not wants_moments or found.get("moments") is not None:
-                return known
+        is_stored = known is not None and not options.dry_run and self._is_stored(file)
+        moments = file.content.film is not None and options.films == MOMENTS and not options.dry_run
+        if moments and is_stored:  # they may be there already
+            moments = self.index.films([image_id]).get(image_id, {}).get("moments") is None
+        if known and (options.dry_run or (is_stored and not candidate.has_news and not moments)):
+            return known
         if file.content.film is not None:
-            return self._prepare_film(file, known, moments=wants_moments)
+            return self._prepare_film(file, known, moments=moments)
         try:
             picture = decode(file.content, path=candidate.path, max_pixels=options.max_pixels)
             small = b"" if options.dry_run else thumbnail(picture.image)
-            if not options.dry_run:
+            if not (options.dry_run or is_stored):
                 self._keep_original(file)
         except StorageError:
             raise
@@ -241,7 +255,36 @@ class Reader:
             return BadFile(candidate, error.fault, image_id)
         except Exception as error:  # one strange picture must not end the run
             return BadFile(candidate, Fault(str(error) or type(error).__name__), image_id)
-        return replace(known, thumbnail=small) if known else self._new_picture(candidate, picture, small)
+        candidate, picture = self._with_sidecars(candidate, picture)
+        if known is None:
+            return self._new_picture(candidate, picture, small)
+        return replace(
+            known,
+            candidate=candidate,
+            thumbnail=b"" if is_stored else small,
+            facts=self._document(candidate, picture) if candidate.has_news else None,
+        )
+
+    def _with_sidecars(self, candidate: Candidate, picture: ImageFile) -> tuple[Candidate, ImageFile]:
+        """Return a picture with the facts of all its files' sidecars, those of the first path first.
+
+        A sidecar that could not be read, but may be later, leaves the candidate without a settled stamp.
+        """
+        if not (candidate.sidecars or candidate.has_news):
+            return candidate, picture
+        here = self.beside.setdefault(picture.image_id, {})
+        here[os.path.abspath(candidate.path)] = candidate.sidecars  # noqa: PTH100 - links stay
+        files = sorted((self.history.sidecars_of(picture.image_id) | dict(here)).items())
+        paths = [Path(path).with_name(name) for path, names in files for name in names]
+        picture, faults = with_sidecars(picture, paths, name=candidate.path.name)
+        for path, fault in faults:
+            if path not in self.unread:  # two pictures may share it
+                self.unread.add(path)
+                reason = f"{fault}; the picture beside it is indexed without it"
+                self.failed(Failure(valid_unicode(str(path)), reason))
+        if not all(fault.lasting for _, fault in faults):
+            candidate = replace(candidate, sidecars_stamp=UNSETTLED)
+        return candidate, picture
 
     def _prepare_film(
         self, file: _HashedFile, known: KnownPicture | None, *, moments: bool
@@ -258,8 +301,11 @@ class Reader:
             return BadFile(candidate, error.fault, file.content.image_id)
         except Exception as error:  # one strange film must not end the run
             return BadFile(candidate, Fault(str(error) or type(error).__name__), file.content.image_id)
+        candidate, picture = self._with_sidecars(candidate, picture)
         times = film.times if moments else None
         if known:
+            facts = self._document(candidate, picture) if candidate.has_news else None
+            known = replace(known, candidate=candidate, facts=facts)
             paths = dict.fromkeys((*(file.known_paths or ()), candidate.relative_path))
             return _FilmRead(replace(known, thumbnail=small, moments=times), film, tuple(paths))
         last = self._new_picture(candidate, picture, small, film=replace(of_film, moments=times))
@@ -267,7 +313,8 @@ class Reader:
 
     def _pictures_of(self, read: _FilmRead) -> Iterator[FileState]:
         """Yield the moments of a film as new pictures, one unpacked after the other, then the film itself."""
-        for picture, of_film in read.film.moments():
+        for found, of_film in read.film.moments():
+            _, picture = self._with_sidecars(read.last.candidate, found)
             moment = self._new_picture(read.last.candidate, picture, thumbnail(picture.image), film=of_film)
             if isinstance(moment, NewPicture):
                 document = replace(moment.document, relative_path=read.paths)
@@ -293,13 +340,15 @@ class Reader:
             max_pixels=self.options.max_pixels,
         )
 
+    def _document(self, candidate: Candidate, picture: ImageFile) -> ImageDocument:
+        document = new_document(picture, candidate.relative_path, zone=self.options.timezone)
+        return replace(document, exif_location=None, places=()) if self.options.no_gps else document
+
     def _new_picture(
         self, candidate: Candidate, picture: ImageFile, small: bytes, *, film: FilmMoment | None = None
     ) -> NewPicture | BadFile:
-        document = new_document(picture, candidate.relative_path, zone=self.options.timezone)
+        document = self._document(candidate, picture)
         document = replace(document, film=film) if film else document
-        if self.options.no_gps:
-            document = replace(document, exif_location=None, places=())
         if self.options.dry_run:
             return NewPicture(candidate, document, small)
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
@@ -307,6 +356,10 @@ class Reader:
             return NewPicture(candidate, document, small, transform(picture.image, preprocess))
         except UnreadableImageError as error:
             return BadFile(candidate, error.fault, document.image_id)
+
+
+def _has_news(candidate: Candidate, noted: str) -> bool:
+    return candidate.sidecars_stamp != noted or candidate.sidecars_stamp == UNSETTLED
 
 
 def _hash(found: Candidate) -> _HashedFile | FileState:

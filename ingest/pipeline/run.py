@@ -21,7 +21,7 @@ from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
 from ingest.options import CaptionOptions, Changes, IngestOptions, WordsOptions
 from ingest.pipeline.captions import caption_pictures
-from ingest.pipeline.embed import CaptionNow, batches, embed_batch
+from ingest.pipeline.embed import CaptionNow, batches, describe_news, embed_batch
 from ingest.pipeline.parallel import READ_AHEAD, ahead
 from ingest.pipeline.places import PlacesNow, complete
 from ingest.pipeline.read import (
@@ -117,6 +117,7 @@ class _Run:
             history=self.history,
             faults=self.counts.faults,
             pool=pool,
+            failed=self.counts.add_folder_failure,
         )
 
         def end() -> None:
@@ -181,8 +182,8 @@ class _Run:
                     self.counts.add(skipped=1)
                 case BadFile():
                     self._drop(state, reader)
-                case KnownPicture(new_path=False, thumbnail=b""):
-                    self.counts.add(skipped=1)
+                case KnownPicture(new_path=False, thumbnail=b"", facts=None):
+                    self.counts.add(skipped=1, updated=state.candidate.has_news)
                     self.history.record_ok(state.candidate, state.image_id)
                 case KnownPicture() | NewPicture():
                     yield state
@@ -204,7 +205,7 @@ class _Run:
             elif fault := self.counts.faults.get(picture.image_id):
                 self.counts.add_failure(picture.candidate, fault)
             else:
-                self.counts.add(skipped=1, paths_added=1)
+                self.counts.add(skipped=1, paths_added=1, updated=picture.candidate.has_news)
                 self.history.mark_moved(picture.image_id)
 
     def _write(self, states: Iterable[FileState], reader: Reader) -> None:
@@ -240,6 +241,7 @@ class _Run:
                         drop=lambda bad: self._drop(bad, reader),
                     )
                     self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
+                    ready = describe_news(ready, index=needs.index, caption_encoder=needs.caption_encoder)
                     ready = places.add(ready)
                     ready = captions.add(ready) if self.options.caption else ready
                     writer.submit(words.add(ready) if self.options.words else ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -116,8 +116,11 @@ class Writer:
         new = [each for each in batch if isinstance(each, NewPicture)]
         known = [each for each in batch if isinstance(each, KnownPicture)]
         self._add(new, known)
+        facts = {each.image_id: each.facts for each in known if each.facts}
+        unwritten = self._index.change_facts(list(facts.values())).failed if facts else {}
         # A film's moments may have been written before this batch, so its copies are added like later ones.
-        self._add_paths(known, merged={each.image_id for each in new if each.document.film is None})
+        merged = {each.image_id for each in new if each.document.film is None}
+        self._add_paths(known, merged=merged, unwritten=unwritten)
         self._set_moments(known)
 
     def _put_thumbnail(self, picture: PictureState) -> None:
@@ -160,8 +163,13 @@ class Writer:
                     self._counts.add_cut_short(picture.candidate)
                 self._counts.add(indexed=1, captioned=picture.document.caption_source == "model")
 
-    def _add_paths(self, known: Sequence[KnownPicture], *, merged: set[str]) -> None:
-        """Add the paths of known pictures. Those in `merged` were written with their documents just now."""
+    def _add_paths(
+        self, known: Sequence[KnownPicture], *, merged: set[str], unwritten: Mapping[str, str]
+    ) -> None:
+        """Add the paths of known pictures. Those in `merged` were written with their documents just now.
+
+        Of those in `unwritten`, by image id, the news of sidecars were refused, for this reason.
+        """
         paths: dict[str, list[str]] = {}
         for each in known:
             if each.new_path and each.image_id not in merged and each.image_id not in self._counts.faults:
@@ -176,11 +184,14 @@ class Writer:
                 fault = Fault(failed[each.image_id])
             if each.image_id in hidden.absent:
                 fault = Fault("its picture left the index meanwhile: run the same command again")
+            if fault is None and each.facts and each.image_id in unwritten:
+                fault = Fault(f"the index refused the news of its sidecar: {unwritten[each.image_id]}")
             if fault:
                 self._fail(each.candidate, fault)
             else:
                 self._history.record_ok(each.candidate, each.image_id, new_path=each.new_path)
-                self._counts.add(skipped=1, paths_added=each.new_path)
+                news = each.facts is not None
+                self._counts.add(skipped=1, paths_added=each.new_path, updated=news)
 
     def _set_moments(self, known: Sequence[KnownPicture]) -> None:
         """Note the moments of films that were in the index without them."""
