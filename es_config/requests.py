@@ -390,7 +390,7 @@ def words_body(text: str, *, size: int, filters: Filters | None = None) -> dict[
 
     A text without any word finds nothing.
     """
-    clauses = [_clause(word) for word in query_words(text)]
+    clauses = [_clause(word) for word in typed_words(text)]
     query: dict[str, Any] = {"match_none": {}}
     if clauses:
         # A percentage would round down to none, and then a filter alone would be enough.
@@ -433,6 +433,8 @@ BEGUN_IN_NAMES = 5
 """letters, without a digit, of the beginning of a name: "car" is no beginning of "Carl" """
 EVERY, OF_MANY = 2, "70%"
 """up to so many words all must be written in the picture, of more this share"""
+WHOLE_BOOST = 50.0
+"""what a picture with every one of many words gets besides: more than rare words can bring"""
 PHRASE = "phrase"
 """name of the clause for the words in their order, which is no word"""
 
@@ -446,32 +448,35 @@ def written_body(
     text without any word finds nothing. A search for these words `alone` takes shorter beginnings of names
     too, and the names of cameras that are also things.
     """
-    words = query_words(text)
-    words = tuple(word for word in words if word not in MEANINGLESS) or words
-    named = len(words) <= MOST_NAMED and not MEANINGLESS.issuperset(words)
+    words = typed_words(text)
+    words = tuple(word for word in words if word.casefold() not in MEANINGLESS) or words
+    named = len(words) <= MOST_NAMED and not MEANINGLESS.issuperset(map(str.casefold, words))
     only_things = THINGS if len(words) == 1 and not alone else ()
     query: dict[str, Any] = {"match_none": {}}
     if words:
-        needed = {
-            "should": [
-                _written_clause(word, named=named, alone=alone, only_things=only_things) for word in words
-            ],
-            "minimum_should_match": f"{EVERY}<{OF_MANY}",
-        }
-        phrase = {"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}}
-        query = {"bool": {"must": [{"bool": needed}], "should": [phrase]}}
+        clauses = [_written_clause(word, named=named, alone=alone, only_things=only_things) for word in words]
+        needed = {"should": clauses, "minimum_should_match": f"{EVERY}<{OF_MANY}"}
+        more: list[dict[str, Any]] = [
+            {"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}}
+        ]
+        if alone and len(words) > EVERY:
+            more.append({"constant_score": {"filter": {"bool": {"must": clauses}}, "boost": WHOLE_BOOST}})
+        query = {"bool": {"must": [{"bool": needed}], "should": more}}
         if only := filter_clauses(filters):
             query["bool"]["filter"] = only
     return {"query": query, "size": size, **({"from": from_} if from_ else {})}
 
 
-def _written_clause(word: str, *, named: bool, alone: bool, only_things: Collection[str]) -> dict[str, Any]:
-    queries: list[dict[str, Any]] = [{"match": {"words": {"query": word, "operator": "and"}}}]
-    if word.isalpha():  # another number is another thing
-        fuzzy = {"query": word, "operator": "and", "fuzziness": "AUTO:5,9", "prefix_length": 1}
-        queries.append({"match": {"words": {**fuzzy, "boost": SPELT_BOOST}}})
-    if len(word) >= SHORTEST_BEGUN and word.isalnum():
-        queries.append({"prefix": {"words.prefix": {"value": word, "boost": BEGUN_BOOST}}})
+def _written_clause(typed: str, *, named: bool, alone: bool, only_things: Collection[str]) -> dict[str, Any]:
+    word = typed.casefold()
+    queries: list[dict[str, Any]] = []
+    for each in _small_letters(typed):
+        queries.append({"match": {"words": {"query": each, "operator": "and"}}})
+        if each.isalpha():  # another number is another thing
+            fuzzy = {"query": each, "operator": "and", "fuzziness": "AUTO:5,9", "prefix_length": 1}
+            queries.append({"match": {"words": {**fuzzy, "boost": SPELT_BOOST}}})
+        if len(each) >= SHORTEST_BEGUN and each.isalnum():
+            queries.append({"prefix": {"words.prefix": {"value": each, "boost": BEGUN_BOOST}}})
     places = [{"dis_max": {"queries": queries, "_name": f"{IN_PICTURE}: {word}"}}]
     if named:
         fields = NAMES.keys() - ({"camera"} if word in only_things else ())
@@ -530,8 +535,16 @@ def other_numbers(word: str) -> tuple[str, ...]:
     return tuple(re.sub(pattern, ending, word, count=1) for ending in endings)
 
 
-def _clause(word: str) -> dict[str, Any]:
-    queries: list[dict[str, Any]] = [{"match": {"caption": {"query": word, "operator": "and"}}}]
+def _small_letters(typed: str) -> tuple[str, ...]:
+    """Return a word in one case: `Straße` as `strasse` and, as Elasticsearch keeps it, as `straße`."""
+    return tuple(dict.fromkeys((typed.casefold(), typed.lower())))
+
+
+def _clause(typed: str) -> dict[str, Any]:
+    word = typed.casefold()
+    queries: list[dict[str, Any]] = [
+        {"match": {"caption": {"query": each, "operator": "and"}}} for each in _small_letters(typed)
+    ]
     queries += [
         {"match": {"caption": {"query": other, "boost": OTHER_NUMBER_BOOST}}} for other in other_numbers(word)
     ]

@@ -1,8 +1,9 @@
 """Read the text that is written in a picture, with PP-OCR's detector and recogniser.
 
-The detector first sees a small copy of the picture. Where it finds nothing, nothing is read, which costs a
-fraction. Where it finds something, it looks at that part again in full size, and the recogniser reads the
-lines. A part is cut out narrowly, since blurred backgrounds look like text when they are seen large.
+The detector first sees a small copy of the picture, and a count of sharp edges tells where letters may be
+that are too small for that copy. Where both find nothing, nothing is read, which costs a fraction. Where they
+find something, the detector looks at that part again in full size, and the recogniser reads the lines. A part
+is cut out narrowly, since blurred backgrounds look like text when they are seen large.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ PART_EDGE = 736
 """of a part, as the detector sees it; the recogniser gets the lines in full size"""
 SMALLEST_EDGE = 32
 """of anything that the detector takes"""
+TILE, SHARP, DENSE, TILES = 16, 60, (0.25, 0.4), 10
+"""pixels of a tile; grey levels of a sharp edge; their share of a tile of letters; such tiles of a part"""
+BLOT, LEAST_SHARP = 64, 0.1
+"""pixels of the small copy from which on a line is no text if it has a smaller share of sharp edges"""
+MOST_FINE = 2 * PROBE_EDGE * PROBE_EDGE
+"""pixels of the parts that are looked at for their edges alone: foliage has as many"""
+INSIDE = 4
+"""a part of sharp edges is left out in one that is seen anyway and at most so many times as large"""
 MAYBE, SURELY = 0.3, 0.5
 """the detector's confidence, in the small copy and in a part"""
 LEAST_CONFIDENCE, LEAST_ALONE = 0.5, 0.95
@@ -42,6 +51,8 @@ MOST_PARTS, MOST_LINES, LONGEST_LINE = 32, 400, 500
 
 Box = tuple[float, float, float, float]
 """left, top, right and bottom, in pixels"""
+FoundLine = tuple[str, float, np.ndarray]
+"""letters, the recogniser's confidence and the corners `[4, 2]` in pixels"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,9 @@ class WordReader:
         """
         image = reduced(image)
         with self._lock:
-            found = [line for part in self._parts(image) for line in self._read_part(image, part)]
+            found: list[FoundLine] = []
+            for part in self._parts(image):
+                found = _united(found, self._read_part(image, part))
         lines = [_line(text, score, corners, image.size) for text, score, corners in found]
         lines.sort(key=lambda each: (min(y for _, y in each.corners), each.corners[0][0]))
         return tuple(lines[:MOST_LINES])
@@ -81,25 +94,38 @@ class WordReader:
             return bool(self._parts(reduced(image)))
 
     def _parts(self, image: Image) -> list[Box]:
-        """Return the parts of a picture that may hold text, apart from each other."""
+        """Return the parts of a picture that may hold text, those with small letters first."""
+        seen = self._seen(image)
+        fine = [
+            each
+            for each in fine_parts(image)
+            if not any(_holds(part, each) and _area(part) <= INSIDE * _area(each) for part in seen)
+        ]
+        return [*fine, *seen][:MOST_PARTS]
+
+    def _seen(self, image: Image) -> list[Box]:
+        """Return the parts in which the detector sees text in a small copy, apart from each other."""
         small = _scaled(image, PROBE_EDGE)
         seen = self._engine(
             _pixels(small), use_det=True, use_cls=False, use_rec=False, box_thresh=MAYBE
         ).boxes
         if seen is None:
             return []
+        sharp = _sharp_edges(small)
         across, down = image.width / small.width, image.height / small.height
         heights, pixels = MARGIN
         boxes = []
         for corners in seen:
+            if _height(corners) > BLOT and _share(sharp, corners) < LEAST_SHARP:
+                continue
             margin = heights * _height(corners) + pixels
             left, top, right, bottom = _around(corners, margin)
             boxes.append(_inside((left * across, top * down, right * across, bottom * down), image))
-        return _merged(boxes)[:MOST_PARTS]
+        return _merged(boxes)
 
-    def _read_part(self, image: Image, part: Box) -> list[tuple[str, float, np.ndarray]]:
+    def _read_part(self, image: Image, part: Box) -> list[FoundLine]:
         """Read a part, and again with more around it as long as lines come close to its edges."""
-        best: list[tuple[str, float, np.ndarray]] = []
+        best: list[FoundLine] = []
         for _ in range(ROUNDS):
             lines = self._read_once(image, part)
             if _weight(lines) <= _weight(best):
@@ -116,7 +142,7 @@ class WordReader:
             part = grown
         return best
 
-    def _read_once(self, image: Image, part: Box) -> list[tuple[str, float, np.ndarray]]:
+    def _read_once(self, image: Image, part: Box) -> list[FoundLine]:
         cut = image.crop((int(part[0]), int(part[1]), int(part[2]), int(part[3])))
         found = self._engine(_pixels(cut), use_det=True, use_cls=True, use_rec=True, box_thresh=SURELY)
         if found.boxes is None or getattr(found, "txts", None) is None:
@@ -128,6 +154,70 @@ class WordReader:
             for text, score, corners in lines
             if score >= LEAST_ALONE or len(text.strip()) > 1
         ]
+
+
+def fine_parts(image: Image) -> list[Box]:
+    """Return the parts of a picture with many sharp edges close together, as small letters have them.
+
+    The densest come first. A part that is too large to be looked at gives way to the denser ones in it.
+    """
+    import cv2
+
+    sharp = _sharp_edges(image)
+    rows, columns = (-(-size // TILE) for size in sharp.shape)
+    padded = np.zeros((rows * TILE, columns * TILE), np.float32)
+    padded[: sharp.shape[0], : sharp.shape[1]] = sharp
+    shares = cv2.resize(padded, (columns, rows), interpolation=cv2.INTER_AREA)
+    found: list[Box] = []
+    left = MOST_FINE
+    for least in DENSE:
+        dense = shares > least
+        around = cv2.dilate(dense.astype(np.uint8), np.ones((3, 5), np.uint8))
+        _, numbers, places, _ = cv2.connectedComponentsWithStats(around, connectivity=8)
+        counts = np.bincount(numbers[dense], minlength=len(places))
+        for number in sorted(range(1, len(places)), key=lambda each: -counts[each] / places[each][4]):
+            across, down, width, height = (int(each) * TILE for each in places[number][:4])
+            box = _inside((across, down, across + width, down + height), image)
+            is_new = not any(_overlap(each, box) for each in found)
+            if counts[number] >= TILES and width * height <= left and is_new:
+                left -= width * height
+                found.append(box)
+    return found
+
+
+def _sharp_edges(image: Image) -> np.ndarray:
+    """Return where the grey levels of neighbours differ much, bool `[height, width]`."""
+    import cv2
+
+    grey = np.asarray(image.convert("L"))
+    sharp: np.ndarray = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > SHARP
+    return sharp
+
+
+def _share(sharp: np.ndarray, corners: np.ndarray) -> float:
+    left, top, right, bottom = (max(0, int(each)) for each in _around(corners, 1))
+    return float(sharp[top : bottom + 1, left : right + 1].mean())
+
+
+def _united(lines: Sequence[FoundLine], more: Sequence[FoundLine]) -> list[FoundLine]:
+    """Return lines of two parts, of those at the same place the one that says more."""
+    united = list(lines)
+    for line in more:
+        met = [each for each in united if _same_place(each[2], line[2])]
+        if _weight(met) < _weight([line]):
+            united = [each for each in united if not any(each is other for other in met)]
+            united.append(line)
+    return united
+
+
+def _same_place(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether the middle of one box is inside the other, or the other way round."""
+    import cv2
+
+    return any(
+        cv2.pointPolygonTest(box.astype(np.float32), tuple(map(float, points.mean(axis=0))), False) >= 0
+        for box, points in ((one, other), (other, one))
+    )
 
 
 def reduced(image: Image) -> Image:
@@ -230,11 +320,19 @@ def _merged(boxes: Sequence[Box]) -> list[Box]:
     return sorted(apart, key=lambda each: (each[1], each[0]))
 
 
+def _holds(outer: Box, inner: Box) -> bool:
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
 def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _weight(lines: Sequence[tuple[str, float, np.ndarray]]) -> float:
+def _weight(lines: Sequence[FoundLine]) -> float:
     return sum(len(text) * score for text, score, _ in lines)
 
 

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from math import fsum
 
 from es_config.documents import Hit, SearchResult
-from es_config.requests import IN_PICTURE, MAX_CANDIDATES, NAMES
+from es_config.requests import IN_PICTURE, MAX_CANDIDATES, MEANINGLESS, NAMES
 from search_app.core.query import SearchHit, doubled, search_hit
 
 VECTOR_PARTS = {"visual": "image", "meaning": "caption"}
 """the parts of a hybrid search that are kNN searches, and the mode that each is"""
-WORDS, WRITTEN = "words", "written"
-EVEN = {"visual": 1.0, "meaning": 1.0, WORDS: 0.5, WRITTEN: 2.5}
+WORDS, WRITTEN, WHOLE = "words", "written", "whole"
+"""the words of captions; what is written in pictures and what they are called; the same with every word"""
+EVEN = {"visual": 1.0, "meaning": 1.0, WORDS: 0.5, WRITTEN: 2.5, WHOLE: 5.0}
 """pictures and captions have a vote each; the words of a caption repeat a part of its meaning; a picture in
-which the words are written outweighs all three, as few are, and whoever types them means them"""
-POCKET = {"visual": 1.0, "meaning": 0.05, WORDS: 0.2, WRITTEN: 1.5}
+which the words are written outweighs all three, as few are, and whoever types them means them; one in which
+every word is outweighs all others"""
+POCKET = {"visual": 1.0, "meaning": 0.05, WORDS: 0.2, WRITTEN: 1.5, WHOLE: 3.0}
 """its towers read short queries better from pictures (nDCG@10 0.94) than from captions (0.78)"""
 WEIGHTS = {"pocket": POCKET}
 """by profile, since the worth of a part depends on the models (`python -m benchmarks hybrid`); else `EVEN`"""
+NEARLY = 0.7
+"""share of the best score from which on every word of a query counts as found as it is"""
 WINDOW = 100
 RANK_CONSTANT = 60
 """the k of Cormack, Clarke and Büttcher (2009): the larger, the less the first places differ"""
@@ -84,11 +88,12 @@ def fuse_results(
         name: {hit.image_id: hit for hit in result.hits} for name, result in results.items()
     }
     named = {hit.image_id: hit.score for hit in results[WRITTEN].hits} if WRITTEN in results else {}
-    rankings = {name: list(hits) for name, hits in found.items()}
-    fused = fuse(rankings, weights=weights, scores={WRITTEN: named})
+    whole = _with_every_word(found.get(WRITTEN, {}), words)
+    rankings = {name: list(hits) for name, hits in found.items()} | {WHOLE: list(whole)}
+    fused = fuse(rankings, weights=weights, scores={WRITTEN: named, WHOLE: whole})
     hits = []
     for each in fused:
-        parts = {name: found[name][each.image_id] for name in each.ranks}
+        parts = {name: found[name][each.image_id] for name in each.ranks if name != WHOLE}
         matched = {name: parts[name].matched for name in (WORDS, WRITTEN) if name in parts}
         in_caption = [word.casefold() for word in words if word.casefold() in matched.get(WORDS, ())]
         hits.append(
@@ -100,6 +105,18 @@ def fuse_results(
             )
         )
     return hits
+
+
+def _with_every_word(hits: Mapping[str, Hit], words: Sequence[str]) -> dict[str, float]:
+    """Return the pictures in which every one of `words` is written, or which are named by them.
+
+    Their scores are equal unless a word of one is only nearly the same, or begins another.
+    """
+    meant = {word.casefold() for word in words}
+    needed = (meant - MEANINGLESS) or meant
+    scores = {image_id: hit.score for image_id, hit in hits.items() if needed and needed <= set(hit.matched)}
+    best = max(scores.values(), default=0.0)
+    return {image_id: float(score >= NEARLY * best) for image_id, score in scores.items()}
 
 
 def reason(ranks: Mapping[str, int], words: Sequence[str], written: Sequence[str] = ()) -> str:
