@@ -482,6 +482,12 @@ class ImageIndex:
         rows = zip(bodies, answer["responses"], strict=True)
         return [self._result(body, each) for body, each in rows]
 
+    def aggregate(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Send a request for counts and return its answer, which the server keeps until the index changes."""
+        with engine_errors():
+            answer = self._client.search(index=self.target, body=body, request_cache=True)
+        return dict(answer.body)
+
     def captions(self) -> Captions:
         """Return the captions of this index, to list and write them."""
         return Captions(self._client, index=self)
