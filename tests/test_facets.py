@@ -17,20 +17,21 @@ from models.encoders import Lazy
 from search_app.core.browse import Browser
 from search_app.core.query import load_query
 from search_app.core.searcher import Searcher, SearchService
+from search_app.core.suggest import Suggester, errors_between
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
 from storage.store import open_storage
 
 TAKEN = {
-    "a": datetime(2023, 7, 31, 1, 0),  # noqa: DTZ001 - the clocks of the place
-    "b": datetime(2023, 7, 1, 1, 0),  # noqa: DTZ001
-    "c": datetime(2024, 1, 1, 1, 0),  # noqa: DTZ001
+    "a": datetime(2023, 7, 31, 1, 0),
+    "b": datetime(2023, 7, 1, 1, 0),
+    "c": datetime(2024, 1, 1, 1, 0),
 }
 
 
 @pytest.fixture(scope="module")
-def shelf(client, tmp_path_factory):
+def shelf(client):
     """A searcher and a browser of five pictures, each with other facts."""
     profile, texts, images = pocket()
     index = ImageIndex(client, alias=f"test-{uuid.uuid4()}")
@@ -190,3 +191,106 @@ def page(web, address: str) -> str:
     response = web.get(address)
     assert response.status_code == 200, response.text[:500]
     return unescape(response.text)
+
+
+def test_a_list_shows_years_and_values_as_links_that_keep_the_rest(web):
+    html = page(web, "/?sort=name")
+    assert 'href="/?sort=name&taken=2023"' in html
+    assert 'href="/?sort=name&camera=Lumo+5D"' in html
+    assert 'href="/?sort=name&has_text=true"' in html
+    inside = page(web, "/?taken=2023&folder=trips")
+    assert 'href="/?folder=trips&taken=2023-07"' in inside
+    assert "July 2023" in inside
+    assert 'href="/?taken=2023&folder=trips%2F2023"' in inside
+    assert 'href="/?taken=2023"' in inside  # without the folder
+    assert inside.count('class="view"') == 2
+
+
+def test_a_question_offers_its_counts_and_says_of_what_they_are(web):
+    html = page(web, "/?q=a+boat&format=jpeg")
+    assert 'data-url="/narrow?q=a+boat&format=jpeg"' in html
+    counts = page(web, "/narrow?q=a+boat&format=jpeg")
+    assert "Counted among the 2 nearest pictures." in counts
+    assert 'href="/?q=a+boat&format=jpeg&camera=Lumo+5D"' in counts
+    part = page(web, "/narrow?q=a+boat&format=jpeg&part=1")
+    assert "<html" not in part
+    assert 'href="/?q=a+boat&format=jpeg&camera=Lumo+5D"' in part
+    assert "2 pictures pass the filters." in page(web, "/narrow?format=jpeg")
+    assert "5 pictures pass the filters." in page(web, "/narrow")
+
+
+def test_an_empty_answer_leads_on(web):
+    html = page(web, "/?camera=Lumo&tag=sea")
+    assert "No picture passes these filters" in html
+    assert (
+        'href="/?camera=Lumo+5D+Mark+II&tag=sea"' in html or 'href="/?tag=sea&camera=Lumo+5D+Mark+II"' in html
+    )
+    assert 'href="/?tag=sea"' in html
+    assert "Without “camera Lumo”" in html
+    misspelt = page(web, "/?place=Switzerlnd")
+    assert 'href="/?place=Switzerland"' in misspelt
+    meant = page(web, "/?q=Switzerlnd&mode=words")
+    assert 'href="/?q=Switzerland&mode=words"' in meant
+
+
+def suggested(web, **arguments: str) -> list[tuple[str, str, str]]:
+    response = web.get("/api/v1/suggest", query_string=arguments)
+    assert response.status_code == 200, response.text
+    return [(each["kind"], each["text"], each["rest"]) for each in response.json["suggestions"]]
+
+
+def test_what_is_typed_is_completed(web):
+    assert suggested(web, q="zu") == [("place", "Zurich", "")]
+    assert suggested(web, q="a boat zür") == [("place", "Zurich", "a boat")]
+    assert suggested(web, q="mark") == [("camera", "Lumo 5D Mark II", "")]
+    assert suggested(web, q="lumo 5d m")[0] == ("camera", "Lumo 5D Mark II", "")
+    assert suggested(web, q="se") == [("tag", "Sea", "")]
+    assert suggested(web, q="ad") == [("person", "ADA", "")]
+    assert suggested(web, q="zo") == [("person", "Zoë", "")]
+    assert suggested(web, q="Switserland") == [("place", "Switzerland", "")]
+    assert suggested(web, q="red swtizerland") == [("place", "Switzerland", "red")]
+    for nothing in ("", "   ", "?", "xq", "x" * 5_000, "\ud7ff"):
+        assert suggested(web, q=nothing) == []
+
+
+def test_fields_of_filters_are_completed_by_their_kind_alone(web):
+    assert suggested(web, kind="camera") == [
+        ("camera", "Lumo 5D", ""),
+        ("camera", "Lumo 5D Mark II", ""),
+    ]
+    assert suggested(web, kind="format", q="j") == [("format", "jpeg", "")]
+    assert suggested(web, kind="folder", q="2023") == [("folder", "trips/2023", "")]
+    assert suggested(web, kind="person", q="sea") == []
+    assert suggested(web, kind="tag", limit="1") == [("tag", "Sea", "")]
+
+
+def test_files_are_found_by_the_beginning_of_their_names(gallery):
+    found = Suggester(lambda: gallery.searcher).suggest("othe").suggestions
+    files = [each for each in found if each.kind == "file"]
+    assert files
+    assert all(each.text.startswith("other") and each.image_id in gallery.ids.values() for each in files)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("kind=colour", "There is no kind 'colour'"),
+        ("limit=0", "limit must be between 1 and 20"),
+        ("limit=x", "limit must be a number"),
+        ("text=x", "There is no parameter 'text'"),
+    ],
+)
+def test_a_wrong_completion_is_a_sentence(web, wrong, sentence):
+    response = web.get(f"/api/v1/suggest?{wrong}")
+    assert response.status_code == 400
+    assert sentence in response.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "errors"),
+    [("lisbon", "lisbon", 0), ("lisbn", "lisbon", 1), ("ilsbon", "lisbon", 1), ("lizzbon", "lisbon", 2),
+     ("a", "abcdef", 3), ("", "ab", 2)],
+)  # fmt: skip
+def test_errors_of_spelling_are_counted_by_hand(one, other, errors):
+    assert errors_between(one, other, most=2) == errors
+    assert errors_between(other, one, most=2) == errors

@@ -16,12 +16,15 @@ from werkzeug.exceptions import HTTPException
 
 from models.encoders import Lazy
 from models.voice import Transcriber
+from search_app.core.browse import Browser
 from search_app.core.pictures import Originals
 from search_app.core.searcher import SearchService, lane_of
+from search_app.core.suggest import Suggester
 from search_app.core.users import Role
 from search_app.settings import AppSettings
 from search_app.web.api import rest_blueprint
 from search_app.web.assets import Assets, add_assets
+from search_app.web.browse import browse_blueprint
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
 from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
@@ -180,7 +183,13 @@ def create_app(
     api = ProblemApi(app)
     api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings))
     api.register_blueprint(voice_blueprint(transcriber=transcriber))
-    app.register_blueprint(page_blueprint(service=service, settings=settings, running=running))
+    browser, suggester = Browser(lambda: service.searcher), Suggester(lambda: service.searcher)
+    api.register_blueprint(browse_blueprint(browser=browser, suggester=suggester))
+    app.register_blueprint(
+        page_blueprint(
+            service=service, settings=settings, browser=browser, suggester=suggester, running=running
+        )
+    )
     uploads = Uploads(
         indexer=indexer,
         max_upload=settings.max_upload,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ from werkzeug.wrappers import Response
 from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
+from search_app.core.browse import Browser, FacetsAnswer
 from search_app.core.query import (
     FILTERS,
     SORTS,
@@ -28,9 +30,11 @@ from search_app.core.query import (
     thumbnail_url,
 )
 from search_app.core.searcher import Searcher, SearchService
+from search_app.core.suggest import KINDS, Suggester
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.around import around
+from search_app.web.browse import TITLES, label_of, timeline_of
 from search_app.web.http import read_upload, status_of, visitors_sentence
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -73,6 +77,12 @@ CHIPS = {
     "camera": lazy_gettext("camera {}"),
     "tag": lazy_gettext("keyword {}"),
     "path": lazy_gettext("path {}"),
+    "taken": "{}",
+    "person": lazy_gettext("person {}"),
+    "folder": lazy_gettext("folder {}"),
+    "format": lazy_gettext("format {}"),
+    "has_text": "{}",
+    "film": "{}",
     "favourite": lazy_gettext("favourites"),
     "mode": lazy_gettext("by {}"),
     "min_relevance": lazy_gettext("at least {}"),
@@ -90,10 +100,16 @@ MARKS = {"strong": lazy_gettext("strong"), "weak": lazy_gettext("weak")}
 
 
 def page_blueprint(
-    *, service: SearchService, settings: AppSettings, running: Callable[[], str] = lambda: ""
+    *,
+    service: SearchService,
+    settings: AppSettings,
+    browser: Browser,
+    suggester: Suggester,
+    running: Callable[[], str] = lambda: "",
 ) -> Blueprint:
     """Return the page's routes around a search service. `running` tells the progress of its index's runs."""
     page = Blueprint("page", __name__)
+    narrowing = Narrowing(browser, suggester)
 
     @page.get("/")
     def search() -> str | Response | tuple[str, int]:
@@ -104,7 +120,16 @@ def page_blueprint(
         if not any(given.get(name) for name in (*QUESTION, *FILTERS, "sort")):
             return _start(service.searcher, empty="q" in request.args, is_filling=bool(running()))
         query = load_query(given, k=settings.page_size)
-        return _results(service, query, default_k=settings.page_size)
+        return _results(service, query, narrowing, default_k=settings.page_size)
+
+    @page.get("/narrow")
+    def narrow() -> str:
+        """Show the counts by which a question can be narrowed down, as a page or as a part of one."""
+        state = _given()
+        is_asked = any(state.get(name) for name in (*QUESTION, *FILTERS, "sort"))
+        query = load_query(state if is_asked else {**state, "sort": "newest"}, k=settings.page_size)
+        template = "_narrow.html" if "part" in request.args else "narrow.html"
+        return render_template(template, counts=browser.facets(query), query=query)
 
     @page.post("/picture")
     def search_by_picture() -> Response:
@@ -152,7 +177,7 @@ def page_blueprint(
     @page.app_context_processor
     def shell() -> dict[str, object]:
         """Hand the shell the parts of every page: the box's content and the limits."""
-        state = _given() if request.endpoint in ("page.search", "page.picture") else {}
+        state = _given() if request.endpoint in ("page.search", "page.picture", "page.narrow") else {}
         shares_space = service.searcher.profile.caption_shares_space
         no_filters: dict[str, Any] = dict.fromkeys(FILTERS)
         return {
@@ -165,6 +190,9 @@ def page_blueprint(
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
             "running": running(),
+            "facet_titles": TITLES,
+            "facet_label": label_of,
+            "timeline_of": timeline_of,
         }
 
     return page
@@ -220,6 +248,8 @@ def chips(state: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _chip(name: str, value: str) -> str:
+    if name in ("taken", "has_text", "film"):
+        return label_of(name, value)
     words = {"sort": ORDERS, "mode": MODES, "min_relevance": MARKS}.get(name, {})
     return str(CHIPS.get(name, f"{name} {{}}")).format(words.get(value, value))
 
@@ -249,8 +279,75 @@ def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, i
     ), status
 
 
-def _results(service: SearchService, query: Query, *, default_k: int) -> str:
+@dataclass(frozen=True)
+class Narrowing:
+    """What the page of results offers beside the hits."""
+
+    browser: Browser
+    suggester: Suggester
+
+    def rail(self, query: Query) -> FacetsAnswer | None:
+        """Return the counts of a list. Those of a question are asked for when somebody opens them."""
+        try:
+            return self.browser.facets(query) if query.is_listing else None
+        except EngineError:  # the list itself is there
+            return None
+
+    def ways_out(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
+        """Return what may lead from an empty answer to pictures."""
+        try:
+            return [*self._nearest_values(query, state), *self._without_one(query, state)]
+        except EngineError:
+            return []
+
+    def _without_one(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
+        relaxed = self.browser.relaxed(query.filters)
+        without: list[tuple[str, dict[str, Any], int]] = [
+            (each.name, {each.name: None}, each.count) for each in relaxed if each.name in state
+        ]
+        return [
+            WayOut(
+                _("Without “%(part)s”", part=_chip(name, state[name])), address(changed(state, **each)), count
+            )
+            for name, each, count in without
+            if len(state) > 1
+        ]
+
+    def _nearest_values(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
+        """Return values of the index that begin as a filter says, or are spelt nearly so."""
+        found = []
+        for kind in KINDS:
+            typed = getattr(query.filters, kind)
+            if isinstance(typed, str):
+                for each in self.suggester.suggest(typed, kind=kind, limit=5).suggestions:
+                    value: dict[str, Any] = {kind: each.text}
+                    if each.text != typed:
+                        found.append(
+                            WayOut(_chip(kind, each.text), address(changed(state, **value)), each.count)
+                        )
+        return found
+
+    def meant(self, query: Query, state: Mapping[str, str]) -> tuple[str, str] | None:
+        """Return words that were perhaps meant, and the address of a search for them."""
+        try:
+            mended = self.suggester.mend(query.text) if query.text else None
+        except EngineError:
+            return None
+        return (mended, address(changed(state, q=mended))) if mended else None
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """A link to pictures, and how many there are."""
+
+    label: str
+    href: str
+    count: int
+
+
+def _results(service: SearchService, query: Query, narrowing: Narrowing, *, default_k: int) -> str:
     response = service.search(query)
+    is_poor = response.nothing_good or not response.hits
     state = query_arguments(query, k=default_k)
     is_ranked = query.order == "relevance"  # and asked for no more neighbours than those of this page
     more = response.total >= query.depth + (not is_ranked) and query.depth + query.k <= MAX_CANDIDATES
@@ -259,6 +356,9 @@ def _results(service: SearchService, query: Query, *, default_k: int) -> str:
         query=query,
         response=response,
         narrowed=query.filters != Filters(),
+        rail=narrowing.rail(query) if response.hits else None,
+        ways_out=[] if response.hits or query.page > 1 else narrowing.ways_out(query, state),
+        meant=narrowing.meant(query, state) if is_poor else None,
         state=state,
         raw={"k": str(query.k), **state},
         order=ORDERS[query.order],
