@@ -406,14 +406,24 @@ def _sexagesimal(degrees: float) -> tuple[float, float, float]:
     return float(whole), float(minutes), round((degrees - whole - minutes / 60) * 3600, 2)
 
 
+TOWNS = (
+    (38.7139, -9.1394), (48.1374, 11.5755), (47.3769, 8.5417), (48.8566, 2.3522), (40.4168, -3.7038),
+    (59.3293, 18.0686), (52.3676, 4.9041), (41.9028, 12.4964), (37.9838, 23.7275), (50.0755, 14.4378),
+    (35.6895, 139.6917), (-33.8688, 151.2093), (-34.6037, -58.3816), (37.7749, -122.4194), (45.4375, 12.3358),
+    (53.5511, 9.9937), (43.2965, 5.3698), (30.0444, 31.2357), (-22.9068, -43.1729), (1.2897, 103.8501),
+)  # fmt: skip
+"""latitude and longitude of large towns"""
+
+
 def exif(scene: Scene, *, description: str | None = None) -> Image.Exif:
     """Return the date with its offset, the position and the camera, all derived from the scene's seed.
 
-    Dates lie in 2020 to 2025; positions lie between 60° south and 60° north.
+    Dates lie in 2020 to 2025; positions lie in and around a few towns.
     """
     rng = Random(f"exif/{scene.seed}")
     moment = datetime(2020, 1, 1) + timedelta(seconds=rng.randrange(6 * 365 * 86400))
-    latitude, longitude = rng.uniform(-60, 60), rng.uniform(-180, 180)
+    town, off = TOWNS[int(rng.uniform(0, len(TOWNS)))], rng.uniform(-0.04, 0.04)
+    latitude, longitude = town[0] + off, town[1] - off
     tags = Image.Exif()
     tags[ExifTags.Base.Make] = "Glimpse"
     tags[ExifTags.Base.Model] = rng.choice(CAMERAS)

@@ -149,6 +149,17 @@ def label_of(facet: str, value: str) -> str:
     return value.rsplit("/", 1)[-1] if facet == "folder" else value
 
 
+def month_name(value: str) -> str:
+    """Return the name of the month of `2023-07`, without its year."""
+    return str(format_date(date.fromisoformat(f"{value}-01"), "LLLL"))
+
+
+def is_useful(facet: Facet, total: int) -> bool:
+    """Say whether a facet tells pictures apart: one value that all of them have does not."""
+    only = facet.values[0] if len(facet.values) == 1 else None
+    return bool(facet.values) and (only is None or only.selected or only.count < total)
+
+
 def month_of(value: str) -> str:
     """Return `2023-07` as a month with its year, `2023` as it is, and a day as a day."""
     if value == UNDATED:

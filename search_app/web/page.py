@@ -35,6 +35,7 @@ from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.around import around
 from search_app.web.browse import TITLES, label_of, timeline_of
+from search_app.web.browse import TITLES, is_useful, label_of, month_name, timeline_of
 from search_app.web.http import read_upload, status_of, visitors_sentence
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -192,6 +193,8 @@ def page_blueprint(
             "running": running(),
             "facet_titles": TITLES,
             "facet_label": label_of,
+            "facet_is_useful": is_useful,
+            "month_name": month_name,
             "timeline_of": timeline_of,
         }
 
