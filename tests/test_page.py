@@ -87,7 +87,8 @@ def test_results_show_thumbnail_caption_similarity_and_lane(web, gallery):
 
 def test_the_box_offers_four_modes_in_plain_words(web):
     html = show(web.get("/?q=a+boat&mode=hybrid"))
-    options = re.findall(r'<option value="(\w*)"( selected)?>([^<]+)<', html)
+    modes = html[html.index('<select name="mode">') :]
+    options = re.findall(r'<option value="(\w*)"( selected)?>([^<]+)<', modes[: modes.index("</select>")])
     assert options == [
         ("", "", "what the pictures show"),
         ("caption", "", "what their captions say"),
