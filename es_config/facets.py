@@ -214,10 +214,12 @@ def _months(found: Mapping[str, Any], chosen: str | None) -> Facet:
     return Facet("taken", tuple(marked))
 
 
-def without_each_body(filters: Filters, names: Sequence[str]) -> dict[str, Any]:
-    """Return the request that counts the pictures which pass all filters but one, for each of `names`."""
-    relaxed = {name: filter_clauses(_without(filters, [name])) for name in names}
-    aggs = {name: {"filter": {"bool": {"filter": clauses}}} for name, clauses in relaxed.items()}
+def counts_body(many: Sequence[Filters]) -> dict[str, Any]:
+    """Return the request that counts the pictures which pass each of several filters, by their numbers."""
+    aggs = {
+        str(number): {"filter": {"bool": {"filter": filter_clauses(filters)}}}
+        for number, filters in enumerate(many)
+    }
     return {"size": 0, "track_total_hits": False, "query": {"match_all": {}}, "aggs": aggs}
 
 

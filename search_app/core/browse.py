@@ -19,19 +19,18 @@ from es_config.facets import (
     MOST_VALUES,
     Facet,
     FacetCounts,
+    counts_body,
     facets_body,
     read_facets,
-    without_each_body,
 )
 from es_config.requests import Filters
-from search_app.core.query import FILTERS, Query
+from search_app.core.query import Query
 from search_app.core.searcher import Searcher
 from search_app.errors import QueryError
 
 KEPT_S = 5.0
 """seconds for which counts are believed"""
 KEPT_ANSWERS = 256
-MOST_RELAXED = 12
 
 
 class Kept:
@@ -81,14 +80,6 @@ class FacetsAnswer:
         return {**vars(self), "facets": facets}
 
 
-@dataclass(frozen=True)
-class Relaxed:
-    """A filter without which there are pictures."""
-
-    name: str
-    count: int
-
-
 class Browser:
     """Counts the pictures of the index that a searcher asks. Thread-safe."""
 
@@ -132,10 +123,9 @@ class Browser:
         found: FacetCounts = self._kept.get(f"{searcher.index.name()} {json.dumps(body)}", ask)
         return found
 
-    def relaxed(self, filters: Filters) -> tuple[Relaxed, ...]:
-        """Return the filters without one of which pictures pass, the most pictures first."""
-        searcher = self._searcher()
-        names = [name for name in FILTERS if getattr(filters, name) is not None][:MOST_RELAXED]
-        answer = searcher.index.aggregate(without_each_body(filters, names))
-        counts = [Relaxed(name, int(answer["aggregations"][name]["doc_count"])) for name in names]
-        return tuple(sorted((each for each in counts if each.count), key=lambda each: -each.count))
+    def counts(self, many: Sequence[Filters]) -> list[int]:
+        """Return how many pictures pass each of several filters. Raises `EngineError`."""
+        if not many:
+            return []
+        answer = self._searcher().index.aggregate(counts_body(many))["aggregations"]
+        return [int(answer[str(number)]["doc_count"]) for number in range(len(many))]

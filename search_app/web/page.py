@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -282,6 +282,10 @@ def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, i
     ), status
 
 
+Way = tuple[str, dict[str, Any], Filters]
+"""a label, what it changes in the state of a search, and the filters then"""
+
+
 @dataclass(frozen=True)
 class Narrowing:
     """What the page of results offers beside the hits."""
@@ -297,38 +301,27 @@ class Narrowing:
             return None
 
     def ways_out(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
-        """Return what may lead from an empty answer to pictures."""
+        """Return what may lead from an empty answer to pictures, each with how many the filters leave."""
         try:
-            return [*self._nearest_values(query, state), *self._without_one(query, state)]
+            changes = [*self._nearest_values(query), *_without_filters(query)]
+            counts = self.browser.counts([filters for _label, _changes, filters in changes])
         except EngineError:
             return []
-
-    def _without_one(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
-        relaxed = self.browser.relaxed(query.filters)
-        without: list[tuple[str, dict[str, Any], int]] = [
-            (each.name, {each.name: None}, each.count) for each in relaxed if each.name in state
-        ]
         return [
-            WayOut(
-                _("Without “%(part)s”", part=_chip(name, state[name])), address(changed(state, **each)), count
-            )
-            for name, each, count in without
-            if len(state) > 1
+            WayOut(label, address(changed(state, **changes)), count)
+            for (label, changes, _filters), count in zip(changes, counts, strict=True)
+            if count
         ]
 
-    def _nearest_values(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
-        """Return values of the index that begin as a filter says, or are spelt nearly so."""
-        found = []
+    def _nearest_values(self, query: Query) -> Iterator[Way]:
+        """Yield values of the index that begin as a filter says, or are spelt nearly so."""
         for kind in KINDS:
             typed = getattr(query.filters, kind)
             if isinstance(typed, str):
                 for each in self.suggester.suggest(typed, kind=kind, limit=5).suggestions:
                     value: dict[str, Any] = {kind: each.text}
                     if each.text != typed:
-                        found.append(
-                            WayOut(_chip(kind, each.text), address(changed(state, **value)), each.count)
-                        )
-        return found
+                        yield _chip(kind, each.text), value, replace(query.filters, **value)
 
     def meant(self, query: Query, state: Mapping[str, str]) -> tuple[str, str] | None:
         """Return words that were perhaps meant, and the address of a search for them."""
@@ -346,6 +339,21 @@ class WayOut:
     label: str
     href: str
     count: int
+
+
+def _without_filters(query: Query) -> Iterator[Way]:
+    """Yield the question without each of its filters, and without all of them."""
+    given = {name: value for name in FILTERS if (value := getattr(query.filters, name)) is not None}
+    arguments = query_arguments(query, k=query.k)
+    for name in given if len(given) > 1 or not query.is_listing else ():
+        none: dict[str, Any] = {name: None}
+        label = _("Without “%(part)s”", part=_chip(name, arguments[name]))
+        yield label, none, replace(query.filters, **none)
+    if given:
+        all_of_them: dict[str, Any] = dict.fromkeys(given)
+        order = {"sort": query.sort or "newest"} if query.is_listing else {}
+        label = _("All pictures") if query.is_listing else _("Without filters")
+        yield label, {**all_of_them, **order}, Filters()
 
 
 def _results(service: SearchService, query: Query, narrowing: Narrowing, *, default_k: int) -> str:
