@@ -275,7 +275,7 @@ def test_fields_of_filters_are_completed_by_their_kind_alone(web):
 
 
 def test_files_are_found_by_the_beginning_of_their_names(gallery):
-    found = Suggester(lambda: gallery.searcher).suggest("othe").suggestions
+    found = Suggester(lambda: gallery.searcher).suggest("oth").suggestions
     files = [each for each in found if each.kind == "file"]
     assert files
     assert all(each.text.startswith("other") and each.image_id in gallery.ids.values() for each in files)

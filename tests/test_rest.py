@@ -246,6 +246,8 @@ def test_the_openapi_document_names_every_route_and_parameter(web):
         ("/api/v1/search", "post"),
         ("/api/v1/images/{image_id}", "get"),
         ("/api/v1/images/{image_id}/thumbnail", "get"),
+        ("/api/v1/facets", "get"),
+        ("/api/v1/suggest", "get"),
         ("/api/v1/images/{image_id}/caption", "put"),
         ("/api/v1/images", "post"),
         ("/api/v1/images/{image_id}/original", "get"),
