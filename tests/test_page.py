@@ -329,7 +329,13 @@ def test_what_a_visitor_writes_is_never_markup(web):
 
 def test_the_detail_page_shows_metadata_neighbours_and_the_way_back(web, gallery):
     html = show(web.get(f"/images/{gallery.ids['boat']}?q=a+boat&page=2"))
-    for fact in ("Jul 1, 2021, 12", "Drawn World Pencil", "48.8500, 2.3500", "128 × 128", ">named/</a>boat.jpg"):
+    for fact in (
+        "Jul 1, 2021, 12",
+        "Drawn World Pencil",
+        "48.8500, 2.3500",
+        "128 × 128",
+        ">named/</a>boat.jpg",
+    ):
         assert fact in html
     assert 'class="back" href="/?q=a+boat&page=2"' in html
     assert f'class="main" href="/?like={gallery.ids["boat"]}"' in html

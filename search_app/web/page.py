@@ -34,7 +34,6 @@ from search_app.core.suggest import KINDS, Suggester
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.around import around
-from search_app.web.browse import TITLES, label_of, timeline_of
 from search_app.web.browse import TITLES, is_useful, label_of, month_name, timeline_of
 from search_app.web.http import read_upload, status_of, visitors_sentence
 
