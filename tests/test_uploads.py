@@ -455,6 +455,7 @@ OWN = [
     {},
     {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"},
     {"Sec-Fetch-Site": "none"},
+    {"Sec-Fetch-Site": "none", "Origin": "null"},
     {"Origin": "https://LOCALHOST"},
 ]
 

@@ -26,6 +26,7 @@ from search_app.web.api import rest_blueprint
 from search_app.web.assets import Assets, add_assets
 from search_app.web.browse import browse_blueprint
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
+from search_app.web.compression import add_compression
 from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
     EXPECTED,
@@ -120,7 +121,8 @@ def add_metrics(app: Flask) -> None:
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self';"
-        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        " connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -165,6 +167,7 @@ def create_app(
     ingested file is opened. `running` says what other processes do to the index now.
     """
     app = Flask("search_app", static_folder=None)
+    add_compression(app)
     add_assets(app, Assets())
     app.request_class = FormRequest
     app.config.update(

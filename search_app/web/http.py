@@ -440,6 +440,8 @@ def check_origin(headers: Headers | Mapping[str, str], *, host: str) -> None:
     Programs other than browsers send neither header, and pass.
     """
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    if site == "none":  # a person asked, as by sharing a picture with the installed page; no page can say so
+        return
     if site is not None and site not in OUR_OWN:
         raise ForbiddenError("Another site's page asked for this; do it on the page of Glimpse itself.")
     if origin is not None and _host_of(origin) != host.lower():
