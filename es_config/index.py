@@ -388,8 +388,9 @@ class ImageIndex:
     def change_facts(self, documents: Sequence[ImageDocument]) -> AddResult:
         """Give pictures the facts of these documents, which have no vector, and leave the rest alone.
 
-        A caption takes the place of a model's and of the former description, if it has its vector; that of
-        a person stays. A picture that is gone is no failure.
+        A caption takes the place of a model's and of the former description, if it has its vector. Captions
+        and keywords that a person wrote on the page stay. A picture that is not there is reported as
+        "deleted meanwhile".
         """
         target = self.write_target()
         waiting = {each.image_id: each for each in documents}
@@ -397,6 +398,7 @@ class ImageIndex:
         # Another writer may change a document between our reading and writing.
         for _ in range(CONFLICT_RETRIES):
             found = read_documents(self._client, target, list(waiting), fields=FACTS)
+            failed |= dict.fromkeys(waiting.keys() - found.keys(), Meanwhile.DELETED)
             actions = [_facts_action(each, waiting[image_id]) for image_id, each in found.items()]
             refused = send_bulk(self._client, target, actions, held=self.held)
             failed |= {
@@ -599,13 +601,15 @@ def _paths_action(document: dict[str, Any], paths: list[str]) -> Action:
 
 
 FACTS = ["relative_path", "tags", "people", "title", "places", "rating", "exif", "names"]
-FACTS += ["caption", "caption_source"]
+FACTS += ["caption", "caption_source", "tags_source"]
 
 
 def _facts_action(document: dict[str, Any], facts: ImageDocument) -> Action:
     """Return the update of a document to these facts, with an empty value for each that it no longer has."""
     source = document["_source"]
     doc = facts_of(facts)
+    if source.get("tags_source") == "human":
+        doc["tags"] = source.get("tags") or []
     before = source.get("exif") or {}
     doc["exif"] = {name: doc["exif"].get(name) for name in before.keys() | doc["exif"].keys()}
     names = name_fields({**source, **doc})["names"]

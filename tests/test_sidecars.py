@@ -17,6 +17,7 @@ from elasticsearch import Elasticsearch
 from picture_files import draw_picture, save_picture
 from PIL import Image
 
+from es_config.edits import PictureEdit, edit_pictures
 from es_config.index import ImageIndex
 from ingest.errors import Fault
 from ingest.files import walk
@@ -343,6 +344,7 @@ def test_documents_follow_their_sidecars_without_a_new_vector(run, pictures, ind
         "By a person",
         encoders["caption_encoder"].get().embed_texts(["By a person"])[0],
     )
+    edit_pictures(index, [there["a.jpg"]["image_id"]], PictureEdit(add_keywords=("mine",)))
     put(pictures / "a.jpg.xmp", xmp("harbour", dc_description="In the harbour"), seconds=5)
     put(pictures / "b.jpg.json", takeout("Bo Example", description="typed anew"), seconds=5)
     put(pictures / "c.xmp", xmp("new", attributes='xmp:Rating="5"'))
@@ -350,9 +352,10 @@ def test_documents_follow_their_sidecars_without_a_new_vector(run, pictures, ind
     assert figures(summary) == (0, 3, 0, 0)
     assert "4 known already (3 with news from sidecars)" in in_words(summary)
     there = documents(index)
-    assert (there["a.jpg"]["tags"], there["a.jpg"]["caption"]) == (["harbour", "own"], "In the harbour")
+    edited = ["boat", "own", "mine"]
+    assert (there["a.jpg"]["tags"], there["a.jpg"]["caption"]) == (edited, "In the harbour")
     assert "title" not in there["a.jpg"]
-    assert there["a.jpg"]["names"]["tags"] == ["harbour", "own"]
+    assert there["a.jpg"]["names"]["tags"] == edited
     assert (there["b.jpg"]["people"], there["b.jpg"]["caption"]) == (["Bo Example"], "By a person")
     assert (there["c.jpg"]["tags"], there["c.jpg"]["rating"]) == (["new"], 5)
     for name, vector in before.items():
@@ -368,7 +371,7 @@ def test_documents_follow_their_sidecars_without_a_new_vector(run, pictures, ind
     assert figures(run()) == (0, 3, 0, 0)
     there = documents(index)
     assert (there["a.jpg"]["tags"], there["a.jpg"]["caption"], there["a.jpg"]["rating"]) == (
-        ["own"],
+        edited,
         "Own words",
         2,
     )

@@ -13,7 +13,7 @@ from es_config.bulk import Meanwhile
 from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex, PathsChanged
 from ingest.errors import Fault
-from ingest.files.walk import Candidate
+from ingest.files.walk import UNSETTLED, Candidate
 from ingest.history.ingested_files import IngestHistory
 from ingest.pipeline.parallel import STOP_CHECK_S
 from ingest.pipeline.read import KnownPicture, NewPicture, PictureState
@@ -184,12 +184,15 @@ class Writer:
                 fault = Fault(failed[each.image_id])
             if each.image_id in hidden.absent:
                 fault = Fault("its picture left the index meanwhile: run the same command again")
-            if fault is None and each.facts and each.image_id in unwritten:
-                fault = Fault(f"the index refused the news of its sidecar: {unwritten[each.image_id]}")
+            candidate, refused = each.candidate, unwritten.get(each.image_id) if each.facts else None
+            if refused is Meanwhile.DELETED:  # it was put away, and has to be told when it is back
+                candidate = replace(candidate, sidecars_stamp=UNSETTLED)
+            elif refused and fault is None:
+                fault = Fault(f"the index refused the news of its sidecar: {refused}")
             if fault:
                 self._fail(each.candidate, fault)
             else:
-                self._history.record_ok(each.candidate, each.image_id, new_path=each.new_path)
+                self._history.record_ok(candidate, each.image_id, new_path=each.new_path)
                 news = each.facts is not None
                 self._counts.add(skipped=1, paths_added=each.new_path, updated=news)
 
