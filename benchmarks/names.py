@@ -33,8 +33,8 @@ strawberry delivery payment customer market garden railway concert festival park
 coffee season theatre butter honey village school ladder lantern compass violin saddle anchor pepper
 saffron walnut"""
 KEYWORDS = """wedding graduation regatta picnic carnival hiking sledging vintage panorama macro portrait
-snorkelling camping orchard harvest rehearsal surgery renovation kindergarten volleyball pottery beekeeping origami
-falconry"""
+snorkelling camping orchard harvest rehearsal surgery renovation kindergarten volleyball pottery
+beekeeping origami falconry"""
 SYLLABLES = """ba re mi ton da lu sol vi ka ne ro fi ja mel os tar win que"""
 CORNERS = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.2), (0.1, 0.2))
 
