@@ -1,6 +1,7 @@
 """Damaged pictures of every format. `python tests/fuzz_reader.py 300` looks for five minutes.
 
-`python tests/fuzz_reader.py 300 metadata` damages EXIF, XMP and the texts of a PNG alone, which is faster.
+`python tests/fuzz_reader.py 300 metadata` damages EXIF, XMP and the texts of a PNG alone, which is faster,
+and `python tests/fuzz_reader.py 300 sidecars` the files beside a picture.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import io
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from picture_files import draw_picture, ink_profile, png_rgb16
 from PIL import Image
+
+if TYPE_CHECKING:
+    from ingest.files.metadata import CameraData, Words
 
 SLOWEST_S = 10.0
 """of the processor's time: a busy machine is no slow reader"""
@@ -136,14 +141,20 @@ def metadata(draw: st.DrawFn) -> Image.Image:
 
 def check_metadata(image: Image.Image) -> str | None:
     """Read metadata as ingest does, to a document that the index takes: sound values or none."""
-    import math
-
-    from es_config.documents import local_fields, name_fields
     from ingest.files.metadata import metadata_of
 
     begin = time.process_time()
     facts, words = metadata_of(image, image.getexif())
     assert time.process_time() - begin < SLOWEST_S
+    _assert_sound(facts, words)
+    return None if facts.taken else "no date"
+
+
+def _assert_sound(facts: CameraData, words: Words) -> None:
+    import math
+
+    from es_config.documents import local_fields, name_fields
+
     if facts.taken:
         assert local_fields(facts.taken.instant.isoformat())["local_date"] == facts.taken.local.isoformat()
     if facts.location:
@@ -153,6 +164,87 @@ def check_metadata(image: Image.Image) -> str | None:
     assert words.rating in (None, 1, 2, 3, 4, 5)
     named = {"relative_path": "a/b.jpg", "tags": words.tags, "people": words.people, "title": words.title}
     assert name_fields(named)["names"]["path"] == ["a/b.jpg", "b.jpg"]
+
+
+SIDECARS = {
+    ".xmp": [
+        b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+        <rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"
+        xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"
+        exif:DateTimeOriginal="2011-02-03T04:05:06+02:00" exif:GPSLatitude="47,30.5N" exif:GPSLongitude="8,30.25E"
+        xmp:CreateDate="2011:02:03">
+        <dc:subject><rdf:Bag><rdf:li>boat</rdf:li><rdf:li>Z\xc3\xbcrich</rdf:li></rdf:Bag></dc:subject>
+        <dc:description><rdf:Alt><rdf:li xml:lang="x-default">On the pier</rdf:li></rdf:Alt></dc:description>
+        </rdf:Description></rdf:RDF></x:xmpmeta>""",
+        b'<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>' + XMP.replace(b"boat", b"&b;"),
+        XMP.decode().encode("utf-16"),
+    ],
+    ".json": [
+        b"""{"title": "x.jpg", "description": "typed by hand", "photoTakenTime": {"timestamp": "1060699034"},
+        "geoData": {"latitude": 48.5, "longitude": 9.5}, "geoDataExif": {"latitude": 0.0, "longitude": 0.0},
+        "people": [{"name": "Ada Example"}, {}]}""",
+        b'{"photoTakenTime": {"timestamp": 1e400}, "people": "x", "geoData": [], "description": "\\ud800"}',
+        b"[[[[{}]]]]",
+    ],
+}
+PIECES = [b"<", b">", b"</rdf:li>", b"&#0;", b"&a;", b"<![CDATA[", b"-" * 40, b"1" * 5000, b"\\u0000", b"NaN"]
+PIECES += [
+    b"[" * 3000,
+    b"<a>" * 3000,
+    b"\xff\xfe",
+    b'"',
+    b"null",
+    b"1e999",
+    b"\xed\xa0\x80",
+    b"0001-01-01T00:00:00",
+]
+
+
+@st.composite
+def sidecar(draw: st.DrawFn) -> tuple[str, bytes]:
+    """Return the extension and the content of a sidecar after a few accidents."""
+    extension = draw(st.sampled_from(sorted(SIDECARS)))
+    data = bytearray(draw(st.sampled_from(SIDECARS[extension])))
+    for _ in range(draw(st.integers(0, 6))):
+        place, length = draw(st.integers(0, len(data))), draw(st.integers(0, 40))
+        accident = draw(st.sampled_from(["flip", "cut", "drop", "double", "insert", "piece"]))
+        if accident == "flip" and place < len(data):
+            data[place] ^= 1 << draw(st.integers(0, 7))
+        elif accident == "cut":
+            del data[place:]
+        elif accident == "drop":
+            del data[place : place + length]
+        elif accident == "double":
+            data[place:place] = data[place : place + length]
+        elif accident == "insert":
+            data[place:place] = draw(st.one_of(st.binary(max_size=20), st.text(max_size=20).map(_utf8)))
+        elif accident == "piece":
+            data[place:place] = draw(st.sampled_from(PIECES))
+    return extension, bytes(data)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def check_sidecar(found: tuple[str, bytes]) -> str | None:
+    """Join a sidecar with a picture as ingest does: sound values or a fault in words, soon."""
+    from ingest.errors import Fault
+    from ingest.files.metadata import CameraData, Words, camera_data
+    from ingest.files.sidecars import joined, parse_takeout, parse_xmp_sidecar
+
+    extension, data = found
+    begin = time.process_time()
+    facts = (parse_xmp_sidecar if extension == ".xmp" else parse_takeout)(data)
+    assert time.process_time() - begin < SLOWEST_S
+    if isinstance(facts, Fault):
+        assert facts.lasting
+        assert facts.reason.isprintable()
+        return facts.reason
+    tags = Image.Exif()
+    tags.get_ifd(0x8769).update({36867: "2003:08:12 16:37:14"})
+    for exif in (camera_data(tags), CameraData()):
+        _assert_sound(*joined(exif, Words(tags=("own",)), facts))
     return None if facts.taken else "no date"
 
 
@@ -184,11 +276,17 @@ def main(seconds: float, kind: str = "pictures") -> None:
     """Look for `seconds`, and say how many files were tried and how many were pictures still."""
     end = time.monotonic() + seconds
     tried = {"pictures": 0, "reasons": 0}
+    targets: dict[str, tuple[Callable[[], st.SearchStrategy[Any]], Callable[[Any], str | None]]] = {
+        "pictures": (damaged, check),
+        "metadata": (metadata, check_metadata),
+        "sidecars": (sidecar, check_sidecar),
+    }
+    inputs, look_at = targets[kind]
 
     @settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(metadata() if kind == "metadata" else damaged())
+    @given(inputs())
     def look(data: Any) -> None:
-        reason = check_metadata(data) if kind == "metadata" else check(data)
+        reason = look_at(data)
         tried["reasons" if reason else "pictures"] += 1
 
     while time.monotonic() < end:

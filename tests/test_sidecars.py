@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from cost import processor_s
 from elasticsearch import Elasticsearch
+from fuzz_reader import check_sidecar, sidecar
+from hypothesis import HealthCheck, given, settings
 from picture_files import draw_picture, save_picture
 from PIL import Image
 
@@ -260,6 +262,12 @@ def test_sidecars_are_read_within_bounds_and_only_regular_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.xmp")
     assert read_sidecar(tmp_path / "pipe.xmp") == Fault("not a regular file")
     assert read_sidecar(tmp_path / "gone.xmp") == NOTHING
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sidecar())
+def test_whatever_a_sidecar_holds_there_are_sound_facts_or_a_reason(found):
+    check_sidecar(found)
 
 
 @pytest.fixture(scope="module")

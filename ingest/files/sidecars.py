@@ -82,7 +82,7 @@ def with_sidecars(
         else:
             found.append(facts)
     for facts in reversed(found):  # the first has the last word
-        exif, words = _joined(exif, words, facts)
+        exif, words = joined(exif, words, facts)
     return replace(picture, exif=exif, words=words), faults
 
 
@@ -160,7 +160,8 @@ def _moment(value: Any) -> Taken | None:
     return Taken(moment.replace(tzinfo=None), timedelta(), TAKEOUT)
 
 
-def _joined(exif: CameraData, words: Words, facts: SidecarFacts) -> tuple[CameraData, Words]:
+def joined(exif: CameraData, words: Words, facts: SidecarFacts) -> tuple[CameraData, Words]:
+    """Join the facts of a sidecar with those of its picture, or with those of it and another sidecar."""
     said = facts.words
     location = facts.location if facts.is_location_given else exif.location or facts.location
     exif = replace(
