@@ -171,8 +171,8 @@ SIDECARS = {
         b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
         <rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:exif="http://ns.adobe.com/exif/1.0/"
         xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"
-        exif:DateTimeOriginal="2011-02-03T04:05:06+02:00" exif:GPSLatitude="47,30.5N" exif:GPSLongitude="8,30.25E"
-        xmp:CreateDate="2011:02:03">
+        exif:DateTimeOriginal="2011-02-03T04:05:06+02:00" exif:GPSLatitude="47,30.5N"
+        exif:GPSLongitude="8,30.25E" xmp:CreateDate="2011:02:03">
         <dc:subject><rdf:Bag><rdf:li>boat</rdf:li><rdf:li>Z\xc3\xbcrich</rdf:li></rdf:Bag></dc:subject>
         <dc:description><rdf:Alt><rdf:li xml:lang="x-default">On the pier</rdf:li></rdf:Alt></dc:description>
         </rdf:Description></rdf:RDF></x:xmpmeta>""",
