@@ -46,6 +46,9 @@ COMMANDS = {
         "Change the models: build a new index, then switch to it.",
     ),
     "duplicates": ("ingest.commands.duplicates:duplicates", "List pictures that are there several times."),
+    "remove": ("ingest.commands.remove:remove", "Put pictures away, so that no search finds them."),
+    "restore": ("ingest.commands.remove:restore", "Take back pictures that were put away."),
+    "hidden": ("ingest.commands.remove:hidden", "List the pictures that were put away."),
     "caption": ("ingest.commands.caption:caption", "Give pictures captions, the newest first."),
     "words": ("ingest.commands.words:words", "Read the text that is written in pictures."),
     "search": (

@@ -29,6 +29,7 @@ UNDO = timedelta(minutes=10)
 """for how long an upload that was removed can be restored"""
 TOGETHER = 200
 """documents with their vectors that are moved at once"""
+LAST_FIRST = [{f"{NOTE}.at": "desc"}, {"image_id": "asc"}]
 HEADERS = {"accept": "application/json", "content-type": "application/json"}
 ROLE_OF = {"image_embedding": "image", "caption_embedding": "caption_text"}
 """vector field -> the role of the model that makes its vectors"""
@@ -262,7 +263,7 @@ class HiddenPictures:
             return (), 0
         body = {
             "query": _in_states(Away.HIDDEN, Away.REMOVED, Away.RETURNING),
-            "sort": [{f"{NOTE}.at": "desc"}, {"image_id": "asc"}],
+            "sort": LAST_FIRST,
             "size": size,
             "from": from_,
             "_source": {"excludes": list(VECTOR_FIELDS)},
@@ -270,6 +271,19 @@ class HiddenPictures:
         }
         result = self.documents.search(body)
         return tuple(_picture(hit.image_id, hit.source) for hit in result.hits), result.total
+
+    def all(self) -> Iterator[HiddenPicture]:
+        """Yield every picture that was put away, the last one first."""
+        if not self.exists():
+            return
+        body = {
+            "query": _in_states(Away.HIDDEN, Away.REMOVED, Away.RETURNING),
+            "sort": LAST_FIRST,
+            "size": PAGE,
+            "_source": {"excludes": list(VECTOR_FIELDS)},
+        }
+        for hits in pages(self._client, self.documents.alias, body):
+            yield from (_picture(hit["_id"], hit["_source"]) for hit in hits)
 
     def count(self) -> int:
         """Return how many pictures are away, as far as the last refresh."""

@@ -33,12 +33,14 @@ from search_app.core.searcher import Marks, Searcher, SearchService, build_reque
 from search_app.core.text_lanes import text_lanes
 from search_app.errors import ServeError
 from search_app.settings import AppSettings, SearchSettings, store_uri
+from storage.errors import StorageError
 from storage.store import Storage, open_storage
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from models.voice import Transcriber
+    from search_app.core.hiding import PictureRemover
     from search_app.core.pictures import Originals
     from search_app.web.login import Login
     from search_app.web.server import ListenOptions
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 
 WARM_EVERY_S = 0.5
+TIDY_EVERY_S = 60.0
+"""seconds between looks for removed uploads whose time is over"""
 FOLLOWER_END_S = 10.0
 """an Elasticsearch that hangs is waited for no longer"""
 CACHE = "cache"
@@ -158,6 +162,7 @@ def serve_pictures(
     ready: Callable[[str], None],
     open_indexer: Callable[[Searcher, Storage], PictureIndexer] | None = None,
     open_originals: Callable[[Callable[[], ImageIndex]], Originals] | None = None,
+    open_remover: Callable[[Searcher, Storage], PictureRemover] | None = None,
     warm_first: bool = True,
 ) -> None:
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
@@ -165,7 +170,8 @@ def serve_pictures(
     Without `warm_first` it serves at once, and the models load as soon as there is an index.
 
     Pictures can be added when `open_indexer` returns an indexer of the index, and ingested files opened when
-    `open_originals` returns those of the index that is searched at the moment. Raises `ServeError` when the
+    `open_originals` returns those of the index that is searched at the moment, and put away when
+    `open_remover` returns a remover of a searcher's index. Raises `ServeError` when the
     port is taken or nobody could sign in, and as `build_searcher` does.
     """
     # Voice and Flask would slow `glimpse search` down.
@@ -191,6 +197,8 @@ def serve_pictures(
     )
     if warm_first:
         warm_voice(follower.transcriber, warn)
+    opened = open_remover
+    remover = (lambda: opened(service.searcher, store)) if opened else None
     app = create_app(
         service=service,
         storage=store,
@@ -200,12 +208,39 @@ def serve_pictures(
         login=login,
         originals=open_originals(lambda: service.searcher.index) if open_originals else None,
         running=lambda: in_words(read_runs(home, settings.alias)),
+        remover=remover or (lambda: None),
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
     warming = nullcontext() if warm_first else warmed_later(service, follower, warn)
-    with follower, warming, closing(login.audit) if login else nullcontext():
+    tidying = tidied_regularly(remover, warn) if remover else nullcontext()
+    with follower, warming, tidying, closing(login.audit) if login else nullcontext():
         PageServer(app, listen).run(ready=lambda: ready(address))
+
+
+@contextmanager
+def tidied_regularly(
+    remover: Callable[[], PictureRemover], warn: Callable[[str], None], *, every_s: float = TIDY_EVERY_S
+) -> Iterator[None]:
+    """Let a thread complete what was put away, inside the context. `warn` gets each failure once."""
+    over, warned = threading.Event(), set[str]()
+
+    def tidy() -> None:
+        while not over.wait(every_s):
+            try:
+                remover().tidy()
+            except (EngineError, ModelError, StorageError) as error:  # the next time may do
+                if str(error) not in warned:
+                    warned.add(str(error))
+                    warn(str(error))
+
+    thread = threading.Thread(target=tidy, name="tidy", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(FOLLOWER_END_S)
 
 
 def warm_voice(transcriber: Lazy[Transcriber] | None, warn: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from es_config.index import ImageIndex
+    from ingest.hiding import Remover
     from ingest.originals import IngestedOriginals
     from ingest.uploads import UploadIndexer
     from search_app.core.searcher import Searcher
@@ -147,6 +148,7 @@ def serve(
         ready=lambda address: say(f"Glimpse is at {address} (Ctrl+C stops it)"),
         open_indexer=None if read_only else open_indexer,
         open_originals=open_originals if open_files else None,
+        open_remover=None if read_only else open_remover,
     )
 
 
@@ -163,9 +165,26 @@ def open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
     """Return the opener of the files that this machine ingested into the index of a search."""
     from es_config.client import glimpse_home
     from ingest.history.ingested_files import HISTORY_FILE
+    from ingest.hiding import Remover
     from ingest.originals import IngestedOriginals
 
     return IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, index)
+
+
+def open_remover(searcher: Searcher, storage: Storage) -> Remover:
+    """Return the `Remover` of the searcher's index. Models load when they are needed."""
+    from ingest.hiding import Remover, notes_of
+    from models.encoders import Lazy, load_caption_text_encoder
+
+    profile = searcher.profile
+    return Remover(
+        index=searcher.index,
+        profile=profile,
+        storage=storage,
+        image_encoder=searcher.image_encoder,
+        caption_encoder=Lazy(lambda: load_caption_text_encoder(profile)),
+        open_notes=notes_of(os.environ),
+    )
 
 
 def open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:

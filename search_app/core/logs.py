@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -30,8 +30,20 @@ class AuditLog:
         self._handler = _OwnerOnly(path, maxBytes=AUDIT_BYTES, backupCount=KEPT, delay=True, encoding="utf-8")
         self._handler.told = warn
 
-    def write(self, action: str, *, user: str | None, address: str, status: int, path: str) -> None:
-        """Keep one line. Never raises for want of a disk."""
+    def write(
+        self,
+        action: str,
+        *,
+        user: str | None,
+        address: str,
+        status: int,
+        path: str,
+        pictures: Sequence[str] = (),
+    ) -> None:
+        """Keep one line, with the ids of `pictures` that `path` does not name.
+
+        Never raises for want of a disk.
+        """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {
             "time": now,
@@ -40,6 +52,7 @@ class AuditLog:
             "action": action,
             "path": path,
             "status": status,
+            **({"pictures": list(pictures)} if pictures else {}),
         }
         text = json.dumps(line, ensure_ascii=False)
         self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, text, None, None))

@@ -27,6 +27,7 @@ from search_app.web.assets import Assets, add_assets
 from search_app.web.browse import browse_blueprint
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
 from search_app.web.compression import add_compression
+from search_app.web.hiding import OpenRemover, hiding_blueprint, hiding_page_blueprint
 from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
     EXPECTED,
@@ -46,6 +47,7 @@ from search_app.web.languages import add_languages, translated
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
+from search_app.web.selection import selection_blueprint, selection_page_blueprint
 from search_app.web.tuning import tuning_blueprint
 from search_app.web.uploads import (
     PictureIndexer,
@@ -159,6 +161,7 @@ def create_app(
     login: Login | None = None,
     originals: Originals | None = None,
     running: Callable[[], str] = lambda: "",
+    remover: OpenRemover = lambda: None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
@@ -206,6 +209,11 @@ def create_app(
     )
     api.register_blueprint(caption_blueprint(service=service))
     app.register_blueprint(caption_page_blueprint(service=service))
+    files = originals or NoOriginals()
+    api.register_blueprint(selection_blueprint(service=service, storage=storage, originals=files))
+    app.register_blueprint(selection_page_blueprint(service=service, storage=storage, originals=files))
+    api.register_blueprint(hiding_blueprint(service=service, remover=remover))
+    app.register_blueprint(hiding_page_blueprint(remover=remover))
     app.register_blueprint(tuning_blueprint(service=service))
     app.register_blueprint(health_blueprint(service=service))
     add_languages(app, machine_paths=MACHINE_PATHS)

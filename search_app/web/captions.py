@@ -38,6 +38,17 @@ def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[
     has 1 to 1 000 characters of valid text, `NotFoundError` for an unknown id, `EngineError` when it cannot
     be written.
     """
+    text = checked_caption(caption)
+    searcher.picture(image_id)
+    searcher.check_profile()
+    vector, _lane = searcher.caption_texts.embed(text)
+    searcher.index.captions().write_human(image_id, text, vector)
+    searcher.index.refresh()
+    return searcher.picture(image_id)
+
+
+def checked_caption(caption: object) -> str:
+    """Return a person's caption on one line. Raises `QueryError` as `correct_caption` does."""
     if not isinstance(caption, str):
         raise QueryError("caption must be a text.")
     text = without_controls(caption)
@@ -47,12 +58,7 @@ def correct_caption(searcher: Searcher, image_id: str, caption: object) -> dict[
         raise QueryError("The caption is empty: say in a few words what the picture shows.")
     if len(text) > MAX_CAPTION:
         raise QueryError(f"The caption has {len(text)} characters; at most {MAX_CAPTION} are allowed.")
-    searcher.picture(image_id)
-    searcher.check_profile()
-    vector, _lane = searcher.caption_texts.embed(text)
-    searcher.index.captions().write_human(image_id, text, vector)
-    searcher.index.refresh()
-    return searcher.picture(image_id)
+    return text
 
 
 WRITTEN_BY = {

@@ -109,6 +109,7 @@ def add_login(app: Flask, login: Login) -> None:
                 address=request.remote_addr or "",
                 status=response.status_code,
                 path=request.path,
+                pictures=g.get("pictures", ()),
             )
         return response
 

@@ -35,6 +35,8 @@ BODY_S, BODY_RATE = 30, 20_000
 """seconds for a body, and one more for each so many bytes: a phone's upload passes, a dripping one ends"""
 BODIES = 1_000_000_000
 """bytes of bodies that are being received, all requests together"""
+ARCHIVE = "application/zip"
+"""media type of answers whose length nobody knows before they are sent"""
 LARGEST_IN_MEMORY = 4 << 20
 """bytes of an answer; a larger one is sent piece by piece"""
 SEARCHES_WAITING = 256
@@ -246,8 +248,9 @@ class WsgiBridge:
 
 
 def _is_large(headers: Headers) -> bool:
-    """Return whether an answer is sent from its file, not from memory."""
-    length = next((value for name, value in headers if name.lower() == "content-length"), "0")
+    """Return whether an answer is sent from its file, not from memory, or is made while it is sent."""
+    known = {name.lower(): value for name, value in headers}
+    length = known.get("content-length", "0" if known.get("content-type") != ARCHIVE else str(sys.maxsize))
     return length.isdigit() and int(length) > LARGEST_IN_MEMORY
 
 

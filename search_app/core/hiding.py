@@ -1,0 +1,47 @@
+"""Putting pictures away and taking them back, as the page, the REST API and the commands ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from es_config.hidden import HiddenPicture, Moves
+
+
+@dataclass(frozen=True)
+class PutAway:
+    """The outcome of putting pictures away, by image id."""
+
+    hidden: tuple[str, ...] = ()
+    """pictures of ingested folders: they stay away until somebody restores them"""
+    removed: tuple[str, ...] = ()
+    """uploads: they are deleted for good at `until`"""
+    until: str | None = None
+    """ISO 8601, UTC"""
+    absent: frozenset[str] = frozenset()
+    """the index holds no such picture"""
+    failed: dict[str, str] = field(default_factory=dict)
+    """reason of a refusal"""
+
+
+class PictureRemover(Protocol):
+    """Puts pictures away. `glimpse serve` builds it from the parts of ingest.
+
+    Every method raises `EngineError` or `StorageError` when nothing can be done at all.
+    """
+
+    def put_away(self, image_ids: Sequence[str], *, by: str | None = None) -> PutAway:
+        """Hide ingested pictures, and remove uploads, which can be restored for some minutes."""
+
+    def restore(self, image_ids: Sequence[str]) -> Moves:
+        """Let searches find pictures again that were put away."""
+
+    def delete(self, image_ids: Sequence[str]) -> Moves:
+        """Delete removed uploads for good now, with what the store keeps of them."""
+
+    def page(self, *, size: int, from_: int = 0) -> tuple[tuple[HiddenPicture, ...], int]:
+        """Return pictures that were put away, the last one first, and how many there are in all."""
+
+    def tidy(self) -> None:
+        """Complete what was killed, and delete removed uploads whose time is over."""
