@@ -20,6 +20,7 @@ from es_config.bulk import restore_after_kill
 from es_config.client import connect, engine_errors, engine_settings, read_version, remote_url
 from es_config.documents import differences, lacking_fields
 from es_config.errors import EngineError, NotAllowedError
+from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
 from es_config.local_node.install import find_java
 from es_config.runs import in_words, read_runs
@@ -224,6 +225,19 @@ def _writable(engine: _Engine) -> str:
     return "yes"
 
 
+def _hidden(engine: _Engine) -> str:
+    """Say how many pictures were put away, and complete what was killed."""
+    hidden = HiddenPictures(engine.index)
+    count = hidden.count()
+    try:
+        completed = hidden.finish()
+    except NotAllowedError:  # a key that only reads leaves it to those that write
+        completed = 0
+    if completed:
+        return f"{hidden.count()}; {completed} moves that were killed are completed"
+    return str(count)
+
+
 Looks = tuple[tuple[str, Callable[[_Engine], str]], ...]
 SERVER_CHECKS: Looks = (
     ("elasticsearch", lambda engine: f"{read_version(engine.client) or 'unknown version'} at {engine.url}"),
@@ -237,6 +251,7 @@ INDEX_CHECKS: Looks = (
     ("writable", _writable),
     ("refresh", _refresh),
     ("images", lambda engine: str(engine.index.count())),
+    ("hidden", _hidden),
 )
 
 
@@ -252,6 +267,8 @@ class Status:
     profile: str | None
     images: int | None
     """the version, or these three, are None where the API key may not ask"""
+    hidden: int | None = None
+    """pictures that were put away"""
     running: str | None = None
     """what processes of this machine do to the index now"""
 
@@ -269,6 +286,7 @@ def read_status(environ: Mapping[str, str], home: Path, *, alias: str) -> Status
             index=_allowed(index.name) if found else None,
             profile=_allowed(lambda: index.meta().profile) if found else None,
             images=0 if found is False else _allowed(index.count),
+            hidden=_allowed(HiddenPictures(index).count) if found else None,
             running=in_words(read_runs(home, alias)) or None,
         )
 

@@ -98,10 +98,15 @@ class Remover:
         if not image_ids:
             return
         there = self.index.known(image_ids)  # whatever brought one back needs its files
+        contents = {each: self._content(each) for each in image_ids if each not in there}
         with self._notes() as notes:
-            gone = [each for each in image_ids if each not in there]
-            delete_files(gone, notes, index=self.index, storage=self.storage)
+            delete_files(contents, notes, index=self.index, storage=self.storage)
         self.hidden.forget(image_ids)
+
+    def _content(self, image_id: str) -> str:
+        """Return the id of the film that a picture is of, or nothing."""
+        source = self.hidden.documents.get(image_id) or {}
+        return str((source.get("film") or {}).get("id", ""))
 
     @contextmanager
     def _notes(self) -> Iterator[IngestHistory]:
@@ -128,8 +133,8 @@ class Remover:
             with self._notes() as notes:
                 reader = OriginalReader(history=notes, folders=(), storage=self.storage)
                 try:
-                    file, _ = reader.read(image_id, source)
-                    pixels = transform(file.image, encoder.preprocess)
+                    image, _ = reader.read(image_id, source)
+                    pixels = transform(image, encoder.preprocess)
                 except UnreadableImageError as error:
                     raise StaleVectorsError(
                         "it was put away before the models of the index were changed, and cannot be read"

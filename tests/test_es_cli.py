@@ -62,6 +62,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
         "index": None,
         "profile": None,
         "images": 0,
+        "hidden": None,
         "running": None,
     }
     options = (
@@ -87,7 +88,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
         f" `glimpse index delete --index {index_name}` first.\n"
     )
     status = glimpse("status", *named).stdout.splitlines()
-    shown = ["url", "kind", "version", "index", "profile", "images", "running"]
+    shown = ["url", "kind", "version", "index", "profile", "images", "hidden", "running"]
     assert [line.split()[0] for line in status] == shown
     assert status[3].split()[1] == name
     kept = glimpse("index", "delete", *named, stdin="n\n")
@@ -127,6 +128,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name
         "writable",
         "refresh",
         "images",
+        "hidden",
     ]
     assert details["licence"] == "basic features, no licence service"
     assert details["mapping"] == f"{index_name} is {index_name}-pocket-1, int8_hnsw, cosine"

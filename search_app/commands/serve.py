@@ -165,7 +165,6 @@ def open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
     """Return the opener of the files that this machine ingested into the index of a search."""
     from es_config.client import glimpse_home
     from ingest.history.ingested_files import HISTORY_FILE
-    from ingest.hiding import Remover
     from ingest.originals import IngestedOriginals
 
     return IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, index)

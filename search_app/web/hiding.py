@@ -194,7 +194,7 @@ def hiding_page_blueprint(*, remover: OpenRemover) -> PageBlueprint:
         has_more = from_ + size < min(total, LAST_PLACE - size)
         return render_template(
             "hidden.html",
-            pictures=[_listed(each) for each in pictures],
+            away=[_listed(each) for each in pictures],
             total=total,
             number=number,
             following=number + 1 if has_more else None,

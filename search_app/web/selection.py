@@ -322,6 +322,14 @@ def selection_page_blueprint(
         )
         return back_to_page()
 
+    @page.post("/images/<image_id>/keywords")
+    @requires_write_access
+    def keywords_form(image_id: str) -> Any:
+        """Write the form's keywords, between commas, in the place of all, and show the page again."""
+        words = read_keywords(request.form.get("keywords", "").split(","))
+        edit_one(service.searcher, image_id, PictureEdit(keywords=words))
+        return back_to_page()
+
     @page.app_context_processor
     def selecting() -> dict[str, Any]:
         return {"most_selected": MOST}
