@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from es_config.documents import one_line
-from es_config.scan import HashedImage
-from ingest.history.ingested_files import IngestedFile
+from es_config.documents import paths_of
+from es_config.index import ImageIndex, read_documents
+from es_config.scan import HashedImage, scan_hashes
+from ingest.history.ingested_files import IngestedFile, IngestHistory
+from search_app.core.duplicates import (
+    Duplicates,
+    ExactDuplicates,
+    NearDuplicate,
+    NearDuplicates,
+    PictureFiles,
+)
 
 BANDS = 4
 FARTHEST = 3
@@ -79,21 +89,6 @@ def _joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     return np.concatenate([left for left, _ in pairs]), np.concatenate([right for _, right in pairs])
 
 
-@dataclass(frozen=True)
-class PictureFiles:
-    """The files of one picture: each file on this machine's disks once, however many paths lead to it."""
-
-    paths: tuple[str, ...]
-    """absolute, the one to keep first: the oldest, and of equally old files that with the shortest path"""
-    elsewhere: tuple[str, ...] = ()
-    """relative paths that this machine knows no file of: another one ingested them, or the file is gone"""
-
-    @property
-    def first(self) -> str:
-        """The path that stands for the picture."""
-        return (self.paths or self.elsewhere or ("",))[0]
-
-
 def files_of(notes: Iterable[IngestedFile], relative_paths: Sequence[str]) -> PictureFiles:
     """Look at the disk for the files of a picture. `relative_paths` are those of its document."""
     found: dict[tuple[int, int], tuple[int, int, str]] = {}
@@ -114,78 +109,6 @@ def files_of(notes: Iterable[IngestedFile], relative_paths: Sequence[str]) -> Pi
 
 
 @dataclass(frozen=True)
-class ExactDuplicates:
-    """One content in several files."""
-
-    image_id: str
-    files: PictureFiles
-    keep: str
-    """path of the file that would be kept"""
-    why: str
-
-
-@dataclass(frozen=True)
-class NearDuplicate:
-    """One picture of a group whose pictures look the same."""
-
-    image_id: str
-    files: PictureFiles
-    distance: int
-    """bits, 0 to 64, in which its hash differs from that of the group's first picture"""
-    width: int
-    """pixels"""
-    height: int
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class NearDuplicates:
-    """Pictures that look the same, two or more."""
-
-    pictures: tuple[NearDuplicate, ...]
-    keep: str
-    """path of the picture that would be kept"""
-    why: str
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """Groups of duplicates."""
-
-    pictures: int
-    """documents that were compared"""
-    distance: int
-    exact: tuple[ExactDuplicates, ...]
-    near: tuple[NearDuplicates, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the JSON object of `glimpse duplicates --json`."""
-        return asdict(self)
-
-    def in_words(self) -> str:
-        """Return the groups for people, each with its paths, and a last line that sums up."""
-        lines = []
-        for exact in self.exact:
-            count = len(exact.files.paths) + len(exact.files.elsewhere)
-            lines += [f"exact, {count} files; keep {one_line(exact.keep)}: {exact.why}"]
-            lines += [*_listed(exact.files, "  "), ""]
-        for group in self.near:
-            lines.append(f"near, {len(group.pictures)} pictures; keep {one_line(group.keep)}: {group.why}")
-            for each in group.pictures:
-                lines += _listed(each.files, f"  {each.distance:2} bits  {each.width}x{each.height}  ")
-            lines.append("")
-        sums = f"{self.pictures} pictures: {len(self.exact)} exact and {len(self.near)} near groups"
-        return "\n".join([*lines, sums])
-
-
-def _listed(files: PictureFiles, begin: str) -> list[str]:
-    return [
-        *(f"{begin}{one_line(path)}" for path in files.paths),
-        *(f"{begin}{one_line(path)}  (not on this machine)" for path in files.elsewhere),
-    ]
-
-
-@dataclass(frozen=True)
 class PictureFacts:
     """The parts of a document by which copies are told apart."""
 
@@ -194,6 +117,10 @@ class PictureFacts:
     width: int
     height: int
     size_bytes: int
+    taken: str | None = None
+    caption: str | None = None
+    keywords: int = 0
+    favourite: bool = False
 
 
 def find_duplicates(
@@ -250,13 +177,75 @@ def _near(
     pictures = []
     for files, name, phash in members:
         facts = known[name]
-        bits = (phash ^ members[0][2]).bit_count()
-        pictures.append(NearDuplicate(name, files, bits, facts.width, facts.height, facts.size_bytes))
-    best = max(pictures, key=lambda each: (each.width * each.height, each.size_bytes))
-    pixels = {each.width * each.height for each in pictures}
-    sizes = {each.size_bytes for each in pictures if each.width * each.height == max(pixels)}
-    why = "the most pixels" if len(pixels) > 1 else "the largest file" if len(sizes) > 1 else "the first path"
-    return NearDuplicates(tuple(pictures), best.files.first, why)
+        pictures.append(
+            NearDuplicate(
+                name,
+                files,
+                (phash ^ members[0][2]).bit_count(),
+                facts.width,
+                facts.height,
+                facts.size_bytes,
+                (facts.paths or ("",))[0],
+                facts.taken,
+                facts.caption,
+                facts.keywords,
+                facts.favourite,
+            )
+        )
+    best, why = choose_best(pictures)
+    return NearDuplicates(tuple(pictures), best.files.first, best.image_id, why)
+
+
+COPY = re.compile(r"\b(copy|copie|copia|kopie)\b|\(\d+\)", re.IGNORECASE)
+"""words that programs put into the name of a copy"""
+CRITERIA: tuple[tuple[str, Callable[[NearDuplicate], Any]], ...] = (
+    ("the most pixels", lambda each: -each.width * each.height),
+    ("the date of taking it", lambda each: each.taken is None),
+    ("the largest file", lambda each: -each.size_bytes),
+    ("the oldest", lambda each: each.taken or "9"),
+    ("the best path", lambda each: (bool(COPY.search(each.files.first)), len(each.files.first))),
+    ("the first path", lambda each: each.files.first),
+)
+"""reason to keep a picture, and what is smallest of the best one"""
+
+
+def choose_best(pictures: Sequence[NearDuplicate]) -> tuple[NearDuplicate, str]:
+    """Return the picture of a group that would be kept, and the reasons that tell it from the others."""
+    left, why = list(pictures), list[str]()
+    for reason, rank in CRITERIA:
+        best = min(map(rank, left))
+        fewer = [each for each in left if rank(each) == best]
+        if len(fewer) < len(left):
+            left = fewer
+            why.append(reason)
+    return left[0], ", then ".join(why)
+
+
+def read_duplicates(index: ImageIndex, history: IngestHistory, *, distance: int) -> Duplicates:
+    """Group the pictures of an index. Raises `EngineError`, and `IngestError` for unreadable notes."""
+    name = index.name()
+
+    def facts_of(ids: list[str]) -> dict[str, PictureFacts]:
+        fields = ["relative_path", "width", "height", "size_bytes", "exif", "caption", "tags", "favourite"]
+        found = read_documents(index.client, name, ids, fields=fields)
+        return {image_id: _facts(document["_source"]) for image_id, document in found.items()}
+
+    blocks = scan_hashes(index.client, name)
+    return find_duplicates(blocks, facts_of=facts_of, notes_of=history.of_image, distance=distance)
+
+
+def _facts(source: Mapping[str, Any]) -> PictureFacts:
+    exif = source.get("exif") or {}
+    return PictureFacts(
+        paths_of(source),
+        source.get("width", 0),
+        source.get("height", 0),
+        source.get("size_bytes", 0),
+        taken=exif.get("local_date") or exif.get("date"),
+        caption=source.get("caption"),
+        keywords=len(source.get("tags") or ()),
+        favourite=bool(source.get("favourite")),
+    )
 
 
 def _read(

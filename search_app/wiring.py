@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from models.voice import Transcriber
     from search_app.core.hiding import PictureRemover
     from search_app.core.pictures import Originals
+    from search_app.web.duplicates import FindDuplicates
     from search_app.web.login import Login
     from search_app.web.server import ListenOptions
     from search_app.web.uploads import PictureIndexer
@@ -163,6 +164,7 @@ def serve_pictures(
     open_indexer: Callable[[Searcher, Storage], PictureIndexer] | None = None,
     open_originals: Callable[[Callable[[], ImageIndex]], Originals] | None = None,
     open_remover: Callable[[Searcher, Storage], PictureRemover] | None = None,
+    find_duplicates: FindDuplicates | None = None,
     warm_first: bool = True,
 ) -> None:
     """Load the models, then serve the page until interrupted. `ready` gets the address that answers.
@@ -209,6 +211,7 @@ def serve_pictures(
         originals=open_originals(lambda: service.searcher.index) if open_originals else None,
         running=lambda: in_words(read_runs(home, settings.alias)),
         remover=remover or (lambda: None),
+        find_duplicates=find_duplicates,
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)

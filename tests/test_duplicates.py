@@ -252,7 +252,7 @@ def test_the_command_lists_groups_with_their_paths(node, index, tmp_path: Path):
         "  one/a.png  (not on this machine)",
         "  two/a.png  (not on this machine)",
         "",
-        "near, 2 pictures; keep one/a.png: the first path",
+        "near, 2 pictures; keep one/a.png: the best path",
         "   0 bits  1x1  one/a.png  (not on this machine)",
         "   0 bits  1x1  two/a.png  (not on this machine)",
         r"   1 bits  1x1  small\n.jpg  (not on this machine)",

@@ -33,29 +33,13 @@ def duplicates(*, distance: int, alias: str, as_json: bool) -> None:
       glimpse duplicates
       glimpse duplicates --distance 1 --json
     """
-    from es_config.documents import paths_of
-    from es_config.index import ImageIndex, read_documents
-    from es_config.scan import scan_hashes
-    from ingest.duplicates import PictureFacts, find_duplicates
+    from es_config.index import ImageIndex
+    from ingest.duplicates import read_duplicates
     from ingest.options import IngestOptions
     from ingest.wiring import open_history
 
-    client = open_client()
-    index = ImageIndex(client, alias=alias)
-    name = index.name()
-
-    def facts_of(ids: list[str]) -> dict[str, PictureFacts]:
-        found = read_documents(client, name, ids, fields=["relative_path", "width", "height", "size_bytes"])
-        sources = {image_id: document["_source"] for image_id, document in found.items()}
-        return {
-            image_id: PictureFacts(
-                paths_of(source), *(source.get(name, 0) for name in ("width", "height", "size_bytes"))
-            )
-            for image_id, source in sources.items()
-        }
-
+    index = ImageIndex(open_client(), alias=alias)
+    index.name()  # an index that is not there is said first
     with closing(open_history(index, os.environ, options=IngestOptions(dry_run=True))) as history:
-        found = find_duplicates(
-            scan_hashes(client, name), facts_of=facts_of, notes_of=history.of_image, distance=distance
-        )
+        found = read_duplicates(index, history, distance=distance)
     click.echo(json.dumps(found.as_dict(), indent=2) if as_json else found.in_words())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ingest.hiding import Remover
     from ingest.originals import IngestedOriginals
     from ingest.uploads import UploadIndexer
+    from search_app.core.duplicates import Duplicates
     from search_app.core.searcher import Searcher
     from storage.store import Storage
 
@@ -149,6 +151,7 @@ def serve(
         open_indexer=None if read_only else open_indexer,
         open_originals=open_originals if open_files else None,
         open_remover=None if read_only else open_remover,
+        find_duplicates=find_duplicates,
     )
 
 
@@ -168,6 +171,20 @@ def open_originals(index: Callable[[], ImageIndex]) -> IngestedOriginals:
     from ingest.originals import IngestedOriginals
 
     return IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, index)
+
+
+def find_duplicates(index: ImageIndex, distance: int) -> Duplicates:
+    """Group the pictures of an index by their look, with the files that this machine ingested."""
+    from ingest.duplicates import read_duplicates
+    from ingest.errors import IngestError
+    from ingest.hiding import notes_of
+    from storage.errors import StorageError
+
+    try:
+        with closing(notes_of(os.environ)(index)) as notes:
+            return read_duplicates(index, notes, distance=distance)
+    except IngestError as error:
+        raise StorageError(str(error)) from error
 
 
 def open_remover(searcher: Searcher, storage: Storage) -> Remover:

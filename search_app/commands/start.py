@@ -139,7 +139,12 @@ def start(
     from es_config.local_node.node import LocalNode
     from models.pixels import give_memory_back
     from models.profiles import get_profile
-    from search_app.commands.serve import open_indexer, open_originals, open_remover
+    from search_app.commands.serve import (
+        find_duplicates,
+        open_indexer,
+        open_originals,
+        open_remover,
+    )
     from search_app.settings import AppSettings, SearchSettings
     from search_app.web.hosts import trusted_hosts
     from search_app.web.server import ListenOptions, check_port
@@ -176,6 +181,7 @@ def start(
             open_indexer=open_indexer,
             open_originals=open_originals,
             open_remover=open_remover,
+            find_duplicates=find_duplicates,
             warm_first=False,
         )
     if background.error:

@@ -27,6 +27,12 @@ from search_app.web.assets import Assets, add_assets
 from search_app.web.browse import browse_blueprint
 from search_app.web.captions import caption_blueprint, caption_page_blueprint
 from search_app.web.compression import add_compression
+from search_app.web.duplicates import (
+    DuplicateFinder,
+    FindDuplicates,
+    duplicates_blueprint,
+    duplicates_page_blueprint,
+)
 from search_app.web.hiding import OpenRemover, hiding_blueprint, hiding_page_blueprint
 from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
@@ -162,12 +168,14 @@ def create_app(
     originals: Originals | None = None,
     running: Callable[[], str] = lambda: "",
     remover: OpenRemover = lambda: None,
+    find_duplicates: FindDuplicates | None = None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
     `transcriber` returns the current one, None when voice is off; `indexer` likewise, None when none can be
     added to. Without a `login` everybody who reaches the server may do everything. Without `originals` no
-    ingested file is opened. `running` says what other processes do to the index now.
+    ingested file is opened. `running` says what other processes do to the index now. `remover` returns what
+    puts pictures away, None where nothing can be put away; `find_duplicates` groups those that look the same.
     """
     app = Flask("search_app", static_folder=None)
     add_compression(app)
@@ -214,6 +222,9 @@ def create_app(
     app.register_blueprint(selection_page_blueprint(service=service, storage=storage, originals=files))
     api.register_blueprint(hiding_blueprint(service=service, remover=remover))
     app.register_blueprint(hiding_page_blueprint(remover=remover))
+    finder = DuplicateFinder(service, find_duplicates)
+    api.register_blueprint(duplicates_blueprint(finder=finder))
+    app.register_blueprint(duplicates_page_blueprint(finder=finder))
     app.register_blueprint(tuning_blueprint(service=service))
     app.register_blueprint(health_blueprint(service=service))
     add_languages(app, machine_paths=MACHINE_PATHS)
