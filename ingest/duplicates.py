@@ -196,7 +196,7 @@ def _near(
     return NearDuplicates(tuple(pictures), best.files.first, best.image_id, why)
 
 
-COPY = re.compile(r"\b(copy|copie|copia|kopie)\b|\(\d+\)", re.IGNORECASE)
+COPY = re.compile(r"\b(copy|copi[ae]|kopie)\b|\(\d+\)", re.IGNORECASE)
 """words that programs put into the name of a copy"""
 CRITERIA: tuple[tuple[str, Callable[[NearDuplicate], Any]], ...] = (
     ("the most pixels", lambda each: -each.width * each.height),

@@ -475,7 +475,13 @@ def test_our_own_page_and_programs_may_add(web, headers):
 
 def test_every_route_that_changes_something_is_guarded(place):
     app = place.app()
-    searches = {"/api/v1/search", "/api/v1/transcribe", "/picture", "/api/v1/images/export", "/selection/export"}
+    searches = {
+        "/api/v1/search",
+        "/api/v1/transcribe",
+        "/picture",
+        "/api/v1/images/export",
+        "/selection/export",
+    }
     verbs = {"POST", "PUT", "PATCH", "DELETE"}
     changing = [rule for rule in app.url_map.iter_rules() if rule.methods & verbs]
     open_ones = {
