@@ -32,6 +32,8 @@ LIMITS = {
     "api.search_by_body": "60 per minute",
     "uploads.add": "60 per minute",
     "add_page.add_chosen": "60 per minute",
+    "selection.export": "60 per minute",
+    "selection_page.export_chosen": "60 per minute",
 }
 """requests of one person, or of one address that has not signed in"""
 READ_LIMITS = {"browse.suggest": "600 per minute", "browse.facets": "300 per minute"}
