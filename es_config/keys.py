@@ -40,15 +40,16 @@ def key_requests(alias: str) -> list[KeyRequest]:
         _request(
             "search",
             alias,
-            "search, knn, describe, duplicates, hidden, evaluate of one model, status, doctor, `serve --read-only`",
+            "search, knn, describe, duplicates, hidden, evaluate of one model, status, doctor,"
+            " `serve --read-only`",
             cluster=["monitor_ml"],
             indices=[_granted(ours, "read", "view_index_metadata")],
         ),
         _request(
             "ingest",
             alias,
-            "all that, and ingest, remove, restore, caption, words, reindex, index, tune, advise, calibrate, evaluate of"
-            " several models, `serve` where people add pictures and correct captions",
+            "all that, and ingest, remove, restore, caption, words, reindex, index, tune, advise, calibrate,"
+            " evaluate of several models, `serve` where people add pictures and correct captions",
             cluster=["monitor_ml"],
             indices=[
                 _granted(ours, "read", "write", "manage"),

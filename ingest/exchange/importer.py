@@ -28,6 +28,7 @@ from es_config.documents import (
     unit_rows,
 )
 from es_config.errors import EngineError
+from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex, PathsChanged
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.exchange.exporter import read_export
@@ -248,7 +249,9 @@ class ImportJob:
     def _write(self, pictures: Sequence[_Picture]) -> dict[str, int | str]:
         """Write new pictures, and add paths to known ones. Return by image id 1 for new, 0, or the fault."""
         merged = _merged(pictures)
+        hidden = HiddenPictures(self.index)
         known = self.index.known(list(merged))
+        known |= hidden.known([each for each in merged if each not in known])  # what was put away stays away
         new = [each for image_id, each in merged.items() if image_id not in known]
         for picture in new:  # first: no document is without the thumbnail that it could have
             if picture.thumbnail:
@@ -265,8 +268,9 @@ class ImportJob:
                 paths[image_id] = list(paths_of(merged[image_id].document.source))
         lacking = {image_id: more for image_id, more in paths.items() if more}
         changed = self.index.add_paths(lacking) if lacking else PathsChanged()
-        left = dict.fromkeys(changed.absent, "it left the index meanwhile: import it again")
-        failed = changed.failed | left
+        away = hidden.add_paths({image_id: lacking[image_id] for image_id in changed.absent})
+        left = dict.fromkeys(away.absent, "it left the index meanwhile: import it again")
+        failed = changed.failed | away.failed | left
         self.summary.paths_added += len(lacking) - len(failed)
         faults = {image_id: reason for image_id, reason in refused.items() if image_id not in paths} | failed
         self.summary.by_path += sum(each.by_path and each.document.image_id not in refused for each in new)
