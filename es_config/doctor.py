@@ -226,7 +226,7 @@ def _writable(engine: _Engine) -> str:
 
 
 def _hidden(engine: _Engine) -> str:
-    """Say how many pictures were put away, and complete what was killed."""
+    """Say how many pictures were put away, and complete moves that were killed."""
     hidden = HiddenPictures(engine.index)
     count = hidden.count()
     try:

@@ -59,7 +59,7 @@ class Edited:
 
 
 def edit_pictures(index: ImageIndex, image_ids: Sequence[str], edit: PictureEdit) -> Edited:
-    """Change pictures, each from what it is when its turn comes. Vectors and captions stay.
+    """Change pictures, each from its present state. Vectors and captions stay.
 
     Searches find the changes after a refresh. Raises EngineError when nothing can be written.
     """

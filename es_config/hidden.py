@@ -83,7 +83,7 @@ class StaleVectorsError(EngineError):
 
 
 class HiddenPictures:
-    """What was put away from an `ImageIndex`. Every method raises EngineError when Elasticsearch cannot.
+    """Pictures put away from an `ImageIndex`. Every method raises EngineError when Elasticsearch cannot.
 
     It lies in the index `<alias>-hidden-1`, whose vectors are in no graph. It is made when it is needed, and
     marked as hidden, so that a search of `images*` does not meet it.
@@ -242,7 +242,7 @@ class HiddenPictures:
         return self.documents.known(image_ids) if image_ids and self.exists() else {}
 
     def listed(self, image_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return the same as `known` for what was refreshed, quickly from columns."""
+        """Return the same as `known` for refreshed pictures, quickly from columns."""
         return self.documents.listed(image_ids) if image_ids and self.exists() else {}
 
     def add_paths(self, paths: Mapping[str, Sequence[str]]) -> PathsChanged:
@@ -350,7 +350,7 @@ class HiddenPictures:
         return finished
 
     def _again(self, image_ids: Sequence[str]) -> tuple[str, ...]:
-        """Put away what a killed move left, or what came back, with the notes that are there."""
+        """Put pictures away again that a killed move left or a switch brought back, with their notes."""
         notes = read_documents(self._client, self.documents.alias, image_ids, fields=[NOTE])
         done: list[str] = []
         for each, entry in notes.items():
@@ -396,7 +396,7 @@ class HiddenPictures:
 
 
 def hidden_mappings() -> dict[str, Any]:
-    """Return the mapping of what was put away: that of the pictures, with vectors that nobody can search.
+    """Return the mapping of hidden pictures: that of the index, with vectors that nobody can search.
 
     As bytes, they may have any dims: what was put away stays as it was when the models are changed.
     """

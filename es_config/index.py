@@ -120,7 +120,7 @@ class ImageIndex:
 
     @property
     def client(self) -> Elasticsearch:
-        """The client, for what lies beside this index."""
+        """The client, for other indices beside this one."""
         return self._client
 
     @property

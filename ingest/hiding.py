@@ -45,7 +45,7 @@ class Remover:
     hidden: HiddenPictures = field(init=False)
 
     def __post_init__(self) -> None:
-        """Look at what was put away from the index."""
+        """Look at the pictures that were put away from the index."""
         self.hidden = HiddenPictures(self.index)
 
     def put_away(self, image_ids: Sequence[str], *, by: str | None = None) -> PutAway:
@@ -89,7 +89,7 @@ class Remover:
         return self.hidden.page(size=size, from_=from_)
 
     def tidy(self) -> None:
-        """Complete what was killed, and delete removed uploads whose time is over."""
+        """Complete moves that were killed, and delete removed uploads whose time is over."""
         self.hidden.finish(embed=self._embed)
         self._delete(self.hidden.claim_expired())
 

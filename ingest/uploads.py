@@ -119,7 +119,7 @@ class UploadIndexer:
         )
 
     def _put_away(self, image_id: str) -> Addition | None:
-        """Return the picture back from what was removed, or refused if it was hidden or is being deleted.
+        """Return a removed picture restored, or a hidden or leaving one refused.
 
         Of a removed one whose vectors belong to former models nothing is kept: it is new then.
         """

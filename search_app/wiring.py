@@ -225,7 +225,7 @@ def serve_pictures(
 def tidied_regularly(
     remover: Callable[[], PictureRemover], warn: Callable[[str], None], *, every_s: float = TIDY_EVERY_S
 ) -> Iterator[None]:
-    """Let a thread complete what was put away, inside the context. `warn` gets each failure once."""
+    """Let a thread complete moves and delete expired uploads. `warn` gets each failure once."""
     over, warned = threading.Event(), set[str]()
 
     def tidy() -> None:

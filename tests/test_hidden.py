@@ -228,3 +228,13 @@ def test_keywords_and_favourites_are_edited_and_found(index):
     assert passing(tag="straße") == passing(favourite=True) == {ID[1]}
     assert passing(tag="sea") == set(ID[1:4])
     assert whole(index, ID[0])["caption"] == "ours"
+
+
+def test_keywords_of_a_person_stay_when_a_file_or_its_sidecar_says_others(index):
+    edit_pictures(index, [ID[1]], PictureEdit(keywords=("ours",)))
+    index.change_facts([picture(number, tags=("of the file",)) for number in (1, 2)])
+    index.refresh()
+    assert index.get(ID[1])["tags"] == ["ours"]
+    assert index.get(ID[2])["tags"] == ["of the file"]
+    body = listing_body(sort="name", size=9, filters=Filters(tag="ours"))
+    assert {hit.image_id for hit in index.search(body).hits} == {ID[1]}

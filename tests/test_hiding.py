@@ -1,4 +1,4 @@
-"""Putting pictures away by hand, by REST and by page: who may, and what ingest and uploads make of it."""
+"""Putting pictures away by hand, by REST and by page, and how ingest and uploads take it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Library:
         return self.remover.hidden
 
     def run(self, *words: object, code: int = 0) -> str:
-        """Type a command and return what it printed."""
+        """Type a command and return its output."""
         done = CliRunner().invoke(main, [*map(str, words)], env=self.environ)
         assert done.exit_code == code, done.output
         return done.stdout
@@ -83,7 +83,7 @@ class Library:
         )
 
     def ids(self) -> dict[str, str]:
-        """Return the ids of what searches find, by path."""
+        """Return the ids of pictures that searches find, by path."""
         body = {"query": {"match_all": {}}, "size": 50, "_source": ["relative_path"]}
         return {hit.source["relative_path"][0]: hit.image_id for hit in self.index.search(body).hits}
 

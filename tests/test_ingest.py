@@ -599,7 +599,7 @@ def test_ctrl_c_ends_with_a_summary_of_what_is_written(run, index, pictures, ima
 
 def test_no_thread_outlives_a_run(run, pictures, client, index_name):
     class Deaf(ImageIndex):
-        """An index that cannot be asked for what it knows."""
+        """An index that cannot be asked for the pictures that it knows."""
 
         known = never
 

@@ -253,6 +253,17 @@ def test_the_openapi_document_names_every_route_and_parameter(web):
         ("/api/v1/images/{image_id}/original", "get"),
         ("/api/v1/images/{image_id}/rendering", "get"),
         ("/api/v1/transcribe", "post"),
+        ("/api/v1/images/{image_id}/keywords", "put"),
+        ("/api/v1/images/{image_id}/favourite", "put"),
+        ("/api/v1/images/{image_id}/favourite", "delete"),
+        ("/api/v1/images/edit", "post"),
+        ("/api/v1/images/export", "post"),
+        ("/api/v1/images/{image_id}", "delete"),
+        ("/api/v1/images/{image_id}/restore", "post"),
+        ("/api/v1/images/hide", "post"),
+        ("/api/v1/images/restore", "post"),
+        ("/api/v1/hidden", "get"),
+        ("/api/v1/duplicates", "get"),
     }
     names = {parameter["name"] for parameter in paths["/api/v1/search"]["get"]["parameters"]}
     assert names >= {"q", "like", "vector", "k", "num_candidates", "mode", "exact"}

@@ -302,7 +302,7 @@ def _drop_stale(
 def delete_files(
     contents: Mapping[str, str], history: IngestHistory, *, index: ImageIndex, storage: Storage
 ) -> None:
-    """Delete what the store keeps of pictures, unless another index may need it.
+    """Delete thumbnails and originals of pictures from the store, unless another index may need it.
 
     `contents` has the id of each picture's file by its own, or nothing where that is the same.
     Raises `StorageError`, `EngineError` or `IngestError`.

@@ -38,10 +38,10 @@ class PictureRemover(Protocol):
         """Let searches find pictures again that were put away."""
 
     def delete(self, image_ids: Sequence[str]) -> Moves:
-        """Delete removed uploads for good now, with what the store keeps of them."""
+        """Delete removed uploads for good now, with their files in the store."""
 
     def page(self, *, size: int, from_: int = 0) -> tuple[tuple[HiddenPicture, ...], int]:
         """Return pictures that were put away, the last one first, and how many there are in all."""
 
     def tidy(self) -> None:
-        """Complete what was killed, and delete removed uploads whose time is over."""
+        """Complete moves that were killed, and delete removed uploads whose time is over."""

@@ -183,7 +183,7 @@ class _Pipe(io.RawIOBase):
         return len(data)
 
     def drain(self) -> Iterator[bytes]:
-        """Yield what was written since, in one piece, if there is anything."""
+        """Yield all that was written since, in one piece, if there is anything."""
         if data := b"".join(self._parts):
             self._parts.clear()
             yield data

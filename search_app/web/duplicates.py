@@ -87,7 +87,7 @@ class DuplicateFinder:
         )
 
     def groups(self, distance: int) -> tuple[int, list[NearDuplicates]]:
-        """Return how many pictures were compared, and the groups without what has left the index since.
+        """Return how many pictures were compared, and the groups without pictures that have left since.
 
         Raises `ForbiddenError` where nobody can look, `BusyError` and `EngineError`.
         """

@@ -181,7 +181,7 @@ def hiding_blueprint(*, service: SearchService, remover: OpenRemover) -> Bluepri
 
 
 def hiding_page_blueprint(*, remover: OpenRemover) -> PageBlueprint:
-    """Return the page of what was put away, and the forms for browsers without JavaScript."""
+    """Return the page of hidden pictures, and the forms for browsers without JavaScript."""
     page = PageBlueprint("hiding_page", __name__)
 
     @page.get("/hidden")

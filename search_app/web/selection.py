@@ -138,7 +138,7 @@ def read_keywords(given: Sequence[str]) -> tuple[str, ...]:
 def edit(
     searcher: Searcher, ids: Sequence[str], changes: PictureEdit, *, caption: str | None = None
 ) -> Response:
-    """Change pictures, and answer what became of each. Searches find the changes at once."""
+    """Change pictures, and answer with the outcome of each. Searches find the changes at once."""
     index = searcher.index
     index.complete_mapping()  # an index of an earlier version has no field for favourites
     edited = edit_pictures(index, ids, changes)
