@@ -46,7 +46,7 @@ from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behin
 from ingest.pipeline.read import transform
 from ingest.report import Progress
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
-from models.encoders import ImageEncoder, Lazy, TextEncoder
+from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.hub import fetch_missing
 from models.pixels import LONG_EDGE, register_formats
 from models.profiles import PROFILES, Profile, Weights, default_profile, get_profile
@@ -156,7 +156,7 @@ class _Task:
     document: Document
     known: dict[str, Any] | None
     pixels: np.ndarray | None = None
-    """the encoder's input, float32 `[3, height, width]`, if the picture is to be embedded"""
+    """the encoder's input, as its `preprocess` returns it, if the picture is to be embedded"""
     is_copy: bool = False
     fault: Fault | None = None
     """why the picture could not be read"""
@@ -317,7 +317,7 @@ class Reindexer:
         return done
 
     def _embed_pixels(self, pixels: list[np.ndarray]) -> np.ndarray:
-        return self.image_encoder.get().embed_pixels(np.stack(pixels))
+        return embed_prepared(self.image_encoder.get(), pixels)
 
     def _embed_captions(self, batch: Sequence[_Task]) -> dict[int, np.ndarray | Fault]:
         """Return by position the vectors of new captions. Those of the old index are kept if they fit."""

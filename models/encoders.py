@@ -7,6 +7,7 @@ special or not. Texts are therefore made plain before they are embedded, whereve
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import unicodedata
@@ -57,8 +58,14 @@ def _plain(letter: str) -> str:
 
 
 BATCH_SIZE = 32
-WIDEST_RATIO = 8
-"""longer pictures are cropped to this ratio first: resizing by their short side would fill the memory"""
+WIDE = 2.5
+"""longer pictures are seen in tiles: the towers look at the middle square, or squeeze the whole into one"""
+TILE_STEP, MOST_TILES = 0.75, 24
+"""distance of two tiles in sides; tiles of still longer pictures are squeezed instead"""
+LARGEST_TILE = 512
+"""pixels of an edge of a squeezed tile: no tower looks closer"""
+SALIENCE = 3.0
+"""how much more the unusual tiles of a wide picture count: by the mean, a boat is lost in its sky"""
 
 
 class TextEncoder(Protocol):
@@ -104,10 +111,18 @@ class ImageEncoder:
         return replace(self, tower=tower, execution=execution)
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
-        """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread."""
+        """Return one RGB picture as the tower wants it: float32 `[3, height, width]`. Safe in any thread.
+
+        Of a picture beyond `WIDE` it is float32 `[tiles, 3, height, width]`.
+        """
+        if max(image.size) > WIDE * min(image.size):
+            return np.stack([self._preprocess(tile) for tile in tiles_of(image)])
+        return self._preprocess(image)
+
+    def _preprocess(self, image: Image.Image) -> np.ndarray:
         # The processor would take three passes over floats to scale and centre; one line below does it.
         batch = self.processor(
-            _not_too_long(image),
+            image,
             do_rescale=False,
             do_normalize=False,
             return_tensors="np",
@@ -139,9 +154,7 @@ class ImageEncoder:
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length, row by row the vectors of RGB pictures."""
         batches = [
-            self.embed_pixels(
-                np.stack([self.preprocess(image) for image in images[start : start + BATCH_SIZE]])
-            )
+            embed_prepared(self, [self.preprocess(image) for image in images[start : start + BATCH_SIZE]])
             for start in range(0, len(images), BATCH_SIZE)
         ]
         return np.concatenate(batches) if batches else np.zeros((0, self.dims), np.float32)
@@ -221,11 +234,53 @@ def finite_unit_rows(vectors: np.ndarray) -> np.ndarray:
     return unit.astype(np.float32, copy=False)
 
 
-def _not_too_long(image: Image.Image) -> Image.Image:
+class EmbedsPixels(Protocol):
+    """The part of an image encoder that takes preprocessed pictures."""
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 `[n, dims]`, unit length, for float32 `[n, 3, height, width]`."""
+        ...
+
+
+def embed_prepared(encoder: EmbedsPixels, prepared: Sequence[np.ndarray]) -> np.ndarray:
+    """Return float32 `[n, dims]`, unit length, for pictures as `preprocess` returns them.
+
+    Of a wide picture it is the vector of its tiles together. Raises `ModelError` as `embed_pixels` does.
+    """
+    plain = [place for place, pixels in enumerate(prepared) if pixels.ndim == 3]
+    rows: dict[int, np.ndarray] = {}
+    if plain:
+        rows |= zip(plain, encoder.embed_pixels(np.stack([prepared[place] for place in plain])), strict=True)
+    for place, pixels in enumerate(prepared):
+        if pixels.ndim == 4:
+            rows[place] = _together(encoder.embed_pixels(pixels))
+    return np.stack([rows[place] for place in range(len(prepared))])
+
+
+def tiles_of(image: Image.Image) -> list[Image.Image]:
+    """Return square tiles that cover a picture from one end of its longer side to the other."""
     width, height = image.size
-    longest = WIDEST_RATIO * min(width, height)
-    left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
-    return image if left == top == 0 else image.crop((left, top, width - left, height - top))
+    long, short = max(image.size), min(image.size)
+    length = max(short, math.ceil(long / (1 + TILE_STEP * (MOST_TILES - 1))))
+    count = min(MOST_TILES, math.ceil((long - length) / (TILE_STEP * length)) + 1)
+    tiles = []
+    for number in range(count):
+        begin = round(number * (long - length) / max(1, count - 1))
+        box = (begin, 0, begin + length, height) if width > height else (0, begin, width, begin + length)
+        tile = image.crop(box)
+        edge = max(short, min(length, LARGEST_TILE))
+        tiles.append(tile if length == short else tile.resize((edge, edge)))
+    return tiles
+
+
+def _together(vectors: np.ndarray) -> np.ndarray:
+    """Return one unit vector float32 `[dims]` for those of a picture's tiles `[n, dims]`."""
+    middle = vectors.mean(axis=0)
+    middle /= max(float(np.linalg.norm(middle)), float(np.finfo(np.float32).tiny))
+    unusual = 1.0 - vectors @ middle
+    weights = np.exp(SALIENCE * (unusual - unusual.max()) / max(float(unusual.std()), 1e-6))
+    row: np.ndarray = finite_unit_rows((weights / weights.sum() @ vectors)[None])[0]
+    return row
 
 
 def load_image_encoder(profile: Profile) -> ImageEncoder:

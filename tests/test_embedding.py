@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.encoders import load_image_encoder, load_text_encoder
+from models.encoders import load_image_encoder, load_text_encoder, tiles_of
 from models.errors import ModelError
 from models.profiles import get_profile
 
@@ -72,6 +72,29 @@ def test_pictures_of_odd_shapes_get_a_vector(tmp_path, size):
     encoder = load_image_encoder(get_profile("clip", model_dir=model_folders.save_pair(tmp_path)))
     vectors = encoder.embed_images([Image.new("RGB", size, "blue")])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_a_wide_picture_is_seen_from_end_to_end_and_an_ordinary_one_as_before(tmp_path, pictures):
+    encoder = load_image_encoder(get_profile("clip", model_dir=model_folders.save_pair(tmp_path)))
+    assert encoder.preprocess(Image.new("RGB", (250, 100))).ndim == 3
+    assert encoder.preprocess(Image.new("RGB", (251, 100))).shape[0] == 4
+    for size in ((251, 100), (100, 251), (800, 100), (20_000, 300), (3, 5000)):
+        tiles = tiles_of(Image.new("RGB", size))
+        assert len(tiles) <= 24
+        assert all(tile.width == tile.height for tile in tiles), size
+    strip = Image.linear_gradient("L").resize((100, 800)).rotate(90, expand=True).convert("RGB")
+    tiles = tiles_of(strip)
+    assert (tiles[0].getpixel((0, 50)), tiles[-1].getpixel((99, 50))) == (
+        strip.getpixel((0, 50)),
+        strip.getpixel((799, 50)),
+    )
+    alone = encoder.embed_images(pictures)
+    mixed = encoder.embed_images([pictures[0], strip, *pictures[1:]])
+    np.testing.assert_array_equal(np.delete(mixed, 1, axis=0), alone)
+    for place in ((0, 0), (700, 0)):
+        marked = strip.copy()
+        marked.paste(pictures[0].resize((100, 100)), place)
+        assert (encoder.embed_images([marked])[0] != mixed[1]).any(), "an edge counts"
 
 
 def test_nothing_in_gives_nothing_out(tmp_path):

@@ -297,7 +297,15 @@ def test_tiny_and_thin_pictures_are_pictures(tmp_path, size):
     Image.new("RGB", size, "red").save(tmp_path / "x.png")
     picture = read(tmp_path / "x.png")
     assert (picture.width, picture.height) == size
-    assert max(Image.open(io.BytesIO(thumbnail(picture.image))).size) <= 512
+    data = thumbnail(picture.image)
+    small = Image.open(io.BytesIO(data))
+    assert max(small.size) <= 2048
+    assert small.width * small.height <= 512 * 512
+
+
+def test_the_thumbnail_of_a_panorama_has_something_to_see():
+    for size, seen in (((4000, 500), (1024, 128)), ((300, 6000), (102, 2048)), ((1024, 256), (512, 128))):
+        assert Image.open(io.BytesIO(thumbnail(Image.new("RGB", size)))).size == seen
 
 
 def test_a_thumbnail_is_a_small_webp_without_the_metadata_of_the_original(tmp_path):

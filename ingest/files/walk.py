@@ -18,7 +18,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from ingest.errors import IngestError
-from ingest.files.live_photos import film_parts, is_film_part
+from ingest.files.live_photos import FILM_PARTS, film_parts, is_film_part
 from ingest.files.siblings import Siblings, siblings_in
 
 LONGEST_STEM = 100
@@ -483,7 +483,8 @@ def _walk_folder(
             yield folder
         visited.add(identity)
         ignores = (*within.ignores, *ignore_files(folder.path, folder.relative, names))
-        parts = frozenset() if exclude.films else film_parts(folder.path, names)
+        has_parts = not exclude.films and any(name.lower().endswith(FILM_PARTS) for name in names)
+        parts = film_parts(folder.path, names) if has_parts else frozenset()
         below: list[_Folder] = []
         siblings, used, others = Siblings(names), set[str](), list[str]()
         for entry in entries:

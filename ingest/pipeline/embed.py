@@ -18,7 +18,7 @@ from ingest.errors import Fault, IngestError
 from ingest.pipeline.read import EMPTY, BadFile, KnownPicture, NewPicture, PictureState
 from ingest.report import RunCounts
 from models.captioning import Captioner
-from models.encoders import ImageEncoder, Lazy, TextEncoder
+from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.errors import ModelError
 
 Key = TypeVar("Key")
@@ -73,8 +73,8 @@ def embed_pictures(
     """Return each picture with its vectors and that of its file's caption, in the same order."""
     if not pictures:
         return []
-    embed_pixels = image_encoder.get().embed_pixels
-    vectors = embed_each(lambda pixels: embed_pixels(np.stack(pixels)), [each.pixels for each in pictures])
+    encoder = image_encoder.get()
+    vectors = embed_each(lambda pixels: embed_prepared(encoder, pixels), [each.pixels for each in pictures])
     texts = {each.image_id: each.document.caption for each in pictures if each.document.caption}
     captions = embed_by_key(caption_encoder.get().embed_texts, texts) if texts else {}
     return [

@@ -90,7 +90,7 @@ class NewPicture:
     """its vectors are empty until it is embedded"""
     thumbnail: bytes
     pixels: np.ndarray = field(default_factory=lambda: EMPTY)
-    """the encoder's input, float32 `[3, height, width]`; empty in a dry run and after embedding"""
+    """the encoder's input, as its `preprocess` returns it; empty in a dry run and after embedding"""
 
     @property
     def image_id(self) -> str:

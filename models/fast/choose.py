@@ -17,6 +17,7 @@ from models.encoders import (
     Execution,
     ImageEncoder,
     TorchTower,
+    embed_prepared,
     load_image_encoder,
 )
 from models.errors import ModelError, first_line
@@ -298,7 +299,7 @@ def _timed(
     """Return the vectors, and the seconds that they took."""
     rows, begun = [np.zeros((0, encoder.dims), np.float32)], clock()
     for start in range(0, len(pixels), BATCH_SIZE):
-        rows.append(encoder.embed_pixels(np.stack(pixels[start : start + BATCH_SIZE])))
+        rows.append(embed_prepared(encoder, pixels[start : start + BATCH_SIZE]))
     return np.concatenate(rows), clock() - begun
 
 
