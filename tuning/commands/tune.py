@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,12 +170,8 @@ OUTPUT = together(
 class TuneOptions(MeasureOptions):
     """The options of `glimpse tune`."""
 
-    date_from: str | None
-    date_to: str | None
-    place: str | None
-    camera: str | None
-    tag: str | None
-    path: str | None
+    filtered: Mapping[str, str | bool]
+    """the filters of a search that were given, by name"""
     filter: dict[str, Any] | None
     plot: Path | None
     dry_run: bool
@@ -188,9 +184,7 @@ class TuneOptions(MeasureOptions):
         from es_config.requests import filter_clauses
         from search_app.core.query import load_query
 
-        names = ("path", "camera", "tag", "date_from", "date_to", "place")
-        given = {name: getattr(self, name) for name in names if getattr(self, name)}
-        clauses = filter_clauses(load_query({"q": "any", **given}, k=1).filters)
+        clauses = filter_clauses(load_query({"q": "any", **self.filtered}, k=1).filters)
         return (*clauses, *([self.filter] if self.filter is not None else []))
 
 
@@ -210,9 +204,11 @@ def tune(**options: Any) -> None:
       glimpse tune --check
       glimpse tune --index products --field embedding
     """
+    from search_app.core.query import FILTERS as NAMES
     from tuning.report import check_plot_name, write_plot
 
-    given = TuneOptions(**options)
+    filtered = {name: value for name in NAMES if (value := options.pop(name))}
+    given = TuneOptions(filtered=filtered, **options)
     if given.check:
         _check(given)
         return
