@@ -70,7 +70,7 @@ VISITORS_ERRORS = frozenset(
 """what is called with a sentence for visitors"""
 NAMES = frozenset({"for_visitors", "FOR_VISITORS", "busy", "error_message", "TOO_OFTEN"})
 """keyword arguments and constants that hold such sentences"""
-FUNCTIONS = ("mistakes", "sentence_of", "too_large")
+FUNCTIONS = ("mistakes", "sentence", "sentence_of", "too_large")
 """ends of the names of functions that yield or return them"""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -288,6 +289,24 @@ def test_the_page_opens_the_file_and_shows_its_path_to_people_on_this_machine_al
         page = web.get(address, **more).text
         assert f"/api/v1{address}/original" in page
         assert str(ingested.path.parent.parent) not in page
+
+
+def test_the_json_of_a_picture_tells_its_original_and_who_may_know_its_files(web, gallery, ingested):
+    address = f"/api/v1/images/{gallery.ids['boat']}"
+    mine = web.get(address).json
+    assert mine["original_url"] == f"{address}/original"
+    assert web.get(mine["original_url"]).data == gallery.files["boat"]
+    (file,) = mine["files"]
+    assert Path(file["root"], file["path"]) == Path(file["absolute_path"]) == ingested.path
+    assert (file["path"], file["root"]) == ("named/boat.jpg", str(ingested.path.parent.parent))
+    theirs = web.get(address, headers={"X-Forwarded-For": "192.0.2.7"}).json
+    assert theirs["original_url"] == mine["original_url"]
+    assert "files" not in theirs
+    assert str(ingested.path.parent) not in json.dumps(theirs)
+    ingested.path.unlink()
+    gone = web.get(address).json
+    assert gone["original_url"] is None
+    assert "files" not in gone
 
 
 def test_where_people_sign_in_contributors_see_paths(gallery, ingested, tmp_path):

@@ -16,6 +16,7 @@ from search_app.web.http import (
     JSON,
     PictureSchema,
     SearchBody,
+    SearchForm,
     may_fail,
     picture_document,
     read_json,
@@ -35,7 +36,7 @@ EDGE = {
 POST_BODY = {
     "content": {
         JSON: {"schema": SearchBody},
-        "multipart/form-data": {"schema": {"type": "object", "properties": {"image": BINARY}}},
+        "multipart/form-data": {"schema": SearchForm},
     }
 }
 

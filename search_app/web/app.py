@@ -51,6 +51,7 @@ from search_app.web.http import (
 )
 from search_app.web.languages import add_languages, translated
 from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
+from search_app.web.openapi import openapi_blueprint
 from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
 from search_app.web.selection import selection_blueprint, selection_page_blueprint
@@ -189,8 +190,6 @@ def create_app(
         API_TITLE="Glimpse",
         API_VERSION="v1",
         OPENAPI_VERSION="3.0.3",
-        OPENAPI_URL_PREFIX="/",
-        OPENAPI_JSON_PATH="openapi.json",
     )
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
@@ -227,6 +226,7 @@ def create_app(
     app.register_blueprint(duplicates_page_blueprint(finder=finder))
     app.register_blueprint(tuning_blueprint(service=service))
     app.register_blueprint(health_blueprint(service=service))
+    app.register_blueprint(openapi_blueprint(api))
     add_languages(app, machine_paths=MACHINE_PATHS)
     add_metrics(app)
     if settings.trusted_hosts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING
 from dataclasses import fields as dataclass_fields
@@ -21,7 +21,7 @@ from werkzeug.datastructures import FileStorage, Headers
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from es_config.documents import one_line
+from es_config.documents import one_line, paths_of
 from es_config.errors import EngineError, RefusedQueryError
 from models.errors import ModelError
 from search_app.core.query import SearchArguments, parse_vector, thumbnail_url
@@ -74,6 +74,12 @@ class SearchBody(SearchArguments):
     vector = fields.Function(
         deserialize=parse_vector, metadata={"type": "array", "items": {"type": "number"}}
     )
+
+
+class SearchForm(SearchArguments):
+    """A search as a form, with a picture as a file."""
+
+    image = fields.Raw(metadata={**BINARY, "description": "a picture to search with"})
 
 
 class ProblemSchema(Schema):
@@ -130,6 +136,16 @@ class FilmSchema(Schema):
     has_sound = fields.Boolean()
 
 
+class PlacedFileSchema(Schema):
+    """A file on the server."""
+
+    root = fields.String(
+        required=True, metadata={"description": "the folder that was ingested, as an absolute path"}
+    )
+    path = fields.String(required=True, metadata={"description": "the path of the file below that folder"})
+    absolute_path = fields.String(required=True)
+
+
 class PictureSchema(Schema):
     """A picture's metadata, as the index keeps it."""
 
@@ -171,11 +187,23 @@ class PictureSchema(Schema):
     names = fields.Raw(metadata={"description": "the names of the picture, folded for search"})
     indexed_at = fields.String()
     thumbnail_url = fields.String(required=True)
+    original_url = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the whole picture, as a path on this server; null where it is not here"},
+    )
+    files = fields.List(
+        fields.Nested(PlacedFileSchema),
+        metadata={"description": "where its files lie on the server, for those who may know it"},
+    )
 
 
 JSON = "application/json"
+OCTETS = "application/octet-stream"
 MACHINE_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 """paths that programs ask; they are answered with JSON"""
+ORIGINAL_OF = "glimpse_original_of"
+"""the extension of an application that returns the addresses and files of a picture's original"""
 YEAR = 365 * 24 * 3600
 PROBLEM_TYPE = "application/problem+json"
 EXPECTED = (QueryError, EngineError, ModelError, StorageError)
@@ -321,11 +349,17 @@ def sentence_of(error: HTTPException, *, max_upload: int) -> str:
     if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
         return "Something went wrong on the server; its log says what."
     if error.code == HTTPStatus.NOT_FOUND and error.description == NotFound.description:
-        start = f"{request.script_root}/"
-        return f"There is nothing at '{request.path[:100]}'; the start page of Glimpse is at '{start}'."
+        return _nothing_there_sentence()
     if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
         return f"'{request.path[:100]}' does not answer to {request.method}."
     return error.description or error.name
+
+
+def _nothing_there_sentence() -> str:
+    path, root = request.path[:100], request.script_root
+    if request.path.startswith(MACHINE_PATHS):
+        return f"There is no route '{path}'; the page '{root}/docs' lists them."
+    return f"There is nothing at '{path}'; the start page of Glimpse is at '{root}/'."
 
 
 def problem(status: int, detail: str) -> tuple[dict[str, object], int, dict[str, str]]:
@@ -363,19 +397,39 @@ def may_fail(api: Blueprint, *statuses: int, schema: type[Schema] = ProblemSchem
 
 
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
-    """Return a picture's `_source` as JSON."""
+    """Return a picture's `_source` as JSON, with the addresses of its thumbnail and its original."""
+    original = current_app.extensions[ORIGINAL_OF](image_id, source)
+    files = placed_files(original["files"], paths_of(source))
     return jsonify(
         {
             "image_id": image_id,
             **{name: value for name, value in source.items() if value is not None},
             "thumbnail_url": request.script_root + thumbnail_url(image_id),
+            "original_url": original.get("open"),
+            **({"files": files} if files else {}),
         }
     )
 
 
+def placed_files(absolute: Sequence[str], relative: Sequence[str]) -> list[dict[str, str]]:
+    """Return the folder that was ingested, and the path below it, of each absolute path of a picture."""
+    placed = []
+    for file in absolute:
+        path = max((each for each in relative if file.endswith(f"/{each}")), key=len, default="")
+        root = file.removesuffix(path).rstrip("/") or "/"
+        placed.append({"root": root, "path": path, "absolute_path": file})
+    return placed
+
+
+def media_type_for(own: str) -> str:
+    """Return the media type to send a file as: its own, or as bytes where the request accepts only that."""
+    return request.accept_mimetypes.best_match([own, OCTETS], default=own) or own
+
+
 def unchanging(data: bytes, *, mimetype: str, etag: str) -> Response:
     """Return a file that browsers may keep for good, since its name is that of its content."""
-    response = Response(data, mimetype=mimetype)
+    response = Response(data, mimetype=media_type_for(mimetype))
+    response.vary.add("Accept")
     response.set_etag(etag)
     response.cache_control.private = True
     response.cache_control.max_age = YEAR

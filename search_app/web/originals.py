@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Response, current_app, g, request, url_for
+from flask.sansio.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 from werkzeug.wsgi import wrap_file
 
@@ -20,7 +21,7 @@ from search_app.core.searcher import SearchService
 from search_app.core.users import Role
 from search_app.errors import NotFoundError
 from search_app.web.hosts import is_loopback
-from search_app.web.http import BINARY, YEAR, may, may_fail, unchanging
+from search_app.web.http import BINARY, ORIGINAL_OF, YEAR, may, may_fail, media_type_for, unchanging
 from storage.errors import NoSuchKeyError, StorageError
 from storage.keys import UPLOADS, media_type
 from storage.store import Storage, find_original
@@ -101,6 +102,10 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
         response = unchanging(data, mimetype="image/webp", etag=f"{image_id}.rendering")
         return _sealed(response, "picture.webp", inline=True)
 
+    @api.record_once
+    def hand_over(state: BlueprintSetupState) -> None:
+        state.app.extensions[ORIGINAL_OF] = original_of
+
     @api.app_context_processor
     def originals_of() -> dict[str, Any]:
         return {"original_of": original_of}
@@ -173,7 +178,7 @@ def _streamed(opened: OpenedFile, image_id: str) -> Response:
     """Return a file piece by piece, or the part of it that the request asks for."""
     response = Response(
         wrap_file(request.environ, opened.stream, PIECE),
-        mimetype=opened.media_type,
+        mimetype=media_type_for(opened.media_type),
         direct_passthrough=True,
     )
     response.call_on_close(opened.stream.close)

@@ -193,7 +193,7 @@ def upload_blueprint(*, uploads: Uploads) -> Blueprint:
         images = fields.List(files)
 
     @api.post("/images")
-    @api.doc(requestBody=POST_BODY)
+    @api.doc(requestBody=POST_BODY, operationId="add_pictures")
     @api.response(201, added, content_type=JSON)
     @api.alt_response(200, schema=added, content_type=JSON)
     @may_fail(api, 408, 413, 429, schema=RefusedUploadSchema)
