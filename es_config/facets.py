@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from es_config.documents import place_key, same_letters
-from es_config.requests import UNDATED, Filters, filter_clauses
+from es_config.requests import UNDATED, Filters, filter_clauses, listing_query
 
 MOST_VALUES = 500
 """values that one facet may be asked for"""
@@ -76,7 +76,7 @@ def facets_body(
     """
     own = [name for name in names if name != "folder" and getattr(filters, name) is not None]
     base = _without(filters, own)
-    clauses = filter_clauses(base) + ([{"ids": {"values": list(ids)}}] if ids is not None else [])
+    clauses = filter_clauses(base)
     inside = {name: _only(filters, name) for name in own}
     free = {name: _counting(name, size, filters) for name in names if name not in own}
     aggs: dict[str, Any] = dict(free)
@@ -88,7 +88,7 @@ def facets_body(
     return {
         "size": 0,
         "track_total_hits": True,
-        "query": {"bool": {"filter": clauses}} if clauses else {"match_all": {}},
+        "query": listing_query(clauses, ids=ids),
         "aggs": _flat(aggs),
     }
 

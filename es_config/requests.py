@@ -289,6 +289,17 @@ LISTING_ORDERS: Mapping[str, tuple[dict[str, Any], ...]] = {
 """orders of pictures that need no question; the id comes last, so that pages never share a picture"""
 
 
+def listing_query(clauses: Sequence[dict[str, Any]], *, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the query for pictures that pass `clauses`: films count once, with their first picture.
+
+    With `ids`, those pictures alone, whichever they are.
+    """
+    if ids is not None:
+        return {"bool": {"filter": [*clauses, {"ids": {"values": list(ids)}}]}}
+    moment = {"must_not": [{"term": {"film.is_moment": True}}]}
+    return {"bool": {"filter": list(clauses), **moment} if clauses else moment}
+
+
 def listing_body(
     *,
     sort: str,
@@ -305,9 +316,11 @@ def listing_body(
     if from_ + size > MAX_CANDIDATES:
         raise EngineError(f"A list is shown up to picture {MAX_CANDIDATES}: narrow it by filters.")
     clauses = filter_clauses(filters)
-    clauses += [{"ids": {"values": list(ids)}}] if ids is not None else []
-    query: dict[str, Any] = {"bool": {"filter": clauses}} if clauses else {"match_all": {}}
-    body = {"query": query, "sort": list(LISTING_ORDERS[sort]), "track_total_hits": True}
+    body = {
+        "query": listing_query(clauses, ids=ids),
+        "sort": list(LISTING_ORDERS[sort]),
+        "track_total_hits": True,
+    }
     return _paged(body, size, size, from_)
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from es_config.documents import paths_of, shown_path
+from es_config.documents import content_id, paths_of, shown_path
 from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
 from ingest.files.picture import FileContent, is_raw, rendering
-from ingest.files.walk import valid_unicode
+from ingest.files.walk import Stamp, container_of, valid_unicode
 from ingest.history.ingested_files import IngestedFile, read_notes
 from models.pixels import NoRoomError
 from search_app.core.pictures import OpenedFile, no_room
@@ -92,10 +92,15 @@ class IngestedOriginals:
 
         Raises as `files_of` does.
         """
+        content = content_id(image_id, source)
         for note in self._notes_of(image_id, source):
             if (stream := _opened(note.path)) is None:
                 continue
-            if self._digest(stream) == image_id:
+            if (content != image_id or source.get("film")) and _as_noted(stream, note):
+                return OpenedFile(
+                    stream, Path(note.shown).name, os.fstat(stream.fileno()).st_size, *_type(stream, note)
+                )
+            if self._digest(stream) == content:
                 return OpenedFile(
                     stream, Path(note.shown).name, os.fstat(stream.fileno()).st_size, *_type(stream, note)
                 )
@@ -125,7 +130,8 @@ class IngestedOriginals:
     def _notes_of(self, image_id: str, source: Mapping[str, Any]) -> list[IngestedFile]:
         """Return the notes of a picture whose relative paths its document still has."""
         known = paths_of(source)
-        notes = self.files_of({image_id: shown_path(source, image_id)})[image_id]
+        content = content_id(image_id, source)
+        notes = self.files_of({content: shown_path(source, image_id)})[content]
         return [note for note in notes if note.relative_path in known]
 
     def _uuid(self) -> str:
@@ -166,16 +172,26 @@ def _opened(path: bytes) -> BufferedReader | None:
     return os.fdopen(descriptor, "rb")
 
 
+def _as_noted(stream: BufferedReader, note: IngestedFile) -> bool:
+    """Return whether a file has the size and time that it had when it was hashed: films take long to hash."""
+    status = os.fstat(stream.fileno())
+    return note.stamp.is_settled and note.stamp == Stamp(status.st_size, status.st_mtime_ns)
+
+
 def _type(stream: BufferedReader, note: IngestedFile) -> tuple[str, bool]:
     """Return the media type of an open file, and whether every browser shows it.
 
     The name decides nothing but the words for a file that browsers only download.
     """
-    head = stream.read(16)
+    head = stream.read(64)
     stream.seek(0)
     for pattern, media_type in SHOWN:
         if pattern.match(head):
             return media_type, True
+    if container := container_of(head):
+        # MOV is the same container as MP4, and browsers refuse it by its own name.
+        webm = "video/webm" if b"webm" in head else "video/x-matroska"
+        return ("video/mp4" if container == "mov" else webm), True
     suffix = Path(note.shown).suffix.lower().removeprefix(".")
     if is_raw(Path(note.shown), head):
         return "application/octet-stream", False

@@ -323,11 +323,16 @@ def _placed(response: SearchResponse, index: ImageIndex) -> list[PlacedHit]:
 
     originals = IngestedOriginals(glimpse_home(os.environ) / HISTORY_FILE, lambda: index)
     try:
-        files = originals.files_of({hit.image_id: hit.path for hit in response.hits})
+        files = originals.files_of({_content_of(hit): hit.path for hit in response.hits})
     except (EngineError, StorageError) as error:
         warn(f"paths are relative. {error}")
         files = {}
-    return [PlacedHit(hit, next(iter(files.get(hit.image_id, ())), None)) for hit in response.hits]
+    return [PlacedHit(hit, next(iter(files.get(_content_of(hit), ())), None)) for hit in response.hits]
+
+
+def _content_of(hit: SearchHit) -> str:
+    """Return the id of the file that a hit is from: of a film's moment that of the film."""
+    return str(hit.film["id"]) if hit.film else hit.image_id
 
 
 def _write_paths(hits: list[PlacedHit], *, null: bool) -> None:
@@ -393,8 +398,16 @@ def _texts(hit: PlacedHit) -> list[str]:
             hit.hit.caption or "",
             *([hit.hit.why] if hit.hit.why else []),
             *(["cut short"] if hit.hit.cut_short else []),
+            *([_times(hit.hit.film)] if hit.hit.film else []),
         )
     ]
+
+
+def _times(film: dict[str, Any]) -> str:
+    from search_app.core.films import clock
+
+    also = ", ".join(clock(each["time_ms"]) for each in film["moments"])
+    return f"at {clock(film['time_ms'])} of {clock(film['duration_ms'])}" + (f", also {also}" if also else "")
 
 
 def _utf8(text: str) -> str:

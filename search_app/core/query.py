@@ -503,6 +503,11 @@ class SearchHit:
     cut_short: Annotated[bool, "whether the end of its file is missing, and the rest of it grey"] = False
     width: Annotated[int | None, "pixels of the upright picture; null in indices of long ago"] = None
     height: Annotated[int | None, "pixels of the upright picture; null in indices of long ago"] = None
+    film: Annotated[
+        dict[str, Any] | None,
+        "of a picture from a film: the film's `id`, `time_ms` and `duration_ms`, and its other `moments` that"
+        " were found, each with `image_id`, `time_ms` and `similarity`; null for any other picture",
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -549,10 +554,16 @@ def search_hit(hit: Hit, **fused: Any) -> SearchHit:
         caption=hit.source.get("caption"),
         thumbnail_url=thumbnail_url(hit.image_id),
         cut_short=bool(hit.source.get("cut_short")),
+        film=_film(hit.source),
         width=hit.source.get("width"),
         height=hit.source.get("height"),
         **own,
     )
+
+
+def _film(source: Mapping[str, Any]) -> dict[str, Any] | None:
+    film = source.get("film")
+    return {name: film[name] for name in ("id", "time_ms", "duration_ms")} | {"moments": []} if film else None
 
 
 def thumbnail_url(image_id: str) -> str:

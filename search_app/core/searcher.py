@@ -34,6 +34,7 @@ from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder, plain_text
 from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
+from search_app.core.films import one_hit_each
 from search_app.core.hybrid import (
     EVEN,
     VECTOR_PARTS,
@@ -314,7 +315,7 @@ class Searcher:
             num_candidates=found.request.num_candidates,
             took_ms=round((time.perf_counter() - started) * 1000, 1),
             total=total,
-            hits=hits,
+            hits=one_hit_each(hits),
             partial=found.shards_failed > 0,
             shards=found.shards,
             shards_failed=found.shards_failed,

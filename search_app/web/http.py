@@ -39,6 +39,7 @@ PLAIN_FIELDS: Mapping[type, Callable[..., fields.Field[Any]]] = {
     int: fields.Integer,
     float: fields.Float,
     bool: fields.Boolean,
+    dict: fields.Dict,
 }
 
 
@@ -65,7 +66,7 @@ def _field_of(hint: Any, *, absent: bool) -> fields.Field[Any]:
     if get_origin(hint) is tuple:
         return fields.List(fields.Nested(schema_of(kind)), required=not absent, metadata=metadata)
     nullable = NoneType in others and not absent
-    return PLAIN_FIELDS[kind](required=not absent, allow_none=nullable, metadata=metadata)
+    return PLAIN_FIELDS[get_origin(kind) or kind](required=not absent, allow_none=nullable, metadata=metadata)
 
 
 class SearchBody(SearchArguments):

@@ -26,6 +26,8 @@ from flask_babel import Babel, Domain, format_date, format_decimal, format_time,
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
+from search_app.core.films import clock
+
 LANGUAGES = {"en": "English", "de": "Deutsch", "fr": "Français", "es": "Español"}
 """what the page speaks, each by its own name; English is what the code has"""
 CATALOGUES = Path(__file__).parents[1] / "translations"
@@ -84,7 +86,7 @@ def add_languages(app: Flask, *, machine_paths: tuple[str, ...]) -> None:
     """
     Languages(app, locale_selector=lambda: choose_locale(machine_paths))
     app.register_blueprint(_language_blueprint())
-    app.jinja_env.filters.update(moment=moment, day=day, filesize=filesize)
+    app.jinja_env.filters.update(moment=moment, day=day, filesize=filesize, film_time=clock)
 
     @app.context_processor
     def speaking() -> dict[str, Any]:

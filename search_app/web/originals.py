@@ -119,6 +119,8 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
         }
 
     def exposure_of(image_id: str, source: Mapping[str, Any]) -> tuple[str, ...]:
+        if source.get("film"):
+            return ()
         try:
             opened = originals.open(image_id, source)
         except (EngineError, StorageError):
@@ -136,7 +138,12 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
 
     def _links(image_id: str, source: Mapping[str, Any]) -> dict[str, str]:
         whole = url_for("originals.original", image_id=image_id)
-        if found := files(image_id, source):
+        found = files(image_id, source)
+        if found and (film := source.get("film")):
+            # Browsers begin at the time after the sign, without a script.
+            start = f"{film['time_ms'] / 1000:.2f}".rstrip("0").rstrip(".")
+            return {"film": f"{whole}#t={start}", "download": f"{whole}?download=1"}
+        if found:
             shown = found[0].lower().endswith(SHOWN)
             drawn = url_for("originals.rendering", image_id=image_id)
             is_light = shown and (source.get("size_bytes") or 0) <= LIGHT

@@ -18,6 +18,7 @@ from es_config.documents import paths_of
 from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
 from search_app.core.browse import Browser, FacetsAnswer
+from search_app.core.films import film_moments
 from search_app.core.query import (
     FILTERS,
     SORTS,
@@ -162,6 +163,7 @@ def page_blueprint(
             paths=paths_of(source),
             place=_place((source.get("exif") or {}).get("location")),
             thumbnail_url=thumbnail_url(image_id),
+            film=film_moments(searcher.index, source),
             neighbours=_neighbours(searcher, image_id),
         )
 
@@ -393,4 +395,6 @@ def _neighbours(searcher: Searcher, image_id: str) -> tuple[SearchHit, ...]:
         hits = searcher.search(Query(like=image_id, k=NEIGHBOURS + 1)).hits
     except (EngineError, QueryError):
         return ()
-    return tuple(hit for hit in hits if hit.image_id != image_id)[:NEIGHBOURS]
+    own = next((hit.film["id"] for hit in hits if hit.image_id == image_id and hit.film), image_id)
+    others = (hit for hit in hits if hit.image_id != image_id and (hit.film or {}).get("id") != own)
+    return tuple(others)[:NEIGHBOURS]
