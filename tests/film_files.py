@@ -31,6 +31,7 @@ def save_film(
 
     `turn` is by how many degrees a player turns it against the clock. Without `pictures` there is only sound.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=container, options=dict(options or {})) as box:
         box.metadata.update(tags or {})
         width, height = scenes[0][0].size

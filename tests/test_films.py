@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from film_files import save_film
 from picture_files import save_picture
 from PIL import Image, ImageFilter
 
+import glimpse
 from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.documents import moment_id
@@ -21,14 +24,18 @@ from ingest.files.film import decode_film, decode_moment, film_metadata
 from ingest.files.live_photos import film_parts, is_film_part
 from ingest.files.picture import read_content
 from ingest.files.walk import Candidate, Exclusions, PassedOver, container_of, walk
-from ingest.history.ingested_files import IngestHistory
+from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions, PruneOptions
+from ingest.originals import IngestedOriginals
 from ingest.pipeline.run import ingest_paths
 from ingest.report import passed_over_in_words
 from ingest.wiring import Dependencies, create_index
-from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder
+from models.encoders import Lazy, load_caption_text_encoder, load_image_encoder, load_text_encoder
 from models.pixels import register_formats
 from models.profiles import get_profile
+from search_app.core.searcher import Searcher, SearchService
+from search_app.settings import AppSettings
+from search_app.web.app import create_app
 from storage.keys import thumbnail_key
 from storage.store import FolderStorage
 
@@ -244,7 +251,7 @@ def run(client, index_name, profile, encoders, tmp_path):
     folder.mkdir()
 
     def ingest(**options):
-        history = IngestHistory(tmp_path / "history.sqlite", index=index.uuid())
+        history = IngestHistory(tmp_path / HISTORY_FILE, index=index.uuid())
         images, captions = encoders
         summary = ingest_paths(
             [folder],
@@ -316,3 +323,60 @@ def test_films_can_be_left_out(run):
     save_picture(run.folder / "b.jpg", 1)
     summary = run(films="off", exclude=Exclusions(films=True))
     assert (summary.indexed, summary.passed_over.kinds) == (1, {".mp4": 1})
+
+
+def test_a_search_finds_the_moment_and_the_page_plays_from_there(run, profile, encoders, node, tmp_path):
+    index, folder = run.index, run.folder
+    path = save_film(folder / "lake/a.mp4", STORY)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    save_picture(folder / "still.jpg", 1)
+    run(films="moments")
+    whole, first, second = [each for each in documents(index) if "film" in each]
+    searcher = Searcher(
+        index=index,
+        profile=profile,
+        text_encoder=Lazy(lambda: load_text_encoder(profile)),
+        image_encoder=encoders[0],
+    )
+    web = create_app(
+        service=SearchService(searcher),
+        storage=run.store,
+        settings=AppSettings(),
+        originals=IngestedOriginals(tmp_path / HISTORY_FILE, lambda: index),
+    ).test_client()
+
+    answer = web.get(f"/api/v1/search?like={second['image_id']}").get_json()
+    best, still = answer["hits"]
+    assert (best["image_id"], still["film"]) == (second["image_id"], None)
+    assert best["film"]["time_ms"] == second["film"]["time_ms"]
+    assert {each["image_id"] for each in best["film"]["moments"]} == {whole["image_id"], first["image_id"]}
+    listed = web.get("/api/v1/search?sort=name").get_json()
+    assert {each["image_id"] for each in listed["hits"]} == {whole["image_id"], still["image_id"]}
+
+    page = web.get(f"/images/{second['image_id']}").text
+    start = f"{second['film']['time_ms'] / 1000:g}"
+    assert f"/api/v1/images/{second['image_id']}/original#t={start}" in page
+    assert all(f"/images/{each['image_id']}" in page for each in (whole, first))
+    assert "media-src 'self'" in web.get("/").headers["Content-Security-Policy"]
+    original = f"/api/v1/images/{second['image_id']}/original"
+    with web.get(original, headers={"Range": "bytes=4-7"}) as part:
+        assert (part.status_code, part.content_type, part.data) == (206, "video/mp4", b"ftyp")
+    with web.get(f"{original}?download=1") as saved:
+        assert saved.headers["Content-Disposition"] == "attachment; filename=a.mp4"
+        assert saved.data == path.read_bytes()
+    path.write_bytes(path.read_bytes() + b"more")
+    assert web.get(original).status_code == 404, "another content than the one that was ingested"
+
+    environ = {
+        "ELASTICSEARCH_URL": node.url,
+        "GLIMPSE_HOME": str(tmp_path),
+        "GLIMPSE_INDEX": index.alias,
+        "GLIMPSE_TEXT_LANE": "local",
+    }
+    done = CliRunner().invoke(glimpse.main, ["search", "--like", second["image_id"]], env=environ)
+    line = done.stdout.splitlines()[0].split("\t")
+    assert line[2] == str(path)
+    assert line[-1].startswith(f"at 0:0{second['film']['time_ms'] // 1000} of 0:11, also ")
+    done = CliRunner().invoke(glimpse.main, ["search", "--like", second["image_id"], "--json"], env=environ)
+    hit = json.loads(done.stdout)["hits"][0]
+    assert (hit["absolute_path"], hit["film"]["time_ms"]) == (str(path), second["film"]["time_ms"])

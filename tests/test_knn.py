@@ -136,8 +136,9 @@ def test_a_list_is_sorted_by_fields_that_may_be_missing_and_counts_everything():
     assert listing_body(sort="newest", size=24, from_=48) == {
         "query": {"bool": {"must_not": [{"term": {"film.is_moment": True}}]}},
         "sort": [
-            {"exif.date": {"order": "desc", "missing": "_last"}},
-            {"indexed_at": {"order": "desc", "missing": "_last"}},
+            {"exif.local_date": {"order": "desc", "missing": "_last", "unmapped_type": "date"}},
+            {"exif.date": {"order": "desc", "missing": "_last", "unmapped_type": "date"}},
+            {"indexed_at": {"order": "desc", "missing": "_last", "unmapped_type": "date"}},
             {"image_id": {"order": "asc"}},
         ],
         "track_total_hits": True,
