@@ -3,7 +3,7 @@
 import { _, ngettext } from "./i18n.js";
 
 const bar = document.getElementById("chosen");
-const count = bar.querySelector(".count");
+const count = bar.querySelector(".how-many");
 const outcome = bar.querySelector(".outcome");
 const undo = bar.querySelector('[data-do="undo"]');
 const boxes = () => [...document.querySelectorAll('.card:not(.leaving) input[form="chosen"]')];
