@@ -170,6 +170,8 @@ def test_words_that_name_nothing_are_refused_and_folders_name_all_in_them(librar
     assert library.run("remove", library.folder / "trip", "b.jpg").strip() == "2 pictures hidden"
     rows = [line.split("\t") for line in library.run("hidden").splitlines()]
     assert {row[3] for row in rows} == {"trip/a.jpg", "b.jpg"}
+    listed = json.loads(library.run("hidden", "--json"))["pictures"]
+    assert [(each["image_id"], each["state"]) for each in listed] == [(row[0], "hidden") for row in rows]
     assert library.run("restore", *[row[0] for row in rows]).strip() == "2 pictures restored"
 
 

@@ -104,18 +104,22 @@ def hidden(*, alias: str, as_json: bool) -> None:
     from es_config.hidden import HiddenPictures
     from es_config.index import ImageIndex
 
-    away = HiddenPictures(ImageIndex(open_client(), alias=alias))
-    for each in away.all():
-        path = shown_path(each.source, each.image_id)
-        row = {
+    away = HiddenPictures(ImageIndex(open_client(), alias=alias)).all()
+    rows = (
+        {
             "image_id": each.image_id,
             "state": each.state,
             "at": each.at,
             "until": each.until,
-            "path": path,
+            "path": shown_path(each.source, each.image_id),
         }
-        words = (each.image_id, each.state, each.at, one_line(path))
-        click.echo(json.dumps(row) if as_json else "\t".join(words))
+        for each in away
+    )
+    if as_json:
+        click.echo(json.dumps({"pictures": list(rows)}, indent=2))
+        return
+    for row in rows:
+        click.echo("\t".join(one_line(str(row[name])) for name in ("image_id", "state", "at", "path")))
 
 
 def _open(alias: str, store: str | None, model_dir: Path | None = None) -> Remover:
