@@ -8,29 +8,25 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import recordings
-import test_uploads
+import test_hiding
 from gallery import jpeg, pocket
 from http_fronts import serving
 from PIL import Image
 from test_uploads import BOAT, CARS
 
-from ingest.files.walk import Candidate, stamp_of
-from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
-from ingest.originals import IngestedOriginals
+from ingest.duplicates import read_duplicates
+from ingest.hiding import notes_of
 from models.encoders import Lazy
 from models.voice import load_transcriber
-from search_app.core.searcher import SearchService
-from search_app.settings import AppSettings
-from search_app.web.app import create_app
 from search_app.web.openapi import METHODS
-from storage.store import open_storage
 
-place = test_uploads.place
+library = test_hiding.library
 CLIENT = "generated_glimpse_client"
 
 
@@ -45,15 +41,16 @@ class Client:
         self.modules = {path.stem: path for path in (folder / CLIENT / "api").rglob("*.py")}
         self.asked: set[str] = set()
 
-    def ask(self, operation: str, *arguments, **options):
-        """Ask an operation and return its status and its parsed answer, which may not be missing."""
+    def ask(self, operation: str, *arguments, status: int = 200, **options):
+        """Ask an operation and return its parsed answer, which may not be missing."""
         path = self.modules[operation].relative_to(self.folder).with_suffix("")
         answer = importlib.import_module(".".join(path.parts)).sync_detailed(
             *arguments, client=self.api, **options
         )
         self.asked.add(operation)
         assert answer.parsed is not None, (operation, answer.status_code, answer.content[:500])
-        return int(answer.status_code), answer.parsed
+        assert int(answer.status_code) == status, (operation, answer.content[:500])
+        return answer.parsed
 
     def file(self, data: bytes, name: str, media_type: str = "application/octet-stream"):
         """Return a file as the client sends it."""
@@ -67,16 +64,16 @@ class Client:
 
 
 @pytest.fixture
-def app(place, tmp_path):
-    """An application with every part: uploads, voice, and the notes of ingested files."""
-    notes = tmp_path / "home" / HISTORY_FILE
-    return create_app(
-        service=SearchService(place.searcher),
-        storage=open_storage(str(place.folder)),
-        settings=AppSettings(max_upload=test_uploads.MAX_UPLOAD),
-        indexer=lambda: place.indexer,
+def app(library):
+    """An application with every part."""
+
+    def duplicates(index, distance):
+        with closing(notes_of(library.environ)(index)) as notes:
+            return read_duplicates(index, notes, distance=distance)
+
+    return library.app(
         transcriber=lambda: Lazy(lambda: load_transcriber(pocket()[0].voice_model)),
-        originals=IngestedOriginals(notes, lambda: place.index),
+        find_duplicates=duplicates,
     )
 
 
@@ -97,67 +94,75 @@ def client(app, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stdout + done.stderr
     monkeypatch.syspath_prepend(str(tmp_path))
     with serving(app) as address:
-        yield Client(address, document, tmp_path)
+        made = Client(address, document, tmp_path)
+        with made.api:
+            yield made
     for name in [name for name in sys.modules if name.partition(".")[0] == CLIENT]:
         del sys.modules[name]
 
 
-def test_a_generated_client_works_for_every_operation(client, place, tmp_path):
-    boat, cars = jpeg(BOAT), jpeg(CARS)
+def test_a_generated_client_works_for_every_operation(client, library):
     models = client.models
-
-    files = [client.file(boat, "boat.jpg"), client.file(cars, "cars.jpg")]
-    status, added = client.ask("add_pictures", body=models.AddPicturesBody(image=files))
-    assert status == 201
-    assert [each.name for each in added.images] == ["boat.jpg", "cars.jpg"]
-    boat_id = added.images[0].image_id
-    assert boat_id == hashlib.sha256(boat).hexdigest()
-    refused = client.ask("add_pictures", body=models.AddPicturesBody(image=[client.file(b"text", "a.txt")]))
-    assert refused[0] == 400
-    assert [each.name for each in refused[1].images] == ["a.txt"]
-    assert refused[1].detail == refused[1].images[0].detail
-
-    status, found = client.ask("search", q="two red boats", k=1)
-    assert (status, [hit.image_id for hit in found.hits]) == (200, [boat_id])
-    status, found = client.ask("search_by_body", body=models.SearchBody(like=boat_id, k=2))
-    assert (status, found.hits[0].image_id, len(found.hits)) == (200, boat_id, 2)
-    status, found = client.ask(
-        "search_by_body", body=models.SearchForm(image=client.file(cars, "x.jpg"), k=1)
-    )
-    assert (status, found.hits[0].image_id) == (200, added.images[1].image_id)
-    status, problem = client.ask("search", q="boat", k=0)
-    assert (status, problem.status) == (400, 400)
-    assert problem.detail.startswith("k must be between")
-
-    status, picture = client.ask("picture", boat_id)
-    assert (status, picture.image_id, picture.original_url) == (200, boat_id, None)
-    status, picture = client.ask(
-        "write_caption", boat_id, body=models.WriteCaptionBody(caption="Our old boat")
-    )
-    assert (status, picture.caption, picture.caption_source) == (200, "Our old boat", "human")
-    status, problem = client.ask("picture", "nothing")
-    assert (status, problem.title) == (404, "Not Found")
-
-    status, thumbnail = client.ask("thumbnail", boat_id)
-    assert status == 200
-    assert Image.open(thumbnail.payload).format == "WEBP"
-
-    path = tmp_path / "pictures" / "uploads" / "boat.jpg"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(boat)
-    with closing(IngestHistory(tmp_path / "home" / HISTORY_FILE, index=place.index.uuid())) as history:
-        history.record_ok(Candidate(path, "uploads/boat.jpg", stamp_of(path)), boat_id)
-    status, original = client.ask("original", boat_id)
-    assert (status, original.payload.read()) == (200, boat)
-    status, drawn = client.ask("rendering", boat_id)
-    assert status == 200
-    assert Image.open(drawn.payload).format == "WEBP"
-    (file,) = client.ask("picture", boat_id)[1].files
-    assert (file.root, file.path) == (str(tmp_path / "pictures"), "uploads/boat.jpg")
+    check_adding_and_searching(client, models)
+    first, second, *_ = sorted(library.ids().values())
+    check_one_picture(client, models, library.ids()["a.jpg"], library.folder)
+    check_several_pictures(client, models, [first, second])
 
     clip = client.file(recordings.packed(recordings.spoken("two red boats")), "clip.wav", "audio/wav")
-    status, heard = client.ask("transcribe", body=models.TranscribeFilesBody(audio=clip))
-    assert status == 200
+    heard = client.ask("transcribe", body=models.TranscribeFilesBody(audio=clip))
     assert "boat" in heard.text
-
     assert client.asked == client.operations
+
+
+def check_adding_and_searching(client, models):
+    boat, cars = jpeg(BOAT), jpeg(CARS)
+    files = [client.file(boat, "boat.jpg"), client.file(cars, "cars.jpg")]
+    added = client.ask("add_pictures", status=201, body=models.AddPicturesBody(image=files))
+    assert [each.name for each in added.images] == ["boat.jpg", "cars.jpg"]
+    boat_id, cars_id = (each.image_id for each in added.images)
+    assert boat_id == hashlib.sha256(boat).hexdigest()
+    text = [client.file(b"text", "a.txt")]
+    refused = client.ask("add_pictures", status=400, body=models.AddPicturesBody(image=text))
+    assert [each.detail for each in refused.images] == [refused.detail]
+
+    found = client.ask("search", q="two red boats", k=1)
+    assert [hit.image_id for hit in found.hits] == [boat_id]
+    found = client.ask("search_by_body", body=models.SearchBody(like=boat_id, k=2))
+    assert (found.hits[0].image_id, len(found.hits)) == (boat_id, 2)
+    found = client.ask("search_by_body", body=models.SearchForm(image=client.file(cars, "x.jpg"), k=1))
+    assert found.hits[0].image_id == cars_id
+    problem = client.ask("search", status=400, q="boat", k=0)
+    assert problem.status == 400
+    assert problem.detail.startswith("k must be between")
+    client.ask("facets", path="uploads/")
+    client.ask("suggest", q="bo")
+
+
+def check_one_picture(client, models, image_id: str, folder: Path):
+    picture = client.ask("picture", image_id)
+    (file,) = picture.files
+    assert (file.root, file.path) == (str(folder), "a.jpg")
+    assert client.ask("picture", "nothing", status=404).title == "Not Found"
+    assert client.ask("original", image_id).payload.read() == (folder / "a.jpg").read_bytes()
+    for operation in ("thumbnail", "rendering"):
+        assert Image.open(client.ask(operation, image_id).payload).format == "WEBP"
+    picture = client.ask("write_caption", image_id, body=models.WriteCaptionBody(caption="Our old boat"))
+    assert (picture.caption, picture.caption_source) == ("Our old boat", "human")
+    picture = client.ask("write_keywords", image_id, body=models.Keywords(keywords=["sea"]))
+    assert picture.tags == ["sea"]
+    assert client.ask("mark_favourite", image_id).favourite is True
+    assert not client.ask("unmark_favourite", image_id).favourite
+    assert client.ask("put_away", image_id).hidden == [image_id]
+    client.ask("picture", image_id, status=404)
+    assert client.ask("restore", image_id).done == [image_id]
+
+
+def check_several_pictures(client, models, ids: list[str]):
+    chosen = models.Chosen(ids=ids)
+    assert client.ask("edit_chosen", body=models.Edit(ids=ids, add_keywords=["both"])).done == ids
+    export = models.Export(ids=ids, format_=models.ExportFormat("zip"))
+    assert len(zipfile.ZipFile(client.ask("export", body=export).payload).namelist()) >= 1
+    assert sorted(client.ask("put_chosen_away", body=chosen).done) == ids
+    client.ask("hidden")
+    assert sorted(client.ask("restore_chosen", body=chosen).done) == ids
+    client.ask("duplicates")
