@@ -152,9 +152,9 @@ def check_one_picture(client, models, image_id: str, folder: Path):
     assert picture.tags == ["sea"]
     assert client.ask("mark_favourite", image_id).favourite is True
     assert not client.ask("unmark_favourite", image_id).favourite
-    assert client.ask("put_away", image_id).hidden == [image_id]
+    assert client.ask("put_away", image_id).state == "hidden"
     client.ask("picture", image_id, status=404)
-    assert client.ask("restore", image_id).done == [image_id]
+    assert client.ask("restore", image_id).image_id == image_id
 
 
 def check_several_pictures(client, models, ids: list[str]):

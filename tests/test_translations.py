@@ -16,13 +16,14 @@ from search_app.web.languages import (
     filesize,
     moment,
     pictures,
+    progress_line,
     read_catalogue,
     script_strings,
     translated,
 )
 
 SEARCH = {"en": "Search", "de": "Suchen", "fr": "Rechercher", "es": "Buscar"}
-GERMAN = {"Accept-Language": "de-AT,de;q=0.9,en;q=0.5"}
+GERMAN = {"Accept-Language": "de,en;q=0.5"}
 HERE = {"Referer": "http://localhost/?q=boat"}
 
 
@@ -138,6 +139,17 @@ def test_numbers_plurals_and_dates_are_those_of_the_language_and_its_region(web)
     with web.application.test_request_context("/", headers={"Accept-Language": "fr"}):
         assert pictures(0) == "0 image"
         assert (day("yesterday"), moment("yesterday")) == ("yesterday", "yesterday")
+
+
+def test_the_progress_of_runs_is_told_in_the_language_of_the_page(web):
+    line = "Ingesting 1,204 of 4,000 files, Captioning 3 pictures, Getting ready, Polishing 3 stones …"
+    with web.application.test_request_context("/", headers=GERMAN):
+        assert progress_line(line) == (
+            "Einlesen: 1.204 von 4.000 Dateien, Beschreiben: 3 Bilder, Wird vorbereitet, Polishing 3 stones …"
+        )
+        assert progress_line("") == ""
+    with web.application.test_request_context("/"):
+        assert progress_line(line) == line
 
 
 def test_scripts_get_their_translations_as_data(web):

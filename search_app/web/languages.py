@@ -22,7 +22,17 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 from flask import Blueprint, Flask, has_request_context, redirect, request
-from flask_babel import Babel, Domain, format_date, format_decimal, format_time, get_locale, ngettext
+from flask_babel import (
+    Babel,
+    Domain,
+    format_date,
+    format_decimal,
+    format_time,
+    get_locale,
+    gettext,
+    lazy_gettext,
+    ngettext,
+)
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
@@ -36,6 +46,21 @@ ERROR = "error"
 """the context of an error's sentence in a catalogue; {0}, {1}, … stand for the values in it"""
 COOKIE_DAYS = 365
 LONGEST_PATH = 8_000
+RUNS = {
+    "Ingesting": lazy_gettext("Ingesting"),
+    "Captioning": lazy_gettext("Captioning"),
+    "Reading text": lazy_gettext("Reading text"),
+    "Reindexing": lazy_gettext("Reindexing"),
+    "Importing": lazy_gettext("Importing"),
+    "Exporting": lazy_gettext("Exporting"),
+    "Getting ready": lazy_gettext("Getting ready"),
+    "Downloading the models:": lazy_gettext("Downloading the models"),
+}
+"""the work of a run, by the name that it gives itself"""
+COUNTED = {"files": lazy_gettext("files"), "pictures": lazy_gettext("pictures"), "MB": lazy_gettext("MB")}
+"""what a run counts"""
+PROGRESS = re.compile(r"(?P<doing>\D+?)(?: (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<noun>\w+))?")
+"""a run's progress, as `RunState` writes it"""
 PLACE = re.compile(r"\{(\d+)\}")
 """a value in the sentence of an error"""
 
@@ -170,6 +195,32 @@ def translated(sentence: str) -> str:
     The core raises whole English sentences, values and all. They are found again by their catalogue.
     """
     return _translated_sentence(sentence, language_of_page()) if has_request_context() else sentence
+
+
+def progress_line(running: str) -> str:
+    """Return the progress of runs, as `in_words` writes it, in the language of this request."""
+    if not running or language_of_page() == "en":
+        return running
+    parts = running.removesuffix(" …").split(", ")
+    return ", ".join(map(_progress_part, parts)) + " …"
+
+
+def _progress_part(part: str) -> str:
+    match = PROGRESS.fullmatch(part)
+    if match is None or match["doing"] not in RUNS or (match["noun"] or "") not in ("", *COUNTED):
+        return part
+    doing = str(RUNS[match["doing"]])
+    if not match["done"]:
+        return doing
+    done, total = (
+        format_decimal(int(each.replace(",", ""))) if each else None for each in match.group("done", "total")
+    )
+    noun = str(COUNTED[match["noun"]])
+    if total is None:
+        return str(gettext("%(doing)s: %(done)s %(noun)s", doing=doing, done=done, noun=noun))
+    return str(
+        gettext("%(doing)s: %(done)s of %(total)s %(noun)s", doing=doing, done=done, total=total, noun=noun)
+    )
 
 
 def _translated_sentence(sentence: str, language: str) -> str:

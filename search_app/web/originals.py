@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Response, current_app, g, request, url_for
-from flask.sansio.blueprints import BlueprintSetupState
 from flask_smorest import Blueprint
 from werkzeug.wsgi import wrap_file
 
@@ -102,10 +101,6 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
         response = unchanging(data, mimetype="image/webp", etag=f"{image_id}.rendering")
         return _sealed(response, "picture.webp", inline=True)
 
-    @api.record_once
-    def hand_over(state: BlueprintSetupState) -> None:
-        state.app.extensions[ORIGINAL_OF] = original_of
-
     @api.app_context_processor
     def originals_of() -> dict[str, Any]:
         return {"original_of": original_of}
@@ -158,6 +153,7 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
             return {}
         return {"open": whole, "screen": whole, "download": f"{whole}?download=1"} if kept else {}
 
+    api.record_once(lambda state: state.app.extensions.update({ORIGINAL_OF: original_of}))
     return api
 
 

@@ -37,6 +37,7 @@ from search_app.settings import AppSettings
 from search_app.web.around import around
 from search_app.web.browse import TITLES, is_useful, label_of, month_name, timeline_of
 from search_app.web.http import read_upload, status_of, visitors_sentence
+from search_app.web.languages import progress_line
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "pocket": (
@@ -174,7 +175,7 @@ def page_blueprint(
             images = service.searcher.index.count()
         except EngineError:
             images = 0
-        return {"running": running(), "images": images}
+        return {"running": progress_line(running()), "images": images}
 
     @page.app_context_processor
     def shell() -> dict[str, object]:
@@ -191,7 +192,7 @@ def page_blueprint(
             "changed": partial(changed, shares_space=shares_space),
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
-            "running": running(),
+            "running": progress_line(running()),
             "facet_titles": TITLES,
             "facet_label": label_of,
             "facet_is_useful": is_useful,
