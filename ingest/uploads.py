@@ -23,7 +23,7 @@ from ingest.files.picture import (
     decode_upload,
     thumbnail,
 )
-from ingest.files.walk import Candidate, safe_name
+from ingest.files.walk import HEAD_BYTES, Candidate, container_of, safe_name
 from ingest.pipeline.embed import caption_each, embed_pictures
 from ingest.pipeline.places import PlacesNow
 from ingest.pipeline.read import BadFile, NewPicture, new_document, transform
@@ -42,6 +42,9 @@ from storage.store import Storage
 HIDDEN = "it was hidden here: its owner can show it again"
 LEAVING = "it was removed, and is being deleted at this moment: add it again in a minute"
 """reasons to refuse a picture"""
+
+
+FILMS_ARE_NOT_TAKEN = "a film, and only pictures can be added here: put it into a folder for `glimpse ingest`"
 
 
 @dataclass(kw_only=True)
@@ -69,6 +72,8 @@ class UploadIndexer:
         can be added at all, and `BusyError` when too many pictures wait for room.
         """
         image_id = hashlib.sha256(data).hexdigest()
+        if container_of(data[:HEAD_BYTES]):
+            return Addition(image_id, refused=FILMS_ARE_NOT_TAKEN)
         self._make_ready()
         known = self._known(image_id) or self._put_away(image_id)
         if known and (known.refused or self.storage.exists(thumbnail_key(image_id))):

@@ -242,6 +242,7 @@ def test_when_all_are_refused_the_answer_is_a_problem_with_every_reason(web, pla
     [
         ("empty.jpg", b"", "the file is empty"),
         ("notes.jpg", b"hello, I am a text", "not a picture in a known format"),
+        ("film.jpg", b"\0\0\0\x18ftypmp42" + bytes(64), "a film, and only pictures can be added here"),
         ("page.jpg", b"<!doctype html><script>alert(1)</script>", "not a picture in a known format"),
         ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not a picture in a known format"),
         ("cut.jpg", jpeg(BOAT)[:2000], "damaged or cut short"),

@@ -134,10 +134,8 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
     def _links(image_id: str, source: Mapping[str, Any]) -> dict[str, str]:
         whole = url_for("originals.original", image_id=image_id)
         found = files(image_id, source)
-        if found and (film := source.get("film")):
-            # Browsers begin at the time after the sign, without a script.
-            start = f"{film['time_ms'] / 1000:.2f}".rstrip("0").rstrip(".")
-            return {"film": f"{whole}#t={start}", "download": f"{whole}?download=1"}
+        if found and source.get("film"):
+            return _film_links(whole, source["film"])
         if found:
             shown = found[0].lower().endswith(SHOWN)
             drawn = url_for("originals.rendering", image_id=image_id)
@@ -155,6 +153,12 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
 
     api.record_once(lambda state: state.app.extensions.update({ORIGINAL_OF: original_of}))
     return api
+
+
+def _film_links(whole: str, film: Mapping[str, Any]) -> dict[str, str]:
+    """Return the addresses to play a film and to download it. Browsers begin at the time after the sign."""
+    start = f"{film['time_ms'] / 1000:.2f}".rstrip("0").rstrip(".")
+    return {"film": f"{whole}#t={start}", "download": f"{whole}?download=1"}
 
 
 def shows_paths() -> bool:
