@@ -255,6 +255,31 @@ INDEX_CHECKS: Looks = (
 )
 
 
+LOOKING: Looks = (*SERVER_CHECKS[:1], ("disk", _disk), ("shards", _shards), ("profile", _profile))
+"""checks that are quick and change nothing"""
+
+
+def look_only(
+    index: ImageIndex,
+    *,
+    home: Path,
+    url: str,
+    environ: Mapping[str, str],
+    profile_dims: Mapping[str, int],
+) -> list[Check]:
+    """Return the results of the checks that are quick and change nothing, for a page that asks often."""
+    engine = _Engine(index.client, url, index, profile_dims)
+    checks = [
+        _check("home", lambda: look_at_home(home)),
+        _check("store", lambda: look_at_store(environ, home)),
+        _check("elasticsearch", lambda: LOOKING[0][1](engine)),
+    ]
+    if not checks[-1].ok:
+        return checks
+    looks = LOOKING[1:] if _check("index", lambda: str(index.name())).ok else LOOKING[1:2]
+    return checks + [_check(name, partial(look, engine)) for name, look in looks]
+
+
 @dataclass(frozen=True)
 class Status:
     """The engine and its index at one moment. Without an index there is neither profile nor image."""

@@ -7,13 +7,15 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from es_config.bulk import LoadingRun
 from es_config.home import files_for_owner, private_folder
 
-FOLDER = "runs"
+FOLDER, ENDED = "runs", "ended"
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,26 @@ class RunState:
         return f"{self.doing} {self.done:,}{of} {self.noun}"
 
 
+@dataclass(frozen=True)
+class RunOutcome:
+    """How the last run of its kind on one index ended."""
+
+    alias: str
+    doing: str
+    noun: str
+    done: int
+    total: int | None
+    failed: int
+    ended_at: str
+    """ISO 8601"""
+    whole: bool
+    """whether it came to its end"""
+    fault: str | None = None
+    """the error that ended it"""
+
+
 class RunFile:
-    """The file in which this process tells its progress. A context that leaves no file behind.
+    """The file in which this process tells its progress. A context that leaves only how the run ended.
 
     It never raises: a run does not end because nobody can see it.
     """
@@ -48,24 +68,64 @@ class RunFile:
         self._path = home / FOLDER / f"{os.getpid()}.json"
         self._alias = alias
         self._run = LoadingRun.of_this_process()
+        self._state: RunState | None = None
+        self._failed = 0
 
     def __enter__(self) -> Self:
         """Write nothing yet."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Delete the file."""
+    def __exit__(self, *error: object) -> None:
+        """Delete the file, and keep how the run ended, if it had begun."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+        if self._state is not None:
+            fault = error[1] if len(error) > 1 and isinstance(error[1], Exception) else None
+            _write(self._path.parent / ENDED / _name_of(self._state), self._outcome(self._state, fault))
 
-    def write(self, doing: str, *, noun: str = "", done: int = 0, total: int | None = None) -> None:
+    def _outcome(self, state: RunState, fault: Exception | None) -> RunOutcome:
+        whole = fault is None and (state.total is None or state.done >= state.total)
+        return RunOutcome(
+            state.alias,
+            state.doing,
+            state.noun,
+            state.done,
+            state.total,
+            self._failed,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            whole,
+            str(fault) if fault else None,
+        )
+
+    def write(
+        self, doing: str, *, noun: str = "", done: int = 0, total: int | None = None, failed: int = 0
+    ) -> None:
         """Replace the state in the file at once: a reader sees all of it or the former."""
-        state = RunState(self._alias, doing, noun, done, total, self._run)
-        part = self._path.with_suffix(".part")
-        with suppress(OSError), files_for_owner():
-            private_folder(self._path.parent)
-            part.write_text(json.dumps(asdict(state)), encoding="utf-8")
-            part.replace(self._path)
+        self._state, self._failed = RunState(self._alias, doing, noun, done, total, self._run), failed
+        _write(self._path, self._state)
+
+
+def _write(path: Path, values: RunState | RunOutcome) -> None:
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with suppress(OSError), files_for_owner():
+        private_folder(path.parent)
+        part.write_text(json.dumps(asdict(values)), encoding="utf-8")
+        part.replace(path)
+
+
+def _name_of(state: RunState) -> str:
+    return f"{sha256(f'{state.alias} {state.doing}'.encode()).hexdigest()[:16]}.json"
+
+
+def read_outcomes(home: Path, alias: str) -> Sequence[RunOutcome]:
+    """Return how the last run of each kind ended for an index, the latest first."""
+    found = []
+    for path in (home / FOLDER / ENDED).glob("*.json"):
+        with suppress(OSError, ValueError, TypeError):  # of another version
+            outcome = RunOutcome(**json.loads(path.read_text(encoding="utf-8")))
+            if outcome.alias == alias:
+                found.append(outcome)
+    return sorted(found, key=lambda outcome: outcome.ended_at, reverse=True)
 
 
 def read_runs(home: Path, alias: str) -> Sequence[RunState]:

@@ -258,6 +258,7 @@ class StatedProgress(Progress):
     def __init__(self, shown: Progress, file: RunFile, *, doing: str, noun: str) -> None:
         self._shown, self._file, self._doing, self._noun = shown, file, doing, noun
         self._done, self._total, self._written = 0, 0, 0.0
+        self._failures = 0
 
     def __enter__(self) -> Self:
         """Show the progress."""
@@ -266,8 +267,9 @@ class StatedProgress(Progress):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the shown progress, and delete the file."""
-        self._file.__exit__()
+        """End the shown progress, and keep how the run ended in place of the file."""
+        self._write()
+        self._file.__exit__(*error)
         self._shown.__exit__(*error)
 
     def start(self, total: int, *, so_far: bool = False) -> None:
@@ -285,11 +287,18 @@ class StatedProgress(Progress):
 
     def failed(self, failure: Failure, *, what: str = SKIPPED) -> None:
         """Report a file that cannot be used."""
+        self._failures += 1
         self._shown.failed(failure, what=what)
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        self._file.write(self._doing, noun=self._noun, done=self._done, total=self._total or None)
+        self._file.write(
+            self._doing,
+            noun=self._noun,
+            done=self._done,
+            total=self._total or None,
+            failed=self._failures,
+        )
 
 
 def open_progress(

@@ -15,6 +15,7 @@ from es_config.aliases import lift_dead_block
 from es_config.client import connect, engine_settings, glimpse_home
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import META_SECONDS, ImageIndex
+from es_config.overview import Overview, read_overview
 from es_config.requests import as_curl
 from es_config.runs import in_words, read_runs
 from es_config.scan import read_sample
@@ -25,7 +26,7 @@ from models.fast.standalone import (
     load_quick_image_encoder,
     load_quick_text_encoder,
 )
-from models.profiles import Profile, default_profile, get_profile
+from models.profiles import PROFILES, Profile, default_profile, get_profile
 from search_app.core.logs import QueryLog, log_path
 from search_app.core.places import Gazetteer
 from search_app.core.query import Query
@@ -212,6 +213,7 @@ def serve_pictures(
         running=lambda: in_words(read_runs(home, settings.alias)),
         remover=remover or (lambda: None),
         find_duplicates=find_duplicates,
+        overview=lambda: overview_of(service.searcher.index, environ, home),
     )
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
@@ -244,6 +246,13 @@ def tidied_regularly(
     finally:
         over.set()
         thread.join(FOLLOWER_END_S)
+def overview_of(index: ImageIndex, environ: Mapping[str, str], home: Path) -> Overview:
+    """Return the state of an index, also when no Elasticsearch is known at the moment."""
+    url = ""
+    with suppress(EngineError):
+        url = engine_settings(environ, home).shown_url
+    dims = {profile.name: profile.dims for profile in PROFILES.values()}
+    return read_overview(index, home=home, url=url, environ=environ, profile_dims=dims)
 
 
 def warm_voice(transcriber: Lazy[Transcriber] | None, warn: Callable[[str], None]) -> None:

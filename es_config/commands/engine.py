@@ -74,16 +74,23 @@ def down(as_json: bool) -> None:
 @INDEX
 @AS_JSON
 def status(alias: str, as_json: bool) -> None:
-    """Say where Elasticsearch is and how many pictures it holds.
+    """Say where Elasticsearch is, what its index holds, what runs, waits and failed, and whether all is well.
 
     \b
     Example:
       glimpse status --json
     """
     from es_config.doctor import read_status
+    from es_config.overview import in_lines, read_overview
+    from models.profiles import PROFILES
 
-    found = read_status(os.environ, _home(), alias=alias)
-    _print(asdict(found), _table(asdict(found)), as_json)
+    found = asdict(read_status(os.environ, _home(), alias=alias))
+    dims = {profile.name: profile.dims for profile in PROFILES.values()}
+    now = read_overview(
+        _open_index(alias), home=_home(), url=found["url"], environ=os.environ, profile_dims=dims
+    )
+    lines = [_table({**found, **in_lines(now)})]
+    _print({**found, "overview": now.to_json()}, "\n".join(lines), as_json)
 
 
 @click.command()

@@ -14,6 +14,7 @@ from flask_smorest import Api
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from werkzeug.exceptions import HTTPException
 
+from es_config.overview import Overview
 from models.encoders import Lazy
 from models.voice import Transcriber
 from search_app.core.browse import Browser
@@ -55,6 +56,7 @@ from search_app.web.openapi import openapi_blueprint
 from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
 from search_app.web.selection import selection_blueprint, selection_page_blueprint
+from search_app.web.status import StatusReader, status_blueprint, status_page_blueprint
 from search_app.web.tuning import tuning_blueprint
 from search_app.web.uploads import (
     PictureIndexer,
@@ -170,6 +172,7 @@ def create_app(
     running: Callable[[], str] = lambda: "",
     remover: OpenRemover = lambda: None,
     find_duplicates: FindDuplicates | None = None,
+    overview: Callable[[], Overview] | None = None,
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
@@ -177,6 +180,8 @@ def create_app(
     added to. Without a `login` everybody who reaches the server may do everything. Without `originals` no
     ingested file is opened. `running` says what other processes do to the index now. `remover` returns what
     puts pictures away, None where nothing can be put away; `find_duplicates` groups those that look the same.
+    ingested file is opened. `running` says what other processes do to the index now, and
+    `overview` how it is.
     """
     app = Flask("search_app", static_folder=None)
     add_compression(app)
@@ -225,6 +230,10 @@ def create_app(
     api.register_blueprint(duplicates_blueprint(finder=finder))
     app.register_blueprint(duplicates_page_blueprint(finder=finder))
     app.register_blueprint(tuning_blueprint(service=service))
+    if overview is not None:
+        reader = StatusReader(overview)
+        api.register_blueprint(status_blueprint(reader=reader))
+        app.register_blueprint(status_page_blueprint(reader=reader))
     app.register_blueprint(health_blueprint(service=service))
     app.register_blueprint(openapi_blueprint(api))
     add_languages(app, machine_paths=MACHINE_PATHS)
