@@ -146,7 +146,10 @@ def read_overview(
 
 def in_lines(now: Overview) -> dict[str, str]:
     """Return what a person in a terminal wants to know beside the address and the number of pictures."""
-    lines = {"captions": f"{now.captions} of {now.images}", "text read": f"{now.texts} of {now.images}"}
+    lines: dict[str, str] = {}
+    if now.answers:
+        lines["captions"] = f"{now.captions} of {now.images}"
+        lines["text read"] = f"{now.texts} of {now.images}"
     lines |= {"films": str(now.films)} if now.films else {}
     if now.failed:
         total = sum(each.count for each in now.failed)

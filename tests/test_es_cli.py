@@ -55,6 +55,8 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     named = ("--index", index_name)
     name = f"{index_name}-pocket-1"
     empty = json.loads(glimpse("status", "--json", *named).stdout)
+    overview = empty.pop("overview")
+    assert (overview["answers"], overview["images"], overview["trouble"]) == (False, 0, None)
     assert empty == {
         "url": node.url,
         "kind": "local",
@@ -89,7 +91,9 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     )
     status = glimpse("status", *named).stdout.splitlines()
     shown = ["url", "kind", "version", "index", "profile", "images", "hidden", "running"]
+    shown = ["url", "kind", "version", "index", "profile", "images", "running", "captions", "text", "all"]
     assert [line.split()[0] for line in status] == shown
+    assert status[-1].split() == ["all", "is", "well", "yes"]
     assert status[3].split()[1] == name
     kept = glimpse("index", "delete", *named, stdin="n\n")
     assert kept.returncode == 1

@@ -352,8 +352,10 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline(web, gallery):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Referrer-Policy"] == "same-origin"
         assert not re.search(
-            r"(?:src|href)=\"(?:https?:)?//|\sstyle=|<style|\son\w+=|<script>", response.text
+            r"(?:src|<link[^>]*href)=\"(?:https?:)?//|\sstyle=|<style|\son\w+=|<script>", response.text
         )
+        for link in re.findall(r"<a [^>]*href=\"(?:https?:)?//[^>]*>", response.text):
+            assert 'rel="noopener noreferrer"' in link  # a map, which nothing asks until somebody clicks
 
 
 def test_an_empty_index_says_how_to_fill_it(client, index_name, gallery):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 from werkzeug.wrappers import Response
 
-from es_config.documents import paths_of
+from es_config.documents import paths_of, read_point
 from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
 from search_app.core.browse import Browser, FacetsAnswer
@@ -59,6 +59,10 @@ OTHERS = (
 )
 
 
+MAP = "https://www.openstreetmap.org/"
+DRAWN = "drawn world"
+"""in the name of the camera of every drawn picture"""
+LONGEST_EXAMPLE, MOST_EXAMPLES = 60, 5
 SAMPLE_SIZE = 12
 NEIGHBOURS = 6
 PARAMETERS = frozenset(SearchArguments().fields)
@@ -120,7 +124,8 @@ def page_blueprint(
         if given != request.args.to_dict() and given:
             return redirect(address(given))  # empty form fields do not belong in an address
         if not any(given.get(name) for name in (*QUESTION, *FILTERS, "sort")):
-            return _start(service.searcher, empty="q" in request.args, is_filling=bool(running()))
+            is_filling = bool(running())
+            return _start(service.searcher, narrowing, empty="q" in request.args, is_filling=is_filling)
         query = load_query(given, k=settings.page_size)
         return _results(service, query, narrowing, default_k=settings.page_size)
 
@@ -193,6 +198,8 @@ def page_blueprint(
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
             "running": progress_line(running()),
+            "running": running(),
+            "map_address": map_address,
             "facet_titles": TITLES,
             "facet_label": label_of,
             "facet_is_useful": is_useful,
@@ -266,19 +273,22 @@ def _given() -> dict[str, str]:
     )
 
 
-def _start(searcher: Searcher, *, empty: bool, is_filling: bool) -> tuple[str, int]:
+def _start(searcher: Searcher, narrowing: Narrowing, *, empty: bool, is_filling: bool) -> tuple[str, int]:
     """Show the start page, without a word about an index that is being made at the moment."""
     sample: tuple[SearchHit, ...] = ()
+    examples: Sequence[tuple[str, str]] = ()
     count, trouble, status = None, None, 200
     try:
-        if not is_filling or searcher.index.exists():
-            count = searcher.index.count()
+        if searcher.index.exists():
+            count = narrowing.browser.count()
             sample = searcher.sample(SAMPLE_SIZE)
+            examples = narrowing.examples(searcher, sample)
+        elif not is_filling:
+            count = 0
     except EngineError as error:
         trouble, status = visitors_sentence(error), status_of(error)
     if empty and not trouble:
         trouble, status = _("The query is empty: type some words, or choose a picture."), 400
-    examples = EXAMPLES.get(searcher.profile.name, OTHERS)
     return render_template(
         "start.html", sample=sample, count=count, trouble=trouble, examples=examples
     ), status
@@ -301,6 +311,19 @@ class Narrowing:
             return self.browser.facets(query) if query.is_listing else None
         except EngineError:  # the list itself is there
             return None
+
+    def examples(self, searcher: Searcher, sample: Sequence[SearchHit]) -> Sequence[tuple[str, str]]:
+        """Return (language, text) of searches to try, which this index can answer.
+
+        The small models know the drawn world alone: on other pictures captions of the index are better.
+        """
+        known = EXAMPLES.get(searcher.profile.name)
+        if known is None:
+            return OTHERS
+        if self.suggester.suggest(DRAWN, kind="camera", limit=1).suggestions:
+            return known
+        captions = dict.fromkeys(hit.caption for hit in sample if hit.caption)
+        return [("en", caption) for caption in captions if len(caption) <= LONGEST_EXAMPLE][:MOST_EXAMPLES]
 
     def ways_out(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
         """Return what may lead from an empty answer to pictures, each with how many the filters leave."""
@@ -369,6 +392,7 @@ def _results(service: SearchService, query: Query, narrowing: Narrowing, *, defa
         query=query,
         response=response,
         narrowed=query.filters != Filters(),
+        is_empty=not response.hits and query.filters == Filters() and query.page == 1,
         rail=narrowing.rail(query) if response.hits else None,
         ways_out=[] if response.hits or query.page > 1 else narrowing.ways_out(query, state),
         meant=narrowing.meant(query, state) if is_poor else None,
@@ -379,6 +403,15 @@ def _results(service: SearchService, query: Query, narrowing: Narrowing, *, defa
         previous=changed(state, page=query.page - 1) if query.page > 1 else None,
         following=changed(state, page=query.page + 1) if more and response.hits else None,
     )
+
+
+def map_address(location: object) -> str:
+    """Return the address of a map outside that shows a geo_point. Nothing asks it until somebody clicks."""
+    point = read_point(location)
+    if point is None:
+        return MAP
+    latitude, longitude = point
+    return f"{MAP}?mlat={latitude:.5f}&mlon={longitude:.5f}#map=14/{latitude:.5f}/{longitude:.5f}"
 
 
 def _place(location: object) -> str | None:
