@@ -246,6 +246,8 @@ def tidied_regularly(
     finally:
         over.set()
         thread.join(FOLLOWER_END_S)
+
+
 def overview_of(index: ImageIndex, environ: Mapping[str, str], home: Path) -> Overview:
     """Return the state of an index, also when no Elasticsearch is known at the moment."""
     url = ""
