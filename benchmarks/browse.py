@@ -1,7 +1,7 @@
 """Browsing a large index: start page, a year, counts and completion through Flask, beside their targets.
 
-`python -m benchmarks browse` loads 100 000 documents with made vectors; `GLIMPSE_BENCH_DOCUMENTS` says another
-number. Each request asks for something else, so that no answer that was kept is measured.
+`python -m benchmarks browse` loads 100 000 documents with made vectors; `GLIMPSE_BENCH_DOCUMENTS` says
+another number. Each request asks for something else, so that no answer that was kept is measured.
 """
 
 from __future__ import annotations

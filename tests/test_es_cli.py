@@ -91,7 +91,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     )
     status = glimpse("status", *named).stdout.splitlines()
     shown = ["url", "kind", "version", "index", "profile", "images", "hidden", "running"]
-    shown = ["url", "kind", "version", "index", "profile", "images", "running", "captions", "text", "all"]
+    shown += ["captions", "text", "all"]
     assert [line.split()[0] for line in status] == shown
     assert status[-1].split() == ["all", "is", "well", "yes"]
     assert status[3].split()[1] == name
