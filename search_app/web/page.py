@@ -21,6 +21,7 @@ from search_app.core.browse import Browser, FacetsAnswer
 from search_app.core.films import film_moments
 from search_app.core.query import (
     FILTERS,
+    NUMBERS,
     SORTS,
     Query,
     SearchArguments,
@@ -262,6 +263,8 @@ def chips(state: Mapping[str, str]) -> list[tuple[str, str]]:
 def _chip(name: str, value: str) -> str:
     if name in ("taken", "has_text", "film"):
         return label_of(name, value)
+    if name == "place" and not NUMBERS.match(value):
+        return str(_("place {}").format(value))
     words = {"sort": ORDERS, "mode": MODES, "min_relevance": MARKS}.get(name, {})
     return str(CHIPS.get(name, f"{name} {{}}")).format(words.get(value, value))
 

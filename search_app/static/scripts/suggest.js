@@ -45,7 +45,9 @@ function close() {
 function addressOf({ kind, text, rest, image_id: id }) {
   if (kind === "file") return `${root}/images/${id}${location.search}`;
   const state = new URLSearchParams(location.search);
+  const wasAsked = ["q", "like", "vector"].some((name) => state.has(name));
   state.delete("page");
+  if (!wasAsked && state.get("sort") === "newest") state.delete("sort"); // as every list is sorted
   state.delete("q");
   if (rest) state.set("q", rest);
   state.set(kind, text);
