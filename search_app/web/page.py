@@ -199,7 +199,6 @@ def page_blueprint(
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
             "running": progress_line(running()),
-            "running": running(),
             "map_address": map_address,
             "facet_titles": TITLES,
             "facet_label": label_of,
