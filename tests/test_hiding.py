@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -254,8 +254,8 @@ def test_what_is_put_away_while_the_models_are_changed_stays_away_and_is_embedde
 
 
 @pytest.fixture
-def people(library, tmp_path) -> Callable[[str], FlaskClient]:
-    """Return a function that gives a browser in which somebody signed in."""
+def people(library, tmp_path) -> Iterator[Callable[[str], FlaskClient]]:
+    """A function that gives a browser in which somebody signed in."""
     users = UserStore(users_path(tmp_path / "people"))
     for name, role in (("vera", Role.VIEWER), ("carl", Role.CONTRIBUTOR), ("olga", Role.OWNER)):
         users.add(name, role, PASSWORD)
@@ -267,7 +267,8 @@ def people(library, tmp_path) -> Callable[[str], FlaskClient]:
         assert browser.post("/sign-in", data={"name": name, "password": PASSWORD}).status_code == 303
         return browser
 
-    return sign_in
+    yield sign_in
+    log.close()
 
 
 def test_owners_put_away_contributors_edit_and_viewers_download(library, people, tmp_path):
