@@ -10,17 +10,18 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 from es_config.documents import content_id, paths_of, shown_path
 from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
 from ingest.files.picture import FileContent, is_raw, rendering
-from ingest.files.walk import Stamp, container_of, valid_unicode
+from ingest.files.walk import Stamp, container_of, is_address, valid_unicode
 from ingest.history.ingested_files import IngestedFile, read_notes
+from ingest.sources.places import content_of
 from models.pixels import NoRoomError
 from search_app.core.pictures import OpenedFile, no_room
 from search_app.errors import QueryError
@@ -94,6 +95,11 @@ class IngestedOriginals:
         """
         content = content_id(image_id, source)
         for note in self._notes_of(image_id, source):
+            if is_address(note.path):
+                if (data := _fetched(note.path, image_id)) is None:
+                    continue
+                held = BytesIO(data)
+                return OpenedFile(held, Path(note.shown).name, len(data), *_type(held, note))
             if (stream := _opened(note.path)) is None:
                 continue
             if (content != image_id or source.get("film")) and _as_noted(stream, note):
@@ -158,6 +164,15 @@ class IngestedOriginals:
         return digest
 
 
+def _fetched(path: bytes, image_id: str) -> bytes | None:
+    """Return the content of an object of a bucket, an archive or the web, or None if it is another now."""
+    try:
+        content = content_of(path)
+    except (UnreadableImageError, StorageError):
+        return None
+    return content.data if content.image_id == image_id else None
+
+
 def _opened(path: bytes) -> BufferedReader | None:
     """Open a regular file, or return None for anything else and on errors."""
     try:
@@ -178,7 +193,7 @@ def _as_noted(stream: BufferedReader, note: IngestedFile) -> bool:
     return note.stamp.is_settled and note.stamp == Stamp(status.st_size, status.st_mtime_ns)
 
 
-def _type(stream: BufferedReader, note: IngestedFile) -> tuple[str, bool]:
+def _type(stream: BinaryIO, note: IngestedFile) -> tuple[str, bool]:
     """Return the media type of an open file, and whether every browser shows it.
 
     The name decides nothing but the words for a file that browsers only download.

@@ -37,7 +37,7 @@ from es_config.scan import read_sample
 from es_config.text_model import TrainedModel
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.film import decode_moment
-from ingest.files.picture import FileContent, decode, pixel_limit, read_content
+from ingest.files.picture import FileContent, decode, pixel_limit
 from ingest.files.walk import Failure, valid_unicode
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
@@ -45,6 +45,7 @@ from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
 from ingest.pipeline.read import transform
 from ingest.report import Progress
+from ingest.sources.places import content_of
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.hub import fetch_missing
@@ -121,18 +122,20 @@ class OriginalReader:
     def _moment(self, film: Mapping[str, Any], paths: Sequence[str]) -> Image:
         """Return the picture of a film at its time. A thumbnail of it does not count."""
         for path in self._places(film["id"], paths):
-            with suppress(UnreadableImageError, ValueError):
-                content = read_content(path)
+            with suppress(UnreadableImageError, StorageError, ValueError):
+                content = content_of(path)
                 if content.image_id == film["id"]:
-                    return decode_moment(content, path, time_ms=film["time_ms"], edge=LONG_EDGE)
+                    place = Path(os.fsdecode(path))
+                    return decode_moment(content, place, time_ms=film["time_ms"], edge=LONG_EDGE)
         raise UnreadableImageError("its film is not where it was")
 
     def _content(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:
         for path in self._places(image_id, paths):
-            with suppress(UnreadableImageError, ValueError):  # a path with a null byte is not usable
-                content = read_content(path)
+            # A path with a null byte is not usable, and a bucket may be away.
+            with suppress(UnreadableImageError, StorageError, ValueError):
+                content = content_of(path)
                 if content.image_id == image_id:
-                    return content, path
+                    return content, Path(os.fsdecode(path))
         key = find_original(self.storage, image_id, names=paths)
         if key is None:
             raise UnreadableImageError("its file is not where it was, and the store keeps no original")
@@ -142,11 +145,11 @@ class OriginalReader:
             raise UnreadableImageError("its file is not where it was, and the store's original is damaged")
         return content, Path(key)
 
-    def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[Path]:
+    def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[bytes]:
         if self.history:
-            yield from (Path(os.fsdecode(note.path)) for note in self.history.of_image(image_id))
+            yield from (note.path for note in self.history.of_image(image_id))
         for folder in self.folders:
-            yield from (folder / path for path in paths)
+            yield from (os.fsencode(folder / path) for path in paths)
 
 
 @dataclass(frozen=True)

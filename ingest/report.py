@@ -19,7 +19,6 @@ from ingest.files.walk import (
     Candidate,
     Failure,
     PassedOver,
-    valid_unicode,
 )
 
 SKIPPED, UNCAPTIONED, UNREAD = "Skipped", "No caption for", "No words of"
@@ -484,7 +483,7 @@ class RunCounts:
         """Count a later picture of a film, or show why it is missing. The film is counted apart."""
         if fault:
             reason = f"a moment of this film is missing: {fault.reason}"
-            self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), reason))
+            self.add_folder_failure(Failure(candidate.shown, reason))
             return
         with self._lock:
             self._counts["moments"] += 1
@@ -492,11 +491,11 @@ class RunCounts:
     def add_cut_short(self, candidate: Candidate) -> None:
         """Remember a new picture whose end is missing. The picture itself is counted apart."""
         with self._lock:
-            self._cut_short.append(valid_unicode(str(candidate.path)))
+            self._cut_short.append(candidate.shown)
 
     def add_failure(self, candidate: Candidate, fault: Fault) -> None:
         """Count and show a file that cannot be used."""
-        self.add_folder_failure(Failure(valid_unicode(str(candidate.path)), fault.reason))
+        self.add_folder_failure(Failure(candidate.shown, fault.reason))
         self.add()
 
     def add_folder_failure(self, failure: Failure) -> None:
@@ -508,7 +507,7 @@ class RunCounts:
     def add_caption_failure(self, candidate: Candidate, fault: Fault) -> None:
         """Show a picture that gets no caption. The picture itself is counted apart."""
         with self._lock:
-            self._caption_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
+            self._caption_failures.append(Failure(candidate.shown, fault.reason))
             self._progress.failed(self._caption_failures[-1], what=UNCAPTIONED)
 
     def add_words(self, *, text: bool) -> None:
@@ -519,7 +518,7 @@ class RunCounts:
     def add_words_failure(self, candidate: Candidate, fault: Fault) -> None:
         """Show a picture whose text cannot be read. The picture itself is counted apart."""
         with self._lock:
-            self._words_failures.append(Failure(valid_unicode(str(candidate.path)), fault.reason))
+            self._words_failures.append(Failure(candidate.shown, fault.reason))
             self._progress.failed(self._words_failures[-1], what=UNREAD)
 
     def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:

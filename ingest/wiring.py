@@ -14,10 +14,11 @@ from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import IngestError, UnreadableImageError
-from ingest.files.picture import read_image
-from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, walk
+from ingest.files.picture import decode
+from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, PassedOver
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
+from ingest.sources.source import PictureSource, gather, read_candidate
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
 from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
@@ -284,12 +285,14 @@ def sample_pictures(
     max_pixels: int = MAX_PIXELS,
     count: int = SAMPLE_PICTURES,
     files: int = SAMPLE_FILES,
+    sources: Sequence[PictureSource] = (),
 ) -> list[Image]:
     """Return up to `count` RGB pictures of different content, spread evenly over the first `files` files.
 
-    Files that cannot be read are left out, since the run itself reports them.
+    Files that cannot be read are left out, since the run itself reports them. Raises `StorageError` where a
+    source cannot be listed.
     """
-    found = walk(paths, exclude=exclude)
+    found = gather(paths, sources, exclude=exclude, passed_over=PassedOver())
     candidates = list(islice((each for each in found if isinstance(each, Candidate)), files))
     step = max(1, len(candidates) // max(1, count))
     pictures: dict[str, Image] = {}
@@ -297,7 +300,7 @@ def sample_pictures(
         if len(pictures) == count:
             break
         try:
-            file = read_image(candidate.path, max_pixels=max_pixels)
+            file = decode(read_candidate(candidate).content, path=candidate.path, max_pixels=max_pixels)
         except UnreadableImageError:
             continue
         pictures.setdefault(file.image_id, file.image)

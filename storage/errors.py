@@ -14,3 +14,7 @@ class StorageError(Exception):
 
 class NoSuchKeyError(StorageError):
     """The store works but holds nothing under this key, or no store can have such a key."""
+
+
+class UnansweredError(StorageError):
+    """One object cannot be read, was not answered in time or not whole. Others may well be."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from storage.errors import NoSuchKeyError, StorageError
+from storage.errors import NoSuchKeyError, StorageError, UnansweredError
 from storage.keys import key_parts, media_type
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -23,7 +24,10 @@ FORBIDDEN = f"forbidden; its credentials need {RIGHTS}"
 REFUSED = f"the credentials are refused; check {CREDENTIALS}"
 BUSY = "the server is overloaded; try again later"
 REFUSALS = {
-    "NoSuchBucket": "there is no such bucket; create it, or choose another store with --store",
+    "301": "the bucket is in another region; set AWS_REGION to it",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION to it",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION to it",
+    "NoSuchBucket": "there is no such bucket; create it, or name another one",
     "403": FORBIDDEN,
     "AccessDenied": FORBIDDEN,
     "AllAccessDisabled": FORBIDDEN,
@@ -49,16 +53,60 @@ TROUBLES = {
 }
 
 
-class S3Storage:
-    """Keeps each key as one object `prefix/key` of a bucket. Thread-safe.
+UNANSWERED = frozenset(
+    {"ReadTimeoutError", "ResponseStreamingError", "IncompleteReadError", "ConnectionClosedError"}
+)
+"""errors of one answer, after which others may come"""
+OF_ONE = frozenset({"403", "AccessDenied", "InvalidObjectState"})
+"""refusals that may be those of one object: its own rights, or an archive that must be thawed"""
 
-    `client` is a boto3 client of S3.
-    """
+
+class _Bucket:
+    """A bucket, and sentences for whatever goes wrong with it."""
+
+    thing = "store"
 
     def __init__(self, client: Any, *, bucket: str, prefix: str = "") -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+
+    @contextmanager
+    def _failures(self, verb: str, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except ClientError as error:
+            if _code(error) in ABSENT:
+                raise NoSuchKeyError(
+                    f"The {self.thing} at {self._where()} has nothing under '{key}'."
+                ) from error
+            alone = UnansweredError if _code(error) in OF_ONE else StorageError
+            raise alone(self._sentence(verb, key, _refusal(error))) from error
+        except BotoCoreError as error:
+            reason = TROUBLES.get(type(error).__name__) or str(error).rstrip(".")
+            kind = UnansweredError if type(error).__name__ in UNANSWERED else StorageError
+            raise kind(self._sentence(verb, key, reason)) from error
+
+    def _failure(self, verb: str, key: str, reason: str) -> StorageError:
+        return StorageError(self._sentence(verb, key, reason))
+
+    def _sentence(self, verb: str, key: str, reason: str) -> str:
+        return f"'{key}' cannot be {verb} in the {self.thing} at {self._where()}: {reason}."
+
+    def _where(self) -> str:
+        """Return the store's address and its server's, without the name and password that it may hold."""
+        parts = urlsplit(self._client.meta.endpoint_url)
+        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/") + f" ({server})"
+
+
+class S3Storage(_Bucket):
+    """Keeps each key as one object `prefix/key` of a bucket. Thread-safe.
+
+    `client` is a boto3 client of S3.
+    """
 
     def put(self, key: str, data: bytes) -> None:
         """Keep `data` under `key`. S3 shows an object whole or not at all."""
@@ -97,28 +145,58 @@ class S3Storage:
             raise NoSuchKeyError(f"'{key[:60]}…' is too long for a key: S3 takes {LONGEST_KEY} bytes.")
         return {"Bucket": self._bucket, "Key": name}
 
-    @contextmanager
-    def _failures(self, verb: str, key: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            yield
-        except ClientError as error:
-            if _code(error) in ABSENT:
-                raise NoSuchKeyError(f"The store at {self._where()} has nothing under '{key}'.") from error
-            raise self._failure(verb, key, _refusal(error)) from error
-        except BotoCoreError as error:
-            reason = TROUBLES.get(type(error).__name__) or str(error).rstrip(".")
-            raise self._failure(verb, key, reason) from error
+@dataclass(frozen=True)
+class ListedObject:
+    """An object as a listing tells it."""
 
-    def _failure(self, verb: str, key: str, reason: str) -> StorageError:
-        return StorageError(f"'{key}' cannot be {verb} in the store at {self._where()}: {reason}.")
+    key: str
+    size: int
+    """bytes"""
+    etag: str
+    """changes with the content"""
 
-    def _where(self) -> str:
-        """Return the store's address and its server's, without the name and password that it may hold."""
-        parts = urlsplit(self._client.meta.endpoint_url)
-        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/") + f" ({server})"
+
+class S3Objects(_Bucket):
+    """Reads the objects of a bucket, whoever put them there. Thread-safe. Raises `StorageError`."""
+
+    thing = "bucket"
+
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects whose keys begin with `prefix`, in the order of keys, page by page."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        answers = iter(pages)
+        while True:
+            with self._failures("listed", prefix):
+                page = next(answers, None)
+            if page is None:
+                return
+            for each in page.get("Contents", ()):
+                yield ListedObject(each["Key"], int(each["Size"]), str(each["ETag"]))
+
+    def look_up(self, key: str) -> ListedObject:
+        """Return one object without its content. Raises `NoSuchKeyError`, too."""
+        with self._failures("looked up", key):
+            found = self._client.head_object(Bucket=self._bucket, Key=key)
+            return ListedObject(key, int(found["ContentLength"]), str(found["ETag"]))
+
+    def read(self, key: str, *, most: int) -> bytes:
+        """Return the content, or its first `most` bytes. Raises `NoSuchKeyError` and `UnansweredError`."""
+        with self._failures("read", key):
+            data: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(most)
+            return data
+
+    def stream(self, key: str, *, chunk: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the content in pieces. Raises as `read` does."""
+        with self._failures("read", key):
+            yield from self._client.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(chunk)
+
+
+def open_objects(bucket: str) -> S3Objects:
+    """Open a bucket for reading, with the settings of AWS's own variables. Raises `StorageError`."""
+    if not BUCKET.fullmatch(bucket):
+        raise StorageError(f"'{bucket}' names no bucket: write s3://bucket/prefix")
+    return S3Objects(_client(), bucket=bucket)
 
 
 def open_bucket(location: str) -> S3Storage:

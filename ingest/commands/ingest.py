@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from functools import partial
@@ -24,9 +25,19 @@ from es_config.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import tzinfo
 
+    from click.shell_completion import CompletionItem
+
     from ingest.files.walk import Shard
+    from ingest.pipeline.run import IngestJob
+    from ingest.report import IngestSummary
+    from ingest.sources.places import Places
+    from ingest.sources.web import WebLimits
+
+SOURCE = re.compile(r"@|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+"""beginning of a place that is no path"""
 
 
 def _read_shard(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Shard | None:
@@ -50,14 +61,26 @@ def _read_zone(_context: click.Context, _parameter: click.Parameter, name: str |
         ) from error
 
 
+class Place(click.ParamType[str]):
+    """A path that exists, or another source of pictures."""
+
+    name = "place"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word. A path that does not exist is refused as click refuses it."""
+        if SOURCE.match(value) is None:
+            click.Path(exists=True, readable=False).convert(value, param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete files."""
+        return click.Path().shell_complete(ctx, param, incomplete)
+
+
 @click.command()
-@click.argument(
-    "paths",
-    nargs=-1,
-    required=True,
-    metavar="PATH...",
-    type=click.Path(exists=True, readable=False, path_type=Path),
-)
+@click.argument("places", nargs=-1, required=True, metavar="PLACE...", type=Place())
 @click.option("--dry-run", is_flag=True, help="Read everything, write nothing.")
 @click.option("--limit", type=click.IntRange(min=0), help="Stop after this many files.")
 @click.option(
@@ -138,6 +161,20 @@ def _read_zone(_context: click.Context, _parameter: click.Parameter, name: str |
     callback=_read_shard,
     help="Take the third of sixteen parts of the files, the same on every machine.",
 )
+@click.option(
+    "--fetch-mb",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Refuse larger files of the web, in MiB.",
+)
+@click.option(
+    "--fetch-seconds",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    help="Give up on a file of the web after this time.",
+)
 @click.option("--retry-failed", is_flag=True, help="Retry files that failed before and have not changed.")
 @click.option("--prune", is_flag=True, help="Remove pictures from the index if their files are gone.")
 @click.option("--prune-anyway", is_flag=True, help="Prune even if more than a fifth of the files are gone.")
@@ -156,7 +193,7 @@ def _read_zone(_context: click.Context, _parameter: click.Parameter, name: str |
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one line a round.")
 def ingest(
     *,
-    paths: tuple[Path, ...],
+    places: tuple[str, ...],
     dry_run: bool,
     limit: int | None,
     exclude: tuple[str, ...],
@@ -177,6 +214,8 @@ def ingest(
     max_pixels: int,
     threads: int | None,
     part: Shard | None,
+    fetch_mb: int,
+    fetch_seconds: float,
     retry_failed: bool,
     prune: bool,
     prune_anyway: bool,
@@ -185,6 +224,9 @@ def ingest(
     as_json: bool,
 ) -> None:
     """Make the pictures of folders and files searchable.
+
+    A PLACE is a folder or file, a .tar or .zip archive or WebDataset shard, s3://bucket/prefix, an https://
+    address, or @FILE: a list of paths and addresses, of a CSV or Parquet file as @FILE:COLUMN.
 
     The same content is one picture with every path that holds it; pictures that the index holds already are
     not embedded again. A file that cannot be used is skipped with its reason, and the exit code is then 1; it
@@ -196,19 +238,12 @@ def ingest(
       glimpse ingest ~/Pictures --exclude "*.gif" --exclude thumbnails
       glimpse ingest ~/Pictures --prune --dry-run
       glimpse ingest ~/Pictures --watch
+      glimpse ingest s3://bucket/photos shard-{000..015}.tar @addresses.txt
     """
     from ingest.files.walk import EVERYTHING, Exclusions
     from ingest.options import IngestOptions, PruneOptions
     from ingest.pipeline.run import IngestJob
-    from ingest.report import (
-        captions_in_words,
-        captions_stopped,
-        in_words,
-        passed_over_in_words,
-        pruned_in_words,
-        words_in_words,
-        words_stopped,
-    )
+    from ingest.sources.web import WebLimits
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
     from models.fast.choose import Requested
     from models.pixels import give_memory_back
@@ -217,6 +252,7 @@ def ingest(
         _check_watch(dry_run=dry_run, limit=limit, words=words)
     give_memory_back()
     exclusions = Exclusions(exclude, defaults=not no_default_excludes, films=films == "off")
+    opened = _open(places, WebLimits(fetch_mb << 20, fetch_seconds), watch=watch)
     options = IngestOptions(
         batch_size=batch_size,
         exclude=exclusions,
@@ -234,7 +270,9 @@ def ingest(
     )
     encoder = EncoderOptions(
         requested=Requested(backend, precision),
-        sample=partial(sample_pictures, paths, exclude=exclusions, max_pixels=max_pixels),
+        sample=partial(
+            sample_pictures, opened.paths, exclude=exclusions, max_pixels=max_pixels, sources=opened.sources
+        ),
         say=say,
     )
     settings = IngestSettings(profile, model_dir, alias, store, encoder)
@@ -248,7 +286,8 @@ def ingest(
         calibrate_by_itself(alias, model_dir)
 
     job = IngestJob(
-        paths=paths,
+        paths=opened.paths,
+        sources=opened.sources,
         dependencies=dependencies,
         options=replace(options, threads=threads) if threads else options,
         environ=os.environ,
@@ -265,7 +304,24 @@ def ingest(
             return
     else:
         summary = job.run_all()
-    for sentence in pruned_in_words(summary.pruned, dry_run=dry_run):
+    _conclude(job, summary, calibrate=None if captions == "off" or dry_run else calibrate, as_json=as_json)
+
+
+def _conclude(
+    job: IngestJob, summary: IngestSummary, *, calibrate: Callable[[], None] | None, as_json: bool
+) -> None:
+    """Say how a run went, let captions and text follow, and end with the exit code of all of it."""
+    from ingest.report import (
+        captions_in_words,
+        captions_stopped,
+        in_words,
+        passed_over_in_words,
+        pruned_in_words,
+        words_in_words,
+        words_stopped,
+    )
+
+    for sentence in pruned_in_words(summary.pruned, dry_run=summary.dry_run):
         say(sentence)
     if not as_json:
         click.echo(in_words(summary))
@@ -285,7 +341,7 @@ def ingest(
     is_news = words_done.pictures or words_done.interrupted
     last = json.dumps(summary.as_dict(), indent=2) if as_json else read if is_news else ""
     click.echo(last, nl=bool(last))
-    if captions != "off" and not (dry_run or summary.interrupted or captions_done.interrupted):
+    if calibrate and not (summary.interrupted or captions_done.interrupted):
         calibrate()
     exit_with(
         interrupted=summary.interrupted or captions_done.interrupted or words_done.interrupted,
@@ -298,6 +354,18 @@ def ingest(
             )
         ),
     )
+
+
+def _open(places: tuple[str, ...], limits: WebLimits, *, watch: bool) -> Places:
+    """Open the places, until the end of the command."""
+    from ingest.sources.places import open_places
+
+    opened = open_places(places, limits=limits)
+    for source in opened.sources:
+        click.get_current_context().call_on_close(source.close)
+    if watch and opened.sources:
+        raise click.UsageError("--watch sees folders alone: run the command for other places again instead.")
+    return opened
 
 
 def _check_watch(*, dry_run: bool, limit: int | None, words: str) -> None:

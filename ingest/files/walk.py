@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from pathspec import GitIgnoreSpec
 
@@ -145,7 +146,12 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def is_gone(path: str | bytes | Path) -> bool:
-    """Whether there is certainly no such file: a closed folder or a failing disk proves nothing."""
+    """Whether there is certainly no such file: a closed folder or a failing disk proves nothing.
+
+    Neither does an address, which only a listing can tell.
+    """
+    if is_address(path):
+        return False
     try:
         os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
@@ -193,11 +199,40 @@ def parse_shard(text: str) -> Shard:
 EVERYTHING = Shard()
 
 
+class Origin(Protocol):
+    """An object that is no file of this machine, such as one of a bucket, an archive or the web."""
+
+    @property
+    def address(self) -> str:
+        """Return its whole name, such as `s3://bucket/key`, by which the history knows it."""
+
+    def stamp(self) -> Stamp | None:
+        """Ask for its present stamp where listing did not tell it, or return None."""
+
+    def read(self) -> tuple[bytes, Stamp | None]:
+        """Return its content, with the stamp if reading tells it.
+
+        Raises `UnreadableImageError` for this object, and `StorageError` where no other can be read either.
+        """
+
+    def caption(self) -> str | None:
+        """Return the words that lie beside it."""
+
+
+ADDRESS = re.compile(rb"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def is_address(path: str | bytes | Path) -> bool:
+    """Return whether a noted path is the address of an `Origin` and no path of this machine."""
+    return ADDRESS.match(os.fsencode(path)) is not None
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A file that may be a picture."""
+    """A file, or an object of another source, that may be a picture."""
 
     path: Path
+    """of an object, its name: nothing but the extension counts"""
     relative_path: str
     """below the folder that was named, forward slashes, readable whatever bytes the name holds"""
     stamp: Stamp | None = None
@@ -208,6 +243,13 @@ class Candidate:
     """of the sidecars before they were read, where somebody asked; empty without any"""
     has_news: bool = False
     """whether its sidecars are not those that the index knows"""
+    origin: Origin | None = None
+    """how to name and read an object that is no file of this machine"""
+
+    @property
+    def shown(self) -> str:
+        """The path or the address as messages name it."""
+        return valid_unicode(self.origin.address if self.origin else str(self.path))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from es_config.home import private_file, private_folder
 from ingest.errors import Fault, IngestError
-from ingest.files.walk import Candidate, Stamp, device_of, is_gone, valid_unicode
+from ingest.files.walk import Candidate, Stamp, device_of, is_address, is_gone, valid_unicode
 from models.pixels import MAX_PIXELS
 
 HISTORY_FILE = "ingested.sqlite"
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS failed (
     path BLOB PRIMARY KEY, reason TEXT, time TEXT, size INTEGER, mtime_ns INTEGER, lasting INTEGER,
     pixels INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folders (path BLOB PRIMARY KEY, device INTEGER) WITHOUT ROWID;
+CREATE TEMP TABLE seen (path BLOB, relative_path TEXT, PRIMARY KEY (path, relative_path)) WITHOUT ROWID;
 CREATE TEMP TABLE moved (image_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 TABLES = {
@@ -194,7 +195,7 @@ class IngestHistory:
 
         Only reasons that lie in the content last: permissions, models and limits change without the file.
         """
-        failed, stamp = self._failed.get(_absolute(candidate.path)), candidate.stamp
+        failed, stamp = self._failed.get(_name(candidate)), candidate.stamp
         if failed is None or self._retry_failed or stamp is None or not stamp.is_settled:
             return False
         lasts = failed.lasting or (failed.pixels is not None and failed.pixels > self._max_pixels)
@@ -206,11 +207,11 @@ class IngestHistory:
         With `new_path`, the index had the content under another path before.
         """
         with self._lock:
-            if self._failed and (path := _absolute(candidate.path)) in self._failed:
+            if self._failed and (path := _name(candidate)) in self._failed:
                 del self._failed[path]
                 self._changed.add(path)
             self._waiting.append((candidate, image_id))
-            self._see_folder(os.fsencode(_absolute(candidate.path)))
+            self._see_folder(os.fsencode(_name(candidate)))
             self._flush_in_time()
         if new_path:
             self.mark_moved(image_id)
@@ -219,7 +220,7 @@ class IngestHistory:
         """Note that a file cannot be used, in place of an earlier note of its failure."""
         stamp = candidate.stamp or Stamp(-1, -1)
         failed = FailedFile(
-            _absolute(candidate.path),
+            _name(candidate),
             fault.reason,
             datetime.now(UTC).isoformat(timespec="seconds"),
             stamp.size,
@@ -269,6 +270,12 @@ class IngestHistory:
         ((number,),) = self._rows(f"SELECT count(*) FROM files WHERE {BELOW}", self._index, *_range(folder))
         return int(number)
 
+    def count_below(self, address: str) -> int:
+        """Return the number of notes of the objects of a source."""
+        place = _range_of(os.fsencode(address))
+        ((number,),) = self._rows(f"SELECT count(*) FROM files WHERE {BELOW}", self._index, *place)
+        return int(number)
+
     def of_image(self, image_id: str) -> list[IngestedFile]:
         """Return every note of a content in this index."""
         sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
@@ -287,8 +294,32 @@ class IngestHistory:
     def _see_folder(self, path: bytes) -> None:
         """Note the device of a file's folder, if none is noted: the file is there now."""
         folder = folder_of(path)
+        if is_address(path):
+            return
         if folder not in self._devices and (device := self.device_of(os.fsdecode(folder))) is not None:
             self.note_devices({folder: device})
+
+    def knows(self, candidate: Candidate) -> bool:
+        """Return whether a file or object was noted before, whatever has become of it."""
+        return bool(self._rows(f"SELECT 1 FROM files WHERE {ONE}", *self._place(candidate)))
+
+    def see(self, candidates: Sequence[Candidate]) -> None:
+        """Remember for this run that a source listed these objects."""
+        rows = [self._place(each)[1:] for each in candidates if each.origin]
+        with self._errors():  # a table of this process alone
+            self._base.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", rows)
+
+    def below_address(self, address: str, *, unseen: bool = False) -> Iterator[IngestedFile]:
+        """Yield the notes of the objects of a source, with `unseen` those that this run did not `see`."""
+        no_more = "AND (path, relative_path) NOT IN (SELECT path, relative_path FROM seen)" if unseen else ""
+        sql = f"SELECT * FROM files WHERE {BELOW} {no_more} ORDER BY path, relative_path LIMIT {PAGE}"
+        path, name, end = _range_of(os.fsencode(address))
+        while True:
+            rows = self._rows(sql, self._index, path, name, end)
+            yield from map(_ingested, rows)
+            if len(rows) < PAGE:
+                return
+            path, name = rows[-1][1:3]
 
     def has_outdated(self) -> bool:
         """Return whether there are stale paths, or contents that may have moved in this run."""
@@ -431,7 +462,7 @@ class IngestHistory:
             self.flush()
 
     def _place(self, candidate: Candidate) -> tuple[str, bytes, str]:
-        return self._index, os.fsencode(_absolute(candidate.path)), candidate.relative_path
+        return self._index, os.fsencode(_name(candidate)), candidate.relative_path
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._errors():
@@ -466,6 +497,10 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and fail on a loop
 
 
+def _name(candidate: Candidate) -> str:
+    return candidate.origin.address if candidate.origin else _absolute(candidate.path)
+
+
 def read_notes(base: sqlite3.Connection, index: str, image_id: str) -> list[IngestedFile]:
     """Return every note of a content in an index, from a history that was opened for reading alone.
 
@@ -482,7 +517,10 @@ def folder_of(path: bytes) -> bytes:
 
 def _range(folder: Path) -> tuple[bytes, str, bytes]:
     """Return the values of `BELOW`: the place before the first file below a folder, and the end of paths."""
-    prefix = os.fsencode(_absolute(folder)).rstrip(b"/") + b"/"
+    return _range_of(os.fsencode(_absolute(folder)).rstrip(b"/") + b"/")
+
+
+def _range_of(prefix: bytes) -> tuple[bytes, str, bytes]:
     return prefix, "", prefix[:-1] + b"0"  # the byte after a slash
 
 

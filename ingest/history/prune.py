@@ -18,6 +18,7 @@ from ingest.files.walk import Rules, admits, is_gone, outermost, valid_unicode
 from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath, folder_of
 from ingest.options import IngestOptions
 from ingest.report import PruneSummary
+from ingest.sources.source import PictureSource
 from storage.keys import ORIGINAL_TYPES, original_key, thumbnail_key
 from storage.store import Storage
 
@@ -184,11 +185,13 @@ def prune_paths(
     folders: Sequence[Path],
     options: IngestOptions,
     gone: Sequence[Path] | None = None,
+    sources: Sequence[PictureSource] = (),
 ) -> PruneSummary:
     """Take stale paths out of the index: of changed and moved files and, with `--prune`, of files
     that are gone or that rules now leave out.
 
-    With `gone`, look only at these paths and at the former paths of moved contents. Raises `EngineError`,
+    With `gone`, look only at these paths and at the former paths of moved contents. What the `sources` no
+    longer list counts as a file that is gone. Raises `EngineError`,
     `StorageError` or `IngestError`; the next run then goes on from there.
     """
     if history.path is None:
@@ -203,12 +206,16 @@ def prune_paths(
         notes = (note for folder in folders for note in history.below(folder, moved_only=True))
         moved = [note for note in notes if is_gone(note.path)]
     missing = sift(lost, history, folders=folders, options=options)
-    refused = " ".join(missing.reasons) or None
-    listed = sorted((*missing.deleted, *missing.refused, *left_out), key=_place)
+    unlisted = _unlisted(history, sources, options)
+    refused = " ".join((*missing.reasons, *unlisted.reasons)) or None
+    moved = [*moved, *unlisted.moved]
+    listed = sorted(
+        (*missing.deleted, *missing.refused, *unlisted.deleted, *unlisted.refused, *left_out), key=_place
+    )
     names = tuple(valid_unicode(os.fsdecode(note.path)) for note in listed)
     if options.dry_run:
         return PruneSummary(gone=names, refused=refused)
-    leaving = [*moved, *left_out, *missing.deleted]
+    leaving = [*moved, *left_out, *missing.deleted, *unlisted.deleted]
     for start in range(0, len(leaving), TOGETHER):
         history.forget(leaving[start : start + TOGETHER])
     removed, failures = _drop_stale(history, index, storage)
@@ -219,6 +226,45 @@ def prune_paths(
         failures=failures,
         refused=refused,
     )
+
+
+@dataclass(frozen=True)
+class _Unlisted(Missing):
+    moved: tuple[IngestedFile, ...] = ()
+
+
+def _unlisted(history: IngestHistory, sources: Iterable[PictureSource], options: IngestOptions) -> _Unlisted:
+    """Sort the objects that sources no longer list. One that was not listed whole proves nothing."""
+    deleted: list[IngestedFile] = []
+    refused: list[IngestedFile] = []
+    moved: list[IngestedFile] = []
+    reasons: list[str] = []
+    for source in sources:
+        if not source.is_complete:
+            continue
+        found = [
+            note
+            for note in history.below_address(source.address, unseen=True)
+            if options.shard.holds(note.relative_path)
+        ]
+        places = {note.path for note in found}
+        lost: list[IngestedFile] = []
+        for note in found:
+            others = (each for each in history.of_image(note.image_id) if each.path not in places)
+            lives = history.was_moved(note.image_id) or _any_exists(others)
+            (moved if lives else lost).append(note)
+        if not options.prune.prune:
+            continue
+        known = history.count_below(source.address) // options.shard.of
+        if len(lost) > MOST * known and not options.prune.anyway:
+            refused += lost
+            reasons.append(
+                f"Nothing was pruned below {source.address}: {len(lost)} of {known} objects are gone, more"
+                " than a fifth. If they are to leave the index, add --prune-anyway."
+            )
+        else:
+            deleted += lost
+    return _Unlisted(tuple(deleted), tuple(refused), tuple(reasons), tuple(moved))
 
 
 def _below(

@@ -24,12 +24,13 @@ from es_config.index import ImageIndex
 from ingest.errors import Fault, UnreadableImageError
 from ingest.files.film import FilmFile, decode_film
 from ingest.files.metadata import date_in_name
-from ingest.files.picture import FileContent, ImageFile, decode, keep_original, read_content, thumbnail
+from ingest.files.picture import FileContent, ImageFile, decode, keep_original, thumbnail
 from ingest.files.sidecars import with_sidecars
 from ingest.files.walk import UNSETTLED, Candidate, Failure, is_film_name, valid_unicode, with_stamps
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import MOMENTS, OFF, IngestOptions
 from ingest.pipeline.parallel import ordered_map
+from ingest.sources.source import read_candidate
 from models.encoders import ImageEncoder, Lazy
 from storage.errors import StorageError
 from storage.keys import thumbnail_key
@@ -38,6 +39,8 @@ from storage.store import Storage
 In = TypeVar("In")
 Out = TypeVar("Out")
 Made = TypeVar("Made")
+FETCHERS, FETCHES_AHEAD = 16, 32
+"""threads that read objects of sources that are far away, and objects that they hold ahead at most"""
 LOOKUP_FILES, LOOKUP_BYTES = 128, 32 << 20
 """one request looks up this many files, or fewer that have this many bytes together"""
 
@@ -138,6 +141,8 @@ class Reader:
     pool: Executor
     failed: Callable[[Failure], None] = lambda _: None
     """receives each sidecar that cannot be read; called from several threads"""
+    fetch_pool: Executor | None = None
+    """threads that read the content where sources are far away, so that they wait for each other's answers"""
     in_flight: set[str] = field(default_factory=set, init=False)
     """ids of new pictures that are neither written nor dropped yet"""
     beside: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, init=False)
@@ -149,7 +154,9 @@ class Reader:
         """Yield one state for each file. Each chunk is compared with the history at once."""
         threads = self.options.threads
         found = chain.from_iterable(map(self._skip_unchanged, chunks))
-        hashed = ordered_map(self.pool, _hash, found, window=4 * threads, kind=Candidate)
+        fetchers = self.fetch_pool or self.pool
+        window = FETCHES_AHEAD if self.fetch_pool else 4 * threads
+        hashed = ordered_map(fetchers, _hash, found, window=window, kind=Candidate)
         window = max(self.options.batch_size, 2 * threads)
         prepared: Generator[FileState | _HashedFile | _FilmRead] = ordered_map(
             self.pool, self._prepare, self._look_up(hashed), window=window, kind=_HashedFile
@@ -166,7 +173,8 @@ class Reader:
         The history is believed only if the index has the picture under this path, among those to find or
         those that were put away, and the store its thumbnail.
         """
-        files = self._in_pool(with_stamps, chunk)
+        self.history.see(chunk)
+        files = self._in_pool(self._stamped, chunk)
         stamps = zip(files, self.history.sidecar_stamps(files), strict=True)
         files = [replace(each, has_news=_has_news(each, noted)) for each, noted in stamps]
         notes = zip(files, self.history.look_up(files), strict=True)
@@ -196,11 +204,20 @@ class Reader:
         known = self.index.films([noted[each] for each in films]) if films else {}
         return {each for each in films if known.get(noted[each], {}).get("moments") is None}
 
+    def _stamped(self, candidate: Candidate) -> Candidate:
+        if candidate.origin is None:
+            return with_stamps(candidate)
+        # Asking costs as much as reading: it is worth it for objects that may be known.
+        if candidate.stamp is None and self.history.knows(candidate):
+            return replace(candidate, stamp=candidate.origin.stamp())
+        return candidate
+
     def _in_pool(self, function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
         """Call `function` for each item in a few large tasks: disks and stores may be slow to answer."""
-        size = max(1, -(-len(items) // self.options.threads))
+        pool, workers = (self.fetch_pool, FETCHERS) if self.fetch_pool else (self.pool, self.options.threads)
+        size = max(1, -(-len(items) // workers))
         slices = [items[start : start + size] for start in range(0, len(items), size)]
-        return [one for some in self.pool.map(lambda each: list(map(function, each)), slices) for one in some]
+        return [one for some in pool.map(lambda each: list(map(function, each)), slices) for one in some]
 
     def _look_up(self, hashed: Iterable[_HashedFile | FileState]) -> Iterator[_HashedFile | FileState]:
         """Ask the index for the hashed files of many at once."""
@@ -349,6 +366,8 @@ class Reader:
     ) -> NewPicture | BadFile:
         document = self._document(candidate, picture)
         document = replace(document, film=film) if film else document
+        if candidate.origin and (said := candidate.origin.caption()):
+            document = replace(document, caption=said, caption_source="description")
         if self.options.dry_run:
             return NewPicture(candidate, document, small)
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
@@ -364,7 +383,8 @@ def _has_news(candidate: Candidate, noted: str) -> bool:
 
 def _hash(found: Candidate) -> _HashedFile | FileState:
     try:
-        return _HashedFile(found, read_content(found.path))
+        read = read_candidate(found)
+        return _HashedFile(read.candidate, read.content)
     except UnreadableImageError as error:
         return BadFile(found, error.fault)
 

@@ -16,7 +16,7 @@ from es_config.hidden import HiddenPictures
 from es_config.runs import RunFile
 from ingest.errors import IngestError
 from ingest.files.picture import pixel_limit
-from ingest.files.walk import Candidate, Failure, PassedOver, outermost, walk
+from ingest.files.walk import Candidate, Failure, PassedOver, outermost
 from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
 from ingest.options import CaptionOptions, Changes, IngestOptions, WordsOptions
@@ -25,6 +25,7 @@ from ingest.pipeline.embed import CaptionNow, batches, describe_news, embed_batc
 from ingest.pipeline.parallel import READ_AHEAD, ahead
 from ingest.pipeline.places import PlacesNow, complete
 from ingest.pipeline.read import (
+    FETCHERS,
     BadFile,
     FileState,
     KnownPicture,
@@ -44,6 +45,7 @@ from ingest.report import (
     WordsSummary,
     open_progress,
 )
+from ingest.sources.source import PictureSource, gather
 from ingest.wiring import Dependencies, open_history
 from models.errors import ModelError
 from models.pixels import register_formats
@@ -63,8 +65,9 @@ def ingest_paths(
     progress: Progress | None = None,
     history: IngestHistory | None = None,
     changes: Changes | None = None,
+    sources: Sequence[PictureSource] = (),
 ) -> IngestSummary:
-    """Make the pictures of `paths`, or `changes` below them, documents of the index.
+    """Make the pictures of `paths` and of other `sources`, or `changes` below paths, documents of the index.
 
     A bad file or folder is reported in the summary and costs nothing else; so is a captioner that cannot be
     loaded. With a `history`, files that have not changed are not read again, and paths of files that are
@@ -74,7 +77,7 @@ def ingest_paths(
     begin, interrupted = time.monotonic(), False
     with nullcontext(history) if history else closing(IngestHistory()) as known:
         counts = RunCounts(progress or Progress())
-        run = _Run(dependencies=dependencies, options=options, history=known, counts=counts)
+        run = _Run(dependencies=dependencies, options=options, history=known, counts=counts, sources=sources)
         with pixel_limit(options.max_pixels):
             try:
                 run.all(paths, changes)
@@ -101,6 +104,7 @@ class _Run:
     options: IngestOptions
     history: IngestHistory
     counts: RunCounts
+    sources: Sequence[PictureSource] = ()
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
     passed_over: PassedOver = field(default_factory=PassedOver, init=False)
 
@@ -109,6 +113,8 @@ class _Run:
         register_formats()
         needs, options = self.dependencies, self.options
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
+        is_far = any(source.is_far for source in self.sources)
+        fetch_pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") if is_far else None
         reader = Reader(
             index=needs.index,
             image_encoder=needs.image_encoder,
@@ -118,10 +124,13 @@ class _Run:
             faults=self.counts.faults,
             pool=pool,
             failed=self.counts.add_folder_failure,
+            fetch_pool=fetch_pool,
         )
 
         def end() -> None:
             pool.shutdown(cancel_futures=True)
+            if fetch_pool:
+                fetch_pool.shutdown(cancel_futures=True)
             self.history.save(last=False)
 
         with afterwards(end):
@@ -143,6 +152,7 @@ class _Run:
                     folders=paths,
                     options=options,
                     gone=gone,
+                    sources=self.sources,
                 )
 
     def _find(self, paths: Sequence[Path], changes: Changes | None) -> Generator[list[Candidate]]:
@@ -150,8 +160,9 @@ class _Run:
         options, expected, files = self.options, 0, 0
         found: Iterator[Candidate | Failure]
         if changes is None:
-            found = walk(
+            found = gather(
                 paths,
+                self.sources,
                 exclude=options.exclude,
                 limit=options.limit,
                 shard=options.shard,
@@ -159,6 +170,7 @@ class _Run:
             )
             if options.shard.of == 1 and options.limit is None:
                 expected = sum(map(self.history.count, outermost(paths)))
+                expected += sum(self.history.count_below(each.address) for each in self.sources)
         else:
             found = iter(changes.files)
         self.counts.found(expected, so_far=True)
@@ -256,6 +268,8 @@ class IngestJob:
     dependencies: Dependencies
     options: IngestOptions
     environ: Mapping[str, str]
+    sources: Sequence[PictureSource] = ()
+    """places of pictures besides folders; a watch has none"""
     captions_later: bool = False
     """caption pictures when all of them are searchable"""
     words_later: bool = False
@@ -293,6 +307,7 @@ class IngestJob:
                 progress=progress,
                 history=history,
                 changes=changes,
+                sources=self.sources,
             )
 
     def with_captions(self, summary: IngestSummary, *, say: Callable[[str], None]) -> IngestSummary:

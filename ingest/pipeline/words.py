@@ -15,18 +15,20 @@ from es_config.errors import EngineError
 from es_config.index import WaitingPicture, WordsUpdate
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.film import decode_moment
-from ingest.files.picture import THUMBNAIL_EDGE, FileContent, decode_large, pixel_limit, read_content
+from ingest.files.picture import THUMBNAIL_EDGE, FileContent, decode_large, pixel_limit
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import WordsOptions
 from ingest.pipeline.embed import open_thumbnail
 from ingest.pipeline.passes import Made, PicturePass
 from ingest.pipeline.read import NewPicture, PictureState
 from ingest.report import UNREAD, PassCounts, Progress, RunCounts, WordsSummary
+from ingest.sources.places import content_of
 from ingest.wiring import Dependencies
 from models.encoders import Lazy
 from models.errors import ModelError, first_line
 from models.pixels import MAX_PIXELS
 from models.words import READ_EDGE, WordReader
+from storage.errors import StorageError
 from storage.keys import thumbnail_key
 from storage.store import find_original
 
@@ -81,7 +83,7 @@ class _WordsPass(PicturePass[WordsUpdate]):
     def read(self, waiting: WaitingPicture) -> Image | Fault:
         try:
             for note in self._history.of_image(waiting.content_id):
-                found = _unchanged(Path(os.fsdecode(note.path)), waiting.content_id)
+                found = _unchanged(note.path, waiting.content_id)
                 if found is not None:
                     return _large(*found, time_ms=waiting.time_ms, max_pixels=self._max_pixels)
             return self._stored(waiting)
@@ -133,13 +135,13 @@ def _update(waiting: WaitingPicture, fields: Mapping[str, Any]) -> WordsUpdate:
     return WordsUpdate(waiting.image_id, fields, waiting.seq_no, waiting.primary_term)
 
 
-def _unchanged(path: Path, image_id: str) -> tuple[FileContent, Path] | None:
-    """Return a file's content if it is still that of the picture."""
+def _unchanged(path: bytes, image_id: str) -> tuple[FileContent, Path] | None:
+    """Return the content at a path or address if it is still that of the picture."""
     try:
-        content = read_content(path)
-    except UnreadableImageError:  # it is away, or another file is there
+        content = content_of(path)
+    except (UnreadableImageError, StorageError):  # it is away, or another file is there
         return None
-    return (content, path) if content.image_id == image_id else None
+    return (content, Path(os.fsdecode(path))) if content.image_id == image_id else None
 
 
 def words_of(image: Image, reader: Lazy[WordReader]) -> Mapping[str, Any] | Fault:
@@ -172,8 +174,9 @@ class WordsNow:
 
     def _with(self, picture: NewPicture) -> NewPicture:
         try:
-            film = picture.document.film
-            found = _unchanged(picture.candidate.path, film.id if film else picture.image_id)
+            film, origin = picture.document.film, picture.candidate.origin
+            place = origin.address if origin else str(picture.candidate.path)
+            found = _unchanged(os.fsencode(place), film.id if film else picture.image_id)
             if found is None:  # a later pass finds the content elsewhere, or says that it is gone
                 return picture
             image = _large(*found, time_ms=film.time_ms if film else 0, max_pixels=self.max_pixels)

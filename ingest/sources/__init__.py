@@ -1,0 +1,1 @@
+"""Pictures that lie in buckets, archives and lists of addresses."""

@@ -1,0 +1,398 @@
+"""Pictures of buckets, archives, lists and the web become documents as files do."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as arrow
+import pytest
+from click.testing import CliRunner, Result
+from picture_files import draw_picture, save_picture
+from pyarrow import parquet
+
+from es_config.index import ImageIndex
+from glimpse import main
+from ingest.errors import UnreadableImageError
+from ingest.files.walk import Exclusions, Failure, PassedOver
+from ingest.originals import IngestedOriginals
+from ingest.sources.archive import ArchiveSource, archive_source
+from ingest.sources.bucket import BucketObject
+from ingest.sources.source import Rules, relative_name
+from ingest.sources.web import WebLimits, WebReader, relative_of
+
+
+def png(seed: int) -> bytes:
+    """Return the picture of a seed as a file's content."""
+    data = io.BytesIO()
+    draw_picture(seed).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def environ(node, tmp_path: Path, index_name: str) -> dict[str, str]:
+    return {
+        "ELASTICSEARCH_URL": node.url,
+        "GLIMPSE_HOME": str(tmp_path / "home"),
+        "GLIMPSE_INDEX": index_name,
+        "GLIMPSE_INGEST_CAPTIONS": "off",
+    }
+
+
+def run(environ: dict[str, str], *arguments: object) -> Result:
+    return CliRunner().invoke(main, ["ingest", *map(str, arguments)], env=environ)
+
+
+def ingested(environ: dict[str, str], *arguments: object) -> dict:
+    done = run(environ, *arguments, "--json")
+    assert done.exit_code in (0, 1), done.output
+    return json.loads(done.stdout)
+
+
+def sources_of(client, index_name: str) -> dict[str, dict]:
+    """Return the documents by their first path."""
+    client.indices.refresh(index=index_name)
+    hits = client.search(index=index_name, size=100)["hits"]["hits"]
+    return {hit["_source"]["relative_path"][0]: hit["_source"] for hit in hits}
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_zip(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def found_in(source: ArchiveSource) -> tuple[list[str], dict[str, str]]:
+    """Return the relative paths of candidates, and reasons of failures by the end of their address."""
+    found = list(source.candidates(Rules(Exclusions(), PassedOver())))
+    failures = [each for each in found if isinstance(each, Failure)]
+    names = [each.relative_path for each in found if not isinstance(each, Failure)]
+    return names, {each.path.rpartition("/")[2]: each.reason for each in failures}
+
+
+def test_a_bucket_is_ingested_listed_again_and_pruned_like_a_folder(
+    *, environ, client, index_name, bucket, s3_client, monkeypatch
+):
+    def put(key: str, data: bytes) -> None:
+        s3_client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    for seed in range(12):
+        put(f"photos/trip/{seed}.png", png(seed))
+    for key, data in (("empty.png", b""), ("notes.txt", b"no"), (".hidden.png", png(0)), ("sub/", b"")):
+        put(f"photos/{key}", data)
+    put("photos2/other.png", png(40))
+    place = f"s3://{bucket}/photos"
+
+    first = ingested(environ, place)
+    assert (first["indexed"], first["embedded"], first["failed"]) == (12, 12, 1)
+    assert first["failures"] == [{"path": f"{place}/empty.png", "reason": "the object is empty"}]
+    assert first["passed_over"] == {"kinds": {".txt": 1}, "rules": {".*": 1}}
+    assert set(sources_of(client, index_name)) == {f"trip/{seed}.png" for seed in range(12)}
+
+    reads, read = Counter(), BucketObject.read
+
+    def counted(origin: BucketObject):
+        reads.update([origin.key])
+        return read(origin)
+
+    monkeypatch.setattr(BucketObject, "read", counted)
+    again = ingested(environ, place)
+    assert (again["skipped"], again["failed_before"], again["embedded"]) == (12, 1, 0)
+    assert not reads  # the tags of the listing tell that nothing has changed
+
+    put("photos/trip/0.png", png(20))  # changed
+    s3_client.delete_object(Bucket=bucket, Key="photos/trip/1.png")  # gone
+    s3_client.copy_object(Bucket=bucket, Key="photos/new/2.png", CopySource=f"{bucket}/photos/trip/2.png")
+    s3_client.delete_object(Bucket=bucket, Key="photos/trip/2.png")  # moved
+    changed = ingested(environ, place)
+    assert (changed["indexed"], changed["paths_added"], sorted(reads)) == (
+        1,
+        1,
+        ["photos/new/2.png", "photos/trip/0.png"],
+    )
+    paths = sources_of(client, index_name)
+    assert "new/2.png" in paths
+    assert "trip/1.png" in paths  # gone files stay without --prune
+    assert "trip/2.png" not in paths
+    ingested(environ, place, "--prune", "--limit", 3)
+    assert "trip/1.png" in sources_of(client, index_name)  # nobody has listed the rest
+    pruned = ingested(environ, place, "--prune")["pruned"]
+    assert pruned["gone"] == [f"{place}/trip/1.png"]
+    assert "trip/1.png" not in sources_of(client, index_name)
+    for seed in range(3, 10):
+        s3_client.delete_object(Bucket=bucket, Key=f"photos/trip/{seed}.png")
+    refused = ingested(environ, place, "--prune")["pruned"]
+    assert "7 of 11 objects are gone, more than a fifth" in refused["refused"]
+    assert len(sources_of(client, index_name)) == 11
+
+    picture = sources_of(client, index_name)["new/2.png"]
+    notes = Path(environ["GLIMPSE_HOME"]) / "ingested.sqlite"
+    originals = IngestedOriginals(notes, lambda: ImageIndex(client, alias=index_name))
+    opened = originals.open(picture["image_id"], picture)
+    assert (opened.stream.read(), opened.name, opened.media_type) == (png(2), "2.png", "image/png")
+    put("photos/new/2.png", png(30))
+    assert originals.open(picture["image_id"], picture) is None  # another content is not it
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://{bucket}-absent/x", "there is no such bucket"),
+        ("s3://UPPER/x", "names no bucket"),
+        ("gs://bucket/x", "pictures come from folders"),
+        ("@absent.txt", "There is no list absent.txt."),
+    ],
+)
+def test_a_place_that_cannot_be_listed_is_one_sentence(place, said, environ, bucket):
+    done = run(environ, place.format(bucket=bucket))
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
+    assert said in done.stderr
+
+
+def test_shards_of_a_webdataset_bring_their_captions(environ, client, tmp_path, index_name):
+    for shard in range(2):
+        members = []
+        for seed in range(shard * 4, shard * 4 + 4):
+            words = f"drawing number {seed}"
+            members += [
+                (f"{seed:04}.png", png(seed)),
+                (f"{seed:04}.json", json.dumps({"caption": words}).encode()),
+            ]
+            members += [(f"{seed:04}.txt", words.encode())] if seed % 2 else []
+        write_tar(tmp_path / f"{shard:05}.tar", members)
+    archive = write_zip(tmp_path / "more.zip", [("a/1.png", png(50)), ("a/readme.md", b"no picture")])
+    places = [tmp_path / "00000.tar", tmp_path / "00001.tar", archive]
+    first = ingested(environ, *places)
+    assert (first["indexed"], first["failed"], first["passed_over"]["kinds"]) == (9, 0, {".md": 1})
+    found = sources_of(client, index_name)
+    assert {path: each.get("caption") for path, each in found.items()} == {
+        **{f"0000{seed // 4}.tar/{seed:04}.png": f"drawing number {seed}" for seed in range(8)},
+        "more.zip/a/1.png": None,
+    }
+    later = tmp_path / "later.txt"
+    later.write_text("x")
+    time.sleep(2.1)  # a file that changed this lately is always read
+    again = ingested(environ, *places)
+    assert (again["skipped"], again["indexed"], again["embedded"]) == (9, 0, 0)
+    picture = found["00001.tar/0005.png"]
+    notes = Path(environ["GLIMPSE_HOME"]) / "ingested.sqlite"
+    opened = IngestedOriginals(notes, lambda: ImageIndex(client, alias=index_name)).open(
+        picture["image_id"], picture
+    )
+    assert opened.stream.read() == png(5)
+    write_tar(tmp_path / "00001.tar", [(f"{seed:04}.png", png(seed)) for seed in (4, 5, 6)])
+    pruned = ingested(environ, *places, "--prune", "--prune-anyway")["pruned"]
+    assert [path.rpartition("/")[2] for path in pruned["gone"]] == ["0007.png"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_members_that_are_no_plain_pictures_are_a_sentence_each(kind, tmp_path):
+    members = [
+        ("good.png", png(1)),
+        ("../../etc/up.png", png(2)),
+        ("/root.png", png(3)),
+        ("inner.tar", b"x" * 600),
+        ("noname", png(4)),
+    ]
+    path = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        write_zip(path, members)
+    else:
+        write_tar(path, members, "w:gz" if kind.endswith("gz") else "w")
+    if kind == "tar":
+        with tarfile.open(path, "a") as tar:
+            link = tarfile.TarInfo("link.png")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+    source = archive_source(path)
+    names, failures = found_in(source)
+    source.close()
+    assert names == [f"x.{kind}/good.png", f"x.{kind}/noname"]
+    links = {"link.png": "a link or device in an archive is not followed"} if kind == "tar" else {}
+    assert failures == links | {
+        "up.png": "its name leads out of the archive",
+        "root.png": "its name leads out of the archive",
+        "inner.tar": "an archive in an archive is not opened: unpack it first",
+    }
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_an_archive_that_is_cut_short_says_so_and_what_is_before_is_kept(kind, environ, tmp_path):
+    members = [(f"{seed}.png", png(seed)) for seed in range(6)]
+    path = tmp_path / f"x.{kind}"
+    if kind == "zip":
+        write_zip(path, members)
+    else:
+        write_tar(path, members, "w:gz" if kind.endswith("gz") else "w")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    summary = ingested(environ, path)
+    said = {each["path"].rpartition("/")[2]: each["reason"] for each in summary["failures"]}
+    assert "cut short" in said[path.name]
+    assert summary["indexed"] == {"tar": 3, "tar.gz": 0, "zip": 0}[kind]
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    zeros = bytes(70 << 20)
+    zipped = archive_source(write_zip(tmp_path / "x.zip", [("bomb.png", zeros), ("fine.png", png(1))]))
+    names, failures = found_in(zipped)
+    zipped.close()
+    assert names == ["x.zip/fine.png"]
+    assert failures == {"bomb.png": "it unpacks to more than a hundred times its size: a bomb"}
+    packed = archive_source(write_tar(tmp_path / "y.tar.gz", [("a.png", zeros)], "w:gz"))
+    names, failures = found_in(packed)
+    packed.close()
+    assert names == []
+    assert "a bomb" in failures["y.tar.gz"]
+
+
+def test_an_archive_in_a_bucket_is_fetched_and_left_nothing_behind(
+    *, environ, client, tmp_path, index_name, bucket, s3_client, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    path = write_tar(tmp_path / "set.tar", [(f"{seed}.png", png(seed)) for seed in range(3)])
+    s3_client.upload_file(str(path), bucket, "shards/set.tar")
+    assert ingested(environ, f"s3://{bucket}/shards/set.tar")["indexed"] == 3
+    assert set(sources_of(client, index_name)) == {f"set.tar/{seed}.png" for seed in range(3)}
+    assert list((tmp_path / "scratch").glob("glimpse-archive-*")) == []
+
+
+class Web(BaseHTTPRequestHandler):
+    """Answers with pictures, and with whatever goes wrong on the web."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path
+        Web.asked[f"{self.command} {path}"] += 1
+        tried = Web.asked[f"{self.command} {path}"]
+        if path.startswith("/busy") and tried < 3:
+            self._answer(503, b"", {"Retry-After": "0"})
+        elif path.startswith("/moved"):
+            self._answer(302, b"", {"Location": path.replace("/moved", "/ok")})
+        elif path.startswith("/secret"):
+            self._answer(302, b"", {"Location": "file:///etc/passwd"})
+        elif path.startswith("/gone"):
+            self._answer(404, b"")
+        elif path.startswith("/huge"):
+            self._answer(200, bytes(3 << 20))
+        elif path.startswith("/slow"):
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            for _ in range(40):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.1)
+            self.close_connection = True
+        elif path.startswith("/cut") and (tried < 2 or "always" in path):
+            data = png(7)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        else:
+            seed = int("".join(filter(str.isdigit, path.partition("?")[0])) or "0")
+            self._answer(200, png(seed), {"ETag": f'"{seed}"'})
+
+    def _answer(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of clients that go away."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    Web.asked.clear()
+    with QuietServer(("127.0.0.1", 0), Web) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_list_of_addresses_survives_whatever_the_web_does(environ, client, tmp_path, index_name, web):
+    paths = ["ok/1", "ok/2.png?size=3", "busy/3.png", "cut/4.png", "moved/5.png"]
+    bad = ["gone/6.png", "huge/7.png", "slow/8.png", "cut/always/9.png", "secret/10.png"]
+    save_picture(tmp_path / "local" / "11.png", 11)
+    listed = tmp_path / "all.txt"
+    lines = [f"{web}/{path}" for path in (*paths, *bad)]
+    listed.write_text("# a comment\n\n" + "\n".join([*lines, "local/11.png", "ftp://example.org/1.png"]))
+    limits = ["--fetch-mb", 1, "--fetch-seconds", 2]
+    first = ingested(environ, f"@{listed}", *limits)
+    host = web.removeprefix("http://").partition(":")[0]
+    assert set(sources_of(client, index_name)) == {f"{host}/{path}" for path in paths} | {"local/11.png"}
+    assert {each["path"].rpartition("/")[2]: each["reason"] for each in first["failures"]} == {
+        "6.png": "the server answers 404 (it is gone)",
+        "7.png": "larger than 1 MiB (--fetch-mb)",
+        "8.png": "it took longer than 2 s (--fetch-seconds)",
+        "9.png": "the connection was cut",
+        "10.png": "it leads to an address that is not of the web",
+        "1.png": "no address that can be read: they begin with https:// or s3://",
+    }
+    Web.asked.clear()
+    good = tmp_path / "good.csv"
+    good.write_text("name,url\n" + "".join(f"x,{web}/{path}\n" for path in paths if "moved" not in path))
+    again = ingested(environ, f"@{good}:url", *limits)
+    assert (again["skipped"], again["embedded"]) == (4, 0)
+    assert {each.partition(" ")[0] for each in Web.asked} == {"HEAD"}  # the tags tell that nothing changed
+    table = tmp_path / "rows.parquet"
+    parquet.write_table(arrow.table({"url": [f"{web}/ok/20.png", None]}), table)
+    assert ingested(environ, f"@{table}")["indexed"] == 1
+    wrong = run(environ, f"@{table}:picture")
+    assert "has no column 'picture'; it has: url." in wrong.stderr
+
+
+def test_a_server_that_never_answers_is_a_failure_of_its_own(web):
+    reader = WebReader(WebLimits(bytes=1 << 20, seconds=1))
+    with pytest.raises(UnreadableImageError, match="longer than 1 s"):
+        reader.read(f"{web}/slow/1.png")
+    assert reader.read(f"{web}/ok/1.png")[0] == png(1)
+    reader.close()
+
+
+def test_names_stay_below_their_place():
+    assert relative_name("a//./b.png") == "a/b.png"
+    assert [relative_name(name) for name in ("../a", "/a", "a/../b", "C:\\a", "")] == [None] * 5
+    assert relative_of("https://example.org/a%20b/../c.png?x=1") == "example.org/a b/c.png?x=1"
