@@ -139,6 +139,7 @@ def add_documents(
     only_new: bool = False,
     held: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    turned_away: Callable[[int], None] = lambda _: None,
 ) -> AddResult:
     """Write `documents` through `alias`, and report those that the index refuses.
 
@@ -155,7 +156,7 @@ def add_documents(
         for each in documents
         if each.image_id not in failed
     )
-    failed |= send_bulk(client, alias, actions, held=held, sleep=sleep)
+    failed |= send_bulk(client, alias, actions, held=held, sleep=sleep, turned_away=turned_away)
     return AddResult(added=len(documents) - len(failed), failed=failed)
 
 
@@ -196,11 +197,13 @@ def send_bulk(
     held: str | None = None,
     require_alias: bool = True,
     sleep: Callable[[float], None] = time.sleep,
+    turned_away: Callable[[int], None] = lambda _: None,
 ) -> dict[str, str]:
     """Send operations through `alias` and return the reason for each refusal, by image id.
 
     A request that is too large for the server is sent again in halves, and a single operation that is too
     large is refused. With `require_alias`, the name of an index is no alias, and no index is created.
+    `turned_away` receives the number of operations that are sent again.
 
     Raises EngineError as `add_documents` does, and also when the alias was switched from `held` to another
     index while a request was on its way; documents that came into being there are deleted again.
@@ -226,6 +229,8 @@ def send_bulk(
             else:
                 failed[action["_id"]] = reason
         pending = again
+        if again:
+            turned_away(len(again))
     if pending:
         raise EngineError(
             f"Elasticsearch is overloaded or has lost a disk or node: {len(pending)} pictures could "

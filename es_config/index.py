@@ -117,6 +117,8 @@ class ImageIndex:
         self.held = held
         """name of the index that is read and written; None follows the alias"""
         self._seen: tuple[float, str, IndexMeta] | None = None
+        self.rejections = 0
+        """documents that Elasticsearch turned away for the moment, and that were sent again"""
 
     @property
     def client(self) -> Elasticsearch:
@@ -320,7 +322,19 @@ class ImageIndex:
         With `only_new`, existing documents stay and are reported as `Meanwhile.CHANGED`.
         """
         target, meta = self.write_target(), self.meta()
-        return add_documents(self._client, target, documents, meta=meta, only_new=only_new, held=self.held)
+
+        def turned_away(number: int) -> None:
+            self.rejections += number
+
+        return add_documents(
+            self._client,
+            target,
+            documents,
+            meta=meta,
+            only_new=only_new,
+            held=self.held,
+            turned_away=turned_away,
+        )
 
     def add_stored(self, documents: Sequence[StoredDocument]) -> AddResult:
         """Write documents with their vectors as they are. Existing ones stay: `Meanwhile.CHANGED`."""

@@ -20,6 +20,7 @@ from ingest.files.walk import (
     Failure,
     PassedOver,
 )
+from ingest.metrics import RunMeter
 
 SKIPPED, UNCAPTIONED, UNREAD = "Skipped", "No caption for", "No words of"
 LINE_EVERY_S = 10.0
@@ -438,8 +439,9 @@ def _sentence(failure: Failure, what: str) -> str:
 class RunCounts:
     """The counts of one run, kept by all of its threads, and the faults of contents that failed."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, meter: RunMeter | None = None) -> None:
         self._progress = progress
+        self.meter = meter or RunMeter()
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: list[Failure] = []
@@ -465,12 +467,14 @@ class RunCounts:
 
     def add(self, **counts: int) -> None:
         """Count a file that has ended, under the names of `IngestSummary`, or as `captioned`."""
+        self.meter.add(counts)
         with self._lock:
             self._counts.update(counts, files=1)
             self._progress.advance()
 
     def add_embedded(self, number: int) -> None:
         """Count vectors of pictures."""
+        self.meter.add({"embedded": number})
         with self._lock:
             self._counts["embedded"] += number
 
@@ -495,6 +499,7 @@ class RunCounts:
 
     def add_failure(self, candidate: Candidate, fault: Fault) -> None:
         """Count and show a file that cannot be used."""
+        self.meter.add({"failed": 1})
         self.add_folder_failure(Failure(candidate.shown, fault.reason))
         self.add()
 

@@ -105,7 +105,7 @@ def test_a_bucket_is_ingested_listed_again_and_pruned_like_a_folder(
     first = ingested(environ, place)
     assert (first["indexed"], first["embedded"], first["failed"]) == (12, 12, 1)
     assert first["failures"] == [{"path": f"{place}/empty.png", "reason": "the object is empty"}]
-    assert first["passed_over"] == {"kinds": {".txt": 1}, "rules": {".*": 1}}
+    assert (first["passed_over"]["kinds"], first["passed_over"]["rules"]) == ({".txt": 1}, {".*": 1})
     assert set(sources_of(client, index_name)) == {f"trip/{seed}.png" for seed in range(12)}
 
     reads, read = Counter(), BucketObject.read
@@ -290,7 +290,8 @@ class Web(BaseHTTPRequestHandler):
         path = self.path
         Web.asked[f"{self.command} {path}"] += 1
         tried = Web.asked[f"{self.command} {path}"]
-        if path.startswith("/busy") and tried < 3:
+        asks_again = self.command == "HEAD"
+        if path.startswith("/busy") and tried < 3 and not asks_again:
             self._answer(503, b"", {"Retry-After": "0"})
         elif path.startswith("/moved"):
             self._answer(302, b"", {"Location": path.replace("/moved", "/ok")})
@@ -309,7 +310,7 @@ class Web(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.1)
             self.close_connection = True
-        elif path.startswith("/cut") and (tried < 2 or "always" in path):
+        elif path.startswith("/cut") and (tried < 2 or "always" in path) and not asks_again:
             data = png(7)
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))

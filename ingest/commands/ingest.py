@@ -190,6 +190,12 @@ class Place(click.ParamType[str]):
     is_flag=True,
     help="Keep running and index new and changed files within seconds. Ctrl-C ends it with exit code 0.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Publish how the run goes for Prometheus, at http://127.0.0.1:PORT/metrics.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch one line a round.")
 def ingest(
     *,
@@ -221,6 +227,7 @@ def ingest(
     prune_anyway: bool,
     moved_from: tuple[Path, ...],
     watch: bool,
+    metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Make the pictures of folders and files searchable.
@@ -241,6 +248,7 @@ def ingest(
       glimpse ingest s3://bucket/photos shard-{000..015}.tar @addresses.txt
     """
     from ingest.files.walk import EVERYTHING, Exclusions
+    from ingest.metrics import published
     from ingest.options import IngestOptions, PruneOptions
     from ingest.pipeline.run import IngestJob
     from ingest.sources.web import WebLimits
@@ -296,14 +304,15 @@ def ingest(
         words_later=words == "later",
         retry_failed=retry_failed,
     )
-    if watch:
-        from ingest.watch import WatchReport, watch_folders
+    with published(job.meter, metrics_port):
+        if watch:
+            from ingest.watch import WatchReport, watch_folders
 
-        summary = watch_folders(job, WatchReport(as_json=as_json, say=say, write=click.echo))
-        if not summary.interrupted:
-            return
-    else:
-        summary = job.run_all()
+            summary = watch_folders(job, WatchReport(as_json=as_json, say=say, write=click.echo))
+            if not summary.interrupted:
+                return
+        else:
+            summary = job.run_all()
     _conclude(job, summary, calibrate=None if captions == "off" or dry_run else calibrate, as_json=as_json)
 
 

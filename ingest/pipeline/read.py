@@ -28,6 +28,7 @@ from ingest.files.picture import FileContent, ImageFile, decode, keep_original, 
 from ingest.files.sidecars import with_sidecars
 from ingest.files.walk import UNSETTLED, Candidate, Failure, is_film_name, valid_unicode, with_stamps
 from ingest.history.ingested_files import IngestHistory
+from ingest.metrics import RunMeter
 from ingest.options import MOMENTS, OFF, IngestOptions
 from ingest.pipeline.parallel import ordered_map
 from ingest.sources.source import read_candidate
@@ -141,6 +142,7 @@ class Reader:
     pool: Executor
     failed: Callable[[Failure], None] = lambda _: None
     """receives each sidecar that cannot be read; called from several threads"""
+    meter: RunMeter = field(default_factory=RunMeter)
     fetch_pool: Executor | None = None
     """threads that read the content where sources are far away, so that they wait for each other's answers"""
     in_flight: set[str] = field(default_factory=set, init=False)
@@ -156,10 +158,10 @@ class Reader:
         found = chain.from_iterable(map(self._skip_unchanged, chunks))
         fetchers = self.fetch_pool or self.pool
         window = FETCHES_AHEAD if self.fetch_pool else 4 * threads
-        hashed = ordered_map(fetchers, _hash, found, window=window, kind=Candidate)
+        hashed = ordered_map(fetchers, self._hash, found, window=window, kind=Candidate)
         window = max(self.options.batch_size, 2 * threads)
         prepared: Generator[FileState | _HashedFile | _FilmRead] = ordered_map(
-            self.pool, self._prepare, self._look_up(hashed), window=window, kind=_HashedFile
+            self.pool, self._timed_prepare, self._look_up(hashed), window=window, kind=_HashedFile
         )
         for each in prepared:
             if isinstance(each, _FilmRead):
@@ -219,6 +221,15 @@ class Reader:
         slices = [items[start : start + size] for start in range(0, len(items), size)]
         return [one for some in pool.map(lambda each: list(map(function, each)), slices) for one in some]
 
+    def _hash(self, found: Candidate) -> _HashedFile | FileState:
+        try:
+            with self.meter.timed("read"):
+                read = read_candidate(found)
+        except UnreadableImageError as error:
+            return BadFile(found, error.fault)
+        self.meter.add({"bytes": read.content.size})
+        return _HashedFile(read.candidate, read.content)
+
     def _look_up(self, hashed: Iterable[_HashedFile | FileState]) -> Iterator[_HashedFile | FileState]:
         """Ask the index for the hashed files of many at once."""
         for chunk in _chunks(hashed):
@@ -245,6 +256,10 @@ class Reader:
         flying.add(image_id)
         self.in_flight.add(image_id)
         return file
+
+    def _timed_prepare(self, file: _HashedFile) -> FileState | _FilmRead:
+        with self.meter.timed("decode"):
+            return self._prepare(file)
 
     def _prepare(self, file: _HashedFile) -> FileState | _FilmRead:
         candidate, image_id, options = file.candidate, file.content.image_id, self.options
@@ -379,14 +394,6 @@ class Reader:
 
 def _has_news(candidate: Candidate, noted: str) -> bool:
     return candidate.sidecars_stamp != noted or candidate.sidecars_stamp == UNSETTLED
-
-
-def _hash(found: Candidate) -> _HashedFile | FileState:
-    try:
-        read = read_candidate(found)
-        return _HashedFile(read.candidate, read.content)
-    except UnreadableImageError as error:
-        return BadFile(found, error.fault)
 
 
 def _chunks(hashed: Iterable[_HashedFile | FileState]) -> Iterator[list[_HashedFile | FileState]]:

@@ -19,6 +19,7 @@ from ingest.files.picture import pixel_limit
 from ingest.files.walk import Candidate, Failure, PassedOver, outermost
 from ingest.history.ingested_files import IngestHistory
 from ingest.history.prune import prune_paths
+from ingest.metrics import RunMeter
 from ingest.options import CaptionOptions, Changes, IngestOptions, WordsOptions
 from ingest.pipeline.captions import caption_pictures
 from ingest.pipeline.embed import CaptionNow, batches, describe_news, embed_batch
@@ -66,6 +67,7 @@ def ingest_paths(
     history: IngestHistory | None = None,
     changes: Changes | None = None,
     sources: Sequence[PictureSource] = (),
+    meter: RunMeter | None = None,
 ) -> IngestSummary:
     """Make the pictures of `paths` and of other `sources`, or `changes` below paths, documents of the index.
 
@@ -76,7 +78,7 @@ def ingest_paths(
     """
     begin, interrupted = time.monotonic(), False
     with nullcontext(history) if history else closing(IngestHistory()) as known:
-        counts = RunCounts(progress or Progress())
+        counts = RunCounts(progress or Progress(), meter)
         run = _Run(dependencies=dependencies, options=options, history=known, counts=counts, sources=sources)
         with pixel_limit(options.max_pixels):
             try:
@@ -125,6 +127,7 @@ class _Run:
             pool=pool,
             failed=self.counts.add_folder_failure,
             fetch_pool=fetch_pool,
+            meter=self.counts.meter,
         )
 
         def end() -> None:
@@ -240,18 +243,26 @@ class _Run:
                 batch_size=size,
             )
 
+            meter = self.counts.meter
+            meter.rejections = lambda: needs.index.rejections
+            meter.queues |= {
+                "pictures_in_flight": lambda: len(reader.in_flight),
+                "batches_to_write": writer.waiting,
+            }
+
             def finish() -> None:
                 writer.finish()
                 needs.index.refresh()
 
             with afterwards(finish):
                 for batch in batches(self._settle(states, reader), size=size):
-                    ready = embed_batch(
-                        batch,
-                        image_encoder=needs.image_encoder,
-                        caption_encoder=needs.caption_encoder,
-                        drop=lambda bad: self._drop(bad, reader),
-                    )
+                    with meter.timed("embed"):
+                        ready = embed_batch(
+                            batch,
+                            image_encoder=needs.image_encoder,
+                            caption_encoder=needs.caption_encoder,
+                            drop=lambda bad: self._drop(bad, reader),
+                        )
                     self.counts.add_embedded(sum(isinstance(each, NewPicture) for each in ready))
                     ready = describe_news(ready, index=needs.index, caption_encoder=needs.caption_encoder)
                     ready = places.add(ready)
@@ -270,6 +281,8 @@ class IngestJob:
     environ: Mapping[str, str]
     sources: Sequence[PictureSource] = ()
     """places of pictures besides folders; a watch has none"""
+    meter: RunMeter = field(default_factory=RunMeter)
+    """totals of all rounds"""
     captions_later: bool = False
     """caption pictures when all of them are searchable"""
     words_later: bool = False
@@ -308,6 +321,7 @@ class IngestJob:
                 history=history,
                 changes=changes,
                 sources=self.sources,
+                meter=self.meter,
             )
 
     def with_captions(self, summary: IngestSummary, *, say: Callable[[str], None]) -> IngestSummary:

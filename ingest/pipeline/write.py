@@ -62,6 +62,10 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
+    def waiting(self) -> int:
+        """Return how many batches wait to be written."""
+        return self._line.qsize()
+
     def submit(self, batch: Sequence[PictureState]) -> None:
         """Hand over a batch, waiting while the line is full. Raises `EngineError` or `StorageError`."""
         while self._error is None:
@@ -85,7 +89,8 @@ class Writer:
             if self._error is not None:
                 continue
             try:
-                self._write(batch)
+                with self._counts.meter.timed("write"):
+                    self._write(batch)
                 self._wrote(len(batch))
             except Exception as error:  # raised in the thread that submits
                 self._error = error
