@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,11 +16,12 @@ from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import IngestError, UnreadableImageError
-from ingest.files.picture import decode
+from ingest.files.picture import ImageFile, decode
 from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, PassedOver
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
-from ingest.sources.source import PictureSource, gather, read_candidate
+from ingest.pipeline.parallel import ordered_map
+from ingest.sources.source import FETCHERS, PictureSource, gather, read_candidate
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
 from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
@@ -274,6 +277,8 @@ def _before_notes(index: ImageIndex) -> dict[str, dict[str, object]]:
     return {"fp32": {}} if holds_pictures else {}
 
 
+SAMPLE_TRIES = 2
+"""objects of other sources that are read at most, for each picture of a sample"""
 SAMPLE_PICTURES, SAMPLE_FILES = 64, 2048
 """how many pictures a sample has, and how far the walk looks for them: it never walks a million files"""
 
@@ -295,13 +300,25 @@ def sample_pictures(
     found = gather(paths, sources, exclude=exclude, passed_over=PassedOver())
     candidates = list(islice((each for each in found if isinstance(each, Candidate)), files))
     step = max(1, len(candidates) // max(1, count))
-    pictures: dict[str, Image] = {}
-    for candidate in (each for start in range(step) for each in candidates[start::step]):
-        if len(pictures) == count:
-            break
+    spread = [each for start in range(step) for each in candidates[start::step]]
+    if any(each.origin for each in spread):  # objects that are away keep a run waiting
+        spread = spread[: SAMPLE_TRIES * count]
+
+    def opened(candidate: Candidate) -> ImageFile | None:
         try:
-            file = decode(read_candidate(candidate).content, path=candidate.path, max_pixels=max_pixels)
+            content = read_candidate(candidate).content
+            return decode(content, path=candidate.path, max_pixels=max_pixels)
         except UnreadableImageError:
-            continue
-        pictures.setdefault(file.image_id, file.image)
+            return None
+
+    pictures: dict[str, Image] = {}
+    workers = FETCHERS if sources else 1
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="sample") as pool,
+        closing(ordered_map(pool, opened, spread, window=workers)) as read,
+    ):
+        for file in filter(None, read):
+            pictures.setdefault(file.image_id, file.image)
+            if len(pictures) == count:
+                break
     return list(pictures.values())

@@ -183,8 +183,11 @@ class S3Objects(_Bucket):
     def read(self, key: str, *, most: int) -> bytes:
         """Return the content, or its first `most` bytes. Raises `NoSuchKeyError` and `UnansweredError`."""
         with self._failures("read", key):
-            data: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(most)
-            return data
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            data: bytes = answer["Body"].read(most)
+        if len(data) < min(most, int(answer["ContentLength"])):
+            raise UnansweredError(self._sentence("read", key, "its answer was cut short"))
+        return data
 
     def stream(self, key: str, *, chunk: int = 1 << 20) -> Iterator[bytes]:
         """Yield the content in pieces. Raises as `read` does."""

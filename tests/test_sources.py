@@ -7,6 +7,7 @@ import json
 import tarfile
 import threading
 import time
+import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -397,3 +398,90 @@ def test_names_stay_below_their_place():
     assert relative_name("a//./b.png") == "a/b.png"
     assert [relative_name(name) for name in ("../a", "/a", "a/../b", "C:\\a", "")] == [None] * 5
     assert relative_of("https://example.org/a%20b/../c.png?x=1") == "example.org/a b/c.png?x=1"
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """Passes requests for S3 on to another server, and makes of some what may go wrong."""
+
+    protocol_version = "HTTP/1.1"
+    behind: ClassVar[str] = ""
+    expired_after: ClassVar[int | None] = None
+    asked: ClassVar[Counter[str]] = Counter()
+    at_once: ClassVar[list[int]] = [0, 0]
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        key = self.path.rpartition("/")[2]
+        if "?" in self.path or not key.endswith(".png"):
+            self._pass_on()
+            return
+        with Bucket.lock:
+            Bucket.asked[key] += 1
+            Bucket.at_once[0] += 1
+            Bucket.at_once[1] = max(Bucket.at_once)
+        time.sleep(0.2)
+        with Bucket.lock:
+            Bucket.at_once[0] -= 1
+        if Bucket.expired_after is not None and Bucket.asked.total() > Bucket.expired_after:
+            self._refuse(400, "ExpiredToken")
+        elif key == "vanished.png":
+            self._refuse(404, "NoSuchKey")
+        elif key == "denied.png":
+            self._refuse(403, "AccessDenied")
+        else:
+            self._pass_on(cut=key == "cut.png" and Bucket.asked[key] < 2)
+
+    def _pass_on(self, *, cut: bool = False) -> None:
+        names = ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256")
+        signed = {name: self.headers[name] for name in names if self.headers[name]}
+        asked = urllib.request.Request(f"{Bucket.behind}{self.path}", headers=signed)
+        with urllib.request.urlopen(asked) as answer:
+            data = answer.read()
+            kept = {name: answer.headers[name] for name in ("ETag", "Content-Type") if answer.headers[name]}
+        closing = {"Connection": "close"} if cut else {}
+        self._answer(200, data, kept | closing, send=len(data) // 2 if cut else len(data))
+        self.close_connection = cut
+
+    def _refuse(self, status: int, code: str) -> None:
+        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+        self._answer(status, body.encode(), {"Content-Type": "application/xml"}, send=len(body))
+
+    def _answer(self, status: int, data: bytes, headers: dict[str, str], *, send: int) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data[:send])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_bucket_that_misbehaves_costs_single_objects_or_stops_the_run_with_a_sentence(
+    *, environ, client, index_name, bucket, s3_client, s3_server, monkeypatch
+):
+    names = [f"{seed}.png" for seed in range(40)] + ["cut.png", "denied.png", "vanished.png"]
+    for seed, name in enumerate(names):
+        s3_client.put_object(Bucket=bucket, Key=name, Body=png(seed))
+    Bucket.behind, Bucket.expired_after = s3_server, 25
+    Bucket.asked.clear()
+    with QuietServer(("127.0.0.1", 0), Bucket) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        stopped = run(environ, f"s3://{bucket}")
+        assert (stopped.exit_code, stopped.stdout) == (1, "")
+        last = stopped.stderr.splitlines()[-1]
+        assert last.startswith("Error: Stopped after ")
+        assert "the credentials are refused" in last
+        assert last.endswith("the same command goes on from there.")
+        Bucket.expired_after = None
+        whole = ingested(environ, f"s3://{bucket}")
+        server.shutdown()
+        thread.join()
+    reasons = {each["path"].rpartition("/")[2]: each["reason"] for each in whole["failures"]}
+    assert reasons.keys() == {"denied.png", "vanished.png"}
+    assert "forbidden" in reasons["denied.png"]
+    assert reasons["vanished.png"] == "the object vanished before it was read"
+    assert set(sources_of(client, index_name)) == {*names} - {"denied.png", "vanished.png"}
+    assert Bucket.at_once[1] > 4  # many at once: each answer takes its time

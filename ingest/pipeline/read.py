@@ -31,7 +31,7 @@ from ingest.history.ingested_files import IngestHistory
 from ingest.metrics import RunMeter
 from ingest.options import MOMENTS, OFF, IngestOptions
 from ingest.pipeline.parallel import ordered_map
-from ingest.sources.source import read_candidate
+from ingest.sources.source import FETCHERS, FETCHES_AHEAD, read_candidate
 from models.encoders import ImageEncoder, Lazy
 from storage.errors import StorageError
 from storage.keys import thumbnail_key
@@ -40,8 +40,6 @@ from storage.store import Storage
 In = TypeVar("In")
 Out = TypeVar("Out")
 Made = TypeVar("Made")
-FETCHERS, FETCHES_AHEAD = 16, 32
-"""threads that read objects of sources that are far away, and objects that they hold ahead at most"""
 LOOKUP_FILES, LOOKUP_BYTES = 128, 32 << 20
 """one request looks up this many files, or fewer that have this many bytes together"""
 

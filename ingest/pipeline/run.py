@@ -26,7 +26,6 @@ from ingest.pipeline.embed import CaptionNow, batches, describe_news, embed_batc
 from ingest.pipeline.parallel import READ_AHEAD, ahead
 from ingest.pipeline.places import PlacesNow, complete
 from ingest.pipeline.read import (
-    FETCHERS,
     BadFile,
     FileState,
     KnownPicture,
@@ -46,7 +45,7 @@ from ingest.report import (
     WordsSummary,
     open_progress,
 )
-from ingest.sources.source import PictureSource, gather
+from ingest.sources.source import FETCHERS, PictureSource, gather
 from ingest.wiring import Dependencies, open_history
 from models.errors import ModelError
 from models.pixels import register_formats

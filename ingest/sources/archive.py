@@ -216,7 +216,7 @@ class ArchiveSource:
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
         """Yield the pictures in order. A damaged archive is a failure that names the members before it."""
-        number = 0
+        number, self.is_complete = 0, False
         try:
             reader = self._open()
             for _, group in groupby(reader.members(), key=lambda member: _key(member.name)):

@@ -81,6 +81,7 @@ class BucketSource:
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
         """Yield the pictures page by page, in the order of keys. Raises `StorageError`."""
+        self.is_complete = False
         for each in self._objects.objects(self._prefix):
             below = each.key[len(self._prefix) :]
             if below.endswith("/") and not each.size:  # stands for a folder

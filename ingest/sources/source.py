@@ -29,6 +29,8 @@ from ingest.files.walk import (
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 """ends of the names of archives that are opened where they are named"""
+FETCHERS, FETCHES_AHEAD = 16, 32
+"""threads that read objects of sources that are far away, and objects that they hold ahead at most"""
 INSIDE = "!/"
 """stands in an address between an archive and the name of a member"""
 
