@@ -21,7 +21,7 @@ from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, PassedOver
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
 from ingest.pipeline.parallel import ordered_map
-from ingest.sources.source import FETCHERS, PictureSource, gather, read_candidate
+from ingest.sources.source import FETCHERS, ExternalSource, gather, read_candidate
 from models.captioning import Captioner, load_captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, load_caption_text_encoder
 from models.fast.choose import Chosen, Noted, Requested, load_fast_image_encoder
@@ -290,7 +290,7 @@ def sample_pictures(
     max_pixels: int = MAX_PIXELS,
     count: int = SAMPLE_PICTURES,
     files: int = SAMPLE_FILES,
-    sources: Sequence[PictureSource] = (),
+    sources: Sequence[ExternalSource] = (),
 ) -> list[Image]:
     """Return up to `count` RGB pictures of different content, spread evenly over the first `files` files.
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ingest.files.walk import Shard
     from ingest.pipeline.run import IngestJob
     from ingest.report import IngestSummary
-    from ingest.sources.places import Places
+    from ingest.sources.places import NamedPlaces
     from ingest.sources.web import WebLimits
 
 SOURCE = re.compile(r"@|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -365,7 +365,7 @@ def _conclude(
     )
 
 
-def _open(places: tuple[str, ...], limits: WebLimits, *, watch: bool) -> Places:
+def _open(places: tuple[str, ...], limits: WebLimits, *, watch: bool) -> NamedPlaces:
     """Open the places, until the end of the command."""
     from ingest.sources.places import open_places
 

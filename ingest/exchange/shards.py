@@ -1,7 +1,7 @@
 """Read vectors with their metadata, shard by shard and in blocks, from NumPy, Parquet and JSON lines.
 
 The layout is that of clip-retrieval and img2dataset: `img_emb/img_emb_0.npy` has one row for each row of
-`metadata/metadata_0.parquet`. Nothing is held whole: vectors are mapped, rows come in blocks.
+`metadata/metadata_0.parquet`. Nothing is held whole: vectors and rows come in blocks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Table(Protocol):
 
 
 class VectorFile:
-    """The vectors of a `.npy` file, which are mapped and not read whole."""
+    """The vectors of a `.npy` file, which are read in parts."""
 
     def __init__(self, path: Path) -> None:
         """Check the file's head and length. Raises `IngestError`."""
@@ -92,8 +92,17 @@ class VectorFile:
         return int(self._array.shape[1])
 
     def read(self, start: int, number: int) -> np.ndarray:
-        """Return some vectors, float32 `[number, dims]`."""
-        return np.array(self._array[start : start + number], dtype=np.float32)
+        """Return some vectors, float32 `[number, dims]`. Raises `IngestError` when the file is away."""
+        part = self._array[start : start + number]
+        if not part.flags.c_contiguous:
+            return np.array(part, dtype=np.float32)
+        # Pages of a map would stay with the process: what it holds would grow with the file.
+        offset = int(self._array.offset) + start * self.dims * self._array.itemsize
+        try:
+            found = np.fromfile(self.path, self._array.dtype, part.size, offset=offset)
+            return found.astype(np.float32).reshape(part.shape)
+        except (OSError, ValueError) as error:
+            raise IngestError(f"{self.path} cannot be read any more ({_first_line(error)}).") from error
 
 
 class ParquetTable:
@@ -106,7 +115,7 @@ class ParquetTable:
             raise IngestError(f"{path}: {NEEDS_PYARROW}.") from error
         self.path = path
         try:
-            self._file = parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
+            self._file = parquet.ParquetFile(path, pre_buffer=False)
         except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
             raise self._broken(error) from error
 

@@ -18,7 +18,7 @@ from ingest.files.walk import Rules, admits, is_gone, outermost, valid_unicode
 from ingest.history.ingested_files import IngestedFile, IngestHistory, StalePath, folder_of
 from ingest.options import IngestOptions
 from ingest.report import PruneSummary
-from ingest.sources.source import PictureSource
+from ingest.sources.source import ExternalSource
 from storage.keys import ORIGINAL_TYPES, original_key, thumbnail_key
 from storage.store import Storage
 
@@ -185,7 +185,7 @@ def prune_paths(
     folders: Sequence[Path],
     options: IngestOptions,
     gone: Sequence[Path] | None = None,
-    sources: Sequence[PictureSource] = (),
+    sources: Sequence[ExternalSource] = (),
 ) -> PruneSummary:
     """Take stale paths out of the index: of changed and moved files and, with `--prune`, of files
     that are gone or that rules now leave out.
@@ -233,7 +233,7 @@ class _Unlisted(Missing):
     moved: tuple[IngestedFile, ...] = ()
 
 
-def _unlisted(history: IngestHistory, sources: Iterable[PictureSource], options: IngestOptions) -> _Unlisted:
+def _unlisted(history: IngestHistory, sources: Iterable[ExternalSource], options: IngestOptions) -> _Unlisted:
     """Sort the objects that sources no longer list. One that was not listed whole proves nothing."""
     deleted: list[IngestedFile] = []
     refused: list[IngestedFile] = []

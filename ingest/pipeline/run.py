@@ -45,7 +45,7 @@ from ingest.report import (
     WordsSummary,
     open_progress,
 )
-from ingest.sources.source import FETCHERS, PictureSource, gather
+from ingest.sources.source import FETCHERS, ExternalSource, gather
 from ingest.wiring import Dependencies, open_history
 from models.errors import ModelError
 from models.pixels import register_formats
@@ -65,7 +65,7 @@ def ingest_paths(
     progress: Progress | None = None,
     history: IngestHistory | None = None,
     changes: Changes | None = None,
-    sources: Sequence[PictureSource] = (),
+    sources: Sequence[ExternalSource] = (),
     meter: RunMeter | None = None,
 ) -> IngestSummary:
     """Make the pictures of `paths` and of other `sources`, or `changes` below paths, documents of the index.
@@ -105,7 +105,7 @@ class _Run:
     options: IngestOptions
     history: IngestHistory
     counts: RunCounts
-    sources: Sequence[PictureSource] = ()
+    sources: Sequence[ExternalSource] = ()
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
     passed_over: PassedOver = field(default_factory=PassedOver, init=False)
 
@@ -278,7 +278,7 @@ class IngestJob:
     dependencies: Dependencies
     options: IngestOptions
     environ: Mapping[str, str]
-    sources: Sequence[PictureSource] = ()
+    sources: Sequence[ExternalSource] = ()
     """places of pictures besides folders; a watch has none"""
     meter: RunMeter = field(default_factory=RunMeter)
     """totals of all rounds"""

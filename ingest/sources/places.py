@@ -17,7 +17,7 @@ from ingest.files.walk import is_address
 from ingest.sources.archive import ARCHIVE_SCHEME, ArchiveSource, archive_source
 from ingest.sources.bucket import BucketObject, BucketSource, ObjectSource, is_one_object
 from ingest.sources.listed import AddressSource, ListSource
-from ingest.sources.source import ARCHIVES, INSIDE, PictureSource
+from ingest.sources.source import ARCHIVES, INSIDE, ExternalSource
 from ingest.sources.web import WebLimits, WebObject, WebReader
 from storage.s3 import open_objects
 
@@ -25,17 +25,17 @@ SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
 
 
 @dataclass(frozen=True)
-class Places:
+class NamedPlaces:
     """The places of pictures that a command names: paths of this machine, and other sources."""
 
     paths: tuple[Path, ...]
-    sources: tuple[PictureSource, ...]
+    sources: tuple[ExternalSource, ...]
 
 
-def open_places(words: Sequence[str], *, limits: WebLimits | None = None) -> Places:
+def open_places(words: Sequence[str], *, limits: WebLimits | None = None) -> NamedPlaces:
     """Return what the words of a command line name. Raises `IngestError` and `StorageError`."""
     paths: list[Path] = []
-    sources: list[PictureSource] = []
+    sources: list[ExternalSource] = []
     for word in words:
         if word.startswith("@") and not Path(word).exists():
             sources.append(_list(word[1:], limits))
@@ -47,7 +47,7 @@ def open_places(words: Sequence[str], *, limits: WebLimits | None = None) -> Pla
             paths.append(Path(word))
         else:
             raise IngestError(f"There is no file or folder '{word}'.")
-    return Places(tuple(paths), tuple(sources))
+    return NamedPlaces(tuple(paths), tuple(sources))
 
 
 def is_place(word: str) -> bool:
@@ -63,7 +63,7 @@ def _list(word: str, limits: WebLimits | None) -> ListSource:
     return ListSource(path, column=column, limits=limits)
 
 
-def _remote(word: str, limits: WebLimits | None) -> PictureSource:
+def _remote(word: str, limits: WebLimits | None) -> ExternalSource:
     parts = urlsplit(word)
     scheme = parts.scheme.lower()
     if scheme in ("http", "https") and parts.hostname:

@@ -35,7 +35,7 @@ INSIDE = "!/"
 """stands in an address between an archive and the name of a member"""
 
 
-class PictureSource(Protocol):
+class ExternalSource(Protocol):
     """A place of pictures that is no folder of this machine."""
 
     @property
@@ -143,7 +143,7 @@ def too_large(size: int) -> str | None:
 
 def gather(
     paths: Sequence[Path],
-    sources: Iterable[PictureSource],
+    sources: Iterable[ExternalSource],
     *,
     exclude: Exclusions,
     limit: int | None = None,
