@@ -130,7 +130,7 @@ def counts(summary) -> tuple[int, int, int, int, int]:
     return summary.files, summary.indexed, summary.skipped, summary.embedded, summary.failed
 
 
-def never(_: object) -> None:
+def never(*_: object) -> None:
     raise AssertionError("nothing may be embedded")
 
 
