@@ -46,7 +46,7 @@ from es_config.documents import (
 )
 from es_config.errors import EngineError
 from es_config.meta import Meta, change_meta
-from es_config.scan import PAGE, pages
+from es_config.scan import PAGE, pages, read_sample, read_vectors, vectors_body
 
 META_SECONDS = 10.0
 """for how long an index's name and `_meta` are believed before they are read again"""
@@ -561,6 +561,21 @@ class ImageIndex:
         source = self._source(image_id, source_includes=[field], source_exclude_vectors=False)
         values = (source or {}).get(field)
         return None if values is None else np.asarray(values, dtype=np.float32)
+
+    def vectors(self, image_ids: Sequence[str], field: str = "image_embedding") -> dict[str, np.ndarray]:
+        """Return the stored vectors, float32 `[dims]`, of those pictures that have one, in one request."""
+        body = vectors_body(image_ids, field=field)
+        with engine_errors():
+            hits = self._client.search(index=self.target, body=body)["hits"]["hits"]
+        found = dict(zip((hit["_id"] for hit in hits), read_vectors(hits, field), strict=True))
+        for image_id in set(image_ids) - set(found):  # added since the last refresh
+            if (vector := self.vector(image_id, field)) is not None:
+                found[image_id] = vector
+        return found
+
+    def sample_vectors(self, field: str, size: int) -> np.ndarray:
+        """Return the vectors, float32 `[n, dims]`, of the pictures that `read_sample` draws."""
+        return read_sample(self._client, self.name(), fields=[field], size=size).vectors[field]
 
     def _result(self, body: dict[str, Any], answer: Any) -> SearchResult:
         is_knn = "knn" in body and "query" not in body

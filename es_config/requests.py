@@ -60,6 +60,8 @@ class Filters:
     """names under which the place called `place` is kept"""
     favourite: bool | None = None
     """whether somebody has marked the picture as a favourite; the field is left out where not"""
+    without: tuple[str, ...] = ()
+    """ids of pictures that are left out"""
 
 
 UNDATED = "unknown"
@@ -154,6 +156,8 @@ def _more_clauses(filters: Filters) -> list[dict[str, Any]]:
         exists = {"exists": {"field": field}}
         if wanted is not None:
             clauses.append(exists if wanted else {"bool": {"must_not": [exists]}})
+    if filters.without:
+        clauses.append({"bool": {"must_not": [{"ids": {"values": list(filters.without)}}]}})
     return clauses
 
 
@@ -398,18 +402,24 @@ SPELLINGS = (
 """how a word ends, and how it ends in the other number; the first that fits"""
 
 
-def words_body(text: str, *, size: int, filters: Filters | None = None) -> dict[str, Any]:
-    """Return a search for captions with words of `text`. A hit's `matched` names its words.
+def words_body(
+    *texts: str, size: int, filters: Filters | None = None, without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a search for captions with words of `texts`. A hit's `matched` names its words.
 
-    A text without any word finds nothing.
+    A caption that holds every word of one of the texts `without` is left out. Texts without any word find
+    nothing.
     """
-    clauses = [_clause(word) for word in typed_words(text)]
+    clauses = [_clause(word) for word in typed_words(" ".join(texts))]
     query: dict[str, Any] = {"match_none": {}}
     if clauses:
         # A percentage would round down to none, and then a filter alone would be enough.
         query = {"bool": {"should": clauses, "minimum_should_match": max(1, len(clauses) // ONE_IN)}}
         if only := filter_clauses(filters):
             query["bool"]["filter"] = only
+        unwanted = [[_clause(word) for word in typed_words(text)] for text in without]
+        if any(unwanted):
+            query["bool"]["must_not"] = [{"bool": {"must": every}} for every in unwanted if every]
     return {"query": query, "size": size}
 
 
@@ -453,31 +463,47 @@ PHRASE = "phrase"
 
 
 def written_body(
-    text: str, *, size: int, from_: int = 0, filters: Filters | None = None, alone: bool = False
+    *texts: str,
+    size: int,
+    from_: int = 0,
+    filters: Filters | None = None,
+    alone: bool = False,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return a search for pictures in which words of `text` are written, or which are named by them.
+    """Return a search for pictures in which words of each of `texts` are written, or which are named by them.
 
     A hit's `matched` names its words, and for each place `label: word`. Function words need not be there. A
-    text without any word finds nothing. A search for these words `alone` takes shorter beginnings of names
-    too, and the names of cameras that are also things.
+    picture that holds one of the texts `without` is left out. Texts without any word find nothing. A search
+    for these words `alone` takes shorter beginnings of names too, and the names of cameras that are also
+    things.
     """
+    wanted = [each for each in (_written_words(text, alone=alone) for text in texts) if each]
+    query: dict[str, Any] = {"match_none": {}}
+    if wanted:
+        more = [{"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}} for text in texts]
+        for each in wanted:
+            if alone and len(each["should"]) > EVERY:
+                whole = {"bool": {"must": each["should"]}}
+                more.append({"constant_score": {"filter": whole, "boost": WHOLE_BOOST}})
+        query = {"bool": {"must": [{"bool": each} for each in wanted], "should": more}}
+        if only := filter_clauses(filters):
+            query["bool"]["filter"] = only
+        unwanted = [each for each in (_written_words(text, alone=alone) for text in without) if each]
+        if unwanted:
+            query["bool"]["must_not"] = [{"bool": each} for each in unwanted]
+    return {"query": query, "size": size, **({"from": from_} if from_ else {})}
+
+
+def _written_words(text: str, *, alone: bool) -> dict[str, Any] | None:
+    """Return the clauses for the words of one text, or None where it has no word."""
     words = typed_words(text)
     words = tuple(word for word in words if word.casefold() not in MEANINGLESS) or words
     named = len(words) <= MOST_NAMED and not MEANINGLESS.issuperset(map(str.casefold, words))
     only_things = THINGS if len(words) == 1 and not alone else ()
-    query: dict[str, Any] = {"match_none": {}}
-    if words:
-        clauses = [_written_clause(word, named=named, alone=alone, only_things=only_things) for word in words]
-        needed = {"should": clauses, "minimum_should_match": f"{EVERY}<{OF_MANY}"}
-        more: list[dict[str, Any]] = [
-            {"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}}
-        ]
-        if alone and len(words) > EVERY:
-            more.append({"constant_score": {"filter": {"bool": {"must": clauses}}, "boost": WHOLE_BOOST}})
-        query = {"bool": {"must": [{"bool": needed}], "should": more}}
-        if only := filter_clauses(filters):
-            query["bool"]["filter"] = only
-    return {"query": query, "size": size, **({"from": from_} if from_ else {})}
+    if not words:
+        return None
+    clauses = [_written_clause(word, named=named, alone=alone, only_things=only_things) for word in words]
+    return {"should": clauses, "minimum_should_match": f"{EVERY}<{OF_MANY}"}
 
 
 def _written_clause(typed: str, *, named: bool, alone: bool, only_things: Collection[str]) -> dict[str, Any]:

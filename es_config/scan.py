@@ -159,6 +159,17 @@ def vectors_of(view: PointInTime, ids: Sequence[str], *, field: str) -> dict[str
     return found
 
 
+def vectors_body(ids: Sequence[str], *, field: str) -> dict[str, Any]:
+    """Return the search for the vectors of a few documents, for `read_vectors`."""
+    return {
+        "query": {"bool": {"filter": [{"ids": {"values": list(ids)}}, {"exists": {"field": field}}]}},
+        "size": len(ids),
+        "track_total_hits": False,
+        "_source": False,
+        "docvalue_fields": [{"field": field, "format": "binary"}],
+    }
+
+
 def read_vectors(hits: Sequence[dict[str, Any]], field: str) -> np.ndarray:
     """Return the vectors of hits that have them as `docvalue_fields`, float32 `[n, dims]`."""
     packed = b"".join(base64.b64decode(hit["fields"][field][0]) for hit in hits)

@@ -18,7 +18,6 @@ from es_config.index import META_SECONDS, ImageIndex
 from es_config.overview import Overview, read_overview
 from es_config.requests import as_curl
 from es_config.runs import in_words, read_runs
-from es_config.scan import read_sample
 from models.encoders import Lazy, TextEncoder
 from models.errors import ModelError
 from models.fast.standalone import (
@@ -27,6 +26,7 @@ from models.fast.standalone import (
     load_quick_text_encoder,
 )
 from models.profiles import PROFILES, Profile, default_profile, get_profile
+from search_app.core.compose import VectorSample
 from search_app.core.logs import QueryLog, log_path
 from search_app.core.places import Gazetteer
 from search_app.core.query import Query
@@ -107,28 +107,21 @@ def searcher_of(
             lambda: text_lanes(profile, client, choice=lane, warn=warn, load_local=quick)
         )
         captions = Lazy(lambda: load_quick_caption_text_encoder(profile, cache=cache))
+    sample = VectorSample(index)
     searcher = Searcher(
         index=index,
         profile=profile,
         text_encoder=texts,
         image_encoder=images,
         caption_text_encoder=None if profile.caption_shares_space else captions,
-        marks=build_marks(index, client),
+        marks=Marks(sample),
+        sample=sample,
         gazetteer=Gazetteer(cache),
     )
     if warm:
         images.get()
         searcher.texts.embed("a picture")
     return searcher
-
-
-def build_marks(index: ImageIndex, client: Elasticsearch) -> Marks:
-    """Return the judge of hits. It samples the index when a calibrated one is first searched."""
-
-    def read_vectors(field: str, size: int) -> np.ndarray:
-        return read_sample(client, index.name(), fields=[field], size=size).vectors[field]
-
-    return Marks(index=index, read_vectors=read_vectors)
 
 
 def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> str:

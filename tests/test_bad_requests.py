@@ -22,7 +22,8 @@ from es_config.index import ImageIndex
 from es_config.requests import Filters, count_stars, filter_clauses, simplified
 from models.errors import ModelError
 from search_app.core.logs import AuditLog, audit_path
-from search_app.core.query import MAX_DIMS, Query, load_query, read_vector
+from search_app.core.parts import MAX_DIMS, read_vector
+from search_app.core.query import Query, load_query
 from search_app.core.searcher import SearchService
 from search_app.core.users import Role, UserStore, secret_key, users_path
 from search_app.errors import QueryError

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from es_config.requests import Filters
+from search_app.core.parts import decode_vector, encode_vector
 from search_app.core.pictures import opened_picture
 from search_app.core.query import (
     Query,
-    decode_vector,
     default_candidates,
-    encode_vector,
     load_query,
     query_arguments,
 )
@@ -37,7 +36,7 @@ from search_app.errors import QueryError
         ({"like": "", "filters": Filters(tag="x")}, "The query is empty"),
         ({"sort": "relevance"}, "choose another sort"),
         ({"text": "a", "sort": "shuffled"}, "choose one of: relevance, newest, oldest, name, added"),
-        ({"text": "a", "like": "b"}, "one thing at a time"),
+        ({"text": "a", "like": "b"}, "A question of several things has parts"),
         ({"text": "x" * 10_000}, "10000 characters; at most 1000"),
         ({"text": "\ud800"}, "not valid Unicode"),
         ({"text": "a", "k": 0}, "k must be between 1 and 10000, and it is 0."),

@@ -33,12 +33,12 @@ from evaluation.calibrate import (
 from evaluation.errors import EvaluationError
 from glimpse import main
 from models.encoders import Lazy
+from search_app.core.compose import VectorSample
 from search_app.core.query import Query
 from search_app.core.searcher import Evidence, Marks, Searcher, SearchService
 from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.wiring import build_marks
 from training.pocket.sentences.grammar import caption
 from training.pocket.sentences.statements import full
 
@@ -85,7 +85,7 @@ def searcher(captioned, client, calibrated):
         profile=profile,
         text_encoder=Lazy(lambda: texts),
         image_encoder=Lazy(lambda: images),
-        marks=build_marks(index, client),
+        marks=Marks(VectorSample(index)),
     )
 
 
@@ -241,7 +241,7 @@ def test_sorted_hits_are_those_that_fit_unless_none_does(searcher, unanswered):
 
 
 def test_an_index_that_was_not_calibrated_marks_nothing(gallery):
-    plain = Marks(index=gallery.searcher.index, read_vectors=lambda *_: pytest.fail("no sample is needed"))
+    plain = Marks(VectorSample(gallery.searcher.index, read=lambda *_: pytest.fail("no sample is needed")))
     hits = gallery.searcher.search(Query(text="a red boat")).hits
     vector = gallery.searcher.texts.embed("a red boat")[0]
     marked = plain.marked(Query(text="a red boat"), hits, vector_of=lambda _: vector, evidence=Evidence())

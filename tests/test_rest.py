@@ -18,7 +18,8 @@ from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from models.encoders import Lazy
 from models.pixels import REQUESTS
-from search_app.core.query import Query, encode_vector
+from search_app.core.parts import encode_vector
+from search_app.core.query import Query
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app

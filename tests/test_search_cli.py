@@ -22,7 +22,8 @@ from waiting import PATIENCE_S, wait_until
 import glimpse
 from es_config.requests import as_curl
 from search_app.commands.search import PlacedHit, print_table, why_nothing
-from search_app.core.query import Query, SearchHit, SearchResponse, read_vector
+from search_app.core.parts import read_vector
+from search_app.core.query import Query, SearchHit, SearchResponse
 from search_app.errors import QueryError, ServeError
 from search_app.settings import parse_size
 from search_app.web.hosts import address_of, is_loopback, trusted_hosts

@@ -178,7 +178,7 @@ def knn(
       glimpse knn vector.npy --show-request
     """
     from es_config.documents import MODE_FIELDS
-    from search_app.core.query import read_vector
+    from search_app.core.parts import read_vector
     from search_app.wiring import request_as_curl
 
     mode = next(mode for mode, name in MODE_FIELDS.items() if name == field)

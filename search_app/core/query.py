@@ -5,20 +5,15 @@ The text in a field's `Annotated` type is its description in the OpenAPI documen
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from marshmallow import Schema, ValidationError, fields
 
 from es_config.documents import Hit, one_line, shown_path
@@ -31,91 +26,16 @@ from es_config.requests import (
     count_stars,
     is_pattern,
 )
+from search_app.core.parts import (
+    MAX_PARTS,
+    MAX_TEXT,
+    Part,
+    has_lone_surrogate,
+    parse_vector,
+    split_weight,
+    subject_mistakes,
+)
 from search_app.errors import QueryError
-
-MAX_DIMS = 4096
-"""Elasticsearch's own limit for a `dense_vector`"""
-
-
-def encode_vector(vector: np.ndarray) -> str:
-    """Return a vector as text for an address: base64url of little-endian float16, without padding.
-
-    512 dims take 1 366 characters. The rounding moves the cosine by less than 0.001.
-    """
-    return base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode().rstrip("=")
-
-
-def decode_vector(text: str) -> tuple[float, ...]:
-    """Decode a vector that `encode_vector` wrote, scaled to unit length. Raises `QueryError`."""
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        vector = np.frombuffer(data, "<f2").astype(np.float32)
-    except (binascii.Error, ValueError) as error:
-        raise QueryError("vector must be base64url of little-endian float16 numbers.") from error
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0:
-        raise QueryError("The vector holds only zeros or a number that is not finite.")
-    return tuple((vector / length).tolist())
-
-
-def parse_vector(value: object) -> tuple[float, ...]:
-    """Return the numbers of a JSON array or of `encode_vector`'s text. Raises `QueryError`."""
-    if isinstance(value, str):
-        return decode_vector(value)
-    if (
-        not isinstance(value, list)
-        or not 1 <= len(value) <= MAX_DIMS
-        or not all(type(item) in (int, float) for item in value)
-    ):
-        raise QueryError(f"vector must be an array of 1 to {MAX_DIMS} numbers.")
-    try:
-        return tuple(float(item) for item in value)
-    except OverflowError as error:
-        raise QueryError("The vector holds a number that is too large.") from error
-
-
-def read_vector(data: bytes) -> tuple[float, ...]:
-    """Return the one vector of a file: a JSON array, numbers between spaces or commas, or NumPy's format.
-
-    Raises `QueryError` when there is no vector, or more than one.
-    """
-    values = _from_npy(data) if data.startswith(b"\x93NUMPY") else _from_text(data)
-    try:
-        vector = np.asarray(values, np.float32).squeeze()
-    except (ValueError, TypeError, OverflowError) as error:
-        raise QueryError("The vector must hold numbers alone, in one list.") from error
-    if vector.size == 0:
-        raise QueryError(
-            "There is no vector here: give a JSON array, numbers between spaces, or a .npy file."
-        )
-    if vector.ndim > 1:
-        rows, dims = len(vector), vector.shape[-1]
-        raise QueryError(f"There are {rows} vectors of {dims} dims here; give one.")
-    return tuple(np.atleast_1d(vector).tolist())
-
-
-def _from_npy(data: bytes) -> object:
-    try:
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise QueryError("The .npy file is damaged or does not hold numbers.") from error
-
-
-def _from_text(data: bytes) -> object:
-    text = data.decode("utf-8", "replace").strip()
-    try:
-        if text.startswith(("[", "{")):
-            values = json.loads(text)
-        else:
-            values = [float(word) for word in text.replace(",", " ").split()]
-    except (ValueError, RecursionError) as error:
-        raise QueryError(
-            "This is not a vector: give a JSON array, numbers between spaces, or a .npy file."
-        ) from error
-    if not isinstance(values, list):
-        raise QueryError("The vector must be a JSON array of numbers.")
-    return values
-
 
 MODES = ("image", "caption", "words", "hybrid")
 CANDIDATE_STEPS = (1, 1.5, 2, 3, 5, 7.5)
@@ -124,14 +44,11 @@ SORTS = ("relevance", *LISTING_ORDERS)
 SORTED_HITS = 100
 """the nearest pictures that a question with another order than relevance puts in that order"""
 RELEVANCE = ("strong", "weak")
-MAX_TEXT = 1_000
 MAX_LENGTHS = {"place": 200, "camera": 200, "tag": 100, "path": 1_000, "person": 100, "format": 20}
 MAX_LENGTHS |= {"folder": 1_000, "taken": 10}
 """characters of a filter"""
 MAX_STARS = 16
 """`*` in a pattern: Elasticsearch spends longer on each more"""
-SHORTEST, LONGEST = 1e-18, 1e18
-"""of a vector: its square and those of distances to it are 32-bit numbers"""
 METRES = {"m": 1.0, "km": 1_000.0, "mi": 1_609.344, "yd": 0.9144, "ft": 0.3048, "nmi": 1_852.0}
 FARTHEST_KM = 20_100
 """a little more than half of the equator: nothing on earth is farther away"""
@@ -139,6 +56,8 @@ FILTERS: tuple[str, ...] = ("date_from", "date_to", "taken", "place", "camera", 
 FILTERS += ("folder", "format", "has_text", "film", "favourite")
 YES_OR_NO = ("has_text", "film", "favourite")
 TAKEN = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+SUBJECTS = ("text", "image", "like", "vector")
+"""the fields of a `Query` and of a `Part` of which one says what is asked"""
 PLACE = re.compile(r"\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(\d+(?:\.\d+)?)\s*(m|km|mi|yd|ft|nmi)\s*")
 
 
@@ -148,10 +67,11 @@ NUMBERS = re.compile(r"\s*-?[\d.]+\s*(,|$)")
 
 @dataclass(frozen=True)
 class Query:
-    """One question: at most one of `text`, `image`, `like` and `vector`. Raises `QueryError` when not valid.
+    """One question: a `text`, `image`, `like`, `vector`, or `parts`. Raises `QueryError` when not valid.
 
     Without any of them, the pictures that pass the filters are listed. `filters` or a `sort` must say so, as
-    an empty question is a mistake.
+    an empty question is a mistake. A single wanted part is the same question as its text, picture, id or
+    vector, whatever its weight.
 
     A page of a kNN search is the end of a longer answer: page p with `k` hits a page asks for the `p * k`
     nearest neighbours and shows the last `k` of them, so `p * k` is at most 10 000.
@@ -163,6 +83,8 @@ class Query:
     like: str | None = None
     """the id of a picture of the index; it is its own first hit"""
     vector: tuple[float, ...] | None = None
+    parts: tuple[Part, ...] = ()
+    """of a composed question"""
     k: int = DEFAULT_K
     """hits a page"""
     page: int = 1
@@ -181,6 +103,12 @@ class Query:
     def __post_init__(self) -> None:
         """Refuse a query that no search can answer."""
         object.__setattr__(self, "text", (self.text or "").strip() or None)
+        if len(self.parts) == 1 and self.parts[0].wanted:
+            (part,) = self.parts
+            for name in SUBJECTS:
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, getattr(part, name))
+            object.__setattr__(self, "parts", ())
         if mistake := next(self._mistakes(), None):
             raise QueryError(mistake)
 
@@ -192,7 +120,26 @@ class Query:
     @property
     def is_listing(self) -> bool:
         """Whether nothing is asked, so that the pictures which pass the filters are listed."""
-        return all(each is None for each in (self.text, self.image, self.like, self.vector))
+        return not self.parts and all(getattr(self, name) is None for name in SUBJECTS)
+
+    @property
+    def asked(self) -> tuple[Part, ...]:
+        """The parts of the question: one, unless it is composed, and none of a list."""
+        if self.parts or self.is_listing:
+            return self.parts
+        return (Part(**{name: getattr(self, name) for name in SUBJECTS}),)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that are wanted."""
+        if not self.parts:
+            return (self.text,) if self.text else ()
+        return tuple(part.text for part in self.parts if part.text and part.wanted)
+
+    @property
+    def unwanted_texts(self) -> tuple[str, ...]:
+        """The texts that are not wanted."""
+        return tuple(part.text for part in self.parts if part.text and not part.wanted)
 
     @property
     def order(self) -> str:
@@ -207,21 +154,19 @@ class Query:
 
     @property
     def label(self) -> str:
-        """The query in a few words: the text, the id, the file's name, the number of dims, or nothing."""
-        if self.vector is not None:
-            return f"vector of {len(self.vector)} dims"
-        if self.image is not None:
-            return self.image.name if isinstance(self.image, Path) else "a picture"
-        return self.text or self.like or ""
+        """The query in a few words: each part's text, id, file name or number of dims; nothing of a list."""
+        wanted = " + ".join(part.label for part in self.asked if part.wanted)
+        unwanted = " − ".join(part.label for part in self.asked if not part.wanted)
+        return f"{wanted} − {unwanted}".strip() if unwanted else wanted
 
     def _mistakes(self) -> Iterator[str]:
         yield from self._subject_mistakes()
         yield from self._number_mistakes()
         if self.mode not in MODES:
             yield f"There is no mode '{one_line(self.mode[:20])}'; choose one of: {', '.join(MODES)}."
-        if self.mode == "hybrid" and self.vector is not None:
+        if self.mode == "hybrid" and any(part.vector for part in self.asked):
             yield "A raw vector belongs to one space, which hybrid is not: choose mode image or caption."
-        if self.mode == "words" and self.text is None and any((self.image, self.like, self.vector)):
+        if self.mode == "words" and not self.is_listing and not (self.texts and self._is_of_texts):
             yield "Mode words looks for the words of a text: give a text, or choose mode image or caption."
         if self.mode == "words" and self.min_relevance is not None:
             yield "Hits of mode words have no marks: leave min_relevance out, or choose another mode."
@@ -236,22 +181,23 @@ class Query:
         yield from _filter_mistakes(self.filters)
 
     def _subject_mistakes(self) -> Iterator[str]:
-        subjects = (self.text, self.image, self.like, self.vector)
-        if sum(subject is not None for subject in subjects) > 1:
-            yield "Ask for one thing at a time: a text, a picture, an image id or a vector."
-        if not any(subjects) and not (self.is_listing and (self.sort or self.filters != Filters())):
+        subjects = [getattr(self, name) for name in SUBJECTS]
+        if sum(subject is not None for subject in (*subjects, self.parts or None)) > 1:
+            yield "A question of several things has parts: give each text, picture, id and vector as one."
+        if not any((*subjects, self.parts)) and not (
+            self.is_listing and (self.sort or self.filters != Filters())
+        ):
             yield (
                 "The query is empty: give some words, a picture, an image id, a vector or a filter;"
                 " sort=newest lists every picture."
             )
-        if self.text is not None and len(self.text) > MAX_TEXT:
-            yield f"The query has {len(self.text)} characters; at most {MAX_TEXT} are allowed."
-        if self.text is not None and has_lone_surrogate(self.text):
-            yield "The query is not valid Unicode text."
-        if self.like is not None and has_lone_surrogate(self.like):
-            yield "like is not valid Unicode text."
-        if self.vector is not None:
-            yield from _vector_mistakes(self.vector)
+        if len(self.parts) > MAX_PARTS:
+            yield f"The question has {len(self.parts)} parts; at most {MAX_PARTS} are allowed."
+        yield from subject_mistakes(self.text, self.like, self.vector)
+
+    @property
+    def _is_of_texts(self) -> bool:
+        return len(self.texts) + len(self.unwanted_texts) == len(self.asked)
 
     def _number_mistakes(self) -> Iterator[str]:
         if not 1 <= self.k <= MAX_CANDIDATES:
@@ -262,15 +208,6 @@ class Query:
         if self.num_candidates is not None and not self.k <= self.num_candidates <= MAX_CANDIDATES:
             limits = f"between k ({self.k}) and {MAX_CANDIDATES}"
             yield f"num_candidates must be {limits}, and it is {self.num_candidates}."
-
-
-def _vector_mistakes(vector: tuple[float, ...]) -> Iterator[str]:
-    if not all(math.isfinite(value) for value in vector):
-        yield "The vector holds a number that is not finite."
-    if not any(vector):
-        yield "The vector holds only zeros, and so points nowhere."
-    if not SHORTEST <= math.hypot(*vector) <= LONGEST:
-        yield f"The vector's length must be between {SHORTEST} and {LONGEST}: scale it, as to length 1."
 
 
 def _filter_mistakes(filters: Filters) -> Iterator[str]:
@@ -301,11 +238,6 @@ def is_taken(text: str) -> bool:
     except ValueError:
         return False
     return TAKEN.fullmatch(text) is not None
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Say whether a text holds half a surrogate pair, which no encoding can write."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def default_candidates(depth: int) -> int:
@@ -347,16 +279,40 @@ def _documented(description: str, **more: object) -> dict[str, Any]:
     return {"description": description, **more}
 
 
+PARTS = {
+    "q": ("text", True),
+    "like": ("like", True),
+    "vector": ("vector", True),
+    "minus": ("text", False),
+    "unlike": ("like", False),
+    "minus_vector": ("vector", False),
+}
+"""parameter -> the field of its `Part`, and whether that is wanted"""
+WEIGHTED = "; several may be given, each with a weight at its end, as in `boats^0.5`"
+
+
 class SearchArguments(Schema):
     """The parameters of one search, read from text. `Query` says which values are allowed."""
 
-    q = fields.String(
-        attribute="text", metadata=_documented(f"words to search for, at most {MAX_TEXT} characters")
+    q: fields.Field[Any] = fields.List(
+        fields.String(), metadata=_documented(f"words to search for, at most {MAX_TEXT} characters{WEIGHTED}")
     )
-    like = fields.String(metadata=_documented("id of a picture of the index: find pictures like it"))
-    vector = fields.Function(
-        deserialize=parse_vector,
-        metadata=_documented("base64url of little-endian float16 numbers, as the page writes", type="string"),
+    like: fields.Field[Any] = fields.List(
+        fields.String(),
+        metadata=_documented(f"id of a picture of the index: find pictures like it{WEIGHTED}"),
+    )
+    minus: fields.Field[Any] = fields.List(
+        fields.String(), metadata=_documented(f"words that are not wanted{WEIGHTED}")
+    )
+    unlike: fields.Field[Any] = fields.List(
+        fields.String(), metadata=_documented(f"id of a picture of the index that is not wanted{WEIGHTED}")
+    )
+    vector: fields.Field[Any] = fields.List(
+        fields.String(),
+        metadata=_documented(f"base64url of little-endian float16 numbers, as the page writes{WEIGHTED}"),
+    )
+    minus_vector: fields.Field[Any] = fields.List(
+        fields.String(), metadata=_documented("a vector that is not wanted, in the same form")
     )
     k = fields.Integer(metadata=_documented("hits a page", maximum=MAX_CANDIDATES))
     page = fields.Integer(metadata=_documented("1 for the k nearest, 2 for the next k; page * k ≤ 10 000"))
@@ -429,10 +385,18 @@ class SearchArguments(Schema):
     favourite = fields.Boolean(metadata=_documented("whether somebody has marked it as a favourite"))
 
 
+Arguments = Mapping[str, str | list[str]]
+"""the parameters of a search by name, those of `PARTS` as lists"""
+
+
 def load_query(
-    arguments: Mapping[str, Any], *, k: int = DEFAULT_K, image: bytes | Path | None = None
+    arguments: Mapping[str, Any],
+    *,
+    k: int = DEFAULT_K,
+    image: bytes | Path | None = None,
+    more: Sequence[Part] = (),
 ) -> Query:
-    """Return the query that parameters ask for, `k` being the default.
+    """Return the query that parameters ask for, `k` being the default, of an `image` or of `more` parts too.
 
     Raises `QueryError` naming the parameter that is unknown or garbled.
     """
@@ -440,25 +404,58 @@ def load_query(
     for name in sorted(set(arguments) - set(reader.fields)):
         raise QueryError(f"There is no parameter '{one_line(name[:60])}'.")
     try:
-        values = reader.load(arguments)
+        values = reader.load({name: value for name, value in arguments.items() if name not in PARTS})
     except ValidationError as error:
         name, reasons = min(error.normalized_messages().items())
         raise QueryError(f"{name}: {reasons[0]}") from error
     given: dict[str, Any] = {name: values.pop(name, None) for name in FILTERS}
     set_ones: dict[str, Any] = {name: value for name, value in given.items() if value not in (None, "")}
     filters = Filters(**set_ones)
-    return Query(**{"k": k, **values}, image=image, filters=filters)
+    parts = [part for name in PARTS if name in arguments for part in read_parts(name, arguments[name])]
+    parts += [Part(image=image)] if image is not None else []
+    return Query(**{"k": k, **values}, parts=(*parts, *more), filters=filters)
 
 
-def query_arguments(query: Query, *, k: int) -> dict[str, str]:
+def read_parts(name: str, value: object) -> list[Part]:
+    """Return the parts that one of the parameters `PARTS` names. Blank ones are left out.
+
+    Raises `QueryError`.
+    """
+    subject, wanted = PARTS[name]
+    is_one = not isinstance(value, list) or (subject == "vector" and _is_vector(value))
+    several: list[Any] = [value] if is_one else value  # type: ignore[assignment]
+    return [
+        Part(**{subject: content}, weight=weight, wanted=wanted)
+        for each in several
+        if not isinstance(each, str) or each.strip()
+        for content, weight in [_weighted(name, subject, each)]
+    ]
+
+
+def _is_vector(value: list[Any]) -> bool:
+    """Return whether a list of JSON is one vector, not several."""
+    return not value or not all(isinstance(each, (str, list, dict)) for each in value)
+
+
+def _weighted(name: str, subject: str, value: Any) -> tuple[Any, float]:
+    weight = 1.0
+    if isinstance(value, str):
+        value, weight = split_weight(value)
+    elif isinstance(value, dict) and subject == "vector" and set(value) == {"values", "weight"}:
+        value, (weight,) = value["values"], parse_vector([value["weight"]])
+    if subject == "vector":
+        return parse_vector(value), weight
+    if not isinstance(value, str):
+        raise QueryError(f"{name}: Not a valid string.")
+    return value, weight
+
+
+def query_arguments(query: Query, *, k: int) -> dict[str, str | list[str]]:
     """Return the parameters that give `query` again, without defaults. Not for `image`."""
     filters = {name: getattr(query.filters, name) for name in FILTERS}
     place = filters.pop("place")
     switches = {name: filters.pop(name) for name in YES_OR_NO}
     written = {
-        "q": query.text,
-        "like": query.like,
-        "vector": encode_vector(np.asarray(query.vector)) if query.vector else None,
         "mode": query.mode if query.mode != "image" else None,
         **filters,
         "place": ",".join(map(str, place)) if isinstance(place, tuple) else place,
@@ -470,7 +467,12 @@ def query_arguments(query: Query, *, k: int) -> dict[str, str]:
         "sort": query.sort if query.sort != "relevance" else None,
         "page": query.page if query.page != 1 else None,
     }
-    return {name: str(value) for name, value in written.items() if value is not None}
+    parts: dict[str, list[str]] = {}
+    names = {kind: name for name, kind in PARTS.items()}
+    for part in query.asked:
+        subject = next(each for each in SUBJECTS if getattr(part, each) is not None)
+        parts.setdefault(names[subject, part.wanted], []).append(part.written())
+    return {**parts, **{name: str(value) for name, value in written.items() if value is not None}}
 
 
 API_PREFIX = "/api/v1"

@@ -1,7 +1,7 @@
 """The one searcher, and the marks of its hits: page, REST API and commands are renderings of its response.
 
-Hits are marked as strong, weak or none, beside the same query's scores on a sample of the index. The vectors
-of words that were asked before are remembered.
+Hits are marked as strong, weak or none, beside the same query's scores on a sample of the index; those of a
+composed question are not. The vectors of words that were asked before are remembered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from es_config.documents import MODE_FIELDS, SearchResult, one_line
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
-from es_config.relevance import MARKS, NONE, WEAK, comparable, oriented, read_calibration, scores_of
+from es_config.relevance import MARKS, NONE, WEAK, oriented, read_calibration, scores_of
 from es_config.requests import (
     MAX_CANDIDATES,
     exact_body,
@@ -34,6 +34,7 @@ from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder, plain_text
 from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
+from search_app.core.compose import UNWANTED_PICTURE, UNWANTED_TEXT, VectorSample, combined
 from search_app.core.films import one_hit_each
 from search_app.core.hybrid import (
     EVEN,
@@ -46,13 +47,11 @@ from search_app.core.hybrid import (
     window,
 )
 from search_app.core.logs import QueryLog
+from search_app.core.parts import Part
 from search_app.core.pictures import opened_picture
 from search_app.core.places import Gazetteer
 from search_app.core.query import Query, SearchHit, SearchResponse, default_candidates, doubled, search_hit
 from search_app.errors import NotFoundError, PlacesError, QueryError
-
-SAMPLE_SECONDS = 300.0
-"""after this time an index is sampled again, since pictures are added and removed"""
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,10 @@ class Evidence:
 class Marks:
     """Judges the hits of queries in words. Thread-safe. An index without calibration gets no marks."""
 
-    def __init__(self, *, index: ImageIndex, read_vectors: Callable[[str, int], np.ndarray]) -> None:
-        """Take the index, and a function that samples n vectors of a field, float32 `[n, dims]`."""
-        self._index = index
-        self._read_vectors = read_vectors
-        self._samples: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, sample: VectorSample) -> None:
+        """Take the sample of the index whose hits are judged."""
+        self._index = sample.index
+        self._sample = sample
 
     def marked(
         self,
@@ -110,22 +107,11 @@ class Marks:
         bars = read_calibration(meta.relevance, mode) if mode in meta.relevance else None
         if bars is None:
             return None
-        sample = self._sample(MODE_FIELDS[mode], bars.sample, meta.similarity)
+        sample = self._sample.of(MODE_FIELDS[mode], bars.sample)
         own = scores_of(vector_of(mode)[None, :], sample, meta.similarity)[0]
         scores = [oriented(meta.similarity, value) for value in similarities.values()]
         marks = bars.marks(scores, float(own.mean()), float(own.std()))
         return dict(zip(similarities, marks, strict=True))
-
-    def _sample(self, field_name: str, size: int, similarity: str) -> np.ndarray:
-        key = (self._index.name(), field_name)
-        with self._lock:
-            read_at, vectors = self._samples.get(key, (0.0, None))
-            if vectors is None or time.monotonic() - read_at > SAMPLE_SECONDS:
-                vectors = comparable(self._read_vectors(field_name, size), similarity)
-                # Samples of indices that were replaced go.
-                same = {each: kept for each, kept in self._samples.items() if each[0] == key[0]}
-                self._samples = {**same, key: (time.monotonic(), vectors)}
-            return vectors
 
 
 def _highest(image_id: str, judged: Sequence[dict[str, str] | None], is_full_match: bool) -> str:
@@ -279,12 +265,15 @@ class Searcher:
         image_encoder: Lazy[ImageEncoder],
         caption_text_encoder: Lazy[TextEncoder] | None = None,
         marks: Marks | None = None,
+        sample: VectorSample | None = None,
         gazetteer: Gazetteer | None = None,
     ) -> None:
         """Take the parts. Without `caption_text_encoder`, `text_encoder` reads queries for captions too.
 
         Without `marks`, no hit is judged; without a `gazetteer` places are known by their own names alone.
+        Without a `sample`, the searcher makes its own.
         """
+        self._sample = sample or VectorSample(index)
         self.index, self.profile, self.image_encoder = index, profile, image_encoder
         self.texts = TextVectors(text_encoder)
         self.caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
@@ -338,11 +327,13 @@ class Searcher:
 
         Raises `ModelError`.
         """
-        if query.image is not None:
+        asked = query.asked
+        if any(part.image is not None for part in asked):
             self.image_encoder.get()
-        if query.text is not None and query.mode != "caption":
+        has_text = any(part.text is not None for part in asked)
+        if has_text and query.mode != "caption":
             self.texts.embed("a picture")
-        if query.text is not None and query.mode != "image":
+        if has_text and query.mode != "image":
             self.caption_texts.embed("a picture")
 
     def prepare(self, query: Query) -> Request:
@@ -392,9 +383,10 @@ class Searcher:
 
     def _check(self, query: Query) -> None:
         """Raise `EngineError` or `QueryError` when this index cannot answer the query."""
-        if query.vector is None:
+        asked = query.asked
+        if any(part.vector is None for part in asked):
             self.check_profile()
-        is_picture = query.image is not None or query.like is not None
+        is_picture = any(part.image is not None or part.like is not None for part in asked)
         if is_picture and query.mode != "image" and not self.profile.caption_shares_space:
             raise QueryError(
                 f"Profile {self.profile.name} embeds captions with another model than pictures, so a picture"
@@ -446,14 +438,19 @@ class Searcher:
         )
 
     def _written(self, query: Query) -> _UnjudgedPage:
-        """Find pictures in which the words of a text are written, or which are named by them."""
+        """Find pictures in which the words of all texts are written, or which are named by them."""
         self.check_profile()
-        assert query.text is not None  # of every query in mode words
         body = written_body(
-            query.text, size=query.k, from_=query.depth - query.k, filters=query.filters, alone=True
+            *query.texts,
+            size=query.k,
+            from_=query.depth - query.k,
+            filters=query.filters,
+            alone=True,
+            without=query.unwanted_texts,
         )
-        (result,) = self.send(query, {**body, "_source": SOURCE})
-        words = typed_words(query.text)
+        body["_source"] = SOURCE
+        (result,) = self.send(query, body)
+        words = typed_words(" ".join(query.texts))
         hits = tuple(
             search_hit(hit, similarity=None, why="; ".join(named_by(words, hit.matched)))
             for hit in result.hits
@@ -471,16 +468,16 @@ class Searcher:
         size = window(query.depth)
         requests = {name: self._request(query, mode=mode, first=size) for name, mode in VECTOR_PARTS.items()}
         bodies = {name: request.body for name, request in requests.items()}
-        if query.text is not None:
-            builders = {WORDS: words_body, WRITTEN: written_body}
-            bodies |= {
-                name: {**body(query.text, size=size, filters=query.filters), "_source": SOURCE}
-                for name, body in builders.items()
-            }
+        if query.texts:
+            narrowed = self._narrowed(query).filters
+            for name, body_of in ((WORDS, words_body), (WRITTEN, written_body)):
+                body = body_of(*query.texts, size=size, filters=narrowed, without=query.unwanted_texts)
+                bodies[name] = {**body, "_source": SOURCE}
         results = dict(zip(bodies, self.send(query, *bodies.values()), strict=True))
-        words = query_words(query.text or "")
+        said = " ".join(query.texts)
+        words = query_words(said)
         weights = WEIGHTS.get(self.profile.name, EVEN)
-        hits = fuse_results(results, weights=weights, words=typed_words(query.text or ""))[: query.depth]
+        hits = fuse_results(results, weights=weights, words=typed_words(said))[: query.depth]
         by_words = [hit for name in (WORDS, WRITTEN) if name in results for hit in results[name].hits]
         evidence = Evidence(
             captions={hit.image_id: hit.similarity for hit in results["meaning"].hits},
@@ -507,10 +504,35 @@ class Searcher:
         return at_least(hits, query.min_relevance) if query.min_relevance else hits
 
     def _request(self, query: Query, *, mode: str, first: int | None = None) -> Request:
-        subject, lane = self._subject(query, mode)
+        subject, lane = self._composed(query, mode) if query.parts else self._subject(query, mode)
         points = self.index.meta().operating_points
-        request = build_request(query, subject, mode=mode, points=points, count=self.index.count, first=first)
+        request = build_request(
+            self._narrowed(query), subject, mode=mode, points=points, count=self.index.count, first=first
+        )
         return replace(request, lane=lane)
+
+    def _narrowed(self, query: Query) -> Query:
+        """Return a composed query without the pictures that it asks with: whoever names them has them."""
+        named = tuple(dict.fromkeys(part.like for part in query.parts if part.like is not None))
+        return replace(query, filters=replace(query.filters, without=named)) if named else query
+
+    def _composed(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
+        """Return the one vector of a composed query in `mode`, and the lane that embedded its texts."""
+        ids = [part.like for part in query.parts if part.like is not None]
+        stored = self.index.vectors(ids) if ids else {}
+        vectors, weights, lane = [], [], None
+        for part in query.parts:
+            if part.like is not None:
+                vectors.append(_existing(stored.get(part.like), part.like))
+            else:
+                vector, own_lane = self._vector(part, mode)
+                vectors.append(vector)
+                lane = own_lane or lane
+            unwanted = -UNWANTED_TEXT if part.text is not None else -UNWANTED_PICTURE
+            weights.append(part.weight * (1 if part.wanted else unwanted))
+        sample = self._sample.of(MODE_FIELDS[mode])
+        whole = combined(vectors, weights, sample=sample, similarity=self.index.meta().similarity)
+        return {"query_vector": whole}, lane
 
     def _subject(self, query: Query, mode: str) -> tuple[dict[str, Any], str | None]:
         """Return the vector or the id to search with in `mode`, and the lane that embedded a text.
@@ -518,29 +540,32 @@ class Searcher:
         Raises `QueryError` for a text of which a model reads nothing and for a vector of other dims,
         `NotFoundError` for an unknown id.
         """
-        if query.text is not None:
-            if not plain_text(query.text):
+        if query.like is None:
+            vector, lane = self._vector(query, mode)
+            return {"query_vector": vector}, lane
+        if mode == "caption":
+            return {"query_vector": _existing(self.index.vector(query.like), query.like)}, None
+        return {"like_id": query.like, "index": self.index.name()}, None
+
+    def _vector(self, asked: Query | Part, mode: str) -> tuple[np.ndarray, str | None]:
+        """Return the vector, float32 `[dims]`, of a text, a picture or a vector, and the lane of a text."""
+        if asked.text is not None:
+            if not plain_text(asked.text):
                 raise QueryError(
                     "The models read no emoji and no control characters, and the query has nothing else: ask"
                     " in words."
                 )
-            texts = self.caption_texts if mode == "caption" else self.texts
-            vector, lane = texts.embed(query.text)
-            return {"query_vector": vector}, lane
-        if query.vector is not None:
+            return (self.caption_texts if mode == "caption" else self.texts).embed(asked.text)
+        if asked.vector is not None:
             meta = self.index.meta()
             dims = meta.caption_dims if mode == "caption" else meta.dims
-            if (given := len(query.vector)) != dims:
+            if (given := len(asked.vector)) != dims:
                 raise QueryError(
                     f"The vector has {given} dims, and {MODE_FIELDS[mode]} of the index has {dims}."
                 )
-            return {"query_vector": np.asarray(query.vector, np.float32)}, None
-        if query.image is not None:
-            return {"query_vector": self.embed_picture(query.image)}, None
-        assert query.like is not None  # the subject of a query that is no list
-        if mode == "caption":
-            return {"query_vector": _existing(self.index.vector(query.like), query.like)}, None
-        return {"like_id": query.like, "index": self.index.name()}, None
+            return np.asarray(asked.vector, np.float32), None
+        assert asked.image is not None  # what else a question without an id has
+        return self.embed_picture(asked.image), None
 
 
 def _existing(found: T | None, image_id: str) -> T:

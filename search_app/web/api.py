@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 
 from es_config.documents import one_line
+from search_app.core.parts import Part
 from search_app.core.query import API_PREFIX, Query, SearchArguments, SearchResponse, load_query
 from search_app.core.searcher import SearchService
 from search_app.core.thumbnails import EDGES, Thumbnails
@@ -22,6 +25,7 @@ from search_app.web.http import (
     read_json,
     read_upload,
     schema_of,
+    search_arguments,
     unchanging,
 )
 from storage.errors import NoSuchKeyError
@@ -39,6 +43,22 @@ POST_BODY = {
         "multipart/form-data": {"schema": SearchForm},
     }
 }
+FILES = {"image": True, "minus_image": False}
+"""field of a form with pictures, and whether they are wanted; `<field>_weight` has their weights"""
+
+
+def _shown(name: str, *, max_upload: int) -> Iterator[Part]:
+    """Yield the pictures in one field of a form, with their weights, which stand in the same order."""
+    files = request.files.getlist(name)
+    given = request.form.getlist(f"{name}_weight")
+    if len(given) > len(files):
+        raise QueryError(f"There are {len(given)} times {name}_weight and {len(files)} times {name}.")
+    for place, file in enumerate(files):
+        try:
+            weight = float(given[place]) if place < len(given) else 1.0
+        except ValueError as error:
+            raise QueryError(f"{name}_weight: Not a valid number.") from error
+        yield Part(image=read_upload(file, max_upload=max_upload), weight=weight, wanted=FILES[name])
 
 
 def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSettings) -> Blueprint:
@@ -59,23 +79,25 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     @may_fail(api, 404)
     def search() -> Response:
         """Search by words, by a picture of the index or by a vector, or list pictures by filters."""
-        return answer(load_query(request.args))
+        return answer(load_query(search_arguments(request.args)))
 
     @api.post("/search")
     @api.doc(requestBody=POST_BODY)
     @api.response(200, answer_schema, content_type=JSON)
     @may_fail(api, 404, 408, 413)
     def search_by_body() -> Response:
-        """Search by a picture (multipart `image`), or by the same parameters as a JSON object."""
+        """Search by pictures, in a form, or by the same parameters as a JSON object."""
         if request.is_json:
             body = read_json(request)
             if not isinstance(body, dict):
                 raise QueryError("The JSON body must be an object with q, like, vector or filters.")
-            return answer(load_query({**request.args, **body}))
-        image = None
-        if "image" in request.files:
-            image = read_upload(request.files["image"], max_upload=settings.max_upload)
-        return answer(load_query({**request.args, **request.form}, image=image))
+            return answer(load_query({**search_arguments(request.args), **body}))
+        asked = {**search_arguments(request.args), **search_arguments(request.form)}
+        most = settings.max_upload
+        for name in FILES:
+            asked.pop(f"{name}_weight", None)
+        shown = [part for name in FILES for part in _shown(name, max_upload=most)]
+        return answer(load_query(asked, more=shown))
 
     @api.get("/images/<image_id>")
     @api.response(200, PictureSchema, content_type=JSON)

@@ -13,7 +13,8 @@ from flask_smorest import Blueprint
 from werkzeug.wrappers import Response
 
 from es_config.documents import without_controls
-from search_app.core.query import API_PREFIX, has_lone_surrogate
+from search_app.core.parts import has_lone_surrogate
+from search_app.core.query import API_PREFIX
 from search_app.core.searcher import Searcher, SearchService
 from search_app.core.users import Role
 from search_app.errors import QueryError, WrongTypeError
@@ -25,6 +26,7 @@ from search_app.web.http import (
     picture_document,
     read_json,
     requires_write_access,
+    search_arguments,
 )
 from search_app.web.page import address
 
@@ -112,7 +114,7 @@ def caption_page_blueprint(*, service: SearchService) -> PageBlueprint:
     def write_caption(image_id: str) -> Response:
         """Write the form's caption and show the picture's page again."""
         correct_caption(service.searcher, image_id, request.form.get("caption", ""))
-        return redirect(address(request.args.to_dict(), image_id), code=303)
+        return redirect(address(search_arguments(request.args), image_id), code=303)
 
     @page.app_context_processor
     def editing() -> dict[str, Any]:

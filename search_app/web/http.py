@@ -17,14 +17,15 @@ from urllib.parse import urlsplit
 from flask import Request, Response, current_app, g, jsonify, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
-from werkzeug.datastructures import FileStorage, Headers
+from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from es_config.documents import one_line, paths_of
 from es_config.errors import EngineError, RefusedQueryError
 from models.errors import ModelError
-from search_app.core.query import SearchArguments, parse_vector, thumbnail_url
+from search_app.core.parts import MAX_DIMS, MAX_PARTS, MAX_WEIGHT
+from search_app.core.query import PARTS, WEIGHTED, SearchArguments, thumbnail_url
 from search_app.core.users import Role, User
 from search_app.errors import BusyError, QueryError, TooLargeError
 from search_app.web.languages import translated
@@ -69,11 +70,65 @@ def _field_of(hint: Any, *, absent: bool) -> fields.Field[Any]:
     return PLAIN_FIELDS[get_origin(kind) or kind](required=not absent, allow_none=nullable, metadata=metadata)
 
 
-class SearchBody(SearchArguments):
-    """A search as a JSON body, with the vector as an array."""
+NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MAX_DIMS}
+WEIGHTED_VECTOR = {
+    "type": "object",
+    "properties": {"values": NUMBERS, "weight": {"type": "number", "maximum": MAX_WEIGHT}},
+    "required": ["values", "weight"],
+    "additionalProperties": False,
+}
 
-    vector = fields.Function(
-        deserialize=parse_vector, metadata={"type": "array", "items": {"type": "number"}}
+
+def _one_or_several(description: str) -> dict[str, object]:
+    one = {"type": "string"}
+    several = {"type": "array", "items": one, "maxItems": MAX_PARTS}
+    return {"description": description + WEIGHTED, "oneOf": [one, several]}
+
+
+def _vectors(description: str) -> dict[str, object]:
+    coded = {"type": "string", "description": "base64url of little-endian float16 numbers"}
+    several = {
+        "type": "array",
+        "items": {"oneOf": [NUMBERS, coded, WEIGHTED_VECTOR]},
+        "minItems": 1,
+        "maxItems": MAX_PARTS,
+    }
+    return {"description": description, "oneOf": [NUMBERS, coded, several]}
+
+
+class SearchBody(SearchArguments):
+    """A search as a JSON body."""
+
+    q: fields.Field[Any] = fields.Raw(metadata=_one_or_several("words to search for"))
+    like: fields.Field[Any] = fields.Raw(
+        metadata=_one_or_several("id of a picture of the index: find pictures like it")
+    )
+    minus: fields.Field[Any] = fields.Raw(metadata=_one_or_several("words that are not wanted"))
+    unlike: fields.Field[Any] = fields.Raw(
+        metadata=_one_or_several("id of a picture of the index that is not wanted")
+    )
+    vector: fields.Field[Any] = fields.Raw(metadata=_vectors("a vector, or several"))
+    minus_vector: fields.Field[Any] = fields.Raw(metadata=_vectors("a vector that is not wanted, or several"))
+
+
+class SearchForm(SearchArguments):
+    """A search as a form, with pictures that are asked with."""
+
+    image = fields.List(
+        fields.Raw(metadata=BINARY),
+        metadata={"description": "picture files: find pictures like them", "maxItems": MAX_PARTS},
+    )
+    image_weight = fields.List(
+        fields.Float(metadata={"maximum": MAX_WEIGHT}),
+        metadata={"description": "weights of the files of image, in their order; else 1"},
+    )
+    minus_image = fields.List(
+        fields.Raw(metadata=BINARY),
+        metadata={"description": "picture files that are not wanted", "maxItems": MAX_PARTS},
+    )
+    minus_image_weight = fields.List(
+        fields.Float(metadata={"maximum": MAX_WEIGHT}),
+        metadata={"description": "weights of the files of minus_image, in their order; else 1"},
     )
 
 
@@ -258,6 +313,11 @@ def read_json(asked: Request) -> object:
         raise QueryError("The JSON body must be valid JSON.") from error
     except RecursionError as error:
         raise QueryError("The JSON body is nested too deeply.") from error
+
+
+def search_arguments(given: MultiDict[str, str]) -> dict[str, str | list[str]]:
+    """Return the parameters of a search: those of parts of the question as lists, the first of each other."""
+    return {name: given.getlist(name) if name in PARTS else given[name] for name in given}
 
 
 class FormRequest(Request):

@@ -19,14 +19,15 @@ from es_config.errors import EngineError
 from es_config.requests import MAX_CANDIDATES, Filters
 from search_app.core.browse import Browser, FacetsAnswer
 from search_app.core.films import film_moments
+from search_app.core.parts import encode_vector, split_weight, with_weight
 from search_app.core.query import (
     FILTERS,
     NUMBERS,
+    PARTS,
     SORTS,
     Query,
     SearchArguments,
     SearchHit,
-    encode_vector,
     load_query,
     query_arguments,
     thumbnail_url,
@@ -37,7 +38,7 @@ from search_app.errors import QueryError
 from search_app.settings import AppSettings
 from search_app.web.around import around
 from search_app.web.browse import TITLES, is_useful, label_of, month_name, timeline_of
-from search_app.web.http import read_upload, status_of, visitors_sentence
+from search_app.web.http import read_upload, search_arguments, status_of, visitors_sentence
 from search_app.web.languages import progress_line
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -67,7 +68,9 @@ LONGEST_EXAMPLE, MOST_EXAMPLES = 60, 5
 SAMPLE_SIZE = 12
 NEIGHBOURS = 6
 PARAMETERS = frozenset(SearchArguments().fields)
-QUESTION = ("q", "like", "vector")
+OPPOSITES = {"like": ("unlike",), "unlike": ("like",), "q": ("minus",), "minus": ("q",)}
+OPPOSITES |= {"vector": ("minus_vector",), "minus_vector": ("vector",)}
+"""parameters of parts that a new one takes the place of"""
 ORDERS = {
     "relevance": lazy_gettext("best match first"),
     "newest": lazy_gettext("newest first"),
@@ -76,8 +79,6 @@ ORDERS = {
     "added": lazy_gettext("last added first"),
 }
 CHIPS = {
-    "like": lazy_gettext("like one picture"),
-    "vector": lazy_gettext("like your picture"),
     "date_from": lazy_gettext("from {}"),
     "date_to": lazy_gettext("until {}"),
     "place": lazy_gettext("near {}"),
@@ -96,6 +97,15 @@ CHIPS = {
     "exact": lazy_gettext("exact"),
     "sort": "{}",
 }
+LABELS = {
+    "q": lazy_gettext("“{}”"),
+    "minus": lazy_gettext("not “{}”"),
+    "like": lazy_gettext("like this picture"),
+    "unlike": lazy_gettext("not like this picture"),
+    "vector": lazy_gettext("like your picture"),
+    "minus_vector": lazy_gettext("not like your picture"),
+}
+"""how a part of the question is named"""
 MODES = {
     "hybrid": lazy_gettext("look, caption and words"),
     "words": lazy_gettext("the words written in them"),
@@ -121,10 +131,10 @@ def page_blueprint(
     @page.get("/")
     def search() -> str | Response | tuple[str, int]:
         """Show the start page, or the hits of the query that the address holds."""
-        given = _given()
-        if given != request.args.to_dict() and given:
+        given = _given(service.searcher)
+        if given and given != search_arguments(request.args):
             return redirect(address(given))  # empty form fields do not belong in an address
-        if not any(given.get(name) for name in (*QUESTION, *FILTERS, "sort")):
+        if not any(given.get(name) for name in (*PARTS, *FILTERS, "sort")):
             is_filling = bool(running())
             return _start(service.searcher, narrowing, empty="q" in request.args, is_filling=is_filling)
         query = load_query(given, k=settings.page_size)
@@ -133,8 +143,8 @@ def page_blueprint(
     @page.get("/narrow")
     def narrow() -> str:
         """Show the counts by which a question can be narrowed down, as a page or as a part of one."""
-        state = _given()
-        is_asked = any(state.get(name) for name in (*QUESTION, *FILTERS, "sort"))
+        state = _given(service.searcher)
+        is_asked = any(state.get(name) for name in (*PARTS, *FILTERS, "sort"))
         query = load_query(state if is_asked else {**state, "sort": "newest"}, k=settings.page_size)
         template = "_narrow.html" if "part" in request.args else "narrow.html"
         return render_template(template, counts=browser.facets(query), query=query)
@@ -148,13 +158,13 @@ def page_blueprint(
         """
         searcher = service.searcher
         data = read_upload(request.files.get("image"), max_upload=settings.max_upload)
-        shown_with = partial(changed, _given(), shares_space=searcher.profile.caption_shares_space)
+        shown_with = partial(changed, _given(searcher), shares_space=searcher.profile.caption_shares_space)
         image_id = hashlib.sha256(data).hexdigest()
         if searcher.index.known([image_id]):
-            return redirect(address(shown_with(like=image_id)), code=303)
+            return redirect(address(shown_with(add={"like": image_id})), code=303)
         searcher.check_profile()
         vector = encode_vector(searcher.embed_picture(data))
-        return redirect(address(shown_with(vector=vector)), code=303)
+        return redirect(address(shown_with(add={"vector": vector})), code=303)
 
     @page.get("/images/<image_id>")
     def picture(image_id: str) -> str:
@@ -186,7 +196,7 @@ def page_blueprint(
     @page.app_context_processor
     def shell() -> dict[str, object]:
         """Hand the shell the parts of every page: the box's content and the limits."""
-        state = _given() if request.endpoint in ("page.search", "page.picture", "page.narrow") else {}
+        state = _given(service.searcher) if request.endpoint in ("page.search", "page.picture", "page.narrow") else {}
         shares_space = service.searcher.profile.caption_shares_space
         no_filters: dict[str, Any] = dict.fromkeys(FILTERS)
         return {
@@ -194,7 +204,9 @@ def page_blueprint(
             "chips": chips(state),
             "filtered": sum(name in state for name in FILTERS),
             "without_filters": changed(state, **no_filters),
+            "asks": any(name in state for name in PARTS),
             "address": address,
+            "parameters": partial(urlencode, doseq=True),
             "changed": partial(changed, shares_space=shares_space),
             "max_upload": current_app.config["MAX_UPLOAD"],
             "keeps_queries": settings.query_log,
@@ -215,48 +227,124 @@ def render_error(status: int, sentence: str) -> tuple[str, int]:
     return render_template("error.html", status=status, sentence=sentence), status
 
 
-def address(state: Mapping[str, object], image_id: str | None = None) -> str:
+def address(state: Mapping[str, str | list[str]], image_id: str | None = None) -> str:
     """Return the address of a search's state, or of a picture that leads back to that state."""
     # Not url_for(**state): names that a visitor chose would become options of url_for.
     path = url_for("page.picture", image_id=image_id) if image_id else url_for("page.search")
-    return f"{path}?{urlencode(state)}" if state else path
+    return f"{path}?{urlencode(state, doseq=True)}" if state else path
+
+
+State = dict[str, str | list[str]]
+"""the parameters of a search; those of the parts of a question, `PARTS`, are lists"""
 
 
 def changed(
-    state: Mapping[str, str], *, shares_space: bool = True, **changes: str | int | None
-) -> dict[str, str]:
+    state: Mapping[str, str | list[str]],
+    *,
+    shares_space: bool = True,
+    add: Mapping[str, str] | None = None,
+    remove: tuple[str, int] | None = None,
+    weigh: tuple[str, int, float] | None = None,
+    **changes: str | int | None,
+) -> State:
     """Return the state of a search with some parameters changed, or left out where they are None.
 
-    Everything else stays, except the page and what only made sense before: words, a picture and a vector take
-    each other's place, and a picture has no mode for words, nor one for captions unless it `shares_space`
-    with them.
+    `add` has parts of the question by the name of their parameter, `remove` is the name and place of one,
+    `weigh` its name, place and new weight. Everything else stays, except the page and what makes no sense any
+    more: a picture has no mode for words, nor one for captions unless it `shares_space` with them.
     """
-    kept = {name: value for name, value in state.items() if name != "page" and name not in changes}
-    if asked := next((name for name in QUESTION if changes.get(name)), None):
-        was_asked = any(name in state for name in QUESTION)
-        kept = {name: value for name, value in kept.items() if name not in QUESTION}
-        if not was_asked and kept.get("sort") == "newest":  # as every list is sorted
-            kept.pop("sort")
-        if asked != "q" and (not shares_space or kept.get("mode") == "words"):
-            kept.pop("mode", None)
-        if asked == "vector" and kept.get("mode") == "hybrid":  # takes no raw vectors
-            kept.pop("mode")
-    new = {name: str(value) for name, value in changes.items() if value is not None}
-    return _coherent({**new, **kept} if asked else {**kept, **new})
+    parts = {name: list(values) for name, values in state.items() if name in PARTS}
+    new: State = {name: value for name, value in state.items() if name not in (*PARTS, "page")}
+    if not parts and add and new.get("sort") == "newest":  # as every list is sorted
+        del new["sort"]
+    for name, value in (add or {}).items():
+        same = [split_weight(each)[0] for each in parts.get(name, [])]
+        for opposite in OPPOSITES.get(name, ()):  # whoever likes it does not dislike it any more
+            parts[opposite] = [each for each in parts.get(opposite, []) if split_weight(each)[0] != value]
+        if value not in same:
+            parts.setdefault(name, []).append(with_weight(value, 1))
+    if remove:
+        del parts[remove[0]][remove[1]]
+    if weigh:
+        name, place, weight = weigh
+        parts[name][place] = with_weight(split_weight(parts[name][place])[0], weight)
+    for name, change in changes.items():
+        if name in PARTS:
+            parts[name] = [] if change is None else [str(change)]
+        elif change is None:
+            new.pop(name, None)
+        else:
+            new[name] = str(change)
+    ordered = {name: parts[name] for name in PARTS if parts.get(name)}
+    return _coherent({**ordered, **new}, shares_space=shares_space)
 
 
-def _coherent(state: dict[str, str]) -> dict[str, str]:
-    """Return a state in which words win over a picture, and nothing needs a question that is not asked."""
-    left_out = {"like", "vector"} if "q" in state else {"min_relevance"}
-    if state.get("sort") == "relevance" and not any(name in state for name in QUESTION):
+def _coherent(state: Mapping[str, str | list[str]], *, shares_space: bool = True) -> State:
+    """Return a state in which nothing needs a question that is not asked."""
+    left_out = set()
+    asked = [name for name in PARTS if name in state]
+    if asked != ["q"] or len(state["q"]) > 1:
+        left_out.add("min_relevance")
+    kinds = {PARTS[name][0] for name in asked}
+    mode = state.get("mode")
+    if (
+        (mode == "words" and asked and (kinds != {"text"} or "q" not in asked))
+        or (mode == "hybrid" and "vector" in kinds)  # it takes no raw vectors
+        or (mode in ("caption", "hybrid") and kinds - {"text"} and not shares_space)
+    ):
+        left_out.add("mode")
+    if not asked and state.get("sort") == "relevance":
         left_out.add("sort")
     return {name: value for name, value in state.items() if name not in left_out}
 
 
-def chips(state: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return each part of a search except its words: its name, and the address of the search without it."""
-    removed: list[dict[str, Any]] = [{name: None} for name in state if name in CHIPS or name in FILTERS]
-    return [(_chip(name, state[name]), address(changed(state, **each))) for each in removed for name in each]
+@dataclass(frozen=True)
+class Chip:
+    """One part of a search where it can be removed, and weighed if it is one of several."""
+
+    label: str
+    without: str
+    """address of the search without it"""
+    name: str
+    """of its parameter"""
+    wanted: bool = True
+    weight: str | None = None
+    """in words, of a part that is weighed"""
+    heavier: str | None = None
+    """address of the search with the next weight"""
+    image_id: str | None = None
+    key: str | None = None
+    """the beginning of a vector, by which the browser knows the picture that it was made of"""
+
+
+def chips(state: Mapping[str, str | list[str]]) -> list[Chip]:
+    """Return each part of a search, except the words of the box where they are the whole question."""
+    parts = [(name, place) for name in PARTS for place in range(len(state.get(name, ())))]
+    found = [_part_chip(state, name, place, is_alone=len(parts) == 1) for name, place in parts]
+    if len(parts) == 1 and parts[0][0] == "q":
+        found = []
+    for name, value in state.items():
+        if name not in PARTS and (name in CHIPS or name in FILTERS):
+            without: dict[str, Any] = {name: None}
+            found.append(Chip(_chip(name, str(value)), address(changed(state, **without)), name))
+    return found
+
+
+def _part_chip(state: Mapping[str, str | list[str]], name: str, place: int, *, is_alone: bool) -> Chip:
+    value, weight = split_weight(state[name][place])
+    weights = [1.0, 2.0, 0.5]
+    following = weights[(weights.index(weight) + 1) % len(weights)] if weight in weights else 1.0
+    subject, wanted = PARTS[name]
+    return Chip(
+        label=LABELS[name].format(value),
+        without=address(changed(state, remove=(name, place))),
+        name=name,
+        wanted=wanted,
+        weight=None if is_alone else f"× {weight:g}",
+        heavier=None if is_alone else address(changed(state, weigh=(name, place, following))),
+        image_id=value if subject == "like" else None,
+        key=value[:64] if subject == "vector" else None,
+    )
 
 
 def _chip(name: str, value: str) -> str:
@@ -268,11 +356,16 @@ def _chip(name: str, value: str) -> str:
     return str(CHIPS.get(name, f"{name} {{}}")).format(words.get(value, value))
 
 
-def _given() -> dict[str, str]:
+def _given(searcher: Searcher) -> State:
     """Return the parameters of a search that are not empty, and none that others added to the address."""
-    return _coherent(
-        {name: value for name, value in request.args.items() if name in PARAMETERS and value.strip()}
-    )
+    given: State = {}
+    for name, value in search_arguments(request.args).items():
+        if name in PARTS:
+            if some := [each for each in value if each.strip()]:
+                given[name] = some
+        elif name in PARAMETERS and str(value).strip():
+            given[name] = value
+    return _coherent(given, shares_space=searcher.profile.caption_shares_space)
 
 
 def _start(searcher: Searcher, narrowing: Narrowing, *, empty: bool, is_filling: bool) -> tuple[str, int]:
@@ -392,6 +485,7 @@ def _results(service: SearchService, query: Query, narrowing: Narrowing, *, defa
     return render_template(
         "results.html",
         query=query,
+        asked=", ".join(chip.label for chip in chips(state) if chip.name in PARTS),
         response=response,
         narrowed=query.filters != Filters(),
         is_empty=not response.hits and query.filters == Filters() and query.page == 1,
