@@ -480,7 +480,9 @@ def written_body(
     wanted = [each for each in (_written_words(text, alone=alone) for text in texts) if each]
     query: dict[str, Any] = {"match_none": {}}
     if wanted:
-        more = [{"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}} for text in texts]
+        more: list[dict[str, Any]] = [
+            {"match_phrase": {"words": {"query": text, "slop": 2, "_name": PHRASE}}} for text in texts
+        ]
         for each in wanted:
             if alone and len(each["should"]) > EVERY:
                 whole = {"bool": {"must": each["should"]}}

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from es_config.aliases import lift_dead_block
-from es_config.client import connect, engine_settings, glimpse_home
+from es_config.client import EngineSettings, connect, engine_settings, glimpse_home
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import META_SECONDS, ImageIndex
 from es_config.overview import Overview, read_overview
@@ -124,6 +124,29 @@ def searcher_of(
     return searcher
 
 
+def requests_as_curl(searcher: Searcher, query: Query, environ: Mapping[str, str]) -> str:
+    """Return the requests that answer a query as curl commands: several in mode hybrid, each with its name.
+
+    Raises as `Searcher.search` does.
+    """
+    engine = engine_settings(environ, glimpse_home(environ))
+    bodies = searcher.requests(query)
+    commands = {name: _curl(body, engine, alias=searcher.index.alias) for name, body in bodies.items()}
+    if len(commands) == 1:
+        return next(iter(commands.values()))
+    return "\n\n".join(f"# {name}\n{command}" for name, command in commands.items())
+
+
+def _curl(body: dict[str, Any], engine: EngineSettings, *, alias: str) -> str:
+    return as_curl(
+        body,
+        url=engine.shown_url.split(",")[0],
+        index=alias,
+        api_key=engine.api_key is not None,
+        ca_certs=str(engine.ca_certs) if engine.ca_certs else None,
+    )
+
+
 def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> str:
     """Return the request of a query by a vector as a curl command, without sending it.
 
@@ -137,12 +160,8 @@ def request_as_curl(query: Query, environ: Mapping[str, str], *, alias: str) -> 
             return ImageIndex(client, alias=alias).count()
 
     subject = {"query_vector": np.asarray(query.vector, np.float32)}
-    return as_curl(
-        build_request(query, subject, mode=query.mode, points={}, count=count).body,
-        url=engine.shown_url.split(",")[0],
-        index=alias,
-        api_key=engine.api_key is not None,
-        ca_certs=str(engine.ca_certs) if engine.ca_certs else None,
+    return _curl(
+        build_request(query, subject, mode=query.mode, points={}, count=count).body, engine, alias=alias
     )
 
 

@@ -22,7 +22,7 @@ from waiting import PATIENCE_S, wait_until
 import glimpse
 from es_config.requests import as_curl
 from search_app.commands.search import PlacedHit, print_table, why_nothing
-from search_app.core.parts import read_vector
+from search_app.core.parts import Part, read_vector
 from search_app.core.query import Query, SearchHit, SearchResponse
 from search_app.errors import QueryError, ServeError
 from search_app.settings import parse_size
@@ -83,6 +83,45 @@ def test_text_says_that_a_files_name_is_meant_as_words(run, gallery, tmp_path, m
 
 def test_the_id_of_a_picture_finds_its_like_without_a_model(run, gallery):
     assert paths(run("search", "--like", gallery.ids["car"]))[0] == "named/car.jpg"
+
+
+def test_parts_of_a_question_are_options(run, gallery, tmp_path):
+    boat, cats = gallery.ids["boat"], gallery.ids["cats"]
+    picture, vector = tmp_path / "a boat^2.jpg", tmp_path / "v.json"
+    picture.write_bytes(gallery.files["boat"])
+    vector.write_text(json.dumps(gallery.searcher.index.vector(cats).tolist()))
+    command = ["search", "a", "boat", "--text", "at sea^0.5", "--minus", "red boats", "--like", cats]
+    command += ["--unlike", f"{picture}^0.5", "--vector", vector, "--minus", "a/b c", "--k", 4]
+    asked = (
+        Part(text="a boat"),
+        Part(text="at sea", weight=0.5),
+        Part(like=cats),
+        Part(vector=tuple(gallery.searcher.index.vector(cats).tolist())),
+        Part(text="red boats", wanted=False),
+        Part(text="a/b c", wanted=False),
+        Part(image=picture, weight=0.5, wanted=False),
+    )
+    found = gallery.searcher.search(Query(parts=asked, k=4)).hits
+    assert paths(run(*command)) == [hit.path for hit in found]
+    assert boat not in [hit.image_id for hit in found]
+
+
+@pytest.mark.parametrize("mode", ["image", "hybrid"])
+def test_a_search_shows_its_request(run, mode):
+    command = ["search", "a boat", "--minus", "night", "--mode", mode, "--k", 4]
+    shown = run(*command, "--show-request")
+    assert shown.exit_code == 0, shown.stderr
+    first = shown.stdout.split("\n\n#")[0].removeprefix("# visual\n")
+    answer = subprocess.run(
+        ["bash", "-c", first], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
+    found = [hit["_source"]["relative_path"][0] for hit in json.loads(answer.stdout)["hits"]["hits"]]
+    if mode == "image":
+        assert found == paths(run(*command))
+    else:
+        assert [line for line in shown.stdout.splitlines() if line.startswith("# ")] == [
+            "# visual", "# meaning", "# words", "# written",
+        ]  # fmt: skip
 
 
 def test_hybrid_lines_end_with_why(run):
@@ -190,8 +229,10 @@ def test_nothing_found_is_said_on_stderr(run):
         (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
         (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),
         (["search", "--like", "0" * 64], "no picture with the id"),
-        (["search", "a", "--like", "b"], "one thing at a time"),
-        (["search", "a", "--text", "b"], "one thing at a time"),
+        (["search", "a", "--like", "b"], "no picture with the id 'b'"),
+        (["search", "a", "--unlike", "./b.jpg"], "There is no file './b.jpg'."),
+        (["search", "a", "--minus", "b^0"], "A weight is more than 0"),
+        (["search", "a", "--vector", "b"], "There is no file 'b'."),
         (["search", "a", "--text-lane", "tram"], "'tram' is not one of 'auto', 'infer', 'local'."),
         (["search", __file__], "not a picture that can be read"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -31,6 +32,7 @@ from search_app.settings import SearchSettings
 if TYPE_CHECKING:
     from es_config.index import ImageIndex
     from ingest.history.ingested_files import IngestedFile
+    from search_app.core.parts import Part
     from search_app.core.query import Query, SearchHit, SearchResponse
 
 NUMBER = click.IntRange(1, MAX_CANDIDATES)
@@ -76,10 +78,48 @@ STDIN = "-"
 
 @click.command(cls=SectionedCommand)
 @click.argument("words", nargs=-1, metavar="[QUERY]...", type=click.Path())
-@click.option("--text", metavar="WORDS", help="Search for this text, even if a file has this name.")
-@click.option("--image", type=click.Path(path_type=Path), help="Search with this picture file.")
-@click.option("--like", metavar="IMAGE_ID", help="Search with a picture of the index.")
-@click.option("--voice", type=click.Path(path_type=Path), help="Search with what is said in this recording.")
+@section(
+    "Parts of the question, each as often as you like, each with a weight at its end if you like (boats^0.5)",
+    together(
+        click.option(
+            "--text",
+            "texts",
+            metavar="WORDS",
+            multiple=True,
+            help="Search for this text, even if a file has this name.",
+        ),
+        click.option("--image", "images", metavar="FILE", multiple=True, help="Search with a picture file."),
+        click.option(
+            "--like",
+            "likes",
+            metavar="ID|FILE",
+            multiple=True,
+            help="Find pictures like one of the index, or like a file.",
+        ),
+        click.option(
+            "--voice",
+            "voices",
+            metavar="FILE",
+            multiple=True,
+            help="Search with what is said in this recording.",
+        ),
+        click.option(
+            "--vector", "vectors", metavar="FILE", multiple=True, help="Search with the vector in this file."
+        ),
+        click.option(
+            "--minus",
+            metavar="WORDS|FILE",
+            multiple=True,
+            help="Not such pictures: words, or a picture file.",
+        ),
+        click.option(
+            "--unlike",
+            metavar="ID|FILE",
+            multiple=True,
+            help="Not pictures like this one of the index or file.",
+        ),
+    ),
+)
 @click.option(
     "--min-relevance", type=OneOf(["weak", "strong"]), help="Leave out lower hits; see `glimpse calibrate`."
 )
@@ -88,13 +128,19 @@ STDIN = "-"
     type=OneOf(["relevance", "newest", "oldest", "name", "added"]),
     help="Order of the hits.  [default: relevance; newest where nothing is asked]",
 )
+@click.option("--show-request", is_flag=True, help="Print the request to Elasticsearch as curl instead.")
 @SEARCH_OPTIONS
 def search(
     *,
     words: tuple[str, ...],
-    text: str | None,
-    image: Path | None,
-    voice: Path | None,
+    texts: tuple[str, ...],
+    images: tuple[str, ...],
+    likes: tuple[str, ...],
+    voices: tuple[str, ...],
+    vectors: tuple[str, ...],
+    minus: tuple[str, ...],
+    unlike: tuple[str, ...],
+    show_request: bool,
     voice_model: str | None,
     only_paths: bool,
     null: bool,
@@ -109,7 +155,8 @@ def search(
     """Search by words, by a picture file, by a recording of a voice or by a picture of the index.
 
     QUERY is a picture if a file has that name, - reads words or a picture from stdin, and anything else is a
-    text, which needs no quotes. Without a question, the pictures that pass the filters are listed, the newest
+    text, which needs no quotes. Several parts are one question: what is wanted attracts, and what is not
+    (--minus, --unlike) repels. Without a question, the pictures that pass the filters are listed, the newest
     first. The paths of files that this machine ingested are absolute. The exit code is 1 when nothing is
     found.
 
@@ -119,26 +166,23 @@ def search(
       glimpse search ./photo.jpg -k 5 --open
       glimpse search --voice clip.wav
       glimpse search a red boat --mode hybrid
+      glimpse search boats --minus "red boats" --like ./harbour.jpg --unlike ./x.jpg^0.5
       glimpse search --date-from 2024-07-01 --path holidays/ --sort oldest
       glimpse search a red boat --path holidays/ -0 | xargs -0 cp -t ~/boats
     """
     settings = SearchSettings(profile, model_dir, alias, text_lane, voice_model)
     output = OutputOptions(only_paths or null, null, opens, as_json)
-    if sum(one is not None for one in (words or None, text, image, voice)) > 1:
-        raise click.UsageError("Ask for one thing at a time: QUERY, --text, --image, --voice or --like.")
-    picture: Path | bytes | None = image
-    if words:
-        text, picture = read_words(words)
-    elif voice is not None:
-        from search_app.core.voice import LANGUAGES, transcribe_file
-        from search_app.wiring import build_searcher
-
-        hearing = build_searcher(settings, os.environ, warn=warn).profile
-        transcript = transcribe_file(voice, hearing, voice_model, warn=warn)
-        language = transcript.language and f" ({LANGUAGES.get(transcript.language, transcript.language)})"
-        say(f"Heard{language or ''}: {transcript.text}")
-        text = transcript.text
-    _answer(settings, _query({"q": text, **rest}, image=picture), output)
+    parts = [
+        *([read_words(words)] if words else []),
+        *(read_part(each, as_text=True, may_be_file=False) for each in texts),
+        *(read_part(each, must_be_file=True) for each in images),
+        *(read_part(each) for each in likes),
+        *_read_vectors(vectors),
+        *_heard(voices, settings),
+        *(read_part(each, as_text=True, wanted=False) for each in minus),
+        *(read_part(each, wanted=False) for each in unlike),
+    ]
+    _answer(settings, _query(rest, parts=[each for each in parts if each]), output, show_request=show_request)
 
 
 @click.command(cls=SectionedCommand)
@@ -227,40 +271,97 @@ class PlacedHit:
         return {**vars(self.hit), **{name: value and _utf8(value) for name, value in place.items()}}
 
 
-def read_words(words: tuple[str, ...]) -> tuple[str | None, Path | bytes | None]:
-    """Return the text of a query, or its picture: a path, or bytes from stdin.
+def read_words(words: tuple[str, ...]) -> Part | None:
+    """Return the part that words without an option are: a text, the picture of that name, or stdin.
 
-    Raises `QueryError` for the name of a picture file that is not there, and click's error for two pictures.
+    Raises `QueryError` for the name of a picture file that is not there, and click's error for a picture
+    among words.
     """
     from ingest.files.walk import EXTENSIONS
-    from search_app.errors import QueryError
 
     text = " ".join(words)
     if text == STDIN:
         return _read_stdin()
-    if _is_file(text):
-        return None, Path(text)
     for word in words:
         if len(words) > 1 and _is_file(word) and Path(word).suffix.lower() in EXTENSIONS:
-            raise click.UsageError(
-                f"Ask with one picture and without words, or use --text: {one_line(word)!r}."
-            )
-        if "/" in word or os.sep in word or Path(word).suffix.lower() in EXTENSIONS:
-            raise QueryError(f"There is no file '{word}'; to search for these words, put --text before them.")
-    return text, None
+            raise click.UsageError(f"Put --image before the picture among the words: {one_line(word)!r}.")
+    return read_part(text, as_text=True)
 
 
-def _read_stdin() -> tuple[str | None, bytes | None]:
+def read_part(
+    value: str,
+    *,
+    as_text: bool = False,
+    may_be_file: bool = True,
+    must_be_file: bool = False,
+    wanted: bool = True,
+) -> Part | None:
+    """Return the part that a value with its weight stands for: a picture file, else a text or an image id.
+
+    Raises `QueryError` for the name of a picture file that is not there.
+    """
+    from ingest.files.walk import EXTENSIONS
+    from search_app.core.parts import Part, split_weight
+    from search_app.errors import QueryError
+
+    named, weight = (value, 1.0) if may_be_file and _is_file(value) else split_weight(value)
+    if may_be_file and _is_file(named):
+        return Part(image=Path(named), weight=weight, wanted=wanted)
+    if must_be_file:
+        raise QueryError(f"There is no picture file '{named}'.")
+    missing = [
+        word
+        for word in named.split()
+        if "/" in word or os.sep in word or Path(word).suffix.lower() in EXTENSIONS
+    ]
+    if may_be_file and missing and (wanted or missing == [named]):
+        hint = "; to search for these words, put --text before them" if as_text and wanted else ""
+        raise QueryError(f"There is no file '{missing[0]}'{hint}.")
+    if not named.strip():
+        return None
+    if as_text:
+        return Part(text=named, weight=weight, wanted=wanted)
+    return Part(like=named, weight=weight, wanted=wanted)
+
+
+def _read_vectors(files: tuple[str, ...]) -> Iterator[Part]:
+    from search_app.core.parts import Part, read_vector, split_weight
+    from search_app.errors import QueryError
+
+    for file in files:
+        name, weight = (file, 1.0) if _is_file(file) else split_weight(file)
+        if not _is_file(name):
+            raise QueryError(f"There is no file '{name}'.")
+        yield Part(vector=read_vector(Path(name).read_bytes()), weight=weight)
+
+
+def _heard(recordings: tuple[str, ...], settings: SearchSettings) -> Iterator[Part]:
+    from search_app.core.parts import Part, split_weight
+    from search_app.core.voice import LANGUAGES, transcribe_file
+    from search_app.wiring import build_searcher
+
+    for recording in recordings:
+        name, weight = (recording, 1.0) if _is_file(recording) else split_weight(recording)
+        hearing = build_searcher(settings, os.environ, warn=warn).profile
+        transcript = transcribe_file(Path(name), hearing, settings.voice_model, warn=warn)
+        language = transcript.language and f" ({LANGUAGES.get(transcript.language, transcript.language)})"
+        say(f"Heard{language or ''}: {transcript.text}")
+        yield Part(text=transcript.text, weight=weight)
+
+
+def _read_stdin() -> Part | None:
     from models.pixels import MAGIC
+    from search_app.core.parts import Part
     from search_app.errors import QueryError
 
     data = sys.stdin.buffer.read()
     if MAGIC.match(data):
-        return None, data
+        return Part(image=data)
     try:
-        return data.decode(), None
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise QueryError("stdin brings neither words in UTF-8 nor a picture that can be read.") from error
+    return Part(text=text) if text.strip() else None
 
 
 def _is_file(name: str) -> bool:
@@ -270,20 +371,23 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def _query(arguments: dict[str, Any], *, image: Path | bytes | None = None) -> Query:
+def _query(arguments: dict[str, Any], *, parts: Sequence[Part] = ()) -> Query:
     from search_app.core.query import load_query
-    from search_app.errors import QueryError
 
-    if isinstance(image, Path) and not image.is_file():
-        raise QueryError(f"There is no picture file '{image}'.")
     given = {name: value for name, value in arguments.items() if value not in (None, False)}
-    return load_query(given, image=image)
+    return load_query(given, more=parts)
 
 
-def _answer(settings: SearchSettings, query: Query, output: OutputOptions) -> None:
+def _answer(
+    settings: SearchSettings, query: Query, output: OutputOptions, *, show_request: bool = False
+) -> None:
     from es_config.transport import accepting_partial_answers
-    from search_app.wiring import build_searcher
+    from search_app.wiring import build_searcher, requests_as_curl
 
+    if show_request:
+        searcher = build_searcher(settings, os.environ, warn=warn)
+        click.echo(requests_as_curl(searcher, query, os.environ))
+        return
     with accepting_partial_answers():
         searcher = build_searcher(settings, os.environ, warn=warn)
         searcher.load_models_for(query)

@@ -341,6 +341,19 @@ class Searcher:
         self._check(query)
         return self._request(query, mode=query.mode)
 
+    def requests(self, query: Query) -> dict[str, dict[str, Any]]:
+        """Return the bodies that `search` sends, by a name for each: several in mode hybrid.
+
+        Of a question in another order they are those that find its hits. Raises as `search` does.
+        """
+        query = self.resolved(query)
+        if query.is_listing:
+            return {"list": self._listing(query)}
+        asked = query if query.order == "relevance" else query.nearest()
+        if asked.mode == "hybrid":
+            return {name: request.body for name, request in self._fused(asked).items()}
+        return {asked.mode: self._words(asked) if asked.mode == "words" else self.prepare(asked).body}
+
     def send(self, query: Query, *bodies: dict[str, Any]) -> list[SearchResult]:
         """Send a query's requests together. Raises `NotFoundError` and `EngineError` as `search` does."""
         try:
@@ -401,11 +414,14 @@ class Searcher:
         find = {"hybrid": self._hybrid, "words": self._written}.get(query.mode, self._nearest)
         return find(asked)
 
-    def _listed(self, query: Query) -> _UnjudgedPage:
+    def _listing(self, query: Query) -> dict[str, Any]:
         body = listing_body(
             sort=query.order, size=query.k, from_=query.depth - query.k, filters=query.filters
         )
-        body["_source"] = SOURCE
+        return {**body, "_source": SOURCE}
+
+    def _listed(self, query: Query) -> _UnjudgedPage:
+        body = self._listing(query)
         (result,) = self.send(query, body)
         return _UnjudgedPage(
             tuple(search_hit(hit, score=None, similarity=None) for hit in result.hits),
@@ -437,8 +453,7 @@ class Searcher:
             shards_failed=result.shards_failed,
         )
 
-    def _written(self, query: Query) -> _UnjudgedPage:
-        """Find pictures in which the words of all texts are written, or which are named by them."""
+    def _words(self, query: Query) -> dict[str, Any]:
         self.check_profile()
         body = written_body(
             *query.texts,
@@ -448,7 +463,11 @@ class Searcher:
             alone=True,
             without=query.unwanted_texts,
         )
-        body["_source"] = SOURCE
+        return {**body, "_source": SOURCE}
+
+    def _written(self, query: Query) -> _UnjudgedPage:
+        """Find pictures in which the words of all texts are written, or which are named by them."""
+        body = self._words(query)
         (result,) = self.send(query, body)
         words = typed_words(" ".join(query.texts))
         hits = tuple(
@@ -463,17 +482,22 @@ class Searcher:
             shards_failed=result.shards_failed,
         )
 
-    def _hybrid(self, query: Query) -> _UnjudgedPage:
+    def _fused(self, query: Query) -> dict[str, Request]:
+        """Return the requests whose rankings are fused, by name."""
         self._check(query)
         size = window(query.depth)
         requests = {name: self._request(query, mode=mode, first=size) for name, mode in VECTOR_PARTS.items()}
-        bodies = {name: request.body for name, request in requests.items()}
         if query.texts:
             narrowed = self._narrowed(query).filters
             for name, body_of in ((WORDS, words_body), (WRITTEN, written_body)):
                 body = body_of(*query.texts, size=size, filters=narrowed, without=query.unwanted_texts)
-                bodies[name] = {**body, "_source": SOURCE}
-        results = dict(zip(bodies, self.send(query, *bodies.values()), strict=True))
+                requests[name] = Request({**body, "_source": SOURCE}, None)
+        return requests
+
+    def _hybrid(self, query: Query) -> _UnjudgedPage:
+        requests = self._fused(query)
+        bodies = [request.body for request in requests.values()]
+        results = dict(zip(requests, self.send(query, *bodies), strict=True))
         said = " ".join(query.texts)
         words = query_words(said)
         weights = WEIGHTS.get(self.profile.name, EVEN)

@@ -174,7 +174,7 @@ def page_blueprint(
         turned = partial(changed, shares_space=searcher.profile.caption_shares_space)
         return render_template(
             "picture.html",
-            around=around(searcher, image_id, _given(), page_size=settings.page_size, changed=turned),
+            around=around(searcher, image_id, _given(searcher), page_size=settings.page_size, changed=turned),
             image_id=image_id,
             source=source,
             paths=paths_of(source),
