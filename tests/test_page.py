@@ -8,8 +8,10 @@ import re
 from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from gallery import jpeg, pocket
+from PIL import Image
 from waiting import used_up
 
 from demo.world.scene import Group, Scene
@@ -17,6 +19,7 @@ from es_config.documents import IndexMeta, IndexOptions
 from es_config.index import ImageIndex
 from models.encoders import Lazy
 from models.pixels import REQUESTS
+from search_app.core.parts import decode_vector
 from search_app.core.query import SearchHit, SearchResponse
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -182,6 +185,29 @@ def test_any_other_picture_becomes_an_address_that_works_anywhere(web, gallery):
     assert "Pictures like yours" in show(web.get(address))
 
 
+def test_a_part_of_a_picture_is_searched_with(web, gallery):
+    both = Scene("sea", "sunny", (Group("boat", "red", 1), Group("house", "blue", 1)), "left", 5)
+    edges = {"left": "0", "top": "0", "width": "50", "height": "100"}
+    data = {"image": (io.BytesIO(jpeg(both, 256)), "x.jpg"), **edges}
+    shown = web.post("/picture?q=a+boat&path=named/", data=data)
+    asked = parse_qs(urlsplit(shown.headers["Location"]).query)
+    assert list(asked) == ["q", "vector", "path"]
+    vector = np.array(decode_vector(asked["vector"][0]))
+    left = Image.open(io.BytesIO(jpeg(both, 256))).crop((0, 0, 128, 256))
+    assert vector @ pocket()[2].embed_images([left])[0] > 0.999
+    of_index = web.post("/picture", data={"image_id": gallery.ids["boat"], **edges})
+    assert hits(show(web.get(of_index.headers["Location"])))
+    assert 'name="image_id"' in show(web.get(f"/images/{gallery.ids['boat']}"))
+    for wrong, sentence in (
+        ({**edges, "width": ""}, "needs left, top, width and height in per cent"),
+        ({**edges, "width": "nan"}, "The part must lie in the picture"),
+        ({**edges, "left": "100"}, "The part must lie in the picture"),
+    ):
+        refused = web.post("/picture", data={"image_id": gallery.ids["boat"], **wrong})
+        assert sentence in show(refused, 400)
+    assert web.post("/picture", data={"image_id": "nowhere", **edges}).status_code == 404
+
+
 def test_a_picture_without_room_is_a_sentence_on_the_page_that_says_when(web):
     with used_up(REQUESTS.budget):
         response = upload(web, jpeg(UNSEEN))
@@ -344,7 +370,7 @@ def test_chips_show_every_part_of_a_question_and_weigh_it(web, gallery):
     assert parse_qs(unescape(weights[0])) == parse_qs(state.replace("a+boat", "a+boat^2"))
     assert parse_qs(unescape(weights[1])) == parse_qs(state.replace("night^2", "night^0.5"))
     assert parse_qs(unescape(weights[4])) == parse_qs(state.replace("^0.5", ""))
-    hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]+)"', html)
+    hidden = re.findall(r'type="hidden" name="(q|like|minus|unlike)" value="([^"]+)"', html)
     assert [("q", "at night^2"), ("like", boat), ("minus", "red boats"), ("unlike", f"{cats}^0.5")] == hidden
 
 

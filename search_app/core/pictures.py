@@ -116,6 +116,19 @@ def opened_picture(data: bytes, *, limits: Limits = REQUESTS) -> Iterator[Image]
             yield picture
 
 
+def cut_out(image: Image, part: tuple[float, float, float, float]) -> Image:
+    """Return a part of a picture: (left, top, width, height), from 0 to 1. Raises `QueryError`."""
+    left, top, width, height = part
+    if not (0 <= left < 1 and 0 <= top < 1 and 0 < width <= 1 and 0 < height <= 1):  # NaN, too
+        raise QueryError(
+            "The part must lie in the picture: left and top below 100 %, width and height over 0 %."
+        )
+    across, down = image.size
+    first = int(left * across), int(top * down)
+    last = min(across, round((left + width) * across)), min(down, round((top + height) * down))
+    return image.crop((*first, max(last[0], first[0] + 1), max(last[1], first[1] + 1)))
+
+
 def no_room() -> BusyError:
     """Return the error for a picture that waited for room in the budget of all requests in vain."""
     return BusyError(

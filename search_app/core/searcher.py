@@ -48,7 +48,7 @@ from search_app.core.hybrid import (
 )
 from search_app.core.logs import QueryLog
 from search_app.core.parts import Part
-from search_app.core.pictures import opened_picture
+from search_app.core.pictures import cut_out, opened_picture
 from search_app.core.places import Gazetteer
 from search_app.core.query import Query, SearchHit, SearchResponse, default_candidates, doubled, search_hit
 from search_app.errors import NotFoundError, PlacesError, QueryError
@@ -363,9 +363,12 @@ class Searcher:
                 self.picture(query.like)  # the lookup of an unknown id is an error: say it as one
             raise
 
-    def embed_picture(self, picture: bytes | Path) -> np.ndarray:
-        """Return float32 `[dims]`, unit length, for a picture file's content or path.
+    def embed_picture(
+        self, picture: bytes | Path, *, part: tuple[float, float, float, float] | None = None
+    ) -> np.ndarray:
+        """Return float32 `[dims]`, unit length, for a picture file's content or path, or for a `part` of it.
 
+        The part is (left, top, width, height), each from 0 to 1 of the upright picture's width or height.
         Raises `QueryError`, and `BusyError` when too many pictures are being decoded.
         """
         if isinstance(picture, Path):  # of the person at the keyboard, not of a visitor
@@ -373,7 +376,8 @@ class Searcher:
         else:
             data, limits = picture, REQUESTS
         with opened_picture(data, limits=limits) as image:
-            vector: np.ndarray = self.image_encoder.get().embed_images([image])[0]
+            seen = cut_out(image, part) if part else image
+            vector: np.ndarray = self.image_encoder.get().embed_images([seen])[0]
         return vector
 
     def picture(self, image_id: str) -> dict[str, Any]:

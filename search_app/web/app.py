@@ -205,7 +205,12 @@ def create_app(
     api.register_blueprint(browse_blueprint(browser=browser, suggester=suggester))
     app.register_blueprint(
         page_blueprint(
-            service=service, settings=settings, browser=browser, suggester=suggester, running=running
+            service=service,
+            storage=storage,
+            settings=settings,
+            browser=browser,
+            suggester=suggester,
+            running=running,
         )
     )
     uploads = Uploads(

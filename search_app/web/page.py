@@ -40,6 +40,8 @@ from search_app.web.around import around
 from search_app.web.browse import TITLES, is_useful, label_of, month_name, timeline_of
 from search_app.web.http import read_upload, search_arguments, status_of, visitors_sentence
 from search_app.web.languages import progress_line
+from storage.keys import thumbnail_key
+from storage.store import Storage
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "pocket": (
@@ -119,6 +121,7 @@ MARKS = {"strong": lazy_gettext("strong"), "weak": lazy_gettext("weak")}
 def page_blueprint(
     *,
     service: SearchService,
+    storage: Storage,
     settings: AppSettings,
     browser: Browser,
     suggester: Suggester,
@@ -151,19 +154,25 @@ def page_blueprint(
 
     @page.post("/picture")
     def search_by_picture() -> Response:
-        """Turn an uploaded picture into an address.
+        """Turn an uploaded picture, or a part of it or of a picture of the index, into an address.
 
-        A picture of the index becomes its id; any other becomes its vector, written into the address itself:
-        nothing is kept here, and back, reload and sharing work after a restart and on another server, too.
+        A whole picture of the index becomes its id; any other becomes its vector, written into the address
+        itself: nothing is kept here, and back, reload and sharing work after a restart and on another server,
+        too.
         """
         searcher = service.searcher
-        data = read_upload(request.files.get("image"), max_upload=settings.max_upload)
+        part = _cut()
+        if part and (image_id := request.form.get("image_id")):
+            searcher.picture(image_id)  # or there is none
+            data = storage.get(thumbnail_key(image_id))
+        else:
+            data = read_upload(request.files.get("image"), max_upload=settings.max_upload)
         shown_with = partial(changed, _given(searcher), shares_space=searcher.profile.caption_shares_space)
         image_id = hashlib.sha256(data).hexdigest()
-        if searcher.index.known([image_id]):
+        if not part and searcher.index.known([image_id]):
             return redirect(address(shown_with(add={"like": image_id})), code=303)
         searcher.check_profile()
-        vector = encode_vector(searcher.embed_picture(data))
+        vector = encode_vector(searcher.embed_picture(data, part=part))
         return redirect(address(shown_with(add={"vector": vector})), code=303)
 
     @page.get("/images/<image_id>")
@@ -196,7 +205,11 @@ def page_blueprint(
     @page.app_context_processor
     def shell() -> dict[str, object]:
         """Hand the shell the parts of every page: the box's content and the limits."""
-        state = _given(service.searcher) if request.endpoint in ("page.search", "page.picture", "page.narrow") else {}
+        state = (
+            _given(service.searcher)
+            if request.endpoint in ("page.search", "page.picture", "page.narrow")
+            else {}
+        )
         shares_space = service.searcher.profile.caption_shares_space
         no_filters: dict[str, Any] = dict.fromkeys(FILTERS)
         return {
@@ -508,6 +521,21 @@ def map_address(location: object) -> str:
         return MAP
     latitude, longitude = point
     return f"{MAP}?mlat={latitude:.5f}&mlon={longitude:.5f}#map=14/{latitude:.5f}/{longitude:.5f}"
+
+
+def _cut() -> tuple[float, float, float, float] | None:
+    """Return the part of a picture that a form asks for, each edge from 0 to 1, or None for the whole.
+
+    Raises `QueryError`.
+    """
+    edges = [request.form.get(name) for name in ("left", "top", "width", "height")]
+    if not any(edges):
+        return None
+    try:
+        left, top, width, height = (float(edge or "") / 100 for edge in edges)
+    except ValueError as error:
+        raise QueryError("The part of the picture needs left, top, width and height in per cent.") from error
+    return left, top, width, height
 
 
 def _place(location: object) -> str | None:

@@ -8,7 +8,7 @@ const notice = document.getElementById("notice");
 const curtain = document.querySelector(".drop");
 const limit = Number(document.body.dataset.maxUpload);
 const SCALED_SIDES = [1600, 800, 400];
-const PREVIEW_SIDE = 160;
+const PREVIEW_SIDE = 400;
 
 async function scaled(file, side, quality) {
   const bitmap = await createImageBitmap(file);
@@ -57,18 +57,36 @@ function pictureIn(transfer) {
   return [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/"));
 }
 
-function showPreview() {
-  const place = document.getElementById("yours");
-  const vector = new URLSearchParams(location.search).get("vector");
-  if (!place || !vector) return;
-  const key = "picture:" + vector.slice(0, 64);
+// The part of an address that a copy is kept under; weights stand after a `^`.
+const keyOf = (vector) => "picture:" + vector.split("^")[0].slice(0, 64);
+
+function showPreviews() {
+  const vectors = new URLSearchParams(location.search).getAll("vector");
+  if (!vectors.length) return;
   try {
     const next = sessionStorage.getItem("picture:next");
     sessionStorage.removeItem("picture:next");
-    if (next) sessionStorage.setItem(key, next);
-    const kept = sessionStorage.getItem(key);
-    if (kept) { place.src = kept; place.hidden = false; }
+    if (next) sessionStorage.setItem(keyOf(vectors.at(-1)), next);
+    const places = [...document.querySelectorAll("img.yours")].map((place) => [place, "picture:" + place.dataset.key]);
+    const whole = document.getElementById("yours");
+    if (whole) places.push([whole, keyOf(vectors[0])]);
+    for (const [place, key] of places) {
+      const kept = sessionStorage.getItem(key);
+      if (kept) { place.src = kept; place.hidden = false; }
+    }
+    if (whole && !whole.hidden) offerParts(whole.src);
   } catch { /* no storage, or it is full: no preview */ }
+}
+
+// The server keeps no picture that was shown to it: a part of it is cut out of the copy in this tab.
+async function offerParts(source) {
+  const fold = document.querySelector(".about ~ .part");
+  if (!fold) return;
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([await (await fetch(source)).blob()], "picture.jpg", { type: "image/jpeg" }));
+  fold.querySelector("input[type=file]").files = transfer.files;
+  fold.querySelector(".cut img").src = source;
+  fold.hidden = false;
 }
 
 input.addEventListener("change", () => { if (input.files[0]) searchWith(input.files[0]); });
@@ -99,4 +117,4 @@ document.addEventListener("drop", (event) => {
 });
 
 addEventListener("pageshow", () => { notice.textContent = ""; });
-showPreview();
+showPreviews();
