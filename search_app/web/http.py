@@ -132,12 +132,6 @@ class SearchForm(SearchArguments):
     )
 
 
-class SearchForm(SearchArguments):
-    """A search as a form, with a picture as a file."""
-
-    image = fields.Raw(metadata={**BINARY, "description": "a picture to search with"})
-
-
 class ProblemSchema(Schema):
     """A problem document (RFC 9457)."""
 

@@ -433,7 +433,7 @@ class Narrowing:
         captions = dict.fromkeys(hit.caption for hit in sample if hit.caption)
         return [("en", caption) for caption in captions if len(caption) <= LONGEST_EXAMPLE][:MOST_EXAMPLES]
 
-    def ways_out(self, query: Query, state: Mapping[str, str]) -> list[WayOut]:
+    def ways_out(self, query: Query, state: Mapping[str, str | list[str]]) -> list[WayOut]:
         """Return what may lead from an empty answer to pictures, each with how many the filters leave."""
         try:
             changes = [*self._nearest_values(query), *_without_filters(query)]
@@ -456,7 +456,7 @@ class Narrowing:
                     if each.text != typed:
                         yield _chip(kind, each.text), value, replace(query.filters, **value)
 
-    def meant(self, query: Query, state: Mapping[str, str]) -> tuple[str, str] | None:
+    def meant(self, query: Query, state: Mapping[str, str | list[str]]) -> tuple[str, str] | None:
         """Return words that were perhaps meant, and the address of a search for them."""
         try:
             mended = self.suggester.mend(query.text) if query.text else None
@@ -480,7 +480,7 @@ def _without_filters(query: Query) -> Iterator[Way]:
     arguments = query_arguments(query, k=query.k)
     for name in given if len(given) > 1 or not query.is_listing else ():
         none: dict[str, Any] = {name: None}
-        label = _("Without “%(part)s”", part=_chip(name, arguments[name]))
+        label = _("Without “%(part)s”", part=_chip(name, str(arguments[name])))
         yield label, none, replace(query.filters, **none)
     if given:
         all_of_them: dict[str, Any] = dict.fromkeys(given)

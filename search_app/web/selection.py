@@ -17,8 +17,9 @@ from es_config.documents import one_line, paths_of, shown_path, without_controls
 from es_config.edits import PictureEdit, edit_pictures
 from es_config.errors import EngineError
 from es_config.index import CONFLICT_RETRIES, CaptionUpdate
+from search_app.core.parts import has_lone_surrogate
 from search_app.core.pictures import Originals
-from search_app.core.query import API_PREFIX, has_lone_surrogate, thumbnail_url
+from search_app.core.query import API_PREFIX, thumbnail_url
 from search_app.core.searcher import MAX_ID, Searcher, SearchService
 from search_app.core.selection import MOST, Archive, as_csv, read_chosen
 from search_app.errors import NotFoundError, QueryError
