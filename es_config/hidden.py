@@ -116,6 +116,8 @@ class HiddenPictures:
         if state is Away.REMOVED:
             note["until"] = (now + UNDO).isoformat(timespec="seconds")
         self._make()
+        for some in _some(self.index.moments_of(image_ids)):  # a film goes with its moments
+            self._away(some, note)
         moves = [self._away(some, note) for some in _some(image_ids)]
         self._refresh()
         return _together(moves)
@@ -181,7 +183,10 @@ class HiddenPictures:
         """
         if not self.exists():
             return Moves(absent=frozenset(image_ids))
+        moments = self.documents.moments_of(image_ids)
         moves = [self._back(some, embed) for some in _some(image_ids)]
+        for some in _some(moments):
+            self._back(some, embed)
         self._refresh()
         return _together(moves)
 

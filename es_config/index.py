@@ -446,6 +446,10 @@ class ImageIndex:
             image_id: each["_source"]["film"] for image_id, each in found.items() if "film" in each["_source"]
         }
 
+    def moments_of(self, image_ids: Sequence[str]) -> list[str]:
+        """Return the ids of the moments of those of `image_ids` that are films, searchable or not yet."""
+        return list(_moments_of(read_documents(self._client, self.target, image_ids, fields=["film"])))
+
     def set_moments(self, moments: Mapping[str, Sequence[int]]) -> dict[str, str]:
         """Note the times of films' moments, which are written already, and return the refusals."""
         actions = [

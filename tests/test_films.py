@@ -18,6 +18,7 @@ import glimpse
 from demo.world.draw import draw
 from demo.world.scene import sample
 from es_config.documents import moment_id
+from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
 from ingest.files.film import decode_film, decode_moment, film_metadata
@@ -294,6 +295,13 @@ def test_a_film_is_one_document_or_one_for_each_moment_through_its_whole_life(ru
     assert all(store.exists(thumbnail_key(each["image_id"])) for each in [whole, *moments])
     again = run(films="moments")
     assert (again.skipped, again.moments, again.embedded) == (1, 0, 0)
+
+    hidden = HiddenPictures(index)
+    assert hidden.put_away([film_id]).done == (film_id,)
+    assert documents(index) == [], "a film is put away with its moments"
+    assert run(films="moments").moments == 0
+    assert hidden.restore([film_id]).done == (film_id,)
+    assert [each["image_id"] for each in documents(index)] == [each["image_id"] for each in [whole, *moments]]
 
     shutil.copy2(path, folder / "copy.mp4")
     assert run(films="moments").paths_added == 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL.Image import Image
@@ -202,7 +202,7 @@ class Reader:
             return set()
         films = [each for each in files if is_film_name(each.path.name)]
         known = self.index.films([noted[each] for each in films]) if films else {}
-        return {each for each in films if known.get(noted[each], {}).get("moments") is None}
+        return {each for each in films if _lacks_moments(known.get(noted[each]))}
 
     def _stamped(self, candidate: Candidate) -> Candidate:
         if candidate.origin is None:
@@ -269,7 +269,7 @@ class Reader:
         is_stored = known is not None and not options.dry_run and self._is_stored(file)
         moments = file.content.film is not None and options.films == MOMENTS and not options.dry_run
         if moments and is_stored:  # they may be there already
-            moments = self.index.films([image_id]).get(image_id, {}).get("moments") is None
+            moments = _lacks_moments(self.index.films([image_id]).get(image_id))
         if known and (options.dry_run or (is_stored and not candidate.has_news and not moments)):
             return known
         if file.content.film is not None:
@@ -392,6 +392,11 @@ class Reader:
 
 def _has_news(candidate: Candidate, noted: str) -> bool:
     return candidate.sidecars_stamp != noted or candidate.sidecars_stamp == UNSETTLED
+
+
+def _lacks_moments(film: Mapping[str, Any] | None) -> bool:
+    """Return whether nobody has looked for the moments of a film. One that was put away is left alone."""
+    return film is not None and film.get("moments") is None
 
 
 def _chunks(hashed: Iterable[_HashedFile | FileState]) -> Iterator[list[_HashedFile | FileState]]:
