@@ -26,7 +26,16 @@ from ingest.files.film import FilmFile, decode_film
 from ingest.files.metadata import date_in_name
 from ingest.files.picture import FileContent, ImageFile, decode, keep_original, thumbnail
 from ingest.files.sidecars import with_sidecars
-from ingest.files.walk import UNSETTLED, Candidate, Failure, is_film_name, valid_unicode, with_stamps
+from ingest.files.walk import (
+    HEAD_BYTES,
+    UNSETTLED,
+    Candidate,
+    Failure,
+    container_of,
+    is_film_name,
+    valid_unicode,
+    with_stamps,
+)
 from ingest.history.ingested_files import IngestHistory
 from ingest.metrics import RunMeter
 from ingest.options import MOMENTS, OFF, IngestOptions
@@ -42,6 +51,7 @@ Out = TypeVar("Out")
 Made = TypeVar("Made")
 LOOKUP_FILES, LOOKUP_BYTES = 128, 32 << 20
 """one request looks up this many files, or fewer that have this many bytes together"""
+ONLY_IN_FOLDERS = "a film in an archive, a bucket or on a server; films are read from folders of this machine"
 
 
 EMPTY = np.empty(0, np.float32)
@@ -274,6 +284,8 @@ class Reader:
             return known
         if file.content.film is not None:
             return self._prepare_film(file, known, moments=moments)
+        if container_of(file.content.data[:HEAD_BYTES]):
+            return BadFile(candidate, Fault(ONLY_IN_FOLDERS, lasting=True), image_id)
         try:
             picture = decode(file.content, path=candidate.path, max_pixels=options.max_pixels)
             small = b"" if options.dry_run else thumbnail(picture.image)
