@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -140,7 +141,10 @@ def page_blueprint(
         if not any(given.get(name) for name in (*PARTS, *FILTERS, "sort")):
             is_filling = bool(running())
             return _start(service.searcher, narrowing, empty="q" in request.args, is_filling=is_filling)
-        query = load_query(given, k=settings.page_size)
+        try:
+            query = load_query(given, k=settings.page_size)
+        except QueryError as error:
+            return render_error(error.status, str(error), faults=_faults(given))
         return _results(service, query, narrowing, default_k=settings.page_size)
 
     @page.get("/narrow")
@@ -225,6 +229,7 @@ def page_blueprint(
             "keeps_queries": settings.query_log,
             "running": progress_line(running()),
             "map_address": map_address,
+            "faults": {},
             "facet_titles": TITLES,
             "facet_label": label_of,
             "facet_is_useful": is_useful,
@@ -235,9 +240,26 @@ def page_blueprint(
     return page
 
 
-def render_error(status: int, sentence: str) -> tuple[str, int]:
-    """Show one sentence in the page's shell, with the box still there to try again."""
-    return render_template("error.html", status=status, sentence=sentence), status
+def render_error(
+    status: int, sentence: str, *, faults: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, int]:
+    """Show one sentence in the page's shell, with the box still there to try again.
+
+    `faults` says what is wrong with filters, by their names: it stands beside their fields, too.
+    """
+    return render_template("error.html", status=status, sentence=sentence, faults=faults), status
+
+
+def _faults(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with each filter that is refused even when it stands alone."""
+    found = {}
+    for name in FILTERS:
+        if name in given:
+            try:
+                load_query({name: given[name], "sort": "newest"})
+            except QueryError as error:
+                found[name] = str(error)
+    return found
 
 
 def address(state: Mapping[str, str | list[str]], image_id: str | None = None) -> str:
