@@ -77,10 +77,12 @@ function wayBack() {
 async function restore({ addresses, top }) {
   const here = addresses.indexOf(location.href);
   if (here < 0) return;
+  grid.style.visibility = "hidden"; // nothing is seen to jump
   try {
     for (const address of addresses.slice(here + 1)) await append(address);
     for (const address of addresses.slice(0, here).reverse()) await prepend(address);
   } catch { /* the server is away for a moment: what is there stays */ }
+  grid.style.visibility = "";
   scrollTo(0, top);
   const seen = grid.querySelector(`.card[data-id="${CSS.escape(last() ?? "")}"] .view`);
   if (!seen) return;
