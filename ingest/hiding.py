@@ -23,7 +23,7 @@ from ingest.options import IngestOptions
 from ingest.pipeline.read import transform
 from ingest.reindex import OriginalReader
 from ingest.wiring import EncoderOptions, IngestSettings, check_weights, lazy_encoders, open_history
-from models.encoders import ImageEncoder, Lazy, TextEncoder
+from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.profiles import Profile, get_profile
 from search_app.core.hiding import PutAway
 from storage.errors import StorageError
@@ -140,7 +140,7 @@ class Remover:
                         "it was put away before the models of the index were changed, and cannot be read"
                         f" anew: {error.fault.reason}; restore it on the machine that has its file"
                     ) from error
-            vectors["image_embedding"] = encoder.embed_pixels(pixels[None])[0]
+            vectors["image_embedding"] = embed_prepared(encoder, [pixels])[0]
         if "caption_embedding" in fields:
             self._check("caption_text")
             vectors["caption_embedding"] = self.caption_encoder.get().embed_texts([source["caption"]])[0]
