@@ -282,10 +282,8 @@ class Reader:
             moments = _lacks_moments(self.index.films([image_id]).get(image_id))
         if known and (options.dry_run or (is_stored and not candidate.has_news and not moments)):
             return known
-        if file.content.film is not None:
+        if file.content.film is not None or container_of(file.content.data[:HEAD_BYTES]):
             return self._prepare_film(file, known, moments=moments)
-        if container_of(file.content.data[:HEAD_BYTES]):
-            return BadFile(candidate, Fault(ONLY_IN_FOLDERS, lasting=True), image_id)
         try:
             picture = decode(file.content, path=candidate.path, max_pixels=options.max_pixels)
             small = b"" if options.dry_run else thumbnail(picture.image)
@@ -333,6 +331,8 @@ class Reader:
     ) -> FileState | _FilmRead:
         """Decode a film. What stands for the file comes last, after its moments."""
         candidate, options = file.candidate, self.options
+        if file.content.film is None:
+            return BadFile(candidate, Fault(ONLY_IN_FOLDERS, lasting=True), file.content.image_id)
         if options.films == OFF:
             return BadFile(candidate, Fault("a film, which --films off leaves out"), None)
         try:
