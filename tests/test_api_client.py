@@ -20,9 +20,11 @@ from http_fronts import serving
 from PIL import Image
 from test_uploads import BOAT, CARS
 
+from es_config.overview import read_overview
 from ingest.duplicates import read_duplicates
 from ingest.hiding import notes_of
 from models.encoders import Lazy
+from models.profiles import PROFILES
 from models.voice import load_transcriber
 from search_app.web.openapi import METHODS
 
@@ -74,6 +76,13 @@ def app(library):
     return library.app(
         transcriber=lambda: Lazy(lambda: load_transcriber(pocket()[0].voice_model)),
         find_duplicates=duplicates,
+        overview=lambda: read_overview(
+            library.index,
+            home=Path(library.environ["GLIMPSE_HOME"]),
+            url=library.environ["ELASTICSEARCH_URL"],
+            environ=library.environ,
+            profile_dims={profile.name: profile.dims for profile in PROFILES.values()},
+        ),
     )
 
 
@@ -166,3 +175,4 @@ def check_several_pictures(client, models, ids: list[str]):
     client.ask("hidden")
     assert sorted(client.ask("restore_chosen", body=chosen).done) == ids
     client.ask("duplicates")
+    assert client.ask("status").images >= len(ids)
