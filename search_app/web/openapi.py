@@ -15,7 +15,6 @@ from flask_smorest import Api
 from search_app.core.users import Role
 from search_app.web.http import OCTETS
 
-BINARY_TYPES = ("image/", "audio/")
 METHODS = ("get", "post", "put", "patch", "delete")
 FORM = "multipart/form-data"
 TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
@@ -134,15 +133,14 @@ def openapi_document(app: Flask, api: Api) -> Json:
         operation["x-role"] = str(getattr(view, "role", Role.VIEWER))
         for answer in operation["responses"].values():
             _offer_octets(answer.get("content", {}))
-        _offer_octets(operation.get("requestBody", {}).get("content", {}))
         for parameter in operation.get("parameters", ()):
             parameter["schema"].pop("writeOnly", None)
     return document
 
 
 def _offer_octets(content: Json) -> None:
-    """Name a type beside pictures and recordings that generated clients know as a file."""
-    for media_type in [each for each in content if each.startswith(BINARY_TYPES)]:
+    """Name a type beside those of pictures that generated clients know as a file."""
+    for media_type in [each for each in content if each.startswith("image/")]:
         content.setdefault(OCTETS, content[media_type])
 
 
