@@ -231,7 +231,7 @@ class Vectors:
         return part.weight * (1 if part.wanted else unwanted)
 
     def wanted_alone(self, query: Composed) -> np.ndarray:
-        """Leave out what is not wanted, for comparison."""
+        """Add the wanted parts alone, for comparison."""
         return sum(self.images @ self.of(part) * part.weight for part in query.parts if part.wanted)
 
     def first_alone(self, query: Composed) -> np.ndarray:
@@ -252,7 +252,7 @@ class Vectors:
         return self.images @ whole
 
     def standardised(self, query: Composed) -> np.ndarray:
-        """Add vectors divided by the deviation of their scores on a sample: what the product does."""
+        """Add vectors divided by the deviation of their scores on a sample, as the product does."""
         return sum(
             self.images @ self.of(part) / (self.sample @ self.of(part)).std() * self.strength(part)
             for part in query.parts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
+from html import unescape
 
 import numpy as np
 import pytest
@@ -180,6 +182,16 @@ def test_the_request_of_a_composed_question_sent_raw_gives_the_same_hits(searche
     )
     raw = [hit["_id"] for hit in json.loads(sent.stdout)["hits"]["hits"]]
     assert raw == ids(searcher.search(query)) != []
+
+
+def test_the_page_leads_to_the_request_that_was_sent(web, searcher, gallery, node):
+    html = web.get("/?q=a+boat&minus=at+night").text
+    (address,) = re.findall(r'href="(/request\?[^"]+)"', html)
+    shown = web.get(unescape(address))
+    query = asked(Part(text="a boat"), Part(text="at night", wanted=False), k=24)
+    sent = as_curl(searcher.requests(query)["image"], url="http://localhost:9200", index=gallery.alias)
+    assert (shown.mimetype, shown.text) == ("text/plain", f"# image\n{sent}\n")
+    assert node.url not in shown.text
 
 
 def test_address_body_and_form_ask_the_same(web, searcher, gallery):

@@ -154,7 +154,7 @@ class Query:
 
     @property
     def label(self) -> str:
-        """The query in a few words: each part's text, id, file name or number of dims; nothing of a list."""
+        """The query in a few words: each part's text, id, file name or number of dims."""
         wanted = " + ".join(part.label for part in self.asked if part.wanted)
         unwanted = " − ".join(part.label for part in self.asked if not part.wanted)
         return f"{wanted} − {unwanted}".strip() if unwanted else wanted

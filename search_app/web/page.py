@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response
 
 from es_config.documents import paths_of, read_point
 from es_config.errors import EngineError
-from es_config.requests import MAX_CANDIDATES, Filters
+from es_config.requests import MAX_CANDIDATES, Filters, as_curl
 from search_app.core.browse import Browser, FacetsAnswer
 from search_app.core.films import film_moments
 from search_app.core.parts import encode_vector, split_weight, with_weight
@@ -68,6 +68,8 @@ MAP = "https://www.openstreetmap.org/"
 DRAWN = "drawn world"
 """in the name of the camera of every drawn picture"""
 LONGEST_EXAMPLE, MOST_EXAMPLES = 60, 5
+ELASTICSEARCH = "http://localhost:9200"
+"""an address as in the manual: the real one is not for visitors"""
 SAMPLE_SIZE = 12
 NEIGHBOURS = 6
 PARAMETERS = frozenset(SearchArguments().fields)
@@ -155,6 +157,11 @@ def page_blueprint(
         query = load_query(state if is_asked else {**state, "sort": "newest"}, k=settings.page_size)
         template = "_narrow.html" if "part" in request.args else "narrow.html"
         return render_template(template, counts=browser.facets(query), query=query)
+
+    @page.get("/request")
+    def sent() -> Response:
+        """Show the requests to Elasticsearch that answer a question, as curl, without its address and key."""
+        return Response(_commands(service.searcher, page_size=settings.page_size), mimetype="text/plain")
 
     @page.post("/picture")
     def search_by_picture() -> Response:
@@ -543,6 +550,14 @@ def map_address(location: object) -> str:
         return MAP
     latitude, longitude = point
     return f"{MAP}?mlat={latitude:.5f}&mlon={longitude:.5f}#map=14/{latitude:.5f}/{longitude:.5f}"
+
+
+def _commands(searcher: Searcher, *, page_size: int) -> str:
+    bodies = searcher.requests(load_query(_given(searcher), k=page_size))
+    return "\n".join(
+        f"# {name}\n{as_curl(body, url=ELASTICSEARCH, index=searcher.index.alias)}\n"
+        for name, body in bodies.items()
+    )
 
 
 def _cut() -> tuple[float, float, float, float] | None:
