@@ -138,7 +138,7 @@ def check_adding_and_searching(client, models):
     assert [hit.image_id for hit in found.hits] == [boat_id]
     found = client.ask("search_by_body", body=models.SearchBody(like=boat_id, k=2))
     assert (found.hits[0].image_id, len(found.hits)) == (boat_id, 2)
-    found = client.ask("search_by_body", body=models.SearchForm(image=client.file(cars, "x.jpg"), k=1))
+    found = client.ask("search_by_body", body=models.SearchForm(image=[client.file(cars, "x.jpg")], k=1))
     assert found.hits[0].image_id == cars_id
     problem = client.ask("search", status=400, q="boat", k=0)
     assert problem.status == 400
