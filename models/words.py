@@ -30,7 +30,7 @@ PART_EDGE = 736
 """of a part, as the detector sees it; the recogniser gets the lines in full size"""
 SMALLEST_EDGE = 32
 """of anything that the detector takes"""
-TILE, SHARP, DENSE, TILES = 16, 60, (0.25, 0.4), 10
+TILE, SHARP, DENSE, TILES = 16, 60, (0.25, 0.4), 6
 """pixels of a tile; grey levels of a sharp edge; their share of a tile of letters; such tiles of a part"""
 BLOT, LEAST_SHARP = 64, 0.1
 """pixels of the small copy from which on a line is no text if it has a smaller share of sharp edges"""

@@ -2,7 +2,9 @@
 
 import pytest
 
-from search_app.core.hybrid import fuse
+from es_config.documents import Hit, SearchResult
+from search_app.core.hybrid import EVEN as ALL_EVEN
+from search_app.core.hybrid import POCKET, fuse, fuse_results
 
 EVEN = {"a": 1.0, "b": 1.0}
 
@@ -39,6 +41,20 @@ def test_the_order_in_which_rankings_come_does_not_matter():
         for order in orders
     ]
     assert answers == [["u", "v", "w"]] * 3
+
+
+def test_a_picture_with_every_word_comes_before_one_that_is_first_in_all_else():
+    def result(*hits: tuple[str, str]) -> SearchResult:
+        found = (Hit(image_id, 9.0, 0.5, {}, tuple(words.split())) for image_id, words in hits)
+        return SearchResult(tuple(found), len(hits), 1)
+
+    results = {name: result(("most", "red"), ("none", "")) for name in ("visual", "meaning", "words")}
+    results["written"] = result(("most", "summer fair"), ("every", "summer fair 1904"))
+    for weights in (ALL_EVEN, POCKET):
+        found = fuse_results(results, weights=weights, words=("Summer", "fair", "1904"))
+        assert [each.image_id for each in found] == ["every", "most", "none"]
+        found = fuse_results(results, weights=weights, words=("summer", "photo"))  # a photo says nothing
+        assert [each.image_id for each in found] == ["most", "every", "none"]
 
 
 def test_an_empty_ranking_changes_nothing():

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from gallery import pocket
 from http_fronts import proxy
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from waiting import PATIENCE_S, Hold, after, wait_until
 
 from demo.world.draw import draw
@@ -39,7 +39,7 @@ from ingest.uploads import UploadIndexer
 from ingest.wiring import IngestSettings, create_index, open_dependencies, open_history
 from models.encoders import Lazy
 from models.errors import ModelError
-from models.words import WordReader, load_word_reader
+from models.words import WordReader, fine_parts, load_word_reader
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher, SearchService
 from search_app.errors import QueryError
@@ -138,6 +138,23 @@ def test_of_a_picture_without_text_only_the_small_copy_is_looked_at():
     assert seen == [((360, 480), False)]
     assert not spied.has_text(Image.new("RGB", (900, 700), "white"))
     assert spied.has_text(written("Bakery"))
+
+
+def test_small_letters_in_a_large_picture_are_read_and_cost_little_more_than_a_look():
+    picture = Image.new("RGB", (1600, 1200), (90, 120, 60)).filter(ImageFilter.GaussianBlur(3))
+    pen = ImageDraw.Draw(picture)
+    pen.text((1100, 900), "Strawberry marmalade 1904", font=font(15), fill="white")
+    pen.text((200, 100), "emergency exit", font=font(15), fill="black")
+    assert texts(reader().read(picture)) == ["emergency exit", "Strawberry marmalade 1904"]
+    parts = fine_parts(picture)
+    assert len(parts) == 2
+    assert sum((right - left) * (bottom - top) for left, top, right, bottom in parts) < 120_000
+
+
+def test_a_wide_texture_is_not_looked_at_for_its_edges():
+    rows, columns = np.mgrid[:900, :1200]
+    texture = Image.fromarray((((rows // 3 + columns // 3) % 2) * 255).astype(np.uint8)).convert("RGB")
+    assert fine_parts(texture) == []
 
 
 def test_a_huge_picture_is_read(tmp_path):
@@ -488,6 +505,17 @@ def test_pages_and_filters_hold_in_mode_words(served):
     assert len({hit.image_id for page in pages for hit in page.hits}) == 3
     only = searcher.search(Query(text="harbour", mode="words", filters=Filters(path="uploads/1")))
     assert [hit.path for hit in only.hits] == ["uploads/1.png"]
+
+
+def test_a_picture_with_every_word_comes_first_and_the_sharp_s_is_found(served):
+    searcher, indexer, _ = served
+    for number, text in enumerate(("Konzert Museum 1904", "Straße Konzert Museum", "Straße Konzert Straße")):
+        indexer.add(f"{number}.png", png(written(text, size=(700, 300), at=(40, 120), accents=True)))
+    indexer.publish()
+    for mode in ("words", "hybrid"):
+        for query in ("museum konzert straße", "Museum Straße Konzert"):
+            assert searcher.search(Query(text=query, mode=mode)).hits[0].path == "uploads/1.png"
+    assert len(searcher.search(Query(text="Straße", mode="words")).hits) == 2
 
 
 def test_the_body_asks_for_both_words_and_for_most_of_many():

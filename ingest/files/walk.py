@@ -120,6 +120,8 @@ UNSETTLED = "unsettled"
 
 def with_stamps(candidate: Candidate) -> Candidate:
     """Return a candidate with the present stamps of its file and of those sidecars that are there."""
+    if not candidate.sidecars:
+        return replace(candidate, stamp=stamp_of(candidate.path))
     found = {name: stamp_of(candidate.path.with_name(name)) for name in candidate.sidecars}
     there = {name: stamp for name, stamp in found.items() if stamp}
     settled = all(stamp.is_settled for stamp in there.values())

@@ -186,7 +186,7 @@ class Reader:
         self.history.see(chunk)
         files = self._in_pool(self._stamped, chunk)
         stamps = zip(files, self.history.sidecar_stamps(files), strict=True)
-        files = [replace(each, has_news=_has_news(each, noted)) for each, noted in stamps]
+        files = [replace(each, has_news=True) if _has_news(each, noted) else each for each, noted in stamps]
         notes = zip(files, self.history.look_up(files), strict=True)
         noted = {each: note.image_id for each, note in notes if note and not each.has_news}
         ids = set(noted.values())
