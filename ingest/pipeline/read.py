@@ -255,6 +255,9 @@ class Reader:
         self, file: _HashedFile, paths: Mapping[str, tuple[str, ...]], flying: set[str]
     ) -> _HashedFile | FileState:
         image_id = file.content.image_id
+        if file.candidate.sidecars or file.candidate.has_news:
+            # Noted in the order of the walk, so that the last of several copies knows those of all.
+            self.beside.setdefault(image_id, {})[_absolute(file.candidate)] = file.candidate.sidecars
         if image_id in self.faults:
             return BadFile(file.candidate, self.faults[image_id])
         if image_id in flying and not file.candidate.has_news:
@@ -312,9 +315,9 @@ class Reader:
         """
         if not (candidate.sidecars or candidate.has_news):
             return candidate, picture
-        here = self.beside.setdefault(picture.image_id, {})
-        here[os.path.abspath(candidate.path)] = candidate.sidecars  # noqa: PTH100 - links stay
-        files = sorted((self.history.sidecars_of(picture.image_id) | dict(here)).items())
+        noted = self.history.sidecars_of(picture.image_id)
+        seen = dict(self.beside.get(picture.image_id, {}))
+        files = sorted((noted | seen | {_absolute(candidate): candidate.sidecars}).items())
         paths = [Path(path).with_name(name) for path, names in files for name in names]
         picture, faults = with_sidecars(picture, paths, name=candidate.path.name)
         for path, fault in faults:
@@ -409,6 +412,10 @@ def _has_news(candidate: Candidate, noted: str) -> bool:
 def _lacks_moments(film: Mapping[str, Any] | None) -> bool:
     """Return whether nobody has looked for the moments of a film. One that was put away is left alone."""
     return film is not None and film.get("moments") is None
+
+
+def _absolute(candidate: Candidate) -> str:
+    return os.path.abspath(candidate.path)  # noqa: PTH100 - links stay as they are named
 
 
 def _chunks(hashed: Iterable[_HashedFile | FileState]) -> Iterator[list[_HashedFile | FileState]]:
