@@ -226,7 +226,7 @@ def test_nothing_found_is_said_on_stderr(run):
             ["search", "a", "--mode", "imagee"],
             "'imagee' is not one of 'image', 'caption', 'words', 'hybrid'. Did you mean 'image'?",
         ),
-        (["search", "a", "--place", "here"], "place must be latitude,longitude,distance"),
+        (["search", "a", "--place", "1,x"], "latitude,longitude,distance like"),
         (["search", "--image", "missing.jpg"], "There is no picture file 'missing.jpg'."),
         (["search", "--like", "0" * 64], "no picture with the id"),
         (["search", "a", "--like", "b"], "no picture with the id 'b'"),
