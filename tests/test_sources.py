@@ -401,7 +401,7 @@ def test_names_stay_below_their_place():
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """Passes requests for S3 on to another server, and makes of some what may go wrong."""
+    """Passes requests for S3 on to another server, and lets some of them go wrong."""
 
     protocol_version = "HTTP/1.1"
     behind: ClassVar[str] = ""

@@ -20,7 +20,7 @@ COLUMNS = ("path", "image_path", "file_name", "url")
 
 
 class ListSource:
-    """A list of paths and addresses. What it does not name proves nothing."""
+    """A list of paths and addresses. That it does not name one proves nothing."""
 
     is_complete = False
     is_far = True
@@ -40,7 +40,7 @@ class ListSource:
             self._column = self._chosen(self._columns(kind))
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
-        """Yield what the list names, in its order. Raises `IngestError` for a damaged list."""
+        """Yield the entries of the list, in its order. Raises `IngestError` for a damaged list."""
         for entry in self._entries():
             found = self._of_entry(entry)
             if isinstance(found, Failure) or rules.admit(found.relative_path, named=True):

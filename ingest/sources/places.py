@@ -33,7 +33,7 @@ class NamedPlaces:
 
 
 def open_places(words: Sequence[str], *, limits: WebLimits | None = None) -> NamedPlaces:
-    """Return what the words of a command line name. Raises `IngestError` and `StorageError`."""
+    """Return the places that the words of a command line name. Raises `IngestError` and `StorageError`."""
     paths: list[Path] = []
     sources: list[ExternalSource] = []
     for word in words:

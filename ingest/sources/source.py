@@ -150,7 +150,7 @@ def gather(
     shard: Shard = EVERYTHING,
     passed_over: PassedOver,
 ) -> Iterator[Candidate | Failure]:
-    """Yield what lies below `paths`, and then the objects of the sources, as one walk.
+    """Yield the files below `paths`, and then the objects of the sources, as one walk.
 
     Raises `StorageError` where a source cannot be listed.
     """
