@@ -68,7 +68,7 @@ def real_vectors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fitted() -> Geometry:
-    """Find the neighbours of the real vectors, and what separates sentences from their pictures."""
+    """Find the neighbours of the real vectors, and how sentences differ from their pictures."""
     pictures, sentences, rows = real_vectors()
     nearest = np.argpartition(-(pictures @ pictures.T), NEAREST, axis=1)[:, : NEAREST + 1]
     turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMS, pictures.shape[1])))

@@ -90,7 +90,7 @@ class Results:
 
     @classmethod
     def opened(cls) -> Results:
-        """Return what earlier runs have kept."""
+        """Return the figures of earlier runs."""
         return cls(json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {})
 
     def keep(self, part: str, figures: Sequence[Figure]) -> bool:

@@ -1,4 +1,4 @@
-"""Panoramas: whether what stands at their edges is found, against other ways to make one vector of them."""
+"""Whether things at the edges of panoramas are found, against other ways to make one vector of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEPTH = 10
 
 
 def main() -> bool:
-    """Measure, print, and return whether 0.9 of the strips are found by what stands at an edge."""
+    """Measure, print, and return whether 0.9 of the strips are found by the thing at an edge."""
     profile = get_profile("pocket")
     images, texts = load_image_encoder(profile), load_text_encoder(profile)
     scenes = [each for each in sample("test", 5 * STRIPS) if len(each.groups) == 1][:STRIPS]

@@ -48,7 +48,7 @@ class FacetValue:
 
 @dataclass(frozen=True)
 class Facet:
-    """The values of one facet, the most frequent first; of months the latest first."""
+    """The values of one facet, the most frequent first, or of months the latest first."""
 
     name: Annotated[str, "also the name of the filter that takes the values", {"enum": FACETS}]
     values: tuple[FacetValue, ...]

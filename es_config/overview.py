@@ -1,4 +1,4 @@
-"""Tell in plain words what an index holds, what waits, runs and failed, and whether all is well."""
+"""Tell in plain words how an index is: its pictures, its runs and their failures, and whether all is well."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def read_overview(
     environ: Mapping[str, str],
     profile_dims: Mapping[str, int],
 ) -> Overview:
-    """Look at everything that a person wants to know. What cannot be asked is told as such, never raised."""
+    """Look at everything that a person wants to know. A part that cannot be asked is told as such, never raised."""
     runs = tuple(map(_work, read_runs(home, index.alias)))
     ended = tuple(map(_ended, read_outcomes(home, index.alias)))
     checks = look_only(index, home=home, url=url, environ=environ, profile_dims=profile_dims)
@@ -145,7 +145,7 @@ def read_overview(
 
 
 def in_lines(now: Overview) -> dict[str, str]:
-    """Return what a person in a terminal wants to know beside the address and the number of pictures."""
+    """Return the lines that a terminal shows beside the address and the number of pictures."""
     lines: dict[str, str] = {}
     if now.answers:
         lines["captions"] = f"{now.captions} of {now.images}"

@@ -279,7 +279,7 @@ def _query(
 
 
 def _by_day(order: str) -> tuple[dict[str, Any], ...]:
-    """Return a sort by the clocks of the place, as filters go; those of an earlier version come after."""
+    """Return a sort by the clocks of the place, as filters go, with documents of an earlier version after them."""
     return _last("exif.local_date", order), _last("exif.date", order)
 
 

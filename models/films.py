@@ -66,7 +66,7 @@ class FilmPicture:
 
 @dataclass(frozen=True)
 class Film:
-    """What is known of a film, and pictures of it."""
+    """The facts of a film, and pictures of it."""
 
     duration_ms: int
     width: int

@@ -90,7 +90,7 @@ def marked() -> Catalog:
 
 
 def updated(language: str) -> Catalog:
-    """Return a language's catalogue with the strings that are marked now, and what it says of them."""
+    """Return a language's catalogue with the strings that are marked now, and its translations of them."""
     known = read_catalogue(language)
     catalog = read_po(io.BytesIO(header(language)), locale=language)
     for message in marked():

@@ -14,7 +14,7 @@ TAG = re.compile(r"</?\w+>|`[^`]*`")
 
 @pytest.fixture(scope="module", params=OTHERS)
 def catalogue(request):
-    """What is marked now, with a language's translations."""
+    """The strings that are marked now, with a language's translations."""
     return updated(request.param)
 
 

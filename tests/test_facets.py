@@ -1,4 +1,4 @@
-"""Counts by facet: each says what a click on it lists; of filters and of hits; REST, page and completion."""
+"""Counts by facet agree with the lists behind them: of filters and of hits, by REST, page and completion."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ def test_every_library_that_the_product_imports_is_a_dependency(project):
 
 
 def test_every_library_that_tests_and_benchmarks_import_is_a_dependency_of_developers(project):
-    declared = requirements([*project["dependencies"], *project["optional-dependencies"]["dev"]])
+    extras = project["optional-dependencies"]
+    declared = requirements([*project["dependencies"], *extras["dev"], *extras["graphs"]])
     imported = libraries(list(python_files(AIDS)))
     assert {"hypothesis", "pytest"} <= imported
     assert not undeclared(imported, set(declared))

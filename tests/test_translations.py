@@ -1,4 +1,4 @@
-"""The page speaks the visitor's language; programs are answered in English."""
+"""The page speaks the visitor's language, and programs are answered in English."""
 
 import io
 import json

@@ -74,7 +74,7 @@ def down(as_json: bool) -> None:
 @INDEX
 @AS_JSON
 def status(alias: str, as_json: bool) -> None:
-    """Say where Elasticsearch is, what its index holds, what runs, waits and failed, and whether all is well.
+    """Say where Elasticsearch is, how full its index is, which runs there are, and whether all is well.
 
     \b
     Example:

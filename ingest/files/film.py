@@ -156,7 +156,7 @@ def _taken(tags: Mapping[str, str], name: str) -> Taken | None:
 
 
 def _as_named(utc: Taken, name: str) -> Taken:
-    """Return a date in UTC by the clock of the place, where the file's name tells what that showed."""
+    """Return a date in UTC by the clock of the place, where the file's name tells its time."""
     named = date_in_name(name)
     if named is None or named.offset is not None:
         return utc

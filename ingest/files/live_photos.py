@@ -161,7 +161,7 @@ def _seconds(data: bytes) -> float | None:
 
 
 def _identifiers(path: Path) -> frozenset[bytes]:
-    """Return what may be Apple's identifier in a picture."""
+    """Return a text that may be Apple's identifier in a picture."""
     file = _open(path)
     if file is None:
         return frozenset()

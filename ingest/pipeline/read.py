@@ -332,7 +332,7 @@ class Reader:
     def _prepare_film(
         self, file: _HashedFile, known: KnownPicture | None, *, moments: bool
     ) -> FileState | _FilmRead:
-        """Decode a film. What stands for the file comes last, after its moments."""
+        """Decode a film. The document of the file comes last, after its moments."""
         candidate, options = file.candidate, self.options
         if file.content.film is None:
             return BadFile(candidate, Fault(ONLY_IN_FOLDERS, lasting=True), file.content.image_id)

@@ -1,4 +1,4 @@
-"""Browse an index: counts by facet, months, and what a search may be completed to or was meant as.
+"""Browse an index: counts by facet, months, and texts that a search may be completed to or was meant as.
 
 Counts are those of the pictures that pass the filters, or for a question of its nearest hits. Answers are
 kept for a few seconds, so that a start page that many people open costs one request.
@@ -89,7 +89,7 @@ class Browser:
         self._kept = Kept()
 
     def facets(self, query: Query, *, names: Sequence[str] = FACETS, size: int = 12) -> FacetsAnswer:
-        """Return counts of what a query lists, or of the 100 nearest hits of a question.
+        """Return counts of the pictures that a query lists, or of the 100 nearest hits of a question.
 
         Raises `QueryError` for an unknown facet, and as `Searcher.search` does.
         """

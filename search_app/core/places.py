@@ -57,7 +57,7 @@ class _Places:
 
 
 class Gazetteer:
-    """Names of places. Thread-safe; loads on first use. Its methods raise `PlacesError`."""
+    """Names of places. Thread-safe, loads on first use. Its methods raise `PlacesError`."""
 
     def __init__(self, cache: Path) -> None:
         """Keep the file of places in the folder `cache`."""

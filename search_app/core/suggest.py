@@ -1,4 +1,4 @@
-"""Complete what is typed to the keywords, people, places and files of an index, and mend its spelling.
+"""Complete a typed text to the keywords, people, places and files of an index, and mend its spelling.
 
 The words are the most frequent of the index, read in one request and kept for a minute: a letter that is
 typed costs a look into memory, and for names of files one small request.
@@ -51,7 +51,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Suggestions:
-    """What may complete a text, the best first."""
+    """The completions of a text, the best first."""
 
     suggestions: tuple[Suggestion, ...]
 

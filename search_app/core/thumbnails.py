@@ -18,7 +18,7 @@ ROOM = 32_000_000
 
 
 class Thumbnails:
-    """Gives thumbnails in several sizes. Thread-safe; the memory that it takes is bounded."""
+    """Gives thumbnails in several sizes. Thread-safe, with bounded memory."""
 
     def __init__(self, storage: Storage, *, room: int = ROOM) -> None:
         self._storage, self._room = storage, room

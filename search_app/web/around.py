@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Around:
-    """What stands before and after a picture."""
+    """The neighbours before and after a picture."""
 
     previous: Step | None = None
     following: Step | None = None

@@ -88,7 +88,7 @@ def browse_blueprint(*, browser: Browser, suggester: Suggester) -> Blueprint:
     @api.response(200, schema_of(Suggestions), content_type=JSON)
     @may_fail(api, 429)
     def suggest() -> Response:
-        """Complete what is typed to keywords, people, places, cameras, folders and files."""
+        """Complete a typed text to keywords, people, places, cameras, folders and files."""
         given = request.args.to_dict()
         for name in given.keys() - {"q", "kind", "limit"}:
             raise QueryError(f"There is no parameter '{name[:60]}'.")

@@ -82,7 +82,7 @@ def read_catalogue(language: str) -> Catalog:
 
 @cache
 def translations_of(language: str) -> NullTranslations:
-    """Return what Flask-Babel asks for the translations of a language."""
+    """Return the object that Flask-Babel asks for the translations of a language."""
     compiled = io.BytesIO()
     write_mo(compiled, read_catalogue(language))
     compiled.seek(0)
@@ -132,7 +132,7 @@ def language_of_page() -> str:
 
 
 def choose_locale(machine_paths: tuple[str, ...]) -> str:
-    """Return the locale of this request: what was chosen, else the browser's, with its region."""
+    """Return the locale of this request: the chosen one, else the browser's, with its region."""
     if request.path.startswith(machine_paths) and not _is_asked_by_page():
         return "en"
     accepted = [tag for tag, _quality in request.accept_languages]

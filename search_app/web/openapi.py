@@ -41,7 +41,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Body:
+class Payload:
     """A body of a request or of an answer."""
 
     media_type: str
@@ -54,7 +54,7 @@ class Answer:
 
     status: str
     description: str
-    bodies: tuple[Body, ...]
+    bodies: tuple[Payload, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Operation:
     description: str
     role: str
     parameters: tuple[Field, ...]
-    bodies: tuple[Body, ...]
+    bodies: tuple[Payload, ...]
     answers: tuple[Answer, ...]
     """those that are not errors"""
     errors: tuple[Answer, ...]
@@ -152,7 +152,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:
 
 
 def operations_of(document: Mapping[str, Any], *, server: str) -> Iterator[tuple[str, Operation]]:
-    """Give each operation of a document with its tag; `server` begins the address in its example."""
+    """Give each operation of a document with its tag. The address in its example begins with `server`."""
     for path, method, operation in _operations(document):
         common = document["paths"][path].get("parameters", ())
         parameters = [*common, *operation.get("parameters", ())]
@@ -193,9 +193,9 @@ def _answer(status: str, answer: Json, document: Mapping[str, Any]) -> Answer:
     return Answer(status, answer.get("description", ""), _bodies(answer.get("content", {}), document))
 
 
-def _bodies(content: Json, document: Mapping[str, Any]) -> tuple[Body, ...]:
+def _bodies(content: Json, document: Mapping[str, Any]) -> tuple[Payload, ...]:
     return tuple(
-        Body(media_type, tuple(_fields(body["schema"], document))) for media_type, body in content.items()
+        Payload(media_type, tuple(_fields(body["schema"], document))) for media_type, body in content.items()
     )
 
 
@@ -242,7 +242,7 @@ def _kind(schema: Json, document: Mapping[str, Any]) -> str:
 
 
 def example(server: str, path: str, method: str, operation: Json, document: Mapping[str, Any]) -> str:
-    """Return a command that asks for an operation, with capitals for what the reader has to fill in."""
+    """Return a command that asks for an operation, with capitals where the reader has to fill in."""
     words = ["curl"]
     if method not in ("get", "post"):
         words.append(f"-X {method.upper()}")

@@ -258,7 +258,7 @@ def render_error(
 
 
 def _faults(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is wrong with each filter that is refused even when it stands alone."""
+    """Return the fault of each filter that is refused even when it stands alone."""
     found = {}
     for name in FILTERS:
         if name in given:
@@ -437,7 +437,7 @@ Way = tuple[str, dict[str, Any], Filters]
 
 @dataclass(frozen=True)
 class Narrowing:
-    """What the page of results offers beside the hits."""
+    """The parts of the page of results beside the hits."""
 
     browser: Browser
     suggester: Suggester
@@ -463,7 +463,7 @@ class Narrowing:
         return [("en", caption) for caption in captions if len(caption) <= LONGEST_EXAMPLE][:MOST_EXAMPLES]
 
     def ways_out(self, query: Query, state: Mapping[str, str | list[str]]) -> list[WayOut]:
-        """Return what may lead from an empty answer to pictures, each with how many the filters leave."""
+        """Return links that may lead from an empty answer to pictures, each with how many the filters leave."""
         try:
             changes = [*self._nearest_values(query), *_without_filters(query)]
             counts = self.browser.counts([filters for _label, _changes, filters in changes])

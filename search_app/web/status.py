@@ -1,4 +1,4 @@
-"""The state of the index as a page and as JSON: what it holds, what runs, waits and failed."""
+"""The state of the index as a page and as JSON: its pictures, its runs, and their failures."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def status_blueprint(*, reader: StatusReader) -> Blueprint:
     @api.response(200, schema_of(Overview), content_type=JSON)
     @may_fail(api)
     def status() -> Response:
-        """Say what the index holds, what runs, waits and failed, and whether all is well."""
+        """Say how many pictures the index holds, which runs there are, and whether all is well."""
         return jsonify(reader.read().to_json())
 
     return api
