@@ -35,7 +35,7 @@ class VectorSample:
     def __init__(self, index: ImageIndex, *, read: Callable[[str, int], np.ndarray] | None = None) -> None:
         """Take the index. `read` reads n vectors of a field, float32 `[n, dims]`, instead of the index."""
         self.index = index
-        self._read = read or index.sample_vectors
+        self._read = read
         self._kept: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
         self._lock = threading.Lock()
 
@@ -45,7 +45,8 @@ class VectorSample:
         with self._lock:
             read_at, vectors = self._kept.get(key, (0.0, None))
             if vectors is None or time.monotonic() - read_at > SAMPLE_SECONDS:
-                vectors = comparable(self._read(field, size), self.index.meta().similarity)
+                read = self._read or self.index.sample_vectors
+                vectors = comparable(read(field, size), self.index.meta().similarity)
                 # Samples of indices that were replaced go.
                 same = {each: kept for each, kept in self._kept.items() if each[0] == key[0]}
                 self._kept = {**same, key: (time.monotonic(), vectors)}
