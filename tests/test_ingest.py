@@ -22,6 +22,7 @@ from picture_files import draw_picture, png_header, save_picture, truncate, unpr
 from PIL import Image
 from waiting import PATIENCE_S, wait_until
 
+from es_config.documents import NAMES_EDITION
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from ingest.errors import Fault, IngestError
@@ -176,6 +177,9 @@ def test_a_picture_becomes_a_document_with_what_is_known_of_it(run, index, store
             "folders": ["trip"],
             "camera": ["canon eos 5d"],
             "path": ["trip/boats.jpg", "boats.jpg"],
+            "within": ["trip"],
+            "format": ["jpeg"],
+            "edition": NAMES_EDITION,
         },
         "width": 120,
         "height": 160,

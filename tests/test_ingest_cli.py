@@ -68,6 +68,7 @@ def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):
         "paths_added": 0,
         "embedded": 5,
         "completed": 0,
+        "updated": 0,
         "moments": 0,
         "cut_short": [],
         "failed": 0,
