@@ -295,7 +295,8 @@ def test_the_json_of_a_picture_tells_its_original_and_who_may_know_its_files(web
     address = f"/api/v1/images/{gallery.ids['boat']}"
     mine = web.get(address).json
     assert mine["original_url"] == f"{address}/original"
-    assert web.get(mine["original_url"]).data == gallery.files["boat"]
+    with web.get(mine["original_url"]) as answer:
+        assert answer.data == gallery.files["boat"]
     (file,) = mine["files"]
     assert Path(file["root"], file["path"]) == Path(file["absolute_path"]) == ingested.path
     assert (file["path"], file["root"]) == ("named/boat.jpg", str(ingested.path.parent.parent))
