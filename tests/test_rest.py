@@ -354,4 +354,5 @@ def test_a_refused_method_says_which_are_allowed(web):
         assert answer.status_code == 405
         assert set(answer.headers["Allow"].split(", ")) == allowed
     assert web.delete("/api/v1/search").json["detail"] == "'/api/v1/search' does not answer to DELETE."
-    assert web.get("/api/v1/nothing").json["detail"].startswith("There is nothing at '/api/v1/nothing'")
+    nothing = web.get("/api/v1/nothing").json["detail"]
+    assert nothing == "There is no route '/api/v1/nothing'; the page '/docs' lists them."
