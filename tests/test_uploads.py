@@ -44,7 +44,8 @@ from models.pixels import REQUESTS
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
-from search_app.web.http import AT_ONCE, RequestQueue
+from search_app.web.http import AT_ONCE, MACHINE_PATHS, RequestQueue
+from search_app.web.languages import add_languages
 from search_app.web.uploads import Uploads, upload_blueprint
 from storage.keys import thumbnail_key
 from storage.store import open_storage
@@ -562,6 +563,7 @@ def test_a_full_line_is_a_sentence_that_says_when_to_come_back(place):
     routes = upload_blueprint(uploads=uploads)
     ProblemApi(app).register_blueprint(routes)
     answer_expected(app)
+    add_languages(app, machine_paths=MACHINE_PATHS)
     with queue.turn():
         response = send(app.test_client(), (jpeg(BOAT), "a.jpg"))
     assert refused(response, 503) == "Come back later."

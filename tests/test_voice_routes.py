@@ -28,7 +28,8 @@ from search_app.core.searcher import SearchService
 from search_app.core.voice import MAX_RECORDING
 from search_app.settings import AppSettings
 from search_app.web.app import ProblemApi, answer_expected, create_app
-from search_app.web.http import AT_ONCE, RequestQueue
+from search_app.web.http import AT_ONCE, MACHINE_PATHS, RequestQueue
+from search_app.web.languages import add_languages
 from search_app.web.voice import voice_blueprint
 
 ADDRESS = "/api/v1/transcribe"
@@ -272,6 +273,7 @@ def test_when_the_line_is_full_the_next_is_told_when_to_come_again(transcriber, 
         voice_blueprint(transcriber=lambda: Lazy(lambda: transcriber), queue=queue)
     )
     answer_expected(app)
+    add_languages(app, machine_paths=MACHINE_PATHS)
     with queue.turn():
         refused = send(app.test_client(), WAV)
     assert problem(refused, 503) == "Come again."
