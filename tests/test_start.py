@@ -22,7 +22,7 @@ from waiting import PATIENCE_S, wait_until
 
 from demo.gallery import draw_gallery
 from es_config.index import ImageIndex
-from es_config.runs import RunFile, in_words, read_runs
+from es_config.runs import ENDED, RunFile, in_words, read_outcomes, read_runs
 from models.profiles import POCKET_WEIGHTS
 from search_app.commands.start import has_browser
 
@@ -123,7 +123,10 @@ def test_a_folder_is_served_ingested_and_captioned_and_again_with_what_is_new(
     assert f"1 indexed, {COUNT} known already" in said
     assert "1 captions written" in said
     assert again.stop() == 0
-    assert list((tmp_path / "home" / "runs").iterdir()) == []
+    assert [each.name for each in (tmp_path / "home" / "runs").iterdir()] == [ENDED]
+    ended = {each.doing: each for each in read_outcomes(tmp_path / "home", index_name)}
+    assert (ended["Ingesting"].done, ended["Captioning"].done) == (COUNT + 1, 1)
+    assert all(each.whole and not each.failed for each in ended.values())
     assert ImageIndex(client, alias=index_name).meta().profile == "pocket"
 
 
