@@ -23,13 +23,15 @@ from ingest.wiring import Dependencies, EmptyIndex
 from storage.store import FolderStorage
 
 NO_MODEL = SimpleNamespace()
+NO_INDICES = SimpleNamespace(indices=SimpleNamespace(exists=lambda index: False))  # noqa: ARG005
+"""the client of a node that holds nothing, not even the pictures that were put away"""
 
 
 def read_all(folder: Path, **options: object) -> IngestSummary:
     """Read a folder as ingest does, without an index. Fail when reading does not end."""
     result: list[IngestSummary] = []
     dependencies = Dependencies(
-        EmptyIndex(None), NO_MODEL, NO_MODEL, FolderStorage(folder / "store"), NO_MODEL
+        EmptyIndex(NO_INDICES), NO_MODEL, NO_MODEL, FolderStorage(folder / "store"), NO_MODEL
     )
     given = IngestOptions(dry_run=True, threads=2, **options)
     run = threading.Thread(
