@@ -14,7 +14,7 @@ import pytest
 from elasticsearch import NotFoundError
 
 from es_config.bulk import add_documents
-from es_config.documents import AddResult, ImageDocument, IndexMeta, IndexOptions
+from es_config.documents import NAMES_EDITION, AddResult, ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.meta import change_meta
@@ -155,6 +155,9 @@ def test_a_document_comes_back_as_it_was_sent(index):
             "camera": ["canon"],
             "keywords": ["sea"],
             "path": ["trip/0.png", "0.png"],
+            "within": ["trip"],
+            "format": ["png"],
+            "edition": NAMES_EDITION,
         },
         "indexed_at": "2024-01-02T03:04:05+00:00",
     }

@@ -116,7 +116,7 @@ READING = [
     ("knn", "{vector}", "--field", "caption_embedding"),
     ("describe", "{one}"),
     ("duplicates",),
-    ("hidden",),
+    ("hidden", "--json"),
     ("evaluate", "--queries", "{labels}"),
     ("index", "status"),
     ("status",),
@@ -146,6 +146,13 @@ def test_a_machine_that_searches_can_ask(filled, machine, command):
 )
 def test_an_ingesting_machine_can_do_its_work(filled, command):
     filled("ingest").done(*command)
+
+
+def test_a_searching_machine_lists_what_an_ingesting_one_put_away(filled):
+    filled("ingest").done("remove", "{one}")
+    assert filled("search").done("hidden").endswith(f"/{filled('search').files['one'].name}\n")
+    filled("ingest").done("restore", "{one}")
+    assert filled("search").done("hidden", "--json") == '{\n  "pictures": []\n}\n'
 
 
 def test_an_ingesting_machine_can_tune(filled):
@@ -178,7 +185,11 @@ def test_a_searching_machine_can_change_nothing(filled):
         ("index", "delete", "--yes"),
     ):
         typed.refused(*command)
-    assert json.loads(typed.done("status", "--json"))["images"] >= PICTURES
+    status = json.loads(typed("status", "--json").stdout)
+    ended = status["overview"].pop("ended")
+    assert any(NOT_ALLOWED in (each["fault"] or "") for each in ended)  # of the runs that were refused above
+    assert NOT_ALLOWED not in json.dumps(status).replace(f"not shown: {NOT_ALLOWED}", "")
+    assert status["images"] >= PICTURES
 
 
 @pytest.mark.parametrize(("machine", "options"), [("search", ["--read-only"]), ("ingest", [])])
