@@ -95,11 +95,20 @@ def test_a_file_that_is_no_recording_is_a_sentence_and_exit_code_2(run, tmp_path
     assert sentence in result.stderr
 
 
-def test_a_voice_beside_words_is_one_question_too_many(run, clip):
-    for words in (["boats"], ["--text", "boats"], ["--image", str(clip)]):
-        result = run("search", "--voice", clip, *words)
-        assert result.exit_code == 2
-        assert "one thing at a time" in result.stderr
+def test_a_voice_beside_words_or_a_picture_is_a_part_of_one_question(run, clip, gallery):
+    alone = similarities(run("search", "--voice", clip, "--json", "-k", 2))
+    for other in (["two black cats"], ["--image", gallery.files["cats"]], ["--minus", "two black cats"]):
+        spoken = run("search", "--voice", clip, *other, "--json", "-k", 2)
+        typed = run("search", "--text", SENTENCE, *other, "--json", "-k", 2)
+        assert similarities(spoken) == pytest.approx(similarities(typed), abs=1e-3)
+        assert similarities(spoken) != pytest.approx(alone, abs=1e-3)
+        assert spoken.stderr == f"Heard (English): {SENTENCE}\n"
+
+
+def similarities(result):
+    """Return the similarity of each hit."""
+    assert result.exit_code == 0, result.output
+    return {hit["image_id"]: hit["similarity"] for hit in json.loads(result.stdout)["hits"]}
 
 
 def test_the_voice_model_can_be_chosen_and_switched_off(run, clip, tmp_path):
