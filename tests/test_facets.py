@@ -196,7 +196,7 @@ def test_a_list_shows_years_and_values_as_links_that_keep_the_rest(web):
     inside = page(web, "/?taken=2023&folder=trips")
     assert 'href="/?taken=2023-07&folder=trips"' in inside
     assert ">July <" in inside
-    assert "July 2023 ×" in page(web, "/?taken=2023-07")
+    assert "<bdi>July 2023</bdi> ×" in page(web, "/?taken=2023-07")
     assert 'href="/?taken=2023&folder=trips%2F2023"' in inside
     assert 'href="/?taken=2023"' in inside  # without the folder
     assert inside.count('class="view"') == 2
