@@ -79,11 +79,13 @@ function showPreviews() {
 }
 
 // The server keeps no picture that was shown to it: a part of it is cut out of the copy in this tab.
-async function offerParts(source) {
+function offerParts(source) {
   const fold = document.querySelector(".about ~ .part");
   if (!fold) return;
   const transfer = new DataTransfer();
-  transfer.items.add(new File([await (await fetch(source)).blob()], "picture.jpg", { type: "image/jpeg" }));
+  // The copy is a data address, which this page may show and may not fetch.
+  const bytes = Uint8Array.from(atob(source.split(",")[1]), (letter) => letter.charCodeAt(0));
+  transfer.items.add(new File([bytes], "picture.jpg", { type: "image/jpeg" }));
   fold.querySelector("input[type=file]").files = transfer.files;
   fold.querySelector(".cut img").src = source;
   fold.hidden = false;
