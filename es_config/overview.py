@@ -109,7 +109,7 @@ def read_overview(
     environ: Mapping[str, str],
     profile_dims: Mapping[str, int],
 ) -> Overview:
-    """Look at everything that a person wants to know. A part that cannot be asked is told as such, never raised."""
+    """Look at everything that a person wants to know. A part that cannot be asked is told as such."""
     runs = tuple(map(_work, read_runs(home, index.alias)))
     ended = tuple(map(_ended, read_outcomes(home, index.alias)))
     checks = look_only(index, home=home, url=url, environ=environ, profile_dims=profile_dims)

@@ -279,7 +279,7 @@ def _query(
 
 
 def _by_day(order: str) -> tuple[dict[str, Any], ...]:
-    """Return a sort by the clocks of the place, as filters go, with documents of an earlier version after them."""
+    """Return a sort by the clocks of the place, as filters go. Documents of an earlier version are last."""
     return _last("exif.local_date", order), _last("exif.date", order)
 
 

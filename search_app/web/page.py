@@ -463,7 +463,7 @@ class Narrowing:
         return [("en", caption) for caption in captions if len(caption) <= LONGEST_EXAMPLE][:MOST_EXAMPLES]
 
     def ways_out(self, query: Query, state: Mapping[str, str | list[str]]) -> list[WayOut]:
-        """Return links that may lead from an empty answer to pictures, each with how many the filters leave."""
+        """Return links that may lead from an empty answer to pictures, each with a count."""
         try:
             changes = [*self._nearest_values(query), *_without_filters(query)]
             counts = self.browser.counts([filters for _label, _changes, filters in changes])
