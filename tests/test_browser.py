@@ -118,6 +118,10 @@ def test_another_picture_is_shown_beside_its_results_and_survives_back_and_reloa
     page.reload()
     assert page.url == found
     expect(page.locator("#yours")).to_be_visible()
+    page.get_by_text("Search with a part of it").click()
+    page.get_by_role("button", name="Search with this part").click()
+    page.wait_for_url(lambda address: address != found)
+    expect(page.locator("#yours")).to_be_visible()
 
 
 def test_a_chosen_picture_over_the_limit_is_made_smaller_in_the_browser(page):
