@@ -154,7 +154,8 @@ def test_more_like_this_the_detail_page_and_the_way_back(page, gallery):
     assert parse_qs(urlsplit(page.url).query) == {"q": [words], "like": [gallery.ids["cats"]]}
 
 
-def test_pages_turn_forth_and_back(page):
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_pages_turn_forth_and_back_without_scripts(page):
     page.goto("/?q=a+cat")
     before = page.locator(".view").first.get_attribute("href")
     page.get_by_role("link", name="Further").click()
