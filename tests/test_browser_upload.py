@@ -168,7 +168,7 @@ def test_each_bad_file_gets_its_sentence_and_the_good_one_is_added(page):
             ("good.jpg", scene("fish", "blue", "sea", 51)),
         )
     )
-    said = "1 picture added, and searches find them now. 3 refused."
+    said = "1 picture added, and searches find it now. 3 refused."
     expect(page.locator(".add-status")).to_have_text(said)
     sentences = page.locator(".add-failed .add-said").all_text_contents()
     assert sorted(sentences) == [
@@ -189,7 +189,7 @@ def test_a_broken_connection_can_be_tried_again(page):
     )
     page.unroute("**/api/v1/images")
     page.get_by_role("button", name="Try again: later.jpg").click()
-    expect(page.locator(".add-status")).to_have_text("1 picture added, and searches find them now.")
+    expect(page.locator(".add-status")).to_have_text("1 picture added, and searches find it now.")
     expect(page.locator(".add-failed")).to_have_count(0)
 
 
@@ -219,7 +219,9 @@ def test_at_360_pixels_the_panel_fits(page):
     )
     expect(page.locator(".add-status")).to_contain_text("1 refused")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    for part in page.locator("dialog, .add-item, .add-close").all():
+    expect(page.locator("dialog[open]")).to_have_count(1)
+    expect(page.locator(".add-item")).to_have_count(2)
+    for part in page.locator("dialog[open], .add-item, .add-close").all():
         box = part.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 360
