@@ -32,7 +32,7 @@ def test_paths_are_added_and_dropped_and_a_picture_without_one_is_deleted(index)
     dropped = index.drop_paths(
         {ID[0]: ["trip/0.png"], ID[1]: ["trip/1.png"], ID[2]: ["no such path"], ID[3]: ["x.png"]}
     )
-    assert dropped == PathsChanged(removed=(Removed(ID[1], "ours"),), absent=frozenset({ID[3]}))
+    assert dropped == PathsChanged(removed=(Removed(ID[1], "ours", ID[1]),), absent=frozenset({ID[3]}))
     assert index.known(ID) == {ID[0]: ("b.png",), ID[2]: ("trip/2.png",)}
     assert index.vector(ID[0]).tolist() == VECTORS[0].tolist()
 
