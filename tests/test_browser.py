@@ -257,6 +257,7 @@ def test_without_javascript_words_and_a_chosen_picture_work(page, gallery):
     page.locator(".go").click()
     expect(first_name(page)).to_contain_text("blue house")
     assert urlsplit(page.url).query == "q=a+blue+house+in+the+desert"
+    page.goto("/")
     page.locator("#picture").set_input_files(
         {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": gallery.files["car"]}
     )
