@@ -249,7 +249,7 @@ def test_unchanged_files_are_not_read_again(ingest, pictures, home, monkeypatch)
         raise AssertionError("nothing may be read")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest.pipeline.read.read_content", never)
+        patch.setattr("ingest.sources.source.read_content", never)
         assert some(ingest(pictures), *COUNTS) == (9, 0, 9, 0, 0, 0)
         assert some(ingest(pictures, "--dry-run"), *COUNTS) == (9, 0, 9, 0, 0, 0)
     (home / "ingested.sqlite").unlink()
