@@ -139,6 +139,10 @@ def test_the_keys_and_a_phone_turn_the_pages_of_pictures(page):
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("dialog.keys")).to_be_hidden()
+    page.locator("dialog.keys button").dispatch_event("keydown", {"key": "f"})  # it may have the focus still
+    expect(page.locator(".viewer")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".sheet")).to_be_focused()
     page.keyboard.press("f")
     expect(page.locator(".viewer")).to_be_visible()
     page.keyboard.press("Escape")

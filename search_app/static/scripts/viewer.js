@@ -244,7 +244,8 @@ function go(address) {
   location.replace(address);
 }
 
-const busy = (element) => element.closest("input, textarea, select, [contenteditable], .grid, dialog, summary");
+// A dialog that has just closed may keep the focus for a moment: only an open one has the keys.
+const busy = (element) => element.closest("input, textarea, select, [contenteditable], .grid, dialog[open], summary");
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || busy(event.target)) return;
   if (document.querySelector("dialog[open]")) return;
