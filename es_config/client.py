@@ -66,6 +66,13 @@ def glimpse_home(environ: Mapping[str, str]) -> Path:
     return platformdirs.user_data_path("glimpse")
 
 
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Return GLIMPSE_CACHE, the folder for what can be made again, by default `cache` in GLIMPSE_HOME."""
+    if environ.get("GLIMPSE_CACHE"):
+        return Path(environ["GLIMPSE_CACHE"]).expanduser().absolute()
+    return glimpse_home(environ) / "cache"
+
+
 def engine_settings(environ: Mapping[str, str], home: Path) -> EngineSettings:
     """Return ELASTICSEARCH_URL (or ES_URL) with its key and CA, otherwise the running local node of `home`.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from es_config.client import glimpse_home
+from es_config.client import cache_folder, glimpse_home
 from es_config.errors import EngineError
 from es_config.hidden import Away, HiddenPicture, HiddenPictures, Moves, StaleVectorsError, Vectors
 from es_config.index import ImageIndex
@@ -154,7 +154,7 @@ def open_remover(settings: IngestSettings, environ: Mapping[str, str], *, index:
     """
     home = glimpse_home(environ)
     profile = get_profile(settings.profile or index.meta().profile, model_dir=settings.model_dir)
-    images, texts = lazy_encoders(profile, index, options=EncoderOptions(), cache=home / "cache")
+    images, texts = lazy_encoders(profile, index, options=EncoderOptions(), cache=cache_folder(environ))
     return Remover(
         index=index,
         profile=profile,

@@ -28,7 +28,7 @@ from es_config.aliases import (
     Switched,
     options_of,
 )
-from es_config.client import connect, engine_settings, glimpse_home
+from es_config.client import cache_folder, connect, engine_settings, glimpse_home
 from es_config.documents import paths_of, shown_path
 from es_config.errors import EngineError
 from es_config.hidden import HiddenPictures
@@ -385,7 +385,7 @@ def open_reindexer(
     history = IngestHistory(path, index=old.uuid()) if path.exists() else None
     originals = OriginalReader(history=history, folders=folders, storage=storage)
     encoder = replace(settings.encoder, sample=lambda: _sample(client, old, originals))
-    images, texts = lazy_encoders(profile, new, options=encoder, cache=home / "cache")
+    images, texts = lazy_encoders(profile, new, options=encoder, cache=cache_folder(environ))
     with closing(history) if history else nullcontext():
         yield Reindexer(
             alias=alias,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from es_config.client import connect, engine_settings, glimpse_home
+from es_config.client import cache_folder, connect, engine_settings, glimpse_home
 from es_config.documents import IndexMeta, IndexOptions
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, PlaceNames
@@ -110,7 +110,7 @@ def open_dependencies(
     index = ImageIndex(client, alias=settings.alias)
     name = index.choose_profile(settings.profile, default=default_profile(environ))
     profile = get_profile(name, model_dir=settings.model_dir)
-    exists, cache, first = index.exists(), home / "cache", None
+    exists, cache, first = index.exists(), cache_folder(environ), None
     if exists or not create:
         index.check_profile(profile.name, profile.dims)
     models = profile.models()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from es_config.aliases import lift_dead_block
-from es_config.client import EngineSettings, connect, engine_settings, glimpse_home
+from es_config.client import EngineSettings, cache_folder, connect, engine_settings, glimpse_home
 from es_config.errors import EngineError, NotAllowedError
 from es_config.index import META_SECONDS, ImageIndex
 from es_config.overview import Overview, read_overview
@@ -54,8 +54,6 @@ TIDY_EVERY_S = 60.0
 """seconds between looks for removed uploads whose time is over"""
 FOLLOWER_END_S = 10.0
 """an Elasticsearch that hangs is waited for no longer"""
-CACHE = "cache"
-"""folder of GLIMPSE_HOME for what can be made again"""
 ANSWER_S = 6.0
 """seconds that the page waits for an answer of Elasticsearch"""
 
@@ -77,7 +75,7 @@ def build_searcher(
     index = ImageIndex(client, alias=settings.alias)
     name = index.choose_profile(settings.profile, default=default_profile(environ))
     profile = get_profile(name, model_dir=settings.model_dir)
-    cache = glimpse_home(environ) / CACHE
+    cache = cache_folder(environ)
     return searcher_of(index, profile, client, lane=settings.text_lane, warn=warn, warm=warm, cache=cache)
 
 
@@ -205,7 +203,7 @@ def serve_pictures(
     service = SearchService(searcher, log=log)
     follower = AliasFollower(
         service,
-        renew=lambda former: renewed(former, settings, client, warn=warn, cache=home / CACHE),
+        renew=lambda former: renewed(former, settings, client, warn=warn, cache=cache_folder(environ)),
         open_indexer=(lambda each: open_indexer(each, store)) if open_indexer else None,
         open_transcriber=lambda profile: build_transcriber(profile, settings.voice_model),
         warn=warn,

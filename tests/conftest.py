@@ -46,8 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _plain_environment() -> Iterator[None]:
-    """Hide the configuration of the person who runs the tests: no test may read or change it."""
+def _plain_environment(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+    """Hide the configuration of the person who runs the tests: no test may read or change it.
+
+    All homes of all workers share what is made once: models in a faster form, the list of places.
+    """
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "cache"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; commands inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
@@ -55,6 +60,7 @@ def _plain_environment() -> Iterator[None]:
             name for name in os.environ if name.startswith(OUR_VARIABLES) and name != "GLIMPSE_SHARED"
         ]:
             patch.delenv(name)
+        patch.setenv("GLIMPSE_CACHE", str(cache))
         patch.setenv("GLIMPSE_PROFILE", "pocket")  # the only models that need no download
         for name in TERMINAL:
             patch.delenv(name, raising=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from es_config.client import EngineSettings, connect, engine_settings, glimpse_home
+from es_config.client import EngineSettings, cache_folder, connect, engine_settings, glimpse_home
 from es_config.errors import EngineError
 from es_config.local_node.install import NodeHome
 from es_config.local_node.node import LocalNode
@@ -80,6 +80,12 @@ def test_an_empty_variable_counts_as_absent(tmp_path):
 def test_the_home_is_where_the_variable_says_or_in_the_users_data_folder(tmp_path):
     assert glimpse_home({"GLIMPSE_HOME": str(tmp_path)}) == tmp_path
     assert glimpse_home({}).name == "glimpse"
+
+
+def test_the_cache_lies_in_the_home_unless_the_variable_says_another_folder(tmp_path):
+    assert cache_folder({"GLIMPSE_HOME": str(tmp_path)}) == tmp_path / "cache"
+    own = {"GLIMPSE_HOME": str(tmp_path / "home"), "GLIMPSE_CACHE": str(tmp_path / "shared")}
+    assert cache_folder(own) == tmp_path / "shared"
 
 
 @pytest.mark.parametrize(

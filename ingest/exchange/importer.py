@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from es_config.bulk import Meanwhile, document_source
-from es_config.client import connect, engine_settings, glimpse_home
+from es_config.client import cache_folder, connect, engine_settings, glimpse_home
 from es_config.documents import (
     VECTOR_FIELDS,
     IndexMeta,
@@ -499,7 +499,7 @@ def open_import(
     exported = read_export(folder) if folder else None
     sources = sources or sources_of(folder or Path())
     _check_columns(sources, options)
-    home = glimpse_home(environ)
+    home, cache = glimpse_home(environ), cache_folder(environ)
     index = ImageIndex(connect(engine_settings(environ, home)), alias=alias)
     exists = index.exists()
     declared = profile_name or (exported.profile if exported else None)
@@ -536,9 +536,7 @@ def open_import(
         index=index,
         create=create,
         storage=open_storage(store or default_store(home, alias)),
-        encoder=Lazy(
-            lambda: choose_image_encoder(profile, encoder_options, noted={}, cache=home / "cache").encoder
-        ),
+        encoder=Lazy(lambda: choose_image_encoder(profile, encoder_options, noted={}, cache=cache).encoder),
         options=options,
         has_caption_vectors=has_captions,
     )

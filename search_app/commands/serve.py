@@ -205,13 +205,12 @@ def open_remover(searcher: Searcher, storage: Storage) -> Remover:
 
 def open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
     """Return the `UploadIndexer` of the searcher's index. Other models load with the first picture."""
-    from es_config.client import glimpse_home
+    from es_config.client import cache_folder
     from ingest.uploads import UploadIndexer
     from models.captioning import load_captioner
     from models.encoders import Lazy, load_caption_text_encoder
     from models.words import load_word_reader
     from search_app.core.places import Gazetteer
-    from search_app.wiring import CACHE
 
     profile = searcher.profile
     return UploadIndexer(
@@ -222,5 +221,5 @@ def open_indexer(searcher: Searcher, storage: Storage) -> UploadIndexer:
         captioner=Lazy(lambda: load_captioner(profile.caption_model)),
         word_reader=Lazy(load_word_reader),
         storage=storage,
-        places=Gazetteer(glimpse_home(os.environ) / CACHE),
+        places=Gazetteer(cache_folder(os.environ)),
     )
