@@ -20,7 +20,7 @@ from es_config.local_node.install import NodeHome, fetch_jars, find_java
 ROOT = Path(__file__).parent.parent
 HEAP_MB = 512
 QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
-"""what a JVM that lives for a minute would compile is not worth its time"""
+"""what a JVM that lives for minutes would compile is not worth its time"""
 SETTINGS = """cluster.name: glimpse-three
 node.name: node-{number}
 network.host: 127.0.0.1
