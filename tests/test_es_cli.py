@@ -1,33 +1,25 @@
 """The engine's commands, as a person types them."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from waiting import PATIENCE_S
+from click.testing import CliRunner, Result
+
+from glimpse import main
 
 
 @pytest.fixture
-def glimpse(node, node_home, tmp_path):
-    """Run the installed program against the shared node."""
+def glimpse(node, node_home, tmp_path, monkeypatch):
+    """Run the program in this process against the shared node. No command may raise what is no exit."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(
-        *arguments: str, stdin: str = "", home: Path = node_home, **environ: str
-    ) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "glimpse", *arguments],
-            env={**os.environ, "GLIMPSE_HOME": str(home), **environ},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-            cwd=tmp_path,
-        )
+    def run(*arguments: str, stdin: str = "", home: Path = node_home, **environ: str) -> Result:
+        environ = {"GLIMPSE_HOME": str(home), **environ}
+        done = CliRunner().invoke(main, arguments, input=stdin, env=environ)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done
 
     assert node.ready
     return run
@@ -35,7 +27,7 @@ def glimpse(node, node_home, tmp_path):
 
 def test_up_says_that_the_node_is_up_already(glimpse, node):
     done = glimpse("up")
-    assert (done.returncode, done.stdout) == (0, f"Elasticsearch was up already: {node.url}\n")
+    assert (done.exit_code, done.stdout) == (0, f"Elasticsearch was up already: {node.url}\n")
 
 
 def test_up_warns_when_another_elasticsearch_is_set(glimpse):
@@ -47,7 +39,7 @@ def test_up_warns_when_another_elasticsearch_is_set(glimpse):
 @pytest.mark.parametrize("heap", ["2q", "-1", "g"])
 def test_a_heap_that_is_no_size_is_a_mistake_of_usage(glimpse, heap):
     done = glimpse("up", f"--heap={heap}")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "is not a size: write 512m, 2g" in done.stderr
 
 
@@ -84,7 +76,7 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     assert shown["index_options"] == {"type": "int4_hnsw", "m": 24, "ef_construction": 200}
     assert (shown["similarity"], shown["profile"], shown["images"]) == ("dot_product", "pocket", 0)
     again = glimpse("index", "create", *named)
-    assert (again.returncode, again.stdout) == (1, "")
+    assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr == (
         f"Error: The index '{index_name}' exists already: use it, or run"
         f" `glimpse index delete --index {index_name}` first.\n"
@@ -96,18 +88,18 @@ def test_the_life_of_an_index(glimpse, node, index_name):
     assert status[-1].split() == ["all", "is", "well", "yes"]
     assert status[3].split()[1] == name
     kept = glimpse("index", "delete", *named, stdin="n\n")
-    assert kept.returncode == 1
+    assert kept.exit_code == 1
     assert f"Delete {name} with 0 pictures?" in kept.stderr
     assert json.loads(glimpse("index", "delete", "--yes", "--json", *named).stdout) == {"deleted": name}
     gone = glimpse("index", "delete", "--yes", *named)
-    assert (gone.returncode, gone.stdout) == (1, "")
+    assert (gone.exit_code, gone.stdout) == (1, "")
     assert f"run `glimpse index create --index {index_name}`" in gone.stderr
 
 
 def test_the_options_are_environment_variables_too(glimpse, index_name):
     environ = {"GLIMPSE_INDEX": index_name, "GLIMPSE_INDEX_CREATE_INDEX_TYPE": "hnsw"}
     environ["GLIMPSE_INDEX_CREATE_SIMILARITY"] = "l2_norm"
-    assert glimpse("index", "create", **environ).returncode == 0
+    assert glimpse("index", "create", **environ).exit_code == 0
     shown = json.loads(glimpse("index", "status", "--json", **environ).stdout)
     assert (shown["index_options"]["type"], shown["similarity"]) == ("hnsw", "l2_norm")
 
@@ -116,7 +108,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_healthy_index(glimpse, index_name
     glimpse("index", "create", "--index", index_name)
     done = glimpse("doctor", "--json", "--index", index_name)
     report = json.loads(done.stdout)
-    assert (done.returncode, report["ok"]) == (0, True)
+    assert (done.exit_code, report["ok"]) == (0, True)
     details = {check["name"]: check["detail"] for check in report["checks"]}
     assert list(details) == [
         "home",
@@ -150,7 +142,7 @@ def test_the_doctor_says_what_is_wrong_and_the_way_out(glimpse, client, index_na
         done = glimpse("doctor", "--index", index_name)
         settings = client.indices.get_settings(index=index_name, flat_settings=True)
         held = block.items() <= next(iter(settings.values()))["settings"].items()
-    assert done.returncode == 1
+    assert done.exit_code == 1
     wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
     assert len(wrong) == 2
     assert "extra is not part of the contract): run `glimpse index delete`" in wrong[0]
@@ -161,10 +153,10 @@ def test_the_doctor_finds_an_index_that_lost_its_alias_and_gives_the_way_back(gl
     glimpse("index", "create", "--index", index_name)
     client.indices.delete_alias(index=f"{index_name}-pocket-1", name=index_name)
     done = glimpse("doctor", "--index", index_name)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert f"{index_name}-pocket-1 holds 0 pictures without that name" in done.stdout
     client.indices.update_aliases(**json.loads(re.search(r"POST _aliases (.*)`", done.stdout)[1]))
-    assert glimpse("doctor", "--index", index_name).returncode == 0
+    assert glimpse("doctor", "--index", index_name).exit_code == 0
 
 
 def test_the_doctor_asks_for_no_java_where_elasticsearch_is_elsewhere(glimpse, node, tmp_path):
@@ -175,22 +167,22 @@ def test_the_doctor_asks_for_no_java_where_elasticsearch_is_elsewhere(glimpse, n
 def test_the_doctor_knows_an_index_of_another_program(glimpse, client, index_name):
     client.indices.create(index=index_name)
     done = glimpse("doctor", "--index", index_name)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "was not created by Glimpse" in done.stdout
 
 
 def test_without_a_node_every_command_says_how_to_get_one(glimpse, tmp_path):
     for command in (("status",), ("index", "create"), ("index", "status"), ("index", "delete", "--yes")):
         done = glimpse(*command, home=tmp_path)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr == (
             "Error: No Elasticsearch is running here: run `glimpse up` or set ELASTICSEARCH_URL.\n"
         )
     doctor = glimpse("doctor", home=tmp_path)
-    assert doctor.returncode == 1
+    assert doctor.exit_code == 1
     assert "WRONG  elasticsearch  No Elasticsearch is running here: run `glimpse up`" in doctor.stdout
     down = glimpse("down", home=tmp_path)
-    assert (down.returncode, down.stdout) == (0, "No local node was up.\n")
+    assert (down.exit_code, down.stdout) == (0, "No local node was up.\n")
     assert json.loads(glimpse("down", "--json", home=tmp_path).stdout) == {"stopped": False}
 
 
@@ -200,5 +192,5 @@ def test_a_java_home_that_is_too_old_is_noted_by_the_doctor(glimpse, tmp_path):
     library.write_text("")
     (tmp_path / "old" / "release").write_text('JAVA_VERSION="17.0.1"\n')
     done = glimpse("doctor", JAVA_HOME=str(tmp_path / "old"))
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "which is Java 17, older than 21; it is not used" in done.stdout
