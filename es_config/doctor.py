@@ -53,13 +53,16 @@ class _Engine:
 
 
 def examine(
-    environ: Mapping[str, str], home: Path, *, alias: str, profile_dims: Mapping[str, int]
+    environ: Mapping[str, str], home: Path, *, alias: str, profile_dims: Mapping[str, int], store: str
 ) -> list[Check]:
-    """Return the result of every check. `profile_dims` maps the known profiles to their dims."""
+    """Return the result of every check.
+
+    `profile_dims` maps the known profiles to their dims, `store` is the address of the index's store.
+    """
     checks = [
         _check("home", lambda: look_at_home(home)),
         _check("notes", lambda: look_at_notes(home)),
-        _check("store", lambda: look_at_store(environ, home)),
+        _check("store", lambda: look_at_store(store)),
     ]
     checks += [] if remote_url(environ) else [_check("java", lambda: _java(environ))]
     try:
@@ -264,14 +267,14 @@ def look_only(
     *,
     home: Path,
     url: str,
-    environ: Mapping[str, str],
+    store: str,
     profile_dims: Mapping[str, int],
 ) -> list[Check]:
     """Return the results of the checks that are quick and change nothing, for a page that asks often."""
     engine = _Engine(index.client, url, index, profile_dims)
     checks = [
         _check("home", lambda: look_at_home(home)),
-        _check("store", lambda: look_at_store(environ, home)),
+        _check("store", lambda: look_at_store(store)),
         _check("elasticsearch", lambda: LOOKING[0][1](engine)),
     ]
     if not checks[-1].ok:
@@ -375,12 +378,14 @@ def look_at_notes(home: Path) -> str:
     return f"files noted: {files}"
 
 
-def look_at_store(environ: Mapping[str, str], home: Path) -> str:
-    """Say how much room there is for thumbnails and originals. Raises EngineError if there is little."""
-    named = environ.get("GLIMPSE_STORE") or f"file:{home / 'store'}"
-    if named.startswith("s3:"):
+def look_at_store(store: str) -> str:
+    """Say how much room there is for thumbnails and originals. Raises EngineError if there is little.
+
+    `store` is an address such as `file:/path` or `s3://bucket/prefix`.
+    """
+    if store.startswith("s3:"):
         return "in a bucket, not looked at"
-    folder = Path(named.removeprefix("file:")).expanduser().absolute()
+    folder = Path(store.removeprefix("file:")).expanduser().absolute()
     there = next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
     try:
         free = shutil.disk_usage(there).free
@@ -394,4 +399,4 @@ def look_at_store(environ: Mapping[str, str], home: Path) -> str:
             f"Only {free / 2**30:.1f} GB are free for the store at {folder}: free space there, or name"
             " another with GLIMPSE_STORE."
         )
-    return f"{free / 2**30:.0f} GB free for it"
+    return f"{free / 2**30:.0f} GB free for it at {folder}"

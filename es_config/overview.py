@@ -106,13 +106,13 @@ def read_overview(
     *,
     home: Path,
     url: str,
-    environ: Mapping[str, str],
+    store: str,
     profile_dims: Mapping[str, int],
 ) -> Overview:
     """Look at everything that a person wants to know. A part that cannot be asked is told as such."""
     runs = tuple(map(_work, read_runs(home, index.alias)))
     ended = tuple(map(_ended, read_outcomes(home, index.alias)))
-    checks = look_only(index, home=home, url=url, environ=environ, profile_dims=profile_dims)
+    checks = look_only(index, home=home, url=url, store=store, profile_dims=profile_dims)
     shown = tuple(CheckResult(each.name, each.ok, each.detail) for each in checks)
     counts: dict[str, int] = {}
     profile, trouble = None, None

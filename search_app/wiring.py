@@ -119,6 +119,7 @@ def searcher_of(
     if warm:
         images.get()
         searcher.texts.embed("a picture")
+        warm_captions(searcher)
     return searcher
 
 
@@ -264,7 +265,14 @@ def overview_of(index: ImageIndex, environ: Mapping[str, str], home: Path) -> Ov
     with suppress(EngineError):
         url = engine_settings(environ, home).shown_url
     dims = {profile.name: profile.dims for profile in PROFILES.values()}
-    return read_overview(index, home=home, url=url, environ=environ, profile_dims=dims)
+    store = store_uri(environ, home, index.alias)
+    return read_overview(index, home=home, url=url, store=store, profile_dims=dims)
+
+
+def warm_captions(searcher: Searcher) -> None:
+    """Load the text model of captions, if it is on this machine: an index without captions needs none."""
+    if not searcher.profile.missing(("caption_text",)):
+        searcher.caption_texts.embed("a picture")
 
 
 def warm_voice(transcriber: Lazy[Transcriber] | None, warn: Callable[[str], None]) -> None:
@@ -309,6 +317,7 @@ def _warm(
     steps: list[Callable[[], object]] = [
         lambda: service.searcher.image_encoder.get(),  # noqa: PLW0108 - of the searcher at that time
         lambda: service.searcher.texts.embed("a picture"),
+        lambda: warm_captions(service.searcher),
         lambda: warm_voice(follower.transcriber, warn),
     ]
     for step in steps:

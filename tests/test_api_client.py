@@ -66,7 +66,7 @@ class Client:
 
 
 @pytest.fixture
-def app(library):
+def app(library, tmp_path):
     """An application with every part."""
 
     def duplicates(index, distance):
@@ -80,7 +80,7 @@ def app(library):
             library.index,
             home=Path(library.environ["GLIMPSE_HOME"]),
             url=library.environ["ELASTICSEARCH_URL"],
-            environ=library.environ,
+            store=f"file:{tmp_path}",
             profile_dims={profile.name: profile.dims for profile in PROFILES.values()},
         ),
     )

@@ -53,7 +53,13 @@ def noted(index: ImageIndex) -> bool:
 
 
 def writable(node, index: ImageIndex, home) -> tuple[bool, str]:
-    checks = examine({"ELASTICSEARCH_URL": node.url}, home, alias=index.alias, profile_dims={"pocket": 16})
+    checks = examine(
+        {"ELASTICSEARCH_URL": node.url},
+        home,
+        alias=index.alias,
+        profile_dims={"pocket": 16},
+        store=f"file:{home}/store",
+    )
     return next((check.ok, check.detail) for check in checks if check.name == "writable")
 
 

@@ -181,6 +181,10 @@ def test_without_a_node_every_command_says_how_to_get_one(glimpse, tmp_path):
     doctor = glimpse("doctor", home=tmp_path)
     assert doctor.exit_code == 1
     assert "WRONG  elasticsearch  No Elasticsearch is running here: run `glimpse up`" in doctor.stdout
+    assert (
+        f" for it at {tmp_path / 'demo-store'}\n"
+        in glimpse("doctor", "--index", "demo", home=tmp_path).stdout
+    )
     down = glimpse("down", home=tmp_path)
     assert (down.exit_code, down.stdout) == (0, "No local node was up.\n")
     assert json.loads(glimpse("down", "--json", home=tmp_path).stdout) == {"stopped": False}

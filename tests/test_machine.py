@@ -44,9 +44,9 @@ def test_little_room_for_the_store_is_a_fault(tmp_path, monkeypatch):
         return SimpleNamespace(free=free[0])
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    assert look_at_store({}, tmp_path) == "1 GB free for it"
-    assert look_at_store({"GLIMPSE_STORE": "s3://bucket"}, tmp_path) == "in a bucket, not looked at"
+    assert look_at_store(f"file:{tmp_path}") == f"1 GB free for it at {tmp_path}"
+    assert look_at_store("s3://bucket") == "in a bucket, not looked at"
     free[0] = LOW_ROOM - 1
     with pytest.raises(EngineError, match="for the store at /elsewhere/store: free space there"):
-        look_at_store({"GLIMPSE_STORE": "file:/elsewhere/store"}, tmp_path)
+        look_at_store("file:/elsewhere/store")
     assert str(asked[-1]) == "/"

@@ -27,7 +27,7 @@ DIMS = {profile.name: profile.dims for profile in PROFILES.values()}
 @pytest.fixture
 def look(gallery, node, tmp_path):
     def read(index=gallery.searcher.index):
-        return read_overview(index, home=tmp_path, url=node.url, environ={}, profile_dims=DIMS)
+        return read_overview(index, home=tmp_path, url=node.url, store=f"file:{tmp_path}", profile_dims=DIMS)
 
     return read
 

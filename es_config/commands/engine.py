@@ -87,7 +87,7 @@ def status(alias: str, as_json: bool) -> None:
     found = asdict(read_status(os.environ, _home(), alias=alias))
     dims = {profile.name: profile.dims for profile in PROFILES.values()}
     now = read_overview(
-        _open_index(alias), home=_home(), url=found["url"], environ=os.environ, profile_dims=dims
+        _open_index(alias), home=_home(), url=found["url"], store=_store(alias), profile_dims=dims
     )
     lines = [_table({**found, **in_lines(now)})]
     _print({**found, "overview": now.to_json()}, "\n".join(lines), as_json)
@@ -107,7 +107,7 @@ def doctor(alias: str, as_json: bool) -> None:
     from models.profiles import PROFILES
 
     dims = {profile.name: profile.dims for profile in PROFILES.values()}
-    checks = examine(os.environ, _home(), alias=alias, profile_dims=dims)
+    checks = examine(os.environ, _home(), alias=alias, profile_dims=dims, store=_store(alias))
     healthy = all(check.ok for check in checks)
     lines = [f"{'ok   ' if check.ok else 'WRONG'}  {check.name:<14} {check.detail}" for check in checks]
     _print({"ok": healthy, "checks": [asdict(check) for check in checks]}, "\n".join(lines), as_json)
@@ -221,6 +221,12 @@ def _home() -> Path:
     from es_config.client import glimpse_home
 
     return glimpse_home(os.environ)
+
+
+def _store(alias: str) -> str:
+    from storage.store import default_store
+
+    return os.environ.get("GLIMPSE_STORE") or default_store(_home(), alias)
 
 
 def _local_node() -> LocalNode:
