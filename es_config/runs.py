@@ -61,12 +61,12 @@ class RunOutcome:
 class RunFile:
     """The file in which this process tells its progress. A context that leaves only how the run ended.
 
-    It never raises: a run does not end because nobody can see it.
+    It leaves nothing without `keep_outcome`. It never raises: a run does not end because nobody can see it.
     """
 
-    def __init__(self, home: Path, alias: str) -> None:
+    def __init__(self, home: Path, alias: str, *, keep_outcome: bool = True) -> None:
         self._path = home / FOLDER / f"{os.getpid()}.json"
-        self._alias = alias
+        self._alias, self._keep_outcome = alias, keep_outcome
         self._run = LoadingRun.of_this_process()
         self._state: RunState | None = None
         self._failed = 0
@@ -79,7 +79,7 @@ class RunFile:
         """Delete the file, and keep how the run ended, if it had begun."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
-        if self._state is not None:
+        if self._state is not None and self._keep_outcome:
             fault = error[1] if len(error) > 1 and isinstance(error[1], Exception) else None
             _write(self._path.parent / ENDED / _name_of(self._state), self._outcome(self._state, fault))
 

@@ -127,6 +127,7 @@ def test_a_folder_is_served_ingested_and_captioned_and_again_with_what_is_new(
     ended = {each.doing: each for each in read_outcomes(tmp_path / "home", index_name)}
     assert (ended["Ingesting"].done, ended["Captioning"].done) == (COUNT + 1, 1)
     assert all(each.whole and not each.failed for each in ended.values())
+    assert set(ended) <= {"Ingesting", "Captioning", "Learning which hits are good ones"}
     assert ImageIndex(client, alias=index_name).meta().profile == "pocket"
 
 

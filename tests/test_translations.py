@@ -144,11 +144,15 @@ def test_the_progress_of_runs_is_told_in_the_language_of_the_page(web):
     line = "Ingesting 1,204 of 4,000 files, Captioning 3 pictures, Getting ready, Polishing 3 stones …"
     with web.application.test_request_context("/", headers=GERMAN):
         assert progress_line(line) == (
-            "Einlesen: 1.204 von 4.000 Dateien, Beschreiben: 3 Bilder, Wird vorbereitet, Polishing 3 stones …"
+            "Bilder einlesen: 1.204 von 4.000 Dateien, Beschreibungen schreiben: 3 Bilder, Wird vorbereitet,"
+            " Polishing 3 stones …"
         )
         assert progress_line("") == ""
     with web.application.test_request_context("/"):
-        assert progress_line(line) == line
+        assert progress_line(line) == (
+            "Taking in pictures: 1,204 of 4,000 files, Writing captions: 3 pictures, Getting ready,"
+            " Polishing 3 stones …"
+        )
 
 
 def test_scripts_get_their_translations_as_data(web):

@@ -70,7 +70,7 @@ class BackgroundIngest:
     def _run(self) -> None:
         from es_config.runs import RunFile, read_runs
 
-        with RunFile(self._home, self._alias) as file:
+        with RunFile(self._home, self._alias, keep_outcome=False) as file:
             file.write("Getting ready")
             try:
                 self._fetch(file)

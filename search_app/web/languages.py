@@ -47,16 +47,17 @@ ERROR = "error"
 COOKIE_DAYS = 365
 LONGEST_PATH = 8_000
 RUNS = {
-    "Ingesting": lazy_gettext("Ingesting"),
-    "Captioning": lazy_gettext("Captioning"),
-    "Reading text": lazy_gettext("Reading text"),
-    "Reindexing": lazy_gettext("Reindexing"),
+    "Ingesting": lazy_gettext("Taking in pictures"),
+    "Captioning": lazy_gettext("Writing captions"),
+    "Reading text": lazy_gettext("Reading the text in pictures"),
+    "Learning which hits are good ones": lazy_gettext("Learning which hits are good ones"),
+    "Reindexing": lazy_gettext("Making a new index"),
     "Importing": lazy_gettext("Importing"),
     "Exporting": lazy_gettext("Exporting"),
     "Getting ready": lazy_gettext("Getting ready"),
     "Downloading the models:": lazy_gettext("Downloading the models"),
 }
-"""the work of a run, by the name that it gives itself"""
+"""the work of a run in plain words, by the name that it gives itself"""
 COUNTED = {"files": lazy_gettext("files"), "pictures": lazy_gettext("pictures"), "MB": lazy_gettext("MB")}
 """what a run counts"""
 PROGRESS = re.compile(r"(?P<doing>\D+?)(?: (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<noun>\w+))?")
@@ -199,8 +200,8 @@ def translated(sentence: str) -> str:
 
 def progress_line(running: str) -> str:
     """Return the progress of runs, as `in_words` writes it, in the language of this request."""
-    if not running or language_of_page() == "en":
-        return running
+    if not running:
+        return ""
     parts = running.removesuffix(" …").split(", ")
     return ", ".join(map(_progress_part, parts)) + " …"
 

@@ -15,18 +15,11 @@ from search_app.core.browse import Kept
 from search_app.core.query import API_PREFIX
 from search_app.core.users import Role
 from search_app.web.http import JSON, may, may_fail, schema_of
+from search_app.web.languages import RUNS
 from search_app.web.originals import shows_paths
 
 KEPT_S = 3.0
 """seconds for which a look at everything is believed, whoever asks"""
-DOING = {
-    "Ingesting": lazy_gettext("Taking in pictures"),
-    "Captioning": lazy_gettext("Writing captions"),
-    "Reading text": lazy_gettext("Reading the text in pictures"),
-    "Reindexing": lazy_gettext("Making a new index"),
-    "Importing": lazy_gettext("Importing"),
-    "Exporting": lazy_gettext("Exporting"),
-}
 CHECKS = {
     "home": lazy_gettext("Notes of this program"),
     "store": lazy_gettext("Room for pictures"),
@@ -72,7 +65,7 @@ def status_page_blueprint(*, reader: StatusReader) -> PageBlueprint:
     def show() -> str:
         """Show the state as a page, or as a part of it that the page puts in its own place."""
         template = "_status.html" if "part" in request.args else "status.html"
-        return render_template(template, now=reader.read(), doing_words=DOING, check_words=CHECKS)
+        return render_template(template, now=reader.read(), doing_words=RUNS, check_words=CHECKS)
 
     @page.app_context_processor
     def has_status() -> dict[str, Any]:
