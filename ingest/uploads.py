@@ -74,12 +74,14 @@ class UploadIndexer:
         image_id = hashlib.sha256(data).hexdigest()
         if container_of(data[:HEAD_BYTES]):
             return Addition(image_id, refused=FILMS_ARE_NOT_TAKEN)
-        self._make_ready()
-        known = self._known(image_id) or self._put_away(image_id)
-        if known and (known.refused or self.storage.exists(thumbnail_key(image_id))):
-            return known
+        content = FileContent(data, image_id)
         try:
-            file, picture = self._read(name, FileContent(data, image_id))
+            first = None if self.index.exists() else self._read(name, content)  # a bad file makes no index
+            self._make_ready()
+            known = self._known(image_id) or self._put_away(image_id)
+            if known and (known.refused or self.storage.exists(thumbnail_key(image_id))):
+                return known
+            file, picture = first or self._read(name, content)
         except UnreadableImageError as error:
             return Addition(image_id, refused=error.fault.reason)
         with self._lock:  # two requests may add the same content
@@ -94,9 +96,14 @@ class UploadIndexer:
         self.index.refresh()
 
     def _make_ready(self) -> None:
-        """Create a missing index. Raises `EngineError` if the index was made with other models."""
+        """Create a missing index, once the models are here.
+
+        Raises `EngineError` if the index was made with other models, and `ModelError`.
+        """
         with self._lock:
             if not self.index.exists():
+                self.image_encoder.get()
+                self.caption_encoder.get()
                 create_index(self.index, self.profile)
             self.index.check_profile(self.profile.name, self.profile.dims)
             name = self.index.name()

@@ -10,7 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import unescape
 from pathlib import Path
@@ -37,7 +37,7 @@ from ingest.pipeline.run import ingest_paths
 from ingest.uploads import UploadIndexer
 from ingest.wiring import Dependencies
 from models.captioning import load_captioner
-from models.encoders import Lazy
+from models.encoders import Lazy, load_text_encoder
 from models.errors import ModelError
 from models.hub import ModelSource
 from models.pixels import REQUESTS
@@ -263,6 +263,7 @@ def test_when_all_are_refused_the_answer_is_a_problem_with_every_reason(web, pla
 def test_what_is_no_picture_is_one_sentence_and_nothing_is_kept(web, place, name, data, sentence):
     assert sentence in refused(send(web, (data, name)))
     assert place.is_empty()
+    assert not place.index.exists()
     assert web.get("/add").status_code == 200
 
 
@@ -387,6 +388,18 @@ def test_without_its_captioner_a_picture_is_indexed_and_waits_for_its_caption(
     assert Captions(client, index=place.index).count_missing(every=False) == 1
 
 
+@pytest.mark.parametrize("role", ["image_encoder", "caption_encoder"])
+def test_models_that_cannot_be_had_leave_no_empty_index_behind(place, tmp_path, role):
+    """An empty index would bind the next ingest to the models that nobody has."""
+    gone = replace(pocket()[0], text_model=ModelSource(str(tmp_path / "no model here")))
+    broken = Lazy(lambda: load_text_encoder(gone))
+    indexer = replace(place.indexer, **{role: broken})
+    with pytest.raises(ModelError, match="no model here"):
+        indexer.add("a.jpg", jpeg(BOAT))
+    assert not place.index.exists()
+    assert place.files() == []
+
+
 def test_a_lost_thumbnail_comes_back_with_the_picture(web, place):
     (one,) = added(send(web, (jpeg(BOAT), "a.jpg")))
     (lost,) = place.folder.rglob("*.webp")
@@ -452,12 +465,16 @@ FOREIGN = [
     {"Origin": "http://localhost:9999"},
     {"Origin": "null"},
     {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+    {"Sec-Fetch-Site": "none", "Origin": "https://elsewhere.example"},
+    {"Sec-Fetch-Site": "none", "Origin": "chrome-extension://abcdefgh"},
+    {"Sec-Fetch-Site": "none", "Origin": "null", "Sec-Fetch-Mode": "cors"},
 ]
 OWN = [
     {},
     {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"},
     {"Sec-Fetch-Site": "none"},
-    {"Sec-Fetch-Site": "none", "Origin": "null"},
+    {"Sec-Fetch-Site": "none", "Origin": "null", "Sec-Fetch-Mode": "navigate"},  # shared from a phone
+    {"Sec-Fetch-Site": "none", "Origin": "http://localhost"},
     {"Origin": "https://LOCALHOST"},
 ]
 
