@@ -5,22 +5,29 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from html import unescape
+from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from gallery import Gallery
 
+from es_config.overview import Overview, read_overview
+from ingest.duplicates import read_duplicates
+from ingest.hiding import Remover
+from ingest.history.ingested_files import IngestHistory
 from search_app.core.logs import AuditLog, audit_path
 from search_app.core.searcher import SearchService
 from search_app.core.users import Role, UserStore, secret_key, users_path
 from search_app.errors import UserError
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
-from search_app.web.hosts import BehindProxy
-from search_app.web.login import LIMITS, OPEN_TO_ALL, Login
+from search_app.web.hosts import BehindProxy, parse_networks
+from search_app.web.login import COSTLY, GUESSES, LIMITS, OPEN_TO_ALL, READ_LIMITS, WRITES, Login
 
 PASSWORD = "a long enough password"
 PEOPLE = {"vera": Role.VIEWER, "carl": Role.CONTRIBUTOR, "olga": Role.OWNER}
@@ -125,25 +132,191 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same(app, name):
     assert "Set-Cookie" not in answer.headers
 
 
-CAPTION = {"json": {"caption": "a boat"}}
-ROUTES = [
-    ("GET", "/", {}, Role.VIEWER),
-    ("GET", "/api/v1/search?q=boat", {}, Role.VIEWER),
-    ("PUT", "/api/v1/images/{nothing}/caption", CAPTION, Role.CONTRIBUTOR),
-    ("POST", "/images/{nothing}/caption", {"data": {"caption": "a boat"}}, Role.CONTRIBUTOR),
-    ("POST", "/api/v1/images", {}, Role.CONTRIBUTOR),
-    ("POST", "/add", {}, Role.CONTRIBUTOR),
-    ("GET", "/metrics", {}, Role.OWNER),
-    ("GET", "/tuning", {}, Role.OWNER),
-]
+@dataclass(frozen=True)
+class Promise:
+    """The rules that a route keeps."""
+
+    role: Role | None
+    """whom it answers where people sign in; None for everybody"""
+    writes: bool = False
+    """whether a read-only server refuses it"""
+    limit: str | None = None
+    """requests of one person"""
+    is_kept: bool = False
+    """whether a browser may keep the answer"""
+
+
+VIEWER, CONTRIBUTOR, OWNER = Role.VIEWER, Role.CONTRIBUTOR, Role.OWNER
+LOOK, TYPE, ASK = Promise(VIEWER), Promise(VIEWER, limit="600 per minute"), Promise(VIEWER, limit=COSTLY)
+COUNT = Promise(VIEWER, limit="300 per minute")
+WRITE, ADD = Promise(CONTRIBUTOR, writes=True, limit=WRITES), Promise(CONTRIBUTOR, writes=True, limit=COSTLY)
+REMOVE, REMOVE_MANY = Promise(OWNER, writes=True, limit=WRITES), Promise(OWNER, writes=True, limit=COSTLY)
+RUN, COMPARE = Promise(OWNER), Promise(OWNER, limit=COSTLY)
+PROMISES = {
+    "GET add_page.add": LOOK,
+    "POST add_page.add_chosen": ADD,
+    "GET api.picture": LOOK,
+    "GET api.search": LOOK,
+    "POST api.search_by_body": ASK,
+    "GET api.thumbnail": replace(LOOK, is_kept=True),
+    "GET browse.facets": COUNT,
+    "GET browse.suggest": TYPE,
+    "POST caption_page.write_caption": WRITE,
+    "PUT captions.write_caption": WRITE,
+    "GET docs.document": LOOK,
+    "GET docs.page": LOOK,
+    "GET duplicates.duplicates": COMPARE,
+    "GET duplicates_page.duplicates": COMPARE,
+    "GET health.healthz": Promise(None),
+    "GET health.readyz": LOOK,
+    "GET hiding.hidden": RUN,
+    "DELETE hiding.put_away": REMOVE,
+    "POST hiding.put_chosen_away": REMOVE_MANY,
+    "POST hiding.restore": REMOVE,
+    "POST hiding.restore_chosen": REMOVE_MANY,
+    "POST hiding_page.delete_chosen": REMOVE_MANY,
+    "GET hiding_page.hidden": RUN,
+    "POST hiding_page.put_chosen_away": REMOVE_MANY,
+    "POST hiding_page.restore_chosen": REMOVE_MANY,
+    "POST languages.choose": Promise(None),
+    "GET login.sign_in": Promise(None),
+    "POST login.sign_in": Promise(None, limit=GUESSES),
+    "POST login.sign_out": LOOK,
+    "GET metrics": RUN,
+    "GET originals.original": replace(LOOK, is_kept=True),
+    "GET originals.rendering": replace(COUNT, is_kept=True),
+    "GET page.narrow": COUNT,
+    "GET page.picture": LOOK,
+    "GET page.progress": LOOK,
+    "GET page.search": LOOK,
+    "POST page.search_by_picture": ASK,
+    "GET page.sent": LOOK,
+    "POST selection.edit_chosen": ADD,
+    "POST selection.export": ASK,
+    "PUT selection.mark_favourite": WRITE,
+    "DELETE selection.unmark_favourite": WRITE,
+    "PUT selection.write_keywords": WRITE,
+    "POST selection_page.edit_form": ADD,
+    "POST selection_page.export_chosen": ASK,
+    "POST selection_page.keywords_form": WRITE,
+    "GET static": Promise(None, is_kept=True),
+    "GET status.status": LOOK,
+    "GET status_page.show": LOOK,
+    "GET tuning.chart": RUN,
+    "GET tuning.tuning": RUN,
+    "POST uploads.add": ADD,
+    "POST voice.transcribe": ASK,
+}
+"""the rules of each route: a new one is written here, or the first test below fails"""
+ENTRANCE = ("/sign-in", "/sign-out")
+"""routes that have tests of their own"""
+
+
+def overview(gallery: Gallery, home: Path) -> Overview:
+    return read_overview(gallery.searcher.index, home=home, url="", store=f"file:{home}", profile_dims={})
+
+
+@pytest.fixture
+def whole(gallery: Gallery, users, tmp_path, audit) -> Callable[..., Flask]:
+    """Return an application with every route, where people sign in."""
+
+    def build(**settings) -> Flask:
+        return create_app(
+            service=SearchService(gallery.searcher),
+            storage=gallery.storage,
+            settings=AppSettings(**settings),
+            login=Login(users, audit, secret_key(tmp_path)),
+            overview=lambda: overview(gallery, tmp_path),
+        )
+
+    return build
+
+
+def promised(app: Flask) -> Iterator[tuple[Promise, str, str]]:
+    """Yield (promise, method, path) of every route. The paths name no picture of the index."""
+    for endpoint, method, path in every_route(app):
+        yield PROMISES[f"{method} {endpoint}"], method, path
+
+
+def test_every_route_has_its_rules_written_down(whole):
+    """Roles are asked by name: none is left to the default of routes that somebody forgot."""
+    assert {f"{method} {endpoint}" for endpoint, method, _ in every_route(whole())} == set(PROMISES)
+
+
+@pytest.mark.parametrize("name", [None, *PEOPLE])
+def test_every_route_answers_the_roles_that_it_promises(whole, name):
+    app = whole()
+    browser = sign_in(app, name) if name else app.test_client()
+    for promise, method, path in promised(app):
+        if path in ENTRANCE:
+            continue
+        with browser.open(path, method=method) as answer:
+            is_refused = answer.status_code == 403 and "takes the role" in answer.get_data(as_text=True)
+            to_form = answer.headers.get("Location", "").startswith("/sign-in")
+        is_asked = answer.status_code == 401 or to_form
+        assert is_asked == (name is None and promise.role is not None), (method, path)
+        assert is_refused == (name is not None and PEOPLE[name] < (promise.role or VIEWER)), (method, path)
+
+
+def test_a_read_only_server_refuses_each_route_that_changes_something(whole):
+    app = whole(read_only=True)
+    browser = sign_in(app, "olga")
+    for promise, method, path in promised(app):
+        if path in ENTRANCE:
+            continue
+        with browser.open(path, method=method) as answer:
+            is_refused = answer.status_code == 403 and "--read-only" in answer.get_data(as_text=True)
+        assert is_refused == promise.writes, (method, path)
+
+
+def test_only_pictures_and_files_are_kept_by_browsers_and_nothing_private_by_proxies(whole, gallery):
+    app = whole()
+    browser = sign_in(app, "olga")
+    for promise, method, path in promised(app):
+        if path == "/sign-out":
+            continue
+        for each in (path, path.replace("0" * 64, gallery.ids["boat"])):
+            with browser.open(each, method=method) as answer:
+                kept, is_good = answer.headers["Cache-Control"], answer.status_code == 200
+            assert (kept == "private, no-store") != (promise.is_kept and is_good), (method, each, kept)
+            assert "private" in kept or promise.role is None, (method, each, kept)
+
+
+def test_each_route_that_costs_or_changes_something_has_its_limit(whole):
+    app = whole(rate_limits=True)
+    browser = sign_in(app, "olga")
+    for promise, method, path in promised(app):
+        if path == "/sign-out":
+            continue
+        with browser.open(path, method=method) as answer:
+            told = answer.headers.get("X-RateLimit-Limit")
+        assert told == (promise.limit.partition(" ")[0] if promise.limit else None), (method, path)
+
+
+def test_whoever_writes_too_often_is_asked_to_wait_and_others_are_not(whole):
+    app = whole(rate_limits=True)
+    browser, other = sign_in(app, "carl"), sign_in(app, "olga")
+    allowed = int(COSTLY.partition(" ")[0])
+    statuses = [browser.post("/api/v1/images/edit").status_code for _ in range(allowed + 1)]
+    assert 429 not in statuses[:-1]
+    assert statuses[-1] == 429
+    assert other.post("/api/v1/images/edit").status_code != 429
+    assert browser.get("/api/v1/search?q=boat").status_code == 200
+
+
+def test_no_route_answers_the_script_of_a_foreign_page(whole):
+    app = whole()
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    browser = sign_in(app, "olga")
+    for _, method, path in promised(app):
+        with browser.open(path, method=method, headers=foreign) as answer:
+            assert answer.status_code == 403, (method, path)
+            assert "page of Glimpse itself" in answer.get_data(as_text=True)
 
 
 @pytest.mark.parametrize("name", PEOPLE)
-def test_roles_decide_on_routes(app, gallery, name):
+def test_a_picture_is_corrected_by_those_who_may(app, gallery, name):
     browser = sign_in(app, name)
-    for method, path, body, needed in ROUTES:
-        answer = browser.open(path.format(nothing="0" * 64), method=method, **body)
-        assert ("takes the role" in answer.text) == (PEOPLE[name] < needed), (path, answer.text)
     page = browser.get(f"/images/{gallery.ids['boat']}").text
     assert ("<textarea" in page) == (PEOPLE[name] >= Role.CONTRIBUTOR)
 
@@ -278,7 +451,7 @@ def test_guessing_passwords_ends_after_a_few(gallery, users, tmp_path, audit):
     assert "asked too often" in refused.text
     assert int(refused.headers["Retry-After"]) > 0
     assert web.get("/sign-in").status_code == 200
-    missing = [endpoint for endpoint in LIMITS if endpoint not in app.view_functions]
+    missing = [endpoint for endpoint in (*LIMITS, *READ_LIMITS) if endpoint not in app.view_functions]
     assert not missing
 
 
@@ -312,28 +485,97 @@ def test_files_of_users_can_be_read_by_their_owner_alone(users, tmp_path):
         broken.users()
 
 
-def test_below_a_path_every_link_leads_below_it(gallery):
-    """A page is followed link by link, as a browser does, and nothing leads out of the prefix."""
-    app = create_app(service=SearchService(gallery.searcher), storage=gallery.storage, settings=AppSettings())
-    app.wsgi_app = BehindProxy(app.wsgi_app, prefix="/glimpse", proxies=())
-    web = app.test_client()
-    waiting, seen = (
-        ["/glimpse/", "/glimpse/?q=a+red+boat&k=3", f"/glimpse/images/{gallery.ids['boat']}"],
-        set(),
+PAGES = (
+    "",
+    "?q=a+red+boat&k=3",
+    "?sort=newest",
+    "status",
+    "duplicates",
+    "hidden",
+    "docs",
+    "add",
+    "narrow?q=boat",
+)
+LINK = re.compile(r'(href|src|action|formaction|data-[a-z-]*url|data-root)="([^"#]+)')
+PREFIX = "/glimpse"
+
+
+@pytest.fixture(params=["kept by the proxy", "taken off and named"])
+def below(request, gallery, tmp_path) -> FlaskClient:
+    """Return a browser of an application below a path, without a login."""
+    notes = IngestHistory(None)
+    app = create_app(
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(),
+        remover=lambda: Remover(
+            index=gallery.searcher.index,
+            profile=gallery.searcher.profile,
+            storage=gallery.storage,
+            image_encoder=gallery.searcher.image_encoder,
+            caption_encoder=gallery.searcher.texts.encoder,
+            open_notes=lambda _: notes,
+        ),
+        find_duplicates=lambda index, distance: read_duplicates(index, notes, distance=distance),
+        overview=lambda: overview(gallery, tmp_path),
     )
-    while waiting and len(seen) < 60:
+    if request.param == "kept by the proxy":
+        app.wsgi_app = BehindProxy(app.wsgi_app, prefix=PREFIX, proxies=())
+        return app.test_client()
+    behind = BehindProxy(app.wsgi_app, prefix="", proxies=parse_networks(["127.0.0.1"]))
+
+    def proxy(environ, start_response):
+        assert environ["PATH_INFO"].startswith(PREFIX), environ["PATH_INFO"]
+        taken_off = environ["PATH_INFO"].removeprefix(PREFIX)
+        return behind({**environ, "PATH_INFO": taken_off, "HTTP_X_FORWARDED_PREFIX": PREFIX}, start_response)
+
+    app.wsgi_app = proxy
+    return app.test_client()
+
+
+def test_below_a_path_every_link_leads_below_it(below, gallery):
+    """A page is followed link by link, as a browser does, and nothing leads out of the prefix."""
+    waiting = [f"{PREFIX}/{each}" for each in (*PAGES, f"images/{gallery.ids['boat']}")]
+    seen = set()
+    while waiting and len(seen) < 80:
         path = waiting.pop(0)
         if path in seen:
             continue
         seen.add(path)
-        with web.get(path) as answer:
+        with below.get(path) as answer:
             assert answer.status_code == 200, path
             text = answer.text if answer.mimetype == "text/html" else ""
-        found = re.findall(r'(href|src|action)="([^"#]+)', text)
-        inside = [(name, unescape(value)) for name, value in found if not value.startswith(("http", "data:"))]
-        assert all(value.startswith(("/glimpse/", "?")) for _, value in inside), inside
-        waiting += [value for name, value in inside if name != "action" and value.startswith("/")]
+        found = [(name, unescape(value)) for name, value in LINK.findall(text)]
+        inside = [(name, value) for name, value in found if not value.startswith(("http", "data:"))]
+        assert all(value.startswith((PREFIX, "?")) for _, value in inside), (path, inside)
+        waiting += [value for name, value in inside if name in ("href", "src") and value.startswith("/")]
     assert len(seen) > 20
-    hit = web.get("/glimpse/api/v1/search?q=boat&k=1").json["hits"][0]
-    with web.get(hit["thumbnail_url"]) as thumbnail:
+    hit = below.get(f"{PREFIX}/api/v1/search?q=boat&k=1").json["hits"][0]
+    with below.get(hit["thumbnail_url"]) as thumbnail:
         assert thumbnail.mimetype == "image/webp"
+    assert below.get(f"{PREFIX}/openapi.json").json["servers"] == [{"url": PREFIX}]
+
+
+def test_below_a_path_forms_lead_back_below_it(below, gallery):
+    image_id = gallery.ids["boat"]
+    on_it = {"page": f"/images/{image_id}"}
+    for path, form in (
+        ("/language", {"language": "de", "path": on_it["page"]}),
+        (f"/images/{image_id}/caption", {"caption": "a red boat on the sea"}),
+        (f"/images/{image_id}/keywords", {"keywords": "Sea, summer day", **on_it}),
+        ("/selection/edit", {"id": image_id, "act": "unfavourite", **on_it}),
+        ("/picture", {"image": (io.BytesIO(gallery.files["boat"]), "boat.jpg")}),
+    ):
+        answer = below.post(PREFIX + path, data=form)
+        assert answer.status_code in (302, 303), (path, answer.text)
+        assert answer.location.startswith(f"{PREFIX}/"), (path, answer.location)
+        assert below.get(answer.location).status_code == 200, answer.location
+
+
+def test_the_installed_page_stays_below_its_path(below):
+    """The addresses of a manifest count from its own: one that began with a slash would leave the path."""
+    [where] = re.findall(r'rel="manifest" href="([^"]+)', below.get(f"{PREFIX}/").text)
+    with below.get(where) as answer:
+        manifest = answer.get_json(force=True)
+    for address in (manifest["start_url"], manifest["scope"], manifest["share_target"]["action"]):
+        assert urljoin(where, address).startswith(f"{PREFIX}/")

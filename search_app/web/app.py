@@ -299,6 +299,5 @@ def _secure(response: Response) -> Response:
     if (location := response.headers.get("Location")) and location != (path := _within_this_site(location)):
         response.headers["Location"] = path
         response.set_data(redirect(path).get_data())
-    if response.mimetype in ("text/html", "application/json", PROBLEM_TYPE):
-        response.headers.setdefault("Cache-Control", "private, no-store")
+    response.headers.setdefault("Cache-Control", "private, no-store")
     return response

@@ -546,10 +546,13 @@ def check_writable() -> None:
 def check_origin(headers: Headers | Mapping[str, str], *, host: str) -> None:
     """Raise `ForbiddenError` for a request that a browser makes for a page of another site than `host`.
 
-    Programs other than browsers send neither header, and pass.
+    Programs other than browsers send neither header, and pass. A picture that a person shares with the
+    installed page is a navigation of no site's page, and browsers call its origin null: no page can send
+    that, since scripts cannot set `Sec-Fetch-Site`.
     """
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
-    if site == "none":  # a person asked, as by sharing a picture with the installed page; no page can say so
+    is_shared = site == "none" and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    if is_shared and origin == "null":
         return
     if site is not None and site not in OUR_OWN:
         raise ForbiddenError("Another site's page asked for this; do it on the page of Glimpse itself.")

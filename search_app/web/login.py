@@ -25,19 +25,42 @@ if TYPE_CHECKING:
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_TO_ALL = frozenset({"static", "health.healthz", "login.sign_in", "languages.choose"})
 """endpoints that nobody has to sign in for"""
+GUESSES, COSTLY, WRITES = "10 per minute", "60 per minute", "300 per minute"
 LIMITS = {
-    "login.sign_in": "10 per minute",
-    "voice.transcribe": "60 per minute",
-    "page.search_by_picture": "60 per minute",
-    "api.search_by_body": "60 per minute",
-    "uploads.add": "60 per minute",
-    "add_page.add_chosen": "60 per minute",
-    "selection.export": "60 per minute",
-    "selection_page.export_chosen": "60 per minute",
+    "login.sign_in": GUESSES,
+    "voice.transcribe": COSTLY,
+    "page.search_by_picture": COSTLY,
+    "api.search_by_body": COSTLY,
+    "uploads.add": COSTLY,
+    "add_page.add_chosen": COSTLY,
+    "selection.export": COSTLY,
+    "selection.edit_chosen": COSTLY,
+    "selection_page.export_chosen": COSTLY,
+    "selection_page.edit_form": COSTLY,
+    "hiding.put_chosen_away": COSTLY,
+    "hiding.restore_chosen": COSTLY,
+    "hiding_page.put_chosen_away": COSTLY,
+    "hiding_page.restore_chosen": COSTLY,
+    "hiding_page.delete_chosen": COSTLY,
+    "captions.write_caption": WRITES,
+    "caption_page.write_caption": WRITES,
+    "hiding.put_away": WRITES,
+    "hiding.restore": WRITES,
+    "selection.write_keywords": WRITES,
+    "selection.mark_favourite": WRITES,
+    "selection.unmark_favourite": WRITES,
+    "selection_page.keywords_form": WRITES,
 }
-"""requests of one person, or of one address that has not signed in"""
-READ_LIMITS = {"browse.suggest": "600 per minute", "browse.facets": "300 per minute"}
-"""the same for routes that only read: one asks while somebody types"""
+"""requests of one person, or of one address that has not signed in, that change something or cost much"""
+READ_LIMITS = {
+    "browse.suggest": "600 per minute",
+    "browse.facets": "300 per minute",
+    "page.narrow": "300 per minute",
+    "originals.rendering": "300 per minute",
+    "duplicates.duplicates": COSTLY,
+    "duplicates_page.duplicates": COSTLY,
+}
+"""the same for routes that only read: one asks while somebody types, another draws a large picture"""
 SESSION_DAYS = 30
 TOO_OFTEN = "That was asked too often; wait a minute and try again."
 WRONG = lazy_gettext("Name and password do not fit.")
@@ -123,11 +146,11 @@ def add_login(app: Flask, login: Login) -> None:
 def add_limits(app: Flask) -> None:
     """Limit the requests of one person, or of one address, to the routes that cost most."""
     limiter = Limiter(_asker, app=app, storage_uri="memory://", headers_enabled=True)
-    limits = [(each, limit, "POST") for each, limit in LIMITS.items()]
-    limits += [(each, limit, "GET") for each, limit in READ_LIMITS.items()]
-    for endpoint, limit, method in limits:
+    limits = [(each, limit, ["POST", "PUT", "DELETE"]) for each, limit in LIMITS.items()]
+    limits += [(each, limit, ["GET"]) for each, limit in READ_LIMITS.items()]
+    for endpoint, limit, methods in limits:
         if view := app.view_functions.get(endpoint):
-            limited = limiter.limit(limit, methods=[method], error_message=TOO_OFTEN)
+            limited = limiter.limit(limit, methods=methods, error_message=TOO_OFTEN)
             app.view_functions[endpoint] = limited(view)  # type: ignore[assignment]  # flask-limiter allows coroutines
 
 
