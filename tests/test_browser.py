@@ -141,6 +141,13 @@ def test_a_file_that_is_no_picture_gets_a_sentence_and_the_page_stays(page):
     expect(page.locator(".drop")).to_be_hidden()
 
 
+@pytest.mark.parametrize("path", ["docs", "add", "narrow", "?sort=newest"])
+def test_no_script_complains_on_a_page_that_lacks_its_part(page, path):
+    """Each script says which part of a page it needs: the box stands on most pages, and is absent from some."""
+    page.goto(f"/{path}", wait_until="networkidle")
+    expect(page.locator("main")).to_be_visible()
+
+
 def test_more_like_this_the_detail_page_and_the_way_back(page, gallery):
     page.goto("/?q=two+black+cats+in+a+meadow")
     page.locator(".grid .view").first.click()

@@ -1,5 +1,6 @@
 // Completes what is typed into the box: recent searches of this browser, and names that the index knows.
 // A combobox of ARIA: arrow keys walk, Enter takes, Escape closes. One request follows a pause, never each letter.
+// Needs: #q
 import { _ } from "./i18n.js";
 
 const box = document.getElementById("q");
