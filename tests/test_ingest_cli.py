@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from es_config.index import ImageIndex
 from glimpse import main
 from ingest.files.walk import Failure
 from ingest.report import BarProgress, IngestSummary, LineProgress, in_words
+from models.fast.standalone import QuickTowers
+from models.profiles import get_profile
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"
@@ -54,6 +57,25 @@ def pictures(tmp_path: Path) -> Path:
 
 def glimpse(environ: dict[str, str], *arguments: object) -> Result:
     return CliRunner().invoke(main, ["ingest", *map(str, arguments)], env=environ)
+
+
+def test_a_person_at_a_terminal_finds_the_models_of_searches_made_ahead(environ, pictures, models, tmp_path):
+    """A process of its own, which outlives the ingest, makes the form that the first search would wait for."""
+    environ["GLIMPSE_CACHE"] = str(tmp_path / "cache")
+    towers = QuickTowers(get_profile("clip", model_dir=models), tmp_path / "cache")
+    command = [sys.executable, "-m", "glimpse", "ingest", str(pictures)]
+    places = {"cwd": ROOT, "env": {**os.environ, **environ}, "timeout": PATIENCE_S}
+    subprocess.run(command, check=True, **places, stdin=subprocess.DEVNULL, capture_output=True)
+    assert not (towers.cache / "standalone").exists()
+    person, terminal = os.openpty()
+    with os.fdopen(person, "rb", buffering=0) as seen, os.fdopen(terminal, "wb") as stream:
+        places.pop("timeout")
+        process = subprocess.Popen(command, **places, stdin=stream, stdout=subprocess.DEVNULL, stderr=stream)
+        while process.poll() is None:
+            if select.select([seen], [], [], 0.1)[0]:
+                seen.read(65536)  # or the terminal is full, and the command waits
+        assert process.returncode == 0
+        wait_until(towers.are_kept)
 
 
 def test_a_folder_is_ingested_and_a_second_run_adds_nothing(environ, pictures):

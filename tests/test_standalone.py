@@ -30,6 +30,7 @@ from models.fast.standalone import (
     WEIGHTS,
     OnnxTextEncoder,
     PictureSteps,
+    QuickTowers,
     load_quick_caption_text_encoder,
     load_quick_image_encoder,
     load_quick_text_encoder,
@@ -89,6 +90,19 @@ def test_every_layout_gives_the_vectors_of_torch(profile, cache):
         assert texts.embed_texts([]).shape == (0, profile.dims)
         assert list(map(texts.reads_whole, TEXTS)) == list(map(exact[1].reads_whole, TEXTS))
     assert len(kept(cache)) == 2
+
+
+def test_all_towers_of_a_profile_are_made_ahead(profile, cache):
+    towers = QuickTowers(profile, cache)
+    assert not towers.are_kept()
+    towers.make()
+    assert towers.are_kept()
+    made = kept(cache)
+    load_quick_image_encoder(profile, cache=cache)
+    load_quick_text_encoder(profile, cache=cache)
+    assert kept(cache) == made
+    (made[0] / TOWER).write_bytes(b"damaged")
+    assert not towers.are_kept()
 
 
 def test_captions_models_of_berts_kind_are_kept_too(cache, tmp_path):

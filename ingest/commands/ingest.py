@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -306,6 +307,7 @@ def ingest(
     )
     with published(job.meter, metrics_port):
         if watch:
+            prepare_searches(job, alias, model_dir)
             from ingest.watch import WatchReport, watch_folders
 
             summary = watch_folders(job, WatchReport(as_json=as_json, say=say, write=click.echo))
@@ -313,7 +315,36 @@ def ingest(
                 return
         else:
             summary = job.run_all()
+    if not (summary.interrupted or summary.dry_run):
+        prepare_searches(job, alias, model_dir)
     _conclude(job, summary, calibrate=None if captions == "off" or dry_run else calibrate, as_json=as_json)
+
+
+def prepare_searches(job: IngestJob, alias: str, model_dir: Path | None) -> None:
+    """Start a process of low priority that makes the quick form of the models, for a person at a terminal.
+
+    The first search would wait for it otherwise. It goes on when this one ends. Nobody waits for the searches of a script.
+    """
+    index = job.dependencies.index
+    if not (sys.stdin.isatty() and sys.stderr.isatty() and index.exists()):
+        return
+    from es_config.client import cache_folder
+    from models.fast.standalone import QuickTowers
+    from models.profiles import get_profile
+
+    name = index.meta().profile
+    if QuickTowers(get_profile(name, model_dir=model_dir), cache_folder(os.environ)).are_kept():
+        return
+    words = [sys.executable, "-m", "glimpse", "model", "prepare", "--low-priority", "--index", alias]
+    words += ["--model-dir", str(model_dir.absolute())] if model_dir else []
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    process.returncode = 0  # nobody waits for it
 
 
 def _conclude(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from es_config.text_model import ModelStatus, TrainedModel
 
 POSITIVE = click.IntRange(min=1)
+LOW_PRIORITY = 10
+"""of Unix, where the lowest is 19"""
 
 
 def option(name: str, text: str, **more: Any) -> Decorator:
@@ -160,6 +163,32 @@ def fetch_models(profile: str, voice_model: str | None, to: Path | None, verify:
     click.echo(f"The models of profile {profile} are in {to or cache_folder()}.")
     if to:
         click.echo(f"Use them with --profile {profile} --model-dir {shlex.quote(str(to))}")
+
+
+@model.command()
+@MODELS
+@INDEX
+@click.option("--low-priority", is_flag=True, help="Let other programs go first.")
+def prepare(profile: str | None, model_dir: Path | None, alias: str, *, low_priority: bool) -> None:
+    """Make the form of the models in which a search starts at once.
+
+    The first search makes it otherwise, which takes seconds, and with large models a minute. `glimpse start`
+    and `glimpse serve` make it while they get ready, and `glimpse ingest` on a terminal starts this command
+    once the pictures are searchable.
+
+    \b
+    Example:
+      glimpse model prepare
+    """
+    from es_config.client import cache_folder
+    from models.fast.standalone import QuickTowers
+    from models.profiles import get_profile
+
+    if low_priority and hasattr(os, "nice"):
+        os.nice(LOW_PRIORITY)
+    name = own_profile(open_client(), alias, asked=profile)
+    QuickTowers(get_profile(name, model_dir=model_dir), cache_folder(os.environ)).make()
+    say(f"Searches with the models of profile {name} start at once.")
 
 
 @model.command()

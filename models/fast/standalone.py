@@ -36,7 +36,7 @@ from models.encoders import (
     plain_text,
 )
 from models.errors import ModelError, first_line, running
-from models.hub import local_folder, towers_folder
+from models.hub import found_folder, local_folder, towers_folder
 from models.profiles import CALIBRATION_PICTURES, Profile
 
 if TYPE_CHECKING:
@@ -258,6 +258,41 @@ def load_quick_caption_text_encoder(profile: Profile, *, cache: Path) -> TextEnc
     source = local_folder(profile.caption_text_model, role="caption_text")
     place = _place(source, "text", profile.caption_dims, cache)
     return _kept_or_made(place, _read_text, lambda: load_caption_text_encoder(profile), _write_text)
+
+
+@dataclass(frozen=True)
+class QuickTowers:
+    """The towers by which a profile searches, in the form that starts at once."""
+
+    profile: Profile
+    cache: Path
+
+    def are_kept(self) -> bool:
+        """Return whether all of them were made, or cannot be. Models that are not here are not made."""
+        return all((place / REFUSED).is_file() or _is_intact(place) for place in self._places().values())
+
+    def make(self) -> None:
+        """Make those that are not kept. Raises `ModelError`."""
+        made = {
+            "image": load_quick_image_encoder,
+            "text": load_quick_text_encoder,
+            "caption_text": load_quick_caption_text_encoder,
+        }
+        for role in self._places():
+            made[role](self.profile, cache=self.cache)
+
+    def _places(self) -> dict[str, Path]:
+        """Return the folders in the cache of the towers whose models are on this machine."""
+        profile = self.profile
+        dims = {"image": profile.dims, "text": profile.dims, "caption_text": profile.caption_dims}
+        models = profile.models()
+        places = {}
+        for role, source in models.items():
+            if role in dims and (folder := found_folder(source, role=role)):
+                kind = "image" if role == "image" else "text"
+                whole = towers_folder(folder) if role == "image" else folder
+                places[role] = _place(whole, kind, dims[role], self.cache)
+        return places
 
 
 def _place(source: Path, role: str, dims: int, cache: Path) -> Path:
