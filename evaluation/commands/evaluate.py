@@ -41,7 +41,9 @@ ASK = together(
     click.option("--qrels", type=FILE, help="TREC relevance judgements of the topics."),
     click.option("--mode", "modes", help="Modes, with commas; without it all that the index has."),
     click.option("--lane", "lanes", default="auto", show_default=True, help="Text lanes, with commas."),
-    click.option("--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits judged."),
+    click.option(
+        "-k", "--k", type=click.IntRange(1, 1000), default=10, show_default=True, help="Hits judged."
+    ),
     click.option("--num-candidates", type=click.IntRange(1, 10_000), help="As in `glimpse search`."),
     click.option("--exact", is_flag=True, help="Look at every vector instead of the graph."),
     click.option("--field", help="Search this dense_vector field of any index; the queries are vectors."),

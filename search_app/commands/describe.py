@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("photo", type=click.Path(path_type=Path))
-@click.option("--k", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Captions to show.")
+@click.option(
+    "-k", "--k", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Captions to show."
+)
 @AS_JSON
 @SEARCHER
 def describe(
@@ -40,7 +42,7 @@ def describe(
     \b
     Example:
       glimpse describe photo.jpg
-      glimpse describe photo.jpg --k 3 --json
+      glimpse describe photo.jpg -k 3 --json
     """
     from es_config.documents import one_line
     from models.captioning import load_captioner
