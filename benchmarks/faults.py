@@ -410,10 +410,14 @@ def _asked_as(place: Place, token: str) -> Counter[int]:
         try:
             while place.ask("GET", "/healthz")[0] != 200:
                 time.sleep(0.2)
-            with tempfile.TemporaryDirectory() as folder:
+            # Most operations are asked in turn: one that is cut off has asked each of them by then.
+            with tempfile.TemporaryDirectory() as folder, suppress(subprocess.TimeoutExpired):
                 subprocess.run(ask, cwd=folder, stdout=subprocess.DEVNULL, check=False, timeout=LONGEST_RUN_S)
         finally:
             server.kill()
             server.wait()
     lines = [json.loads(each) for each in log.read_text().splitlines() if each.endswith("}")]
-    return Counter(each["status"] for each in lines if each["path"] != "/healthz")
+    asked = [each for each in lines if each["path"] != "/healthz"]
+    for failed in (each for each in asked if each["status"] >= 500):
+        print(f"  {failed['status']} {failed['method']} {failed['path'][:100]}", flush=True)
+    return Counter(each["status"] for each in asked)
