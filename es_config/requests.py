@@ -384,7 +384,9 @@ OTHER_NUMBER_BOOST = 0.4
 """weight of "boat" for "boats": measured best of 0, 0.2, … 1 on drawn and on real captions"""
 WORD = re.compile(r"\w+(?:['’.]\w+)*")
 """as the standard analyzer cuts, which keeps "grandmother's" whole"""
-MOST_WORDS = 64
+MOST_WORDS, LONGEST_WORD = 64, 100
+"""words of a text, and letters of each, that are looked for: Elasticsearch reads some letters as eighteen,
+and a long word that may be misspelt takes much of its memory"""
 FUNCTION_WORDS = """a an and are as at be but by for from in into is it its of on or that the their there
 these this to was were will with"""
 STOP_WORDS = frozenset(FUNCTION_WORDS.split())
@@ -561,7 +563,7 @@ def query_words(text: str) -> tuple[str, ...]:
 
 def typed_words(text: str) -> tuple[str, ...]:
     """Return the same in upper and lower case, as they were typed."""
-    found = WORD.findall(unicodedata.normalize("NFC", text))
+    found = [word[:LONGEST_WORD] for word in WORD.findall(unicodedata.normalize("NFC", text))]
     words = tuple({word.casefold(): word for word in reversed(found)}.values())[::-1]
     return (tuple(word for word in words if word.casefold() not in STOP_WORDS) or words)[:MOST_WORDS]
 

@@ -128,6 +128,14 @@ def test_a_vector_of_any_sound_length_is_answered(web, gallery, number):
     assert post(web, body).status_code == 200
 
 
+@pytest.mark.parametrize("letter", ["\ufdfa", "中", "a"])
+@pytest.mark.parametrize("mode", ["hybrid", "words"])
+def test_a_word_as_long_as_a_query_may_be_is_answered(web, letter, mode):
+    """Elasticsearch reads the first letter as eighteen, each of the second as a word."""
+    answer = web.get("/api/v1/search", query_string={"q": 1000 * letter, "mode": mode})
+    assert answer.status_code == 200, answer.json["detail"]
+
+
 def test_runs_of_wildcards_are_written_as_short_as_possible():
     assert simplified("**/*?**x") == "*/?*x"
     assert simplified(r"a\**") == r"a\**"  # a star that stands for itself, and one for anything
