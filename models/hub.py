@@ -409,11 +409,11 @@ def download_bar(doing: str = "Downloading") -> Iterator[Report]:
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("", total=None, visible=False)  # until something is downloaded
 
         def report(done: int, total: int) -> None:
             if bar.tasks[0].total is None:  # what was there before counts for no rate
-                bar.reset(task, total=total, completed=done)
+                bar.reset(task, total=total, completed=done, visible=True)
             bar.update(task, completed=done)
 
         yield report

@@ -1,12 +1,18 @@
 """Models are found in the cache without the hub, fetched once, and each failure has its own sentence."""
 
+import fcntl
 import json
+import os
+import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import hub as test_hub
@@ -276,6 +282,34 @@ def test_fetch_brings_all_models_and_the_next_run_only_looks(hub):
     assert CLIP.missing() == []
     hub.hangs = True
     assert glimpse("model", "fetch", "--profile", "clip").stdout == first.stdout
+
+
+def on_a_terminal(command: list[str], environ: dict[str, str]) -> str:
+    """Run a command on a terminal of 80 columns and return everything that it wrote there."""
+    person, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    said = b""
+    with subprocess.Popen(command, env=environ, stdin=terminal, stdout=terminal, stderr=terminal) as run:
+        os.close(terminal)
+        with suppress(OSError):  # of Linux, when the last writer has closed it
+            while piece := os.read(person, 65536):
+                said += piece
+        os.close(person)
+    assert run.returncode == 0, said
+    return said.decode()
+
+
+def test_a_terminal_shows_one_bar_of_bytes_and_none_where_nothing_is_fetched(hub, tmp_path):
+    command = [sys.executable, "-m", "glimpse", "model", "fetch", "--profile", "clip"]
+    environ = {**hub.environ(tmp_path), "TERM": "xterm-256color"}
+    first, again = on_a_terminal(command, environ), on_a_terminal(command, environ)
+    lines = re.split(r"\r\n|\r", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", first))
+    bars = [each for each in lines if each.startswith("Downloading")]
+    assert re.search(r"[\d.]+/[\d.]+ MB", bars[-1]), bars
+    assert max(map(len, bars)) <= 80
+    said = [each for each in lines if each.strip() and each not in bars]
+    assert [each.split()[0] for each in said] == ["Fetching", "The"], said
+    assert "Downloading" not in again
 
 
 def test_fetch_goes_on_after_a_kill(hub, tmp_path):
