@@ -67,7 +67,7 @@ def glimpse_home(environ: Mapping[str, str]) -> Path:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return GLIMPSE_CACHE, the folder for things that can be made again, by default `cache` in GLIMPSE_HOME."""
+    """Return GLIMPSE_CACHE, the folder of things that can be made again, else `cache` in GLIMPSE_HOME."""
     if environ.get("GLIMPSE_CACHE"):
         return Path(environ["GLIMPSE_CACHE"]).expanduser().absolute()
     return glimpse_home(environ) / "cache"

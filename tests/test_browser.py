@@ -143,7 +143,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence_and_the_page_stays(page):
 
 @pytest.mark.parametrize("path", ["docs", "add", "narrow", "?sort=newest"])
 def test_no_script_complains_on_a_page_that_lacks_its_part(page, path):
-    """Each script says which part of a page it needs: the box stands on most pages, and is absent from some."""
+    """Each script says which part of a page it needs: the box stands on most pages alone."""
     page.goto(f"/{path}", wait_until="networkidle")
     expect(page.locator("main")).to_be_visible()
 

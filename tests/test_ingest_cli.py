@@ -60,7 +60,7 @@ def glimpse(environ: dict[str, str], *arguments: object) -> Result:
 
 
 def test_a_person_at_a_terminal_finds_the_models_of_searches_made_ahead(environ, pictures, models, tmp_path):
-    """A process of its own, which outlives the ingest, makes the form that the first search would wait for."""
+    """A process of its own, which outlives the ingest, makes the form that a first search waits for."""
     environ["GLIMPSE_CACHE"] = str(tmp_path / "cache")
     towers = QuickTowers(get_profile("clip", model_dir=models), tmp_path / "cache")
     command = [sys.executable, "-m", "glimpse", "ingest", str(pictures)]

@@ -323,7 +323,8 @@ def ingest(
 def prepare_searches(job: IngestJob, alias: str, model_dir: Path | None) -> None:
     """Start a process of low priority that makes the quick form of the models, for a person at a terminal.
 
-    The first search would wait for it otherwise. It goes on when this one ends. Nobody waits for the searches of a script.
+    The first search would wait for it otherwise. It goes on when this one ends. Nobody waits for the
+    searches of a script.
     """
     index = job.dependencies.index
     if not (sys.stdin.isatty() and sys.stderr.isatty() and index.exists()):
