@@ -146,7 +146,8 @@ def _without_large_texts(data: bytes) -> bytes:
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if kind in TEXT_CHUNKS:
-            size = _text_size(data[position + 8 : end - 4], kind)
+            # Without room for more nothing is unpacked: thousands of texts would take a minute.
+            size = _text_size(data[position + 8 : end - 4], kind) if room >= 0 else 0
             room -= size
             if size > LARGEST_TEXT or room < 0:
                 kept.append(data[begin:position])

@@ -36,7 +36,8 @@ from PIL.TiffImagePlugin import IFDRational
 from ingest.errors import UnreadableImageError
 from ingest.files.metadata import camera_data
 from ingest.files.picture import FileContent, decode, pixel_limit, read_image, thumbnail
-from models.pixels import register_formats
+from models import pixels
+from models.pixels import LARGEST_TEXT, LARGEST_TEXTS, open_image, register_formats
 
 FORMATS = ["jpg", "png", "webp", "gif", "bmp", "tif", "heic", "avif", "jxl"]
 OPTIONS = {
@@ -215,6 +216,25 @@ def test_a_large_text_in_a_png_costs_itself_and_not_the_picture(tmp_path, kind):
     for place in (33, len(data) - 12):  # behind the header, and before the end
         (tmp_path / "y.png").write_bytes(data[:place] + chunk + data[place:])
         assert difference(read(tmp_path / "y.png").image, draw_picture(2)) == 0
+
+
+def test_of_thousands_of_packed_texts_no_more_is_unpacked_than_there_is_room_for(tmp_path, monkeypatch):
+    """Unpacked whole, these four megabytes would be four gigabytes."""
+    body = b"x\0\0" + zlib.compress(bytes(LARGEST_TEXT), 9)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    save_picture(tmp_path / "x.png", 2)
+    data = (tmp_path / "x.png").read_bytes()
+    unpacked, unpack = [], pixels._text_size
+
+    def counted(*chunk: bytes) -> int:
+        unpacked.append(chunk)
+        return unpack(*chunk)
+
+    monkeypatch.setattr(pixels, "_text_size", counted)
+    opened = open_image(data[:33] + 4000 * chunk + data[33:])
+    assert opened.size == draw_picture(2).size
+    assert len(unpacked) <= LARGEST_TEXTS // LARGEST_TEXT + 1
 
 
 def test_a_jpeg_that_is_nearly_whole_is_kept_and_a_shorter_one_refused(tmp_path):
