@@ -12,7 +12,7 @@ from glimpse import main
 
 @pytest.fixture
 def glimpse(node, node_home, tmp_path, monkeypatch):
-    """Run the program in this process against the shared node. No command may raise what is no exit."""
+    """Run the program in this process against the shared node. A command may raise nothing but an exit."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, stdin: str = "", home: Path = node_home, **environ: str) -> Result:
