@@ -363,6 +363,17 @@ def test_signing_out_ends_the_session_of_the_browser(app):
     assert browser.get("/").status_code == 303
 
 
+def test_below_a_path_the_session_is_not_sent_to_neighbours(app):
+    app.wsgi_app = BehindProxy(app.wsgi_app, prefix=PREFIX, proxies=())
+    web = app.test_client()
+    done = web.post(f"{PREFIX}/sign-in", data={"name": "vera", "password": PASSWORD})
+    assert f"Path={PREFIX}" in done.headers["Set-Cookie"].split("; ")
+    assert web.get(f"{PREFIX}/").status_code == 200
+    ended = web.post(f"{PREFIX}/sign-out")
+    assert f"Path={PREFIX}" in ended.headers["Set-Cookie"].split("; ")
+    assert web.get(f"{PREFIX}/").status_code == 303
+
+
 def test_a_session_that_another_key_signed_is_worth_nothing(app, gallery, users, audit):
     browser = sign_in(app, "olga")
     cookie = browser.get_cookie("glimpse").value

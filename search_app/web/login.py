@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Flask, abort, g, redirect, render_template, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from flask_babel import lazy_gettext
 from flask_limiter import Limiter
 
@@ -84,6 +85,14 @@ def refuse_foreign_pages(app: Flask) -> None:
             raise ForbiddenError("Another site's page asked for this; open it on the page of Glimpse itself.")
 
 
+class SessionsBelowPath(SecureCookieSessionInterface):
+    """Flask's sessions, whose cookie no other program behind the same proxy gets."""
+
+    def get_cookie_path(self, _app: Flask) -> str:
+        """Return the path that the page is served below."""
+        return request.script_root or "/"
+
+
 @dataclass(frozen=True)
 class Login:
     """The parts of signing in."""
@@ -110,6 +119,7 @@ def add_login(app: Flask, login: Login) -> None:
         SESSION_COOKIE_SECURE=login.secure,
         PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
     )
+    app.session_interface = SessionsBelowPath()
     app.register_blueprint(_login_blueprint(users))
 
     @app.before_request
