@@ -112,6 +112,9 @@ READING = [
     ("search", "a picture", "--mode", "hybrid"),
     ("search", "a picture", "--exact"),
     ("search", "--image", "{one}"),
+    ("search", "--image", "{one}", "--minus", "a boat"),
+    ("search", "sea", "--mode", "words"),
+    ("search", "--sort", "newest"),
     ("knn", "{vector}"),
     ("knn", "{vector}", "--field", "caption_embedding"),
     ("describe", "{one}"),
@@ -146,6 +149,12 @@ def test_a_machine_that_searches_can_ask(filled, machine, command):
 )
 def test_an_ingesting_machine_can_do_its_work(filled, command):
     filled("ingest").done(*command)
+
+
+def test_a_searching_machine_prepares_its_models_and_exports_what_an_ingesting_one_imports(filled, tmp_path):
+    filled("search").done("model", "prepare")
+    filled("search").done("export", tmp_path / "out")
+    assert "0 added, " in filled("ingest").done("import", tmp_path / "out", "--no-check")
 
 
 def test_a_searching_machine_lists_what_an_ingesting_one_put_away(filled):
@@ -216,7 +225,18 @@ def test_a_server_answers_with_the_key_of_its_machine(filled, machine, options):
             url = f"http://127.0.0.1:{port}"
             (hit,) = fetched(f"{url}/api/v1/search?q=a+boat&k=1&mode=hybrid")["hits"]
             assert fetched(f"{url}/readyz")
-            for path in ("/", "/tuning", f"/api/v1/images/{hit['image_id']}/thumbnail"):
+            pages = [
+                "/",
+                "/tuning",
+                "/status",
+                "/duplicates",
+                "/?sort=newest",
+                "/narrow?q=a+boat",
+                "/request?q=a+boat",
+            ]
+            pages += ["/hidden"] if machine == "ingest" else []
+            asked = ["facets", "suggest?q=bo", "status", "duplicates", f"images/{hit['image_id']}/thumbnail"]
+            for path in (*pages, *(f"/api/v1/{each}" for each in asked)):
                 with urllib.request.urlopen(url + path, timeout=PATIENCE_S) as answer:
                     assert answer.status == 200
             if machine == "ingest":
