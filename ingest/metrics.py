@@ -48,6 +48,13 @@ class RunMeter:
             with self._lock:
                 self._seconds[stage] += time.perf_counter() - begin  # type: ignore[assignment]
 
+    def merge(self, counts: Mapping[str, int], seconds: Mapping[str, float]) -> None:
+        """Add the totals of another process."""
+        with self._lock:
+            self._counts.update(counts)
+            for stage, spent in seconds.items():
+                self._seconds[stage] += spent  # type: ignore[assignment]
+
     def totals(self) -> tuple[dict[str, int], dict[str, float]]:
         """Return the counts, and the seconds by stage."""
         with self._lock:

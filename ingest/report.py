@@ -436,6 +436,22 @@ def _sentence(failure: Failure, what: str) -> str:
     return one_line(f"{what} {failure.path}: {failure.reason}")
 
 
+@dataclass(frozen=True)
+class PartCounts:
+    """The counts of a part of a run, which another process did."""
+
+    counts: dict[str, int]
+    """by the names of `IngestSummary`"""
+    failures: tuple[Failure, ...]
+    cut_short: tuple[str, ...]
+    caption_failures: tuple[Failure, ...]
+    caption_error: str | None
+    words_failures: tuple[Failure, ...]
+    words_error: str | None
+    meter: tuple[dict[str, int], dict[str, float]]
+    """totals, and seconds by stage"""
+
+
 class RunCounts:
     """The counts of one run, kept by all of its threads, and the faults of contents that failed."""
 
@@ -525,6 +541,41 @@ class RunCounts:
         with self._lock:
             self._words_failures.append(Failure(candidate.shown, fault.reason))
             self._progress.failed(self._words_failures[-1], what=UNREAD)
+
+    def part(self) -> PartCounts:
+        """Return the counts as they are now, for the run that this is a part of."""
+        with self._lock:
+            return PartCounts(
+                dict(self._counts),
+                tuple(self._failures),
+                tuple(self._cut_short),
+                tuple(self._caption_failures),
+                self.caption_error,
+                tuple(self._words_failures),
+                self.words_error,
+                self.meter.totals(),
+            )
+
+    def merge(self, part: PartCounts) -> None:
+        """Add the counts of a part of this run, and show its files and failures."""
+        self.meter.merge(*part.meter)
+        with self._lock:
+            self._counts.update(part.counts)
+            self._failures += part.failures
+            self._cut_short += part.cut_short
+            self._caption_failures += part.caption_failures
+            self._words_failures += part.words_failures
+            self.caption_error = self.caption_error or part.caption_error
+            self.words_error = self.words_error or part.words_error
+            for what, failures in (
+                (SKIPPED, part.failures),
+                (UNCAPTIONED, part.caption_failures),
+                (UNREAD, part.words_failures),
+            ):
+                for each in failures:
+                    self._progress.failed(each, what=what)
+            for _ in range(part.counts.get("files", 0)):
+                self._progress.advance()
 
     def summary(self, seconds: float, *, interrupted: bool, dry_run: bool) -> IngestSummary:
         """Return the counts as they are now."""

@@ -33,6 +33,10 @@ from search_app.core.places import Gazetteer
 from storage.store import Storage, default_store, open_storage
 
 
+def _say_nothing(_: str) -> None:
+    """Take a sentence. A function with a name can be sent to another process."""
+
+
 @dataclass(frozen=True)
 class EncoderOptions:
     """How to run the image encoder."""
@@ -40,7 +44,7 @@ class EncoderOptions:
     requested: Requested = field(default_factory=Requested)
     sample: Callable[[], Sequence[Image]] = tuple
     """returns some of the pictures of this run, on which backends are compared"""
-    say: Callable[[str], None] = lambda _: None
+    say: Callable[[str], None] = _say_nothing
     """receives one sentence about the choice, if there is something to say"""
 
 
@@ -203,8 +207,11 @@ def lazy_encoders(
     `first` is an image encoder that is loaded already.
     """
 
+    chosen = [first]
+
     def load_images() -> ImageEncoder:
-        encoder = load_image_encoder_for(profile, index, options, cache=cache, first=first)
+        given = chosen.pop() if chosen else None  # held by the encoder's `Lazy` alone from now on
+        encoder = load_image_encoder_for(profile, index, options, cache=cache, first=given)
         check_weights(index, profile.weights("text"))
         return encoder
 

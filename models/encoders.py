@@ -406,3 +406,8 @@ class Lazy(Generic[T_co]):
             if not self._loaded:
                 self._loaded.append(self._load())
             return self._loaded[0]
+
+    def release(self) -> None:
+        """Let go of the value. The next `get` loads it again."""
+        with self._lock:
+            self._loaded.clear()

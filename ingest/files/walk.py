@@ -249,6 +249,11 @@ class Candidate:
     """how to name and read an object that is no file of this machine"""
 
     @property
+    def has_sidecars(self) -> bool:
+        """Whether sidecars say more about it, or the index has to unlearn some."""
+        return bool(self.sidecars) or self.has_news
+
+    @property
     def shown(self) -> str:
         """The path or the address as messages name it."""
         return valid_unicode(self.origin.address if self.origin else str(self.path))

@@ -186,6 +186,14 @@ class IngestHistory:
         rows = self._rows(sql, image_id, self._index) if self._has_sidecars else []
         return {os.fsdecode(path): tuple(json.loads(names)) for path, names in rows}
 
+    def lacks_sidecars_of(self, image_id: str) -> bool:  # noqa: ARG002 - that of a lease asks
+        """Return whether `sidecars_of` may leave out files that earlier runs noted. Never here."""
+        return False
+
+    def leave_open(self, candidate: Candidate, image_id: str) -> None:
+        """Note that a file must be looked at once more, when all copies of its content are noted."""
+        raise NotImplementedError("a history that knows all sidecars leaves nothing open")
+
     def _is_unchanged(self, note: IngestedFile, stamp: Stamp | None) -> bool:
         is_kept = self._kept in ("none", note.kept)
         return is_kept and stamp is not None and stamp.is_settled and note.stamp == stamp

@@ -124,8 +124,16 @@ class _FilmRead:
     paths: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class OpenCopy:
+    """A file with sidecars whose content is known elsewhere: the history of the run has to be asked."""
+
+    candidate: Candidate
+    image_id: str
+
+
 PictureState = KnownPicture | NewPicture
-FileState = Skipped | BadFile | PictureState
+FileState = Skipped | BadFile | OpenCopy | PictureState
 
 
 @dataclass(frozen=True)
@@ -162,8 +170,11 @@ class Reader:
 
     def states(self, chunks: Iterable[list[Candidate]]) -> Generator[FileState]:
         """Yield one state for each file. Each chunk is compared with the history at once."""
+        yield from self.states_of(chain.from_iterable(map(self.compare, chunks)))
+
+    def states_of(self, found: Iterable[Candidate | FileState]) -> Generator[FileState]:
+        """Yield one state for each file that was compared with the history."""
         threads = self.options.threads
-        found = chain.from_iterable(map(self._skip_unchanged, chunks))
         fetchers = self.fetch_pool or self.pool
         window = FETCHES_AHEAD if self.fetch_pool else 4 * threads
         hashed = ordered_map(fetchers, self._hash, found, window=window, kind=Candidate)
@@ -177,7 +188,7 @@ class Reader:
             else:
                 yield cast("FileState", each)
 
-    def _skip_unchanged(self, chunk: Sequence[Candidate]) -> list[Candidate | Skipped]:
+    def compare(self, chunk: Sequence[Candidate]) -> list[Candidate | Skipped]:
         """Return files with their stamps, and `Skipped` for those that are as an earlier run left them.
 
         The history is believed only if the index has the picture under this path, among those to find or
@@ -255,7 +266,7 @@ class Reader:
         self, file: _HashedFile, paths: Mapping[str, tuple[str, ...]], flying: set[str]
     ) -> _HashedFile | FileState:
         image_id = file.content.image_id
-        if file.candidate.sidecars or file.candidate.has_news:
+        if file.candidate.has_sidecars:
             # Noted in the order of the walk, so that the last of several copies knows those of all.
             self.beside.setdefault(image_id, {})[_absolute(file.candidate)] = file.candidate.sidecars
         if image_id in self.faults:
@@ -263,6 +274,8 @@ class Reader:
         if image_id in flying and not file.candidate.has_news:
             return KnownPicture(file.candidate, image_id, new_path=True)
         if image_id in paths or image_id in flying:
+            if file.candidate.has_sidecars and self.history.lacks_sidecars_of(image_id):
+                return OpenCopy(file.candidate, image_id)
             return replace(file, known_paths=paths.get(image_id, ()))
         flying.add(image_id)
         self.in_flight.add(image_id)
@@ -313,7 +326,7 @@ class Reader:
 
         A sidecar that could not be read, but may be later, leaves the candidate without a settled stamp.
         """
-        if not (candidate.sidecars or candidate.has_news):
+        if not candidate.has_sidecars:
             return candidate, picture
         noted = self.history.sidecars_of(picture.image_id)
         seen = dict(self.beside.get(picture.image_id, {}))

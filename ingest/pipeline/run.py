@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from es_config.bulk import BulkLoad
 from es_config.client import afterwards, glimpse_home
 from es_config.errors import EngineError
 from es_config.hidden import HiddenPictures
@@ -30,6 +31,7 @@ from ingest.pipeline.read import (
     FileState,
     KnownPicture,
     NewPicture,
+    OpenCopy,
     PictureState,
     Reader,
     Skipped,
@@ -45,8 +47,11 @@ from ingest.report import (
     WordsSummary,
     open_progress,
 )
+from ingest.sources.archive import ArchiveMember
 from ingest.sources.source import FETCHERS, ExternalSource, gather
 from ingest.wiring import Dependencies, open_history
+from ingest.workers.driver import SharedWork
+from ingest.workers.lease import LeaseAnswer, SidecarNotes
 from models.errors import ModelError
 from models.pixels import register_formats
 from storage.errors import StorageError
@@ -67,8 +72,11 @@ def ingest_paths(
     changes: Changes | None = None,
     sources: Sequence[ExternalSource] = (),
     meter: RunMeter | None = None,
+    work: SharedWork | None = None,
 ) -> IngestSummary:
     """Make the pictures of `paths` and of other `sources`, or `changes` below paths, documents of the index.
+
+    With shared `work`, its workers read, embed and write what the history does not know.
 
     A bad file or folder is reported in the summary and costs nothing else; so is a captioner that cannot be
     loaded. With a `history`, files that have not changed are not read again, and paths of files that are
@@ -78,7 +86,14 @@ def ingest_paths(
     begin, interrupted = time.monotonic(), False
     with nullcontext(history) if history else closing(IngestHistory()) as known:
         counts = RunCounts(progress or Progress(), meter)
-        run = _Run(dependencies=dependencies, options=options, history=known, counts=counts, sources=sources)
+        run = IngestRun(
+            dependencies=dependencies,
+            options=options,
+            history=known,
+            counts=counts,
+            sources=sources,
+            work=work,
+        )
         with pixel_limit(options.max_pixels):
             try:
                 run.all(paths, changes)
@@ -100,21 +115,66 @@ def ingest_paths(
 
 
 @dataclass(kw_only=True)
-class _Run:
+class IngestRun:
+    """One run, or the part of one that a lease is."""
+
     dependencies: Dependencies
     options: IngestOptions
     history: IngestHistory
     counts: RunCounts
     sources: Sequence[ExternalSource] = ()
+    work: SharedWork | None = None
+    """workers that read, embed and write in place of this process"""
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """is held while a batch is in the models, which several leases of one process share"""
     pruned: PruneSummary = field(default_factory=PruneSummary, init=False)
     passed_over: PassedOver = field(default_factory=PassedOver, init=False)
 
     def all(self, paths: Sequence[Path], changes: Changes | None) -> None:
         """Do the whole run. On an interrupt, write the pictures embedded so far."""
+        needs, options = self.dependencies, self.options
+        is_far = any(source.is_far for source in self.sources)
+        with afterwards(lambda: self.history.save(last=False)):
+            with (
+                self._reader(is_far=is_far) as reader,
+                closing(ahead(self._find(paths, changes), size=WALK_AHEAD)) as chunks,
+            ):
+                if self.work:
+                    self._share(chunks, reader, self.work)
+                else:
+                    with closing(ahead(reader.states(chunks), size=READ_AHEAD)) as states:
+                        if options.dry_run:
+                            self._count_only(self._settle(states, reader))
+                        else:
+                            self._write(states, reader)
+            self.history.save(last=True)
+            gone = None if changes is None else changes.gone
+            if options.prune.prune or gone or self.history.has_outdated():
+                self.pruned = prune_paths(
+                    self.history,
+                    index=needs.index,
+                    storage=needs.storage,
+                    folders=paths,
+                    options=options,
+                    gone=gone,
+                    sources=self.sources,
+                )
+
+    def lease(self, files: Sequence[Candidate]) -> None:
+        """Read, embed and write files that another process has compared with its history."""
+        is_far = any(each.origin and not isinstance(each.origin, ArchiveMember) for each in files)
+        with (
+            self._reader(is_far=is_far) as reader,
+            closing(ahead(reader.states_of(files), size=READ_AHEAD)) as states,
+        ):
+            self._write_pictures(states, reader, wrote=lambda _: None, finish=lambda: None)
+
+    @contextmanager
+    def _reader(self, *, is_far: bool) -> Iterator[Reader]:
+        """Make a reader, and end its threads at the end."""
         register_formats()
         needs, options = self.dependencies, self.options
         pool = ThreadPoolExecutor(options.threads, thread_name_prefix="decode")
-        is_far = any(source.is_far for source in self.sources)
         fetch_pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") if is_far else None
         reader = Reader(
             index=needs.index,
@@ -128,34 +188,12 @@ class _Run:
             fetch_pool=fetch_pool,
             meter=self.counts.meter,
         )
-
-        def end() -> None:
+        try:
+            yield reader
+        finally:
             pool.shutdown(cancel_futures=True)
             if fetch_pool:
                 fetch_pool.shutdown(cancel_futures=True)
-            self.history.save(last=False)
-
-        with afterwards(end):
-            with (
-                closing(ahead(self._find(paths, changes), size=WALK_AHEAD)) as chunks,
-                closing(ahead(reader.states(chunks), size=READ_AHEAD)) as states,
-            ):
-                if options.dry_run:
-                    self._count_only(self._settle(states, reader))
-                else:
-                    self._write(states, reader)
-            self.history.save(last=True)
-            gone = None if changes is None else changes.gone
-            if options.prune.prune or gone or self.history.has_outdated():
-                self.pruned = prune_paths(
-                    self.history,
-                    index=needs.index,
-                    storage=needs.storage,
-                    folders=paths,
-                    options=options,
-                    gone=gone,
-                    sources=self.sources,
-                )
 
     def _find(self, paths: Sequence[Path], changes: Changes | None) -> Generator[list[Candidate]]:
         """Yield files in chunks, and tell the progress how many there are so far."""
@@ -196,6 +234,8 @@ class _Run:
                     self.counts.add(skipped=1)
                 case BadFile():
                     self._drop(state, reader)
+                case OpenCopy():
+                    self.history.leave_open(state.candidate, state.image_id)
                 case KnownPicture(new_path=False, thumbnail=b"", facts=None):
                     self.counts.add(skipped=1, updated=state.candidate.has_news)
                     self.history.record_ok(state.candidate, state.image_id)
@@ -222,39 +262,59 @@ class _Run:
                 self.counts.add(skipped=1, paths_added=1, updated=picture.candidate.has_news)
                 self.history.mark_moved(picture.image_id)
 
+    @contextmanager
+    def _loading(self) -> Iterator[BulkLoad]:
+        """Prepare the index for much that is written, and complete documents of earlier versions after it."""
+        index = self.dependencies.index
+        index.complete_mapping()
+        HiddenPictures(index).finish()
+        with index.bulk_load() as load:
+            yield load
+            places = None if self.options.no_gps else self.dependencies.places
+            self.counts.add_completed(complete(index, places))
+
     def _write(self, states: Iterable[FileState], reader: Reader) -> None:
+        with self._loading() as load:
+            refresh = self.dependencies.index.refresh
+            self._write_pictures(states, reader, wrote=load.wrote, finish=refresh)
+
+    def _write_pictures(
+        self,
+        states: Iterable[FileState],
+        reader: Reader,
+        *,
+        wrote: Callable[[int], None],
+        finish: Callable[[], None],
+    ) -> None:
         needs, size = self.dependencies, self.options.batch_size
         captions = CaptionNow(
             captioner=needs.captioner, caption_encoder=needs.caption_encoder, counts=self.counts
         )
         words = WordsNow(reader=needs.word_reader, counts=self.counts, max_pixels=self.options.max_pixels)
         places = PlacesNow(places=None if self.options.no_gps else needs.places)
-        needs.index.complete_mapping()
-        HiddenPictures(needs.index).finish()
-        with needs.index.bulk_load() as load:
-            writer = Writer(
-                index=needs.index,
-                storage=needs.storage,
-                counts=self.counts,
-                history=self.history,
-                in_flight=reader.in_flight,
-                wrote=load.wrote,
-                batch_size=size,
-            )
+        writer = Writer(
+            index=needs.index,
+            storage=needs.storage,
+            counts=self.counts,
+            history=self.history,
+            in_flight=reader.in_flight,
+            wrote=wrote,
+            batch_size=size,
+        )
+        meter = self.counts.meter
+        meter.rejections = lambda: needs.index.rejections
+        meter.queues |= {
+            "pictures_in_flight": lambda: len(reader.in_flight),
+            "batches_to_write": writer.waiting,
+        }
 
-            meter = self.counts.meter
-            meter.rejections = lambda: needs.index.rejections
-            meter.queues |= {
-                "pictures_in_flight": lambda: len(reader.in_flight),
-                "batches_to_write": writer.waiting,
-            }
+        def end() -> None:
+            writer.finish()
+            finish()
 
-            def finish() -> None:
-                writer.finish()
-                needs.index.refresh()
-
-            with afterwards(finish):
-                for batch in batches(self._settle(states, reader), size=size):
+        with afterwards(end):
+            for batch in batches(self._settle(states, reader), size=size):
+                with self.turn:
                     with meter.timed("embed"):
                         ready = embed_batch(
                             batch,
@@ -266,8 +326,63 @@ class _Run:
                     ready = describe_news(ready, index=needs.index, caption_encoder=needs.caption_encoder)
                     ready = places.add(ready)
                     ready = captions.add(ready) if self.options.caption else ready
-                    writer.submit(words.add(ready) if self.options.words else ready)
-            self.counts.add_completed(complete(needs.index, places.places))
+                    ready = words.add(ready) if self.options.words else ready
+                writer.submit(ready)
+
+    def _share(self, chunks: Iterable[list[Candidate]], reader: Reader, work: SharedWork) -> None:
+        """Let workers do what the history does not know, and note their answers."""
+        meter, index, open_copies = self.counts.meter, self.dependencies.index, _OpenCopies()
+        rejections = [0]
+        meter.rejections = lambda: index.rejections + sum(rejections)
+        meter.queues |= work.queues()
+        with self._loading() as load, afterwards(index.refresh), closing(work):
+            with closing(ahead(self._unknown(chunks, reader), size=READ_AHEAD)) as files:
+                for answer in work.answers(files):
+                    rejections[0] += answer.rejections
+                    self._note(answer, load)
+                    open_copies.add(answer.left_open)
+            self.history.flush()
+            again, sidecars = open_copies.with_notes(self.history)
+            for answer in work.answers([again] if again else [], sidecars=sidecars):
+                rejections[0] += answer.rejections
+                self._note(answer, load)
+
+    def _unknown(self, chunks: Iterable[list[Candidate]], reader: Reader) -> Generator[list[Candidate]]:
+        """Yield the files that have to be read, and count the others."""
+        for chunk in chunks:
+            compared = reader.compare(chunk)
+            yield [each for each in compared if isinstance(each, Candidate)]
+            for _ in self._settle([each for each in compared if isinstance(each, Skipped)], reader):
+                raise AssertionError("a skipped file changes nothing")
+
+    def _note(self, answer: LeaseAnswer, load: BulkLoad) -> None:
+        self.counts.merge(answer.counts)
+        for each in answer.noted:
+            self.history.record_ok(each.candidate, each.image_id, new_path=each.new_path)
+        for candidate, fault in answer.failed:
+            self.history.record_failure(candidate, fault)
+        load.wrote(answer.counts.counts.get("indexed", 0))
+
+
+class _OpenCopies:
+    """Files with sidecars whose content other files have too. They are done when the rest is noted."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[Candidate]] = {}
+
+    def add(self, files: Sequence[tuple[Candidate, str]]) -> None:
+        """Take in files, and image ids of their contents."""
+        for candidate, image_id in files:
+            self._files.setdefault(image_id, []).append(candidate)
+
+    def with_notes(self, history: IngestHistory) -> tuple[list[Candidate], SidecarNotes]:
+        """Return the files, and for each content the sidecars of all its files."""
+        files = [replace(each, has_news=True) for _, group in sorted(self._files.items()) for each in group]
+        notes = {
+            image_id: history.sidecars_of(image_id) | {str(each.path): each.sidecars for each in group}
+            for image_id, group in self._files.items()
+        }
+        return files, notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +395,8 @@ class IngestJob:
     environ: Mapping[str, str]
     sources: Sequence[ExternalSource] = ()
     """places of pictures besides folders; a watch has none"""
+    work: SharedWork | None = None
+    """workers that do it"""
     meter: RunMeter = field(default_factory=RunMeter)
     """totals of all rounds"""
     captions_later: bool = False
@@ -321,6 +438,7 @@ class IngestJob:
                 changes=changes,
                 sources=self.sources,
                 meter=self.meter,
+                work=self.work,
             )
 
     def with_captions(self, summary: IngestSummary, *, say: Callable[[str], None]) -> IngestSummary:

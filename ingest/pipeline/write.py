@@ -160,8 +160,12 @@ class Writer:
             if fault:
                 self._fail(picture.candidate, fault)
                 continue
+            is_taken = picture.image_id in taken
+            if is_taken and picture.candidate.sidecars and self._history.lacks_sidecars_of(picture.image_id):
+                self._history.leave_open(picture.candidate, picture.image_id)
+                continue
             self._history.record_ok(picture.candidate, picture.image_id)
-            if picture.image_id in taken:
+            if is_taken:
                 self._counts.add(skipped=1, paths_added=1)
             else:
                 if picture.document.cut_short:

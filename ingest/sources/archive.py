@@ -9,6 +9,7 @@ import lzma
 import os
 import tarfile
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -213,6 +214,7 @@ class ArchiveSource:
         self._temporary: list[Path] = []
         self._reader: TarReader | ZipReader | None = None
         self._time = -1
+        self._lock = threading.Lock()
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
         """Yield the pictures in order. A damaged archive is a failure that names the members before it."""
@@ -283,6 +285,10 @@ class ArchiveSource:
 
     def _open(self) -> TarReader | ZipReader:
         """Return the reader, which is made at the first call. Raises `ArchiveError`."""
+        with self._lock:  # of the threads that read, the first one opens it
+            return self._opened()
+
+    def _opened(self) -> TarReader | ZipReader:
         if self._reader is None:
             path = self._path or self._spool(self._fetched())
             stamp = stamp_of(path) if self._fetch is None else None

@@ -85,6 +85,17 @@ def _remote(word: str, limits: WebLimits | None) -> ExternalSource:
     return BucketSource(objects, bucket=bucket, prefix=key)
 
 
+def open_archive(address: str) -> ArchiveSource:
+    """Return the archive at an address. Raises `UnreadableImageError` and `StorageError`."""
+    place = address.removesuffix(INSIDE)
+    if place.startswith(ARCHIVE_SCHEME):
+        return archive_source(Path(place.removeprefix(ARCHIVE_SCHEME)))
+    source = _remote(place, None)
+    if not isinstance(source, ArchiveSource):
+        raise UnreadableImageError("its archive cannot be opened")
+    return source
+
+
 def content_of(path: bytes) -> FileContent:
     """Return the content that a noted path or address leads to now. Raises as `read_address` does."""
     if not is_address(path):
@@ -100,11 +111,7 @@ def read_address(address: str) -> bytes:
     """
     place, inside, member = address.partition(INSIDE)
     if inside:
-        local = place.startswith(ARCHIVE_SCHEME)
-        source = archive_source(Path(place.removeprefix(ARCHIVE_SCHEME))) if local else _remote(place, None)
-        if not isinstance(source, ArchiveSource):
-            raise UnreadableImageError("its archive cannot be opened")
-        with closing(source):
+        with closing(open_archive(place)) as source:
             return source.find(member)
     parts = urlsplit(address)
     if parts.scheme == "s3":
