@@ -88,6 +88,8 @@ class _Bucket:
             reason = TROUBLES.get(type(error).__name__) or str(error).rstrip(".")
             kind = UnansweredError if type(error).__name__ in UNANSWERED else StorageError
             raise kind(self._sentence(verb, key, reason)) from error
+        except RecursionError as error:  # boto3 asks for the region without end where a server names none
+            raise self._failure(verb, key, REFUSALS["PermanentRedirect"]) from error
 
     def _failure(self, verb: str, key: str, reason: str) -> StorageError:
         return StorageError(self._sentence(verb, key, reason))

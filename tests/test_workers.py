@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ from test_sidecars import xmp
 from waiting import PATIENCE_S, Hold, wait_until
 
 from glimpse import main
+from ingest.errors import IngestError
 from ingest.files.walk import Candidate, Shard
 from ingest.options import IngestOptions
 from ingest.report import Progress, RunCounts
 from ingest.wiring import IngestSettings
 from ingest.workers.driver import ENDS_WORKERS, Answered, CrewEvent, Joined, Lost, SharedWork, WorkerOrder
 from ingest.workers.lease import Lease, LeaseAnswer, NotedFile, Parcels
+from ingest.workers.worker import IngestWorker, installed_version
+from storage.keys import thumbnail_key
 
 ROOT = Path(__file__).parent.parent
 PICTURES = 48
@@ -243,6 +247,26 @@ def test_what_one_process_does_does_not_go_with_workers(environ, pictures, other
     assert f"--on does not go with {other}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"version": "0.0.1"}, "install the same version on all machines"),
+        ({"paths": (Path("/absent/photos"),)}, "does not see /absent/photos: mount it there under the same"),
+        ({"mark": thumbnail_key("0" * 64)}, "name one that all machines share, as in --store s3://bucket/"),
+    ],
+)
+def test_a_worker_that_sees_other_things_than_its_driver_says_so(
+    *, wrong, said, environ, pictures, monkeypatch
+):
+    assert glimpse(environ, pictures, "--limit", 1).exit_code == 0
+    for name, value in {**environ, "OMP_WAIT_POLICY": "PASSIVE"}.items():
+        monkeypatch.setenv(name, value)
+    settings = IngestSettings(alias=environ["GLIMPSE_INDEX"])
+    right = WorkerOrder(settings, IngestOptions(), environ, version=installed_version())
+    with pytest.raises(IngestError, match=re.escape(said)):
+        IngestWorker(replace(right, **wrong))
+
+
 class FailingCrew:
     """Workers that note every file, and die of those that `deadly` names."""
 
@@ -304,7 +328,7 @@ def test_a_file_that_ends_every_worker_is_a_failure_of_its_own_and_costs_no_othe
 
 
 def test_workers_that_all_die_end_the_run_with_a_sentence():
-    with pytest.raises(Exception, match="20 workers died one after the other and none finished its files"):
+    with pytest.raises(IngestError, match="20 workers died one after the other and none finished its files"):
         list(shared(lambda _: True).answers([chunks(9)[0] * 1000]))
 
 
