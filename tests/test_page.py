@@ -115,6 +115,7 @@ def test_a_picture_found_by_its_caption_alone_shows_no_similarity(gallery):
 
     class Found:
         profile, index = gallery.searcher.profile, gallery.searcher.index
+        resolved = staticmethod(gallery.searcher.resolved)
 
         def search(self, query):
             return SearchResponse(query.label, query.mode, None, query.k, 200, 1.0, 1, (hit,))
@@ -326,7 +327,7 @@ def test_each_part_of_a_search_has_a_chip_that_removes_it_alone(web):
     for label, part in (
         ("path named/", "&path=named%2F"),
         ("by look, caption and words", "&mode=hybrid"),
-        ("from 2020-01-01", "&date_from=2020-01-01"),
+        ("from Jan 1, 2020", "&date_from=2020-01-01"),
         ("newest first", "&sort=newest"),
         ("camera Pencil", "&camera=Pencil"),
         ("exact", "&exact=true"),

@@ -381,3 +381,26 @@ def test_uploads_that_stop_midway_hold_nobody_up(address, sentence):
         first.shutdown(socket.SHUT_WR)
         second.sendall(clip[len(clip) // 2 :])
         assert SENTENCE.encode() in whole_answer(second)
+
+
+def test_a_recording_is_a_part_of_a_question_like_its_words(web, sentence, gallery, monkeypatch):
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", None)  # nothing of it may come near a disk
+    sound = recordings.packed(sentence, "webm")
+
+    def form(**more):
+        return web.post("/api/v1/search", data={"audio": (io.BytesIO(sound), "x.webm"), "k": "5", **more})
+
+    said = form().json
+    assert said["query"] == SENTENCE
+    assert said["hits"] == web.get("/api/v1/search", query_string={"q": SENTENCE, "k": 5}).json["hits"]
+    cats = gallery.ids["cats"]
+    weighed = form(like=cats, audio_weight="0.5").json
+    typed = web.get("/api/v1/search", query_string={"q": f"{SENTENCE}^0.5", "like": cats, "k": 5}).json
+    assert weighed["hits"] == typed["hits"]
+    unwanted = {"q": "cats", "minus_audio": (io.BytesIO(sound), "x.webm"), "audio": (io.BytesIO(), "")}
+    assert web.post("/api/v1/search", data=unwanted).json["detail"].startswith("No recording arrived")
+    del unwanted["audio"]
+    unwanted["minus_audio"] = (io.BytesIO(sound), "x.webm")
+    assert web.post("/api/v1/search", data=unwanted).json["query"] == f"cats − {SENTENCE}"
+    silent = {"audio": (io.BytesIO(recordings.packed(recordings.silence(2))), "x.wav")}
+    assert "Nothing was heard" in problem(web.post("/api/v1/search", data=silent), 400)

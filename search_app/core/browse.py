@@ -114,6 +114,18 @@ class Browser:
         searcher = self._searcher()
         return int(self._kept.get(f"{searcher.index.name()} count", searcher.index.count))
 
+    def passing(self, query: Query) -> int:
+        """Return how many pictures pass the filters of a query, a few seconds old at most.
+
+        Raises `EngineError`.
+        """
+        if query.filters == Filters():
+            return self.count()
+        searcher = self._searcher()
+        filters = searcher.resolved(query).filters
+        key = f"{searcher.index.name()} passing {filters}"
+        return int(self._kept.get(key, lambda: self.counts([filters])[0]))
+
     def _count(self, searcher: Searcher, filters: Filters, names: Sequence[str], size: int) -> FacetCounts:
         body = facets_body(filters, names=names, size=size)
 

@@ -503,6 +503,7 @@ class SearchHit:
         {"enum": ["strong", "weak", "none", None]},
     ] = None
     cut_short: Annotated[bool, "whether the end of its file is missing, and the rest of it grey"] = False
+    favourite: Annotated[bool, "whether somebody has marked it as a favourite"] = False
     width: Annotated[int | None, "pixels of the upright picture; null in indices of long ago"] = None
     height: Annotated[int | None, "pixels of the upright picture; null in indices of long ago"] = None
     film: Annotated[
@@ -556,6 +557,7 @@ def search_hit(hit: Hit, **fused: Any) -> SearchHit:
         caption=hit.source.get("caption"),
         thumbnail_url=thumbnail_url(hit.image_id),
         cut_short=bool(hit.source.get("cut_short")),
+        favourite=bool(hit.source.get("favourite")),
         film=_film(hit.source),
         width=hit.source.get("width"),
         height=hit.source.get("height"),

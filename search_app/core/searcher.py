@@ -131,7 +131,7 @@ def at_least(hits: Sequence[SearchHit], least: str) -> tuple[SearchHit, ...]:
 
 MAX_ID = 512
 """Elasticsearch's own limit for an `_id`, in bytes"""
-SOURCE = ["relative_path", "caption", "film", "cut_short", "width", "height"]
+SOURCE = ["relative_path", "caption", "film", "cut_short", "width", "height", "favourite"]
 T = TypeVar("T")
 
 

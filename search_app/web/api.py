@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
@@ -28,6 +28,7 @@ from search_app.web.http import (
     search_arguments,
     unchanging,
 )
+from search_app.web.voice import read_sound
 from storage.errors import NoSuchKeyError
 from storage.store import Storage
 
@@ -43,12 +44,14 @@ POST_BODY = {
         "multipart/form-data": {"schema": SearchForm},
     }
 }
-FILES = {"image": True, "minus_image": False}
-"""field of a form with pictures, and whether they are wanted; `<field>_weight` has their weights"""
+FILES = {"image": True, "minus_image": False, "audio": True, "minus_audio": False}
+"""field of a form with files, and whether they are wanted; `<field>_weight` has their weights"""
+Hear = Callable[[bytes], str]
+"""returns the words of a recording"""
 
 
-def _shown(name: str, *, max_upload: int) -> Iterator[Part]:
-    """Yield the pictures in one field of a form, with their weights, which stand in the same order."""
+def _shown(name: str, *, max_upload: int, hear: Hear) -> Iterator[Part]:
+    """Yield the parts that the files in one field of a form are, with their weights in the same order."""
     files = request.files.getlist(name)
     given = request.form.getlist(f"{name}_weight")
     if len(given) > len(files):
@@ -58,11 +61,16 @@ def _shown(name: str, *, max_upload: int) -> Iterator[Part]:
             weight = float(given[place]) if place < len(given) else 1.0
         except ValueError as error:
             raise QueryError(f"{name}_weight: Not a valid number.") from error
-        yield Part(image=read_upload(file, max_upload=max_upload), weight=weight, wanted=FILES[name])
+        if "audio" in name:
+            yield Part(text=hear(read_sound(file)), weight=weight, wanted=FILES[name])
+        else:
+            yield Part(image=read_upload(file, max_upload=max_upload), weight=weight, wanted=FILES[name])
 
 
-def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSettings) -> Blueprint:
-    """Return the API's routes around a search service and a store."""
+def rest_blueprint(
+    *, service: SearchService, storage: Storage, settings: AppSettings, hear: Hear
+) -> Blueprint:
+    """Return the API's routes around a search service and a store; `hear` knows the words of recordings."""
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
     answer_schema = schema_of(SearchResponse)
     thumbnails = Thumbnails(storage)
@@ -86,7 +94,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
     @api.response(200, answer_schema, content_type=JSON)
     @may_fail(api, 404, 408, 413)
     def search_by_body() -> Response:
-        """Search by pictures, in a form, or by the same parameters as a JSON object."""
+        """Search by pictures and recordings, in a form, or by the same parameters as a JSON object."""
         if request.is_json:
             body = read_json(request)
             if not isinstance(body, dict):
@@ -96,7 +104,7 @@ def rest_blueprint(*, service: SearchService, storage: Storage, settings: AppSet
         most = settings.max_upload
         for name in FILES:
             asked.pop(f"{name}_weight", None)
-        shown = [part for name in FILES for part in _shown(name, max_upload=most)]
+        shown = [part for name in FILES for part in _shown(name, max_upload=most, hear=hear)]
         return answer(load_query(asked, more=shown))
 
     @api.get("/images/<image_id>")

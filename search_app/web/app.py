@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -65,7 +66,7 @@ from search_app.web.uploads import (
     count_uploads,
     upload_blueprint,
 )
-from search_app.web.voice import voice_blueprint
+from search_app.web.voice import voice_blueprint, voice_queue, words_of
 from storage.store import Storage
 
 RETRY_AFTER_S = 5
@@ -199,8 +200,10 @@ def create_app(
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
     api = ProblemApi(app)
-    api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings))
-    api.register_blueprint(voice_blueprint(transcriber=transcriber))
+    queue = voice_queue()
+    hear = partial(words_of, transcriber=transcriber, queue=queue)
+    api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings, hear=hear))
+    api.register_blueprint(voice_blueprint(transcriber=transcriber, queue=queue))
     browser, suggester = Browser(lambda: service.searcher), Suggester(lambda: service.searcher)
     api.register_blueprint(browse_blueprint(browser=browser, suggester=suggester))
     app.register_blueprint(

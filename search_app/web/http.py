@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,6 +130,25 @@ class SearchForm(SearchArguments):
     minus_image_weight = fields.List(
         fields.Float(metadata={"maximum": MAX_WEIGHT}),
         metadata={"description": "weights of the files of minus_image, in their order; else 1"},
+    )
+    audio = fields.List(
+        fields.Raw(metadata=BINARY),
+        metadata={
+            "description": "recordings of wanted words, as /transcribe takes them",
+            "maxItems": MAX_PARTS,
+        },
+    )
+    audio_weight = fields.List(
+        fields.Float(metadata={"maximum": MAX_WEIGHT}),
+        metadata={"description": "weights of the files of audio, in their order; else 1"},
+    )
+    minus_audio = fields.List(
+        fields.Raw(metadata=BINARY),
+        metadata={"description": "recordings of words that are not wanted", "maxItems": MAX_PARTS},
+    )
+    minus_audio_weight = fields.List(
+        fields.Float(metadata={"maximum": MAX_WEIGHT}),
+        metadata={"description": "weights of the files of minus_audio, in their order; else 1"},
     )
 
 
@@ -315,7 +335,21 @@ def search_arguments(given: MultiDict[str, str]) -> dict[str, str | list[str]]:
 
 
 class FormRequest(Request):
-    """A request that names the form field that is over its room, instead of calling the file too large."""
+    """A request that names the form field that is over its room, instead of calling the file too large.
+
+    The files of a question stay in memory, whose recordings must never be written to a disk.
+    """
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        if self.endpoint == "api.search_by_body":
+            return io.BytesIO()
+        return super()._get_file_stream(total_content_length, content_type, filename, content_length)
 
     def _load_form_data(self) -> None:
         try:

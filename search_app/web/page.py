@@ -40,7 +40,7 @@ from search_app.settings import AppSettings
 from search_app.web.around import around
 from search_app.web.browse import TITLES, is_useful, label_of, month_name, timeline_of
 from search_app.web.http import read_upload, search_arguments, status_of, visitors_sentence
-from search_app.web.languages import progress_line
+from search_app.web.languages import progress_line, translated
 from storage.keys import thumbnail_key
 from storage.store import Storage
 
@@ -68,6 +68,8 @@ MAP = "https://www.openstreetmap.org/"
 DRAWN = "drawn world"
 """in the name of the camera of every drawn picture"""
 LONGEST_EXAMPLE, MOST_EXAMPLES = 60, 5
+LONGEST_PLACE = 60
+"""characters of a question that may be the name of a place"""
 ELASTICSEARCH = "http://localhost:9200"
 """an address as in the manual: the real one is not for visitors"""
 SAMPLE_SIZE = 12
@@ -111,6 +113,10 @@ LABELS = {
     "minus_vector": lazy_gettext("not like your picture"),
 }
 """how a part of the question is named"""
+FIELDS = {"date_from": lazy_gettext("Taken from"), "date_to": lazy_gettext("Taken until")}
+"""the labels of filters whose faults do not name them"""
+FAULTS = {"Not a valid date.": lazy_gettext("This is not a day, such as 2024-07-31.")}
+"""sentences of marshmallow in words for people"""
 MODES = {
     "hybrid": lazy_gettext("look, caption and words"),
     "words": lazy_gettext("the words written in them"),
@@ -146,7 +152,7 @@ def page_blueprint(
         try:
             query = load_query(given, k=settings.page_size)
         except QueryError as error:
-            return render_error(error.status, str(error), faults=_faults(given))
+            return _refused(error, given)
         return _results(service, query, narrowing, default_k=settings.page_size)
 
     @page.get("/narrow")
@@ -265,8 +271,18 @@ def _faults(given: Mapping[str, Any]) -> dict[str, str]:
             try:
                 load_query({name: given[name], "sort": "newest"})
             except QueryError as error:
-                found[name] = str(error)
+                fault = str(error).removeprefix(f"{name}: ")
+                found[name] = str(FAULTS[fault]) if fault in FAULTS else translated(fault)
     return found
+
+
+def _refused(error: QueryError, given: Mapping[str, Any]) -> tuple[str, int]:
+    """Show the sentence of an error, in which a field of the page is called as the page calls it."""
+    faults, sentence = _faults(given), translated(str(error))
+    for name, fault in faults.items():
+        if str(error).startswith(f"{name}: "):
+            sentence = f"{FIELDS[name]}: {fault}" if name in FIELDS else fault
+    return render_error(error.status, sentence, faults=faults)
 
 
 def address(state: Mapping[str, str | list[str]], image_id: str | None = None) -> str:
@@ -394,6 +410,8 @@ def _chip(name: str, value: str) -> str:
         return label_of(name, value)
     if name == "place" and not NUMBERS.match(value):
         return str(_("place {}").format(value))
+    if name in ("date_from", "date_to"):
+        value = label_of("taken", value)
     words = {"sort": ORDERS, "mode": MODES, "min_relevance": MARKS}.get(name, {})
     return str(CHIPS.get(name, f"{name} {{}}")).format(words.get(value, value))
 
@@ -414,12 +432,13 @@ def _start(searcher: Searcher, narrowing: Narrowing, *, empty: bool, is_filling:
     """Show the start page, without a word about an index that is being made at the moment."""
     sample: tuple[SearchHit, ...] = ()
     examples: Sequence[tuple[str, str]] = ()
-    count, trouble, status = None, None, 200
+    count, favourites, trouble, status = None, 0, None, 200
     try:
         if searcher.index.exists():
             count = narrowing.browser.count()
             sample = searcher.sample(SAMPLE_SIZE)
             examples = narrowing.examples(searcher, sample)
+            favourites = narrowing.browser.passing(load_query({"favourite": "true"}))
         elif not is_filling:
             count = 0
     except EngineError as error:
@@ -427,7 +446,7 @@ def _start(searcher: Searcher, narrowing: Narrowing, *, empty: bool, is_filling:
     if empty and not trouble:
         trouble, status = _("The query is empty: type some words, or choose a picture."), 400
     return render_template(
-        "start.html", sample=sample, count=count, trouble=trouble, examples=examples
+        "start.html", sample=sample, count=count, favourites=favourites, trouble=trouble, examples=examples
     ), status
 
 
@@ -448,6 +467,27 @@ class Narrowing:
             return self.browser.facets(query) if query.is_listing else None
         except EngineError:  # the list itself is there
             return None
+
+    def passing(self, query: Query, *, least: int) -> int | None:
+        """Return how many pictures pass the filters of a question, or None where only `least` are known."""
+        try:
+            found = None if query.is_listing else self.browser.passing(query)
+        except EngineError:  # the hits are there
+            return None
+        return found if found and found > least else None
+
+    def place(self, query: Query, state: Mapping[str, str | list[str]]) -> WayOut | None:
+        """Return a link to the pictures of a place that the words of a question name and nothing else."""
+        text = query.text or ""
+        if query.filters.place or NUMBERS.match(text) or not 0 < len(text) <= LONGEST_PLACE:
+            return None
+        named = load_query({"place": text})
+        try:
+            count = self.browser.passing(named)
+        except EngineError:
+            return None
+        label = _("Taken in %(place)s", place=text)
+        return WayOut(label, address(changed(state, q=None, place=text)), count) if count else None
 
     def examples(self, searcher: Searcher, sample: Sequence[SearchHit]) -> Sequence[tuple[str, str]]:
         """Return (language, text) of searches to try, which this index can answer.
@@ -533,6 +573,8 @@ def _results(service: SearchService, query: Query, narrowing: Narrowing, *, defa
         is_empty=not response.hits and query.filters == Filters() and query.page == 1,
         rail=narrowing.rail(query) if response.hits else None,
         ways_out=[] if response.hits or query.page > 1 else narrowing.ways_out(query, state),
+        passing=narrowing.passing(query, least=len(response.hits)) if is_ranked else None,
+        taken_in=narrowing.place(query, state) if query.page == 1 else None,
         meant=narrowing.meant(query, state) if is_poor else None,
         state=state,
         raw={"k": str(query.k), **state},

@@ -323,6 +323,14 @@ def selection_page_blueprint(
         )
         return back_to_page()
 
+    @page.post("/images/<image_id>/favourite")
+    @requires_write_access
+    def favourite_form(image_id: str) -> Any:
+        """Mark one picture, or take its mark, and show the page again."""
+        is_wanted = request.form.get("act") == "favourite"
+        edit_one(service.searcher, image_id, PictureEdit(favourite=is_wanted))
+        return back_to_page()
+
     @page.post("/images/<image_id>/keywords")
     @requires_write_access
     def keywords_form(image_id: str) -> Any:

@@ -8,13 +8,14 @@ from dataclasses import asdict
 
 from flask import Request, Response, abort, jsonify, request
 from flask_smorest import Blueprint
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from models.encoders import Lazy
 from models.voice import LONGEST, RecordingError, Transcriber, Transcript
 from search_app.core.query import API_PREFIX
-from search_app.core.voice import MAX_RECORDING
+from search_app.core.voice import MAX_RECORDING, NOTHING, UNCLEAR
 from search_app.errors import QueryError, TooLargeError
 from search_app.web.http import BINARY, FORM_ROOM, JSON, RequestQueue, form_too_large, may_fail, schema_of
 
@@ -36,9 +37,7 @@ def voice_blueprint(
 ) -> Blueprint:
     """Return the route that transcribes. When `transcriber` returns none, it says that voice is off."""
     api = Blueprint("voice", __name__, url_prefix=API_PREFIX, description="Spoken queries")
-    queue = queue or RequestQueue(
-        busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
-    )
+    queue = queue or voice_queue()
 
     @api.post("/transcribe")
     @api.doc(requestBody=POST_BODY)
@@ -46,16 +45,8 @@ def voice_blueprint(
     @may_fail(api, 408, 413, 429)
     def transcribe() -> Response:
         """Transcribe a recording of at most 30 seconds. Nothing is kept."""
-        current = transcriber()
-        if current is None:
-            abort(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
-        recording = read_recording(request)
-        try:
-            with queue.turn():
-                transcript = current.get().transcribe(recording)
-        except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
-            raise QueryError(str(error)) from error
-        return jsonify(asdict(transcript))
+        current = _current(transcriber)
+        return jsonify(asdict(_transcript(current, read_recording(request), queue)))
 
     @api.app_context_processor
     def microphone() -> dict[str, object]:
@@ -63,6 +54,45 @@ def voice_blueprint(
         return {"voice": transcriber() is not None, "voice_seconds": int(LONGEST)}
 
     return api
+
+
+def voice_queue() -> RequestQueue:
+    """Return a queue for all requests that have recordings."""
+    return RequestQueue(
+        busy="Too many recordings are waiting to be heard; try again in a moment.", retry_after_s=1
+    )
+
+
+def words_of(
+    recording: bytes, *, transcriber: Callable[[], Lazy[Transcriber] | None], queue: RequestQueue
+) -> str:
+    """Return the words of a recording. Raises `QueryError` where none are understood."""
+    transcript = _transcript(_current(transcriber), recording, queue)
+    if not transcript.text:
+        raise QueryError(UNCLEAR if transcript.voice_found else NOTHING)
+    return transcript.text
+
+
+def _current(transcriber: Callable[[], Lazy[Transcriber] | None]) -> Lazy[Transcriber]:
+    return transcriber() or abort(503, "Voice is off on this server; see `glimpse serve --voice-model`.")
+
+
+def _transcript(current: Lazy[Transcriber], recording: bytes, queue: RequestQueue) -> Transcript:
+    try:
+        with queue.turn():
+            return current.get().transcribe(recording)
+    except RecordingError as error:  # the caller's mistake, whereas other model errors are the server's
+        raise QueryError(str(error)) from error
+
+
+def read_sound(upload: FileStorage) -> bytes:
+    """Return the recording in a form's file. Raises `TooLargeError`, and `QueryError` when it is empty."""
+    data = upload.stream.read(MAX_RECORDING + 1)
+    if len(data) > MAX_RECORDING:
+        raise _too_large()
+    if not data:
+        raise QueryError("No recording arrived: choose a file that is not empty.")
+    return data
 
 
 def read_recording(asked: Request) -> bytes:
