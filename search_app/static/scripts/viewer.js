@@ -133,7 +133,7 @@ function open() {
 
 function fullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else viewer.requestFullscreen?.().catch(() => {});
+  else viewer.querySelector(".viewer-all").requestFullscreen?.().catch(() => {});
 }
 
 const deeds = {
