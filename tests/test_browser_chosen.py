@@ -1,11 +1,11 @@
-"""Choosing several pictures in a real Chromium: by mouse and by keys, hiding with an undo, downloads."""
+"""Choosing several pictures in real browsers: by mouse and by keys, hiding with an undo, downloads."""
 
 from __future__ import annotations
 
 import zipfile
 
 import pytest
-from browsers import PATIENCE_MS, launched
+from browsers import BROWSERS, PATIENCE_MS
 from http_fronts import serving
 from playwright.sync_api import expect, sync_playwright
 from test_hiding import NAMES, library
@@ -13,10 +13,29 @@ from test_hiding import NAMES, library
 __all__ = ["library"]
 
 
-@pytest.mark.parametrize("width", [1280, 360])
-def test_pictures_are_chosen_hidden_and_taken_back_without_leaving_the_page(library, width, tmp_path):
+def mark_and_find_a_favourite(page, cards) -> None:
+    """Mark the first picture by its star, follow the link to it, and take the mark back by a key."""
+    star = cards.first.locator(".star")
+    with page.expect_response(lambda answer: answer.url.endswith("/favourite")) as marked:
+        star.click()
+    assert marked.value.ok
+    expect(star).to_have_attribute("aria-pressed", "true")
+    page.goto("/")
+    page.get_by_role("link", name="Favourites 1").click()
+    expect(cards).to_have_count(1)
+    expect(star).to_have_attribute("aria-pressed", "true")
+    star.focus()
+    with page.expect_response(lambda answer: answer.url.endswith("/favourite")):
+        page.keyboard.press("Enter")
+    expect(star).to_have_attribute("aria-pressed", "false")
+    page.goto("/?sort=name")
+    expect(star).to_have_attribute("aria-pressed", "false")
+
+
+@pytest.mark.parametrize(("kind", "width"), [("chromium", 1280), ("firefox", 360)])
+def test_pictures_are_chosen_hidden_and_taken_back_without_leaving_the_page(library, kind, width, tmp_path):
     with serving(library.app()) as url, sync_playwright() as playwright:
-        browser = launched(playwright)
+        browser = BROWSERS[kind](playwright)
         page = browser.new_page(base_url=url, viewport={"width": width, "height": 800})
         page.set_default_timeout(PATIENCE_MS)
         complaints: list[str] = []
@@ -54,6 +73,7 @@ def test_pictures_are_chosen_hidden_and_taken_back_without_leaving_the_page(libr
         page.keyboard.press("Escape")
         expect(chosen).to_have_count(0)
         expect(bar).to_be_hidden()
+        mark_and_find_a_favourite(page, cards)
         cards.first.locator(".view").click()
         page.get_by_role("button", name="Hide", exact=True).click()
         expect(page.locator("#put-away .outcome")).to_have_text("Hidden: no search finds it.")
