@@ -424,7 +424,7 @@ def test_the_page_of_hidden_pictures_shows_them_and_takes_them_back(library):
     web = library.app().test_client()
     ids = library.ids()
     results = web.get("/?sort=newest").text
-    assert results.count('form="chosen"') == 4
+    assert results.count('form="chosen" name="id"') == 4
     assert "Hide" in results
     assert "Nothing is hidden" in web.get("/hidden").text
     done = web.post("/selection/hide", data={"id": list(ids.values())[:2], "page": "/?sort=newest"})
