@@ -198,6 +198,7 @@ PROMISES = {
     "PUT selection.write_keywords": WRITE,
     "POST selection_page.edit_form": ADD,
     "POST selection_page.export_chosen": ASK,
+    "POST selection_page.favourite_form": WRITE,
     "POST selection_page.keywords_form": WRITE,
     "GET static": Promise(None, is_kept=True),
     "GET status.status": LOOK,

@@ -50,6 +50,7 @@ LIMITS = {
     "selection.write_keywords": WRITES,
     "selection.mark_favourite": WRITES,
     "selection.unmark_favourite": WRITES,
+    "selection_page.favourite_form": WRITES,
     "selection_page.keywords_form": WRITES,
 }
 """requests of one person, or of one address that has not signed in, that change something or cost much"""
