@@ -42,7 +42,7 @@ def answer(number: int) -> bytes:
 async def from_playwright(
     client: asyncio.StreamReader, back: asyncio.StreamWriter, out: asyncio.StreamWriter
 ):
-    """Pass what Playwright sends on, except the unknown command, which is answered."""
+    """Pass Playwright's commands on, except the unknown one: it is answered here."""
     while True:
         whole, first, data = await frame(client)
         if first == FINAL | TEXT and UNKNOWN.encode() in data:

@@ -1,4 +1,4 @@
-"""axe-core finds nothing against WCAG 2.2, A and AA, on any page; and browsers offer to install it."""
+"""No page is against WCAG 2.2, A and AA, as axe-core checks it, and browsers offer to install the page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def choose_two(page: Page) -> None:
 
 
 def states(ids: list[str]) -> Iterator[tuple[str, Callable[[Page], object] | None]]:
-    """Yield the address of each page, and what is done there."""
+    """Yield the address of each page, and a function that does something there."""
     yield "/", None
     yield "/", lambda page: page.keyboard.press("?")
     yield "/", lambda page: page.locator(".add-open").click()
@@ -64,7 +64,7 @@ def states(ids: list[str]) -> Iterator[tuple[str, Callable[[Page], object] | Non
 
 
 def faults(page: Page) -> list[str]:
-    """Return what axe-core finds on a page."""
+    """Return the faults that axe-core finds on a page."""
     found = Axe().run(page, options=RULES).response["violations"]
     return [f"{page.url} {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 

@@ -50,7 +50,7 @@ def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iter
 
 
 def asked(page: Page) -> dict[str, list[str]]:
-    """Return what the address asks."""
+    """Return the parameters of the address."""
     return parse_qs(urlsplit(page.url).query)
 
 

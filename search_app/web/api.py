@@ -70,7 +70,7 @@ def _shown(name: str, *, max_upload: int, hear: Hear) -> Iterator[Part]:
 def rest_blueprint(
     *, service: SearchService, storage: Storage, settings: AppSettings, hear: Hear
 ) -> Blueprint:
-    """Return the API's routes around a search service and a store; `hear` knows the words of recordings."""
+    """Return the API's routes around a search service and a store, with a function that hears."""
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
     answer_schema = schema_of(SearchResponse)
     thumbnails = Thumbnails(storage)
