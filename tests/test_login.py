@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from argon2 import DEFAULT_PARALLELISM, DEFAULT_TIME_COST, PasswordHasher, extract_parameters
 from flask import Flask
 from flask.testing import FlaskClient
 from gallery import Gallery
@@ -35,7 +38,8 @@ PEOPLE = {"vera": Role.VIEWER, "carl": Role.CONTRIBUTOR, "olga": Role.OWNER}
 
 @pytest.fixture(scope="module")
 def users(tmp_path_factory) -> UserStore:
-    store = UserStore(users_path(tmp_path_factory.mktemp("home") / "glimpse"))
+    path = users_path(tmp_path_factory.mktemp("home") / "glimpse")
+    store = UserStore(path, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     for name, role in PEOPLE.items():
         store.add(name, role, PASSWORD)
     return store
@@ -465,6 +469,20 @@ def test_guessing_passwords_ends_after_a_few(gallery, users, tmp_path, audit):
     assert web.get("/sign-in").status_code == 200
     missing = [endpoint for endpoint in (*LIMITS, *READ_LIMITS) if endpoint not in app.view_functions]
     assert not missing
+
+
+def test_a_guess_at_a_kept_password_is_as_dear_as_argon2_advises(tmp_path):
+    store = UserStore(tmp_path / "users.sqlite")
+    store.add("vera", Role.VIEWER, PASSWORD)
+    with closing(sqlite3.connect(store.path)) as database:
+        (kept,) = database.execute("SELECT password FROM users").fetchone()
+    found = extract_parameters(kept)
+    assert (found.type.name, found.time_cost, found.parallelism) == (
+        "ID", DEFAULT_TIME_COST, DEFAULT_PARALLELISM,
+    )  # fmt: skip
+    assert found.memory_cost >= 65_536
+    assert store.sign_in("vera", PASSWORD) == store.get("vera") is not None
+    assert store.sign_in("vera", f"{PASSWORD}.") is None
 
 
 def test_names_and_passwords_that_cannot_be_are_refused_in_one_sentence(users):

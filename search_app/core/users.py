@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from es_config.documents import one_line
 from es_config.home import OWNER_ONLY
 from search_app.errors import UserError
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 MIN_PASSWORD = 10
 MAX_PASSWORD = 1000
@@ -80,9 +84,13 @@ class Token:
 class UserStore:
     """The users and tokens in an SQLite file that its owner alone can read. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file, which is made when something is first written. Nothing is opened here."""
+    def __init__(self, path: Path, *, hasher: PasswordHasher | None = None) -> None:
+        """Take the file, which is made when something is first written. Nothing is opened here.
+
+        `hasher` says how dear a guess at a new password is, by default as argon2's authors advise.
+        """
         self.path = path
+        self._hasher = hasher
         self._lock = threading.Lock()
         self._hash_of_nobody: str | None = None
 
@@ -93,7 +101,7 @@ class UserStore:
                 f"'{one_line(name[:80])}' cannot be a name: write letters and digits, and after the first"
                 " also .@+-_"
             )
-        hashed = _hash(password)
+        hashed = self._hash(password)
         with self._open() as database:
             try:
                 database.execute("INSERT INTO users VALUES (?, ?, ?, ?)", (name, str(role), hashed, _stamp()))
@@ -105,7 +113,7 @@ class UserStore:
     def set_password(self, name: str, password: str) -> None:
         """Set another password, which ends the user's sessions. Raises `UserError`."""
         self._change(
-            "UPDATE users SET password = ?, stamp = ? WHERE name = ?", (_hash(password), _stamp(), name)
+            "UPDATE users SET password = ?, stamp = ? WHERE name = ?", (self._hash(password), _stamp(), name)
         )
 
     def set_role(self, name: str, role: Role) -> None:
@@ -135,7 +143,7 @@ class UserStore:
             row = database.execute("SELECT password FROM users WHERE name = ?", (name,)).fetchone()
         with self._lock:  # argon2 takes 64 MiB for each password that is tried
             if self._hash_of_nobody is None:
-                self._hash_of_nobody = _hash(secrets.token_urlsafe())
+                self._hash_of_nobody = self._hash(secrets.token_urlsafe())
             fits = _fits(row[0] if row else self._hash_of_nobody, password[:MAX_PASSWORD])
         return self.get(name) if row and fits else None
 
@@ -171,6 +179,13 @@ class UserStore:
             "SELECT users.name, role, stamp FROM users JOIN tokens ON user = users.name WHERE sha256 = ?",
             _sha256(secret),
         )
+
+    def _hash(self, password: str) -> str:
+        from argon2 import PasswordHasher
+
+        if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+            raise UserError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
+        return (self._hasher or PasswordHasher()).hash(password)
 
     def _one(self, query: str, value: str) -> User | None:
         if not self.path.exists():
@@ -247,14 +262,6 @@ def _stamp() -> str:
 def _sha256(secret: str) -> str:
     # A token is 32 random bytes: unlike a password it cannot be guessed from a fast hash.
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _hash(password: str) -> str:
-    from argon2 import PasswordHasher
-
-    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
-        raise UserError(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
-    return PasswordHasher().hash(password)
 
 
 def _fits(hashed: str, password: str) -> bool:
