@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner
 from elasticsearch import Elasticsearch
 from waiting import wait_until
 
 from es_config.index import ImageIndex
+from glimpse import main
 
 ROOT = Path(__file__).parent.parent
 
 
-def start_ingest(
-    folder: Path, *, url: str, home: Path, models: Path, alias: str, batch_size: int = 4
-) -> subprocess.Popen:
+def start_ingest(folder: Path, *, url: str, home: Path, models: Path, alias: str) -> subprocess.Popen:
     """Start the command in a process of its own, with small batches and JSON on stdout."""
-    environ = os.environ | {
+    environ = os.environ | _settings(url, home, models, alias) | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "glimpse", *_command(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **pipes)
+
+
+def ingest_undisturbed(folder: Path, *, url: str, home: Path, models: Path, alias: str) -> dict:
+    """Run the same command in this process to its end, and return its JSON."""
+    runner = CliRunner(env=_settings(url, home, models, alias))
+    return json.loads(runner.invoke(main, _command(folder)).stdout)
+
+
+def _settings(url: str, home: Path, models: Path, alias: str) -> dict[str, str]:
+    return {
         "ELASTICSEARCH_URL": url,
         "GLIMPSE_HOME": str(home),
         "GLIMPSE_MODEL_DIR": str(models),
         "GLIMPSE_INDEX": alias,
         "GLIMPSE_INGEST_CAPTIONS": "off",
         "GLIMPSE_PRECISION": "fp32",
-        "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "glimpse", "ingest", str(folder)]
-    command += ["--batch-size", str(batch_size), "--json"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **pipes)
+
+
+def _command(folder: Path) -> list[str]:
+    return ["ingest", str(folder), "--batch-size", "4", "--json"]
 
 
 def thumbnails(home: Path) -> int:

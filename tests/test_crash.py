@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
+import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from crashes import contents, differences, kill_after, start_ingest, thumbnails
+from crashes import contents, differences, ingest_undisturbed, kill_after, start_ingest, thumbnails
 from http_fronts import proxy
 from picture_files import save_picture
-from waiting import PATIENCE_S, Hold
+from waiting import Hold
 
 GOOD, KILLS = 90, 3
 
@@ -29,23 +30,36 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
+@dataclass
+class Runs:
+    """Runs of the command on the pictures."""
+
+    corpus: Path
+    models: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    def start(self, home: Path, alias: str, url: str) -> subprocess.Popen:
+        """Start one that will be killed."""
+        self.started.append(start_ingest(self.corpus, url=url, home=home, models=self.models, alias=alias))
+        return self.started[-1]
+
+    def finish(self, home: Path, alias: str, url: str) -> dict:
+        """Run one to its end, and return its JSON."""
+        return ingest_undisturbed(self.corpus, url=url, home=home, models=self.models, alias=alias)
+
+
 @pytest.fixture
-def start(node, tiny_pair: Path, corpus: Path) -> Iterator:
-    """Return a function that starts the command. Processes still running at the end are ended."""
-    started = []
-
-    def begin(home: Path, alias: str, url: str = node.url):
-        started.append(start_ingest(corpus, url=url, home=home, models=tiny_pair, alias=alias))
-        return started[-1]
-
-    yield begin
-    for process in started:
+def runs(tiny_pair: Path, corpus: Path) -> Iterator[Runs]:
+    """Runs on the corpus. Processes still running at the end are ended."""
+    made = Runs(corpus, tiny_pair)
+    yield made
+    for process in made.started:
         process.kill()
         process.wait()
 
 
 def test_after_kills_at_random_moments_the_index_is_that_of_an_undisturbed_run(
-    client, node, index_name, start, tmp_path
+    client, node, index_name, runs, tmp_path
 ):
     killed, whole = f"{index_name}-killed", f"{index_name}-whole"
     moments = sorted(random.Random(7).sample(range(1, GOOD - 5), KILLS))
@@ -53,13 +67,13 @@ def test_after_kills_at_random_moments_the_index_is_that_of_an_undisturbed_run(
         # Nothing is written beyond the moment, so that no run is over before it is killed.
         beyond = Hold(lambda _, path, at=moment: "_bulk" in path and thumbnails(tmp_path / "killed") >= at)
         with proxy(node.url, beyond) as url:
-            process = start(tmp_path / "killed", killed, url)
+            process = runs.start(tmp_path / "killed", killed, url)
             assert kill_after(process, tmp_path / "killed", stored=moment) == -9
             beyond.drop()
     written = len(contents(client, killed))
     assert written > 0
-    runs = start(tmp_path / "killed", killed), start(tmp_path / "whole", whole)
-    last, undisturbed = (json.loads(each.communicate(timeout=PATIENCE_S)[0]) for each in runs)
+    last = runs.finish(tmp_path / "killed", killed, node.url)
+    undisturbed = runs.finish(tmp_path / "whole", whole, node.url)
     assert (undisturbed["indexed"], undisturbed["failed"]) == (GOOD, 1)
     assert last["failed"] + last["failed_before"] == 1
     # Nothing that is in the index is embedded again.
