@@ -9,7 +9,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from waiting import PATIENCE_S
+
+from glimpse import main
 
 ROOT = Path(__file__).parent.parent
 TOUR = re.search(r"<!-- tour.*?-->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
@@ -17,11 +20,12 @@ LINES = TOUR.strip().splitlines()
 
 
 @pytest.fixture(scope="module")
-def shell(node, tmp_path_factory):
-    """Run lines of shell as a person would: the environment's commands, a home and an index of its own."""
+def environ(node, tmp_path_factory) -> dict[str, str]:
+    """A person's environment, with a home and an index of its own."""
     home, name = tmp_path_factory.mktemp("readme"), f"test-{uuid.uuid4()}"
-    environ = {
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("GLIMPSE")},
+        "GLIMPSE_CACHE": os.environ["GLIMPSE_CACHE"],
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ELASTICSEARCH_URL": node.url,
         "ELASTICSEARCH_API_KEY": node.key,
@@ -31,11 +35,16 @@ def shell(node, tmp_path_factory):
         "COLUMNS": "120",
     }
 
+
+@pytest.fixture(scope="module")
+def shell(environ):
+    """Run lines of shell as a person would, on the demo's pictures."""
+
     def run(line: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             ["bash", "-c", line],
             env=environ,
-            cwd=home,
+            cwd=environ["GLIMPSE_HOME"],
             capture_output=True,
             text=True,
             check=False,
@@ -69,6 +78,8 @@ def test_every_line_of_the_tour_works_and_answers(shell):
         ("ein gelber Ballon im Regen", "yellow balloon"),
     ],
 )
-def test_the_examples_of_the_readme_and_the_start_page_find_what_they_say(shell, query, caption):
-    done = shell(f"glimpse search '{query}' --json --k 1")
+@pytest.mark.usefixtures("shell")
+def test_the_examples_of_the_readme_and_the_start_page_find_what_they_say(environ, query, caption):
+    command = ["search", query, "--json", "--k", "1"]
+    done = CliRunner().invoke(main, command, env=environ | {"GLIMPSE_PROFILE": None})
     assert caption in json.loads(done.stdout)["hits"][0]["caption"]
