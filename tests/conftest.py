@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -26,11 +27,16 @@ TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TT
 LONGEST_FIRST = (
     "test_three_nodes.py",
     "test_readme.py",
+    "test_keys.py",
     "test_tune.py",
+    "test_start.py",
     "test_outages.py",
-    "test_crash.py",
     "test_caption_cli.py",
+    "test_reindex.py",
+    "test_real_models.py",
+    "test_written_text.py",
     "test_wheel.py",
+    "test_crash.py",
 )
 """long files of few tests: run last, one of them would keep one worker busy while the others idle"""
 
@@ -67,6 +73,13 @@ def _plain_environment(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
         for name in ("NO_PROXY", "no_proxy"):  # the servers of the tests are on this machine
             patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost"))))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen_libraries(_plain_environment: None) -> None:
+    """Let the garbage collector leave out what is there for good: half a million objects of the libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
