@@ -220,7 +220,10 @@ def decoding() -> Iterator[None]:
 
 
 def _damaged(error: Exception) -> PictureError:
-    return PictureError(f"damaged or cut short ({first_line(error)[:200]})")
+    said = first_line(error)[:200]
+    if "build `libjxl`" in said:  # the decoder of JPEG XL advises those who built it
+        return PictureError("damaged or cut short")
+    return PictureError(f"damaged or cut short ({said})")
 
 
 @cache

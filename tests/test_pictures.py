@@ -273,6 +273,9 @@ def test_jpeg_xl_is_read_and_named_where_its_decoder_is_missing(tmp_path):
         [sys.executable, "-c", program, str(tmp_path / "x.jxl")], capture_output=True, text=True, check=False
     )
     assert "a JPEG XL file: `pip install pillow-jxl-plugin` to read it" in done.stderr
+    (tmp_path / "x.jxl").write_bytes(b"\xff\x0a" + bytes(range(256)))
+    with pytest.raises(UnreadableImageError, match=r"^damaged or cut short$"):
+        read(tmp_path / "x.jxl")
 
 
 def test_lab_pictures_become_rgb(tmp_path):
