@@ -24,8 +24,7 @@ from ingest.files.picture import (
     thumbnail,
 )
 from ingest.files.walk import HEAD_BYTES, Candidate, container_of, safe_name
-from ingest.pipeline.embed import caption_each, embed_pictures
-from ingest.pipeline.places import PlacesNow
+from ingest.pipeline.embed import PlacesNow, caption_each, embed_pictures
 from ingest.pipeline.read import BadFile, NewPicture, new_document, transform
 from ingest.pipeline.words import words_of
 from ingest.wiring import check_weights, create_index

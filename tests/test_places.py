@@ -21,7 +21,7 @@ from es_config.documents import (
 )
 from es_config.index import ImageIndex
 from ingest.files.walk import Candidate
-from ingest.pipeline.places import PlacesNow, complete
+from ingest.pipeline.embed import PlacesNow, complete_documents
 from ingest.pipeline.read import BadFile, NewPicture
 from models.encoders import Lazy
 from search_app.core.places import Gazetteer
@@ -142,8 +142,8 @@ def test_places_are_filters_by_any_name_and_older_documents_get_theirs(client, i
     assert paths(asked, place="neu schwanstein") == {"b/by hand.jpg"}
     assert paths(asked, q="germany", mode="words") == {"a/munich.jpg"}
     assert paths(asked, place="Lissabon") == set()
-    assert complete(index, gazetteer) == 1
-    assert complete(index, gazetteer) == 0
+    assert complete_documents(index, gazetteer) == 1
+    assert complete_documents(index, gazetteer) == 0
     assert paths(asked, place="Lissabon") == {"b/old.jpg"}
     assert (index.get(picture(3, "").image_id) or {})["exif"]["places"] == ["Alfama", "Lisbon", "Portugal"]
     assert paths(asked, place="38.71,-9.13,5km") == {"b/old.jpg"}

@@ -1,8 +1,9 @@
-"""Embed and caption batches of pictures. One bad picture does not stop the others."""
+"""Embed and caption batches of pictures, and name their places. One bad picture does not stop the others."""
 
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,13 +14,14 @@ from PIL.Image import Image
 
 from es_config.documents import ImageDocument
 from es_config.errors import EngineError
-from es_config.index import ImageIndex
+from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import Fault, IngestError
 from ingest.pipeline.read import EMPTY, BadFile, KnownPicture, NewPicture, PictureState
 from ingest.report import RunCounts
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.errors import ModelError
+from search_app.errors import PlacesError
 
 Key = TypeVar("Key")
 Input = TypeVar("Input")
@@ -220,3 +222,58 @@ class CaptionNow:
             self.counts.add_caption_failure(picture.candidate, caption)
             return picture
         return replace(picture, document=caption.on(picture.document))
+
+
+@dataclass(kw_only=True)
+class PlacesNow:
+    """Names places in batches. Where the list of places cannot be read, pictures are written without.
+
+    A later run completes their documents.
+    """
+
+    places: PlaceNames | None
+
+    def add(self, batch: Sequence[PictureState]) -> list[PictureState]:
+        """Return the batch with the names of the places of new pictures, and of those with news."""
+        documents = [_facts(each) for each in batch]
+        named = iter(self.named([each for each in documents if each]))
+        rows = zip(batch, documents, strict=True)
+        return [_with_facts(each, next(named)) if document else each for each, document in rows]
+
+    def named(self, documents: Sequence[ImageDocument]) -> list[ImageDocument]:
+        """Return the documents with the names of their places."""
+        points = {each.image_id: each.exif_location for each in documents if each.exif_location}
+        if self.places is None or not points:
+            return list(documents)
+        try:
+            named = dict(zip(points, self.places.names(list(points.values())), strict=True))
+            source = self.places.source
+        except PlacesError as error:
+            logging.getLogger(__name__).warning("%s", error)
+            self.places = None
+            return list(documents)
+        return [
+            replace(each, exif_places=named[each.image_id], exif_places_by=source)
+            if each.image_id in named
+            else each
+            for each in documents
+        ]
+
+
+def _facts(picture: PictureState) -> ImageDocument | None:
+    return picture.document if isinstance(picture, NewPicture) else picture.facts
+
+
+def _with_facts(picture: PictureState, document: ImageDocument) -> PictureState:
+    if isinstance(picture, NewPicture):
+        return replace(picture, document=document)
+    return replace(picture, facts=document)
+
+
+def complete_documents(index: ImageIndex, places: PlaceNames | None) -> int:
+    """Complete documents of earlier versions, without places where their list cannot be read."""
+    try:
+        return index.complete_documents(places)
+    except PlacesError as error:
+        logging.getLogger(__name__).warning("%s", error)
+        return index.complete_documents()

@@ -23,9 +23,15 @@ from ingest.history.prune import prune_paths
 from ingest.metrics import RunMeter
 from ingest.options import CaptionOptions, Changes, IngestOptions, WordsOptions
 from ingest.pipeline.captions import caption_pictures
-from ingest.pipeline.embed import CaptionNow, batches, describe_news, embed_batch
+from ingest.pipeline.embed import (
+    CaptionNow,
+    PlacesNow,
+    batches,
+    complete_documents,
+    describe_news,
+    embed_batch,
+)
 from ingest.pipeline.parallel import READ_AHEAD, ahead
-from ingest.pipeline.places import PlacesNow, complete
 from ingest.pipeline.read import (
     BadFile,
     FileState,
@@ -271,7 +277,7 @@ class IngestRun:
         with index.bulk_load() as load:
             yield load
             places = None if self.options.no_gps else self.dependencies.places
-            self.counts.add_completed(complete(index, places))
+            self.counts.add_completed(complete_documents(index, places))
 
     def _write(self, states: Iterable[FileState], reader: Reader) -> None:
         with self._loading() as load:
