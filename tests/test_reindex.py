@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.error
 import urllib.request
@@ -23,11 +24,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from elasticsearch import Elasticsearch
+from film_files import save_film
 from http_fronts import proxy, serving
 from model_folders import save_clip
 from picture_files import save_picture
 from waiting import PATIENCE_S, wait_until
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from es_config.aliases import Alias
 from es_config.documents import ImageDocument, IndexMeta, IndexOptions
 from es_config.errors import EngineError
@@ -177,6 +181,31 @@ def test_the_new_index_keeps_everything_but_the_vectors_and_ingest_finds_nothing
     (place.files / "03.png").unlink()
     assert place.run("ingest", place.files, "--prune")["pruned"]["documents"] == 1
     assert len(place.documents()) == PICTURES - 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_films_and_their_moments_get_vectors_of_the_new_model_from_their_films(kind, place, tmp_path):
+    scenes = [draw(scene, 64) for scene in sample("demo", 3)]
+    film = save_film(tmp_path / "films/lake.mp4", [(scene, 3) for scene in scenes])
+    films = film.parent
+    if kind == "archive":
+        with tarfile.open(tmp_path / "films.tar", "w") as tar:
+            tar.add(film, "lake.mp4")
+        films = tmp_path / "films.tar"
+    assert place.run("ingest", films, "--films", "moments")["moments"] == 2
+    before = place.documents()
+    of_film = {image_id for image_id, each in before.items() if "film" in each}
+    assert len(of_film) == 3
+    done = place.reindex()
+    assert (done["exit_code"], done["embedded"], done["missing"]) == (0, PICTURES + 3, []), done
+    assert place.documents() == before
+    reindexed = {image_id: place.index.vector(image_id) for image_id in of_film}
+
+    place.environ.update(GLIMPSE_MODEL_DIR=str(place.models["new"]), GLIMPSE_INDEX=f"{place.alias}-anew")
+    assert place.run("ingest", films, "--films", "moments")["moments"] == 2
+    anew = ImageIndex(place.client, alias=f"{place.alias}-anew")
+    for image_id, vector in reindexed.items():
+        assert float(vector @ anew.vector(image_id)) > 0.99
 
 
 @pytest.mark.parametrize("more", [("--no-switch",), ()], ids=["built", "switched"])

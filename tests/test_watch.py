@@ -8,11 +8,13 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +22,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from elasticsearch import Elasticsearch
+from film_files import save_film
 from http_fronts import proxy
 from picture_files import save_picture
 from waiting import PATIENCE_S, wait_until
 from watchdog.observers import inotify_c
 
+from demo.world.draw import draw as draw_scene
+from demo.world.scene import sample
 from es_config.client import EngineSettings, connect
 from es_config.index import ImageIndex
 from glimpse import main
@@ -250,6 +255,41 @@ def test_sidecars_that_come_change_and_go_reach_the_pictures_beside_them(watchin
         put_sidecar(pictures / "new.xmp", "new")
         wait_until(lambda: (told("0.png"), told("1.png"), told("new.png")) == ([], ["house"], ["new"]))
     assert sum(each.embedded for each in watch.rounds) == 1
+    assert not watch.failures
+
+
+def test_films_that_come_change_and_go_are_followed_with_all_their_moments(watching, pictures, index):
+    scenes = [draw_scene(scene, 64) for scene in sample("demo", 3)]
+
+    def films() -> dict[str, int]:
+        """Return how many documents there are of each film, by its path."""
+        index.refresh()
+        hits = index.search({"query": {"exists": {"field": "film.id"}}, "size": 100}).hits
+        return Counter(each for hit in hits for each in hit.source["relative_path"])
+
+    def tags() -> set[str]:
+        index.refresh()
+        hits = index.search({"query": {"exists": {"field": "film.id"}}, "size": 100}).hits
+        return {" ".join(hit.source.get("tags") or []) for hit in hits}
+
+    made = save_film(pictures.parent / "made.mp4", [(scene, 3) for scene in scenes])
+    other = save_film(pictures.parent / "other.mp4", [(scenes[1], 3), (scenes[0], 3)])
+    with watching(pictures, films="moments", prune=PruneOptions(prune=True, anyway=True)) as watch:
+        shutil.copy(made, pictures / "lake.mp4")
+        wait_until(lambda: films() == {"lake.mp4": 3})
+        put_sidecar(pictures / "lake.mp4.xmp", "sunset")
+        wait_until(lambda: tags() == {"sunset"})
+        shutil.copy(other, pictures / "lake.mp4")
+        wait_until(lambda: films() == {"lake.mp4": 2})
+        (pictures / "lake.mp4.xmp").unlink()
+        wait_until(lambda: tags() == {""})
+        (pictures / "lake.mp4").rename(pictures / "sea.mp4")
+        wait_until(lambda: films() == {"sea.mp4": 2})
+        save_film(pictures / "IMG_1.mov", [(scenes[2], 1)])
+        draw(pictures / "IMG_1.png", 40)
+        wait_until(lambda: films() == {"sea.mp4": 2} and index.of_path("IMG_1.png"))
+        (pictures / "sea.mp4").unlink()
+        wait_until(lambda: not films())
     assert not watch.failures
 
 
