@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -404,11 +404,17 @@ class ImageIndex:
 
         A caption takes the place of a model's and of the former description, if it has its vector. Captions
         and keywords that a person wrote on the page stay. A picture that is not there is reported as
-        "deleted meanwhile".
+        "deleted meanwhile". The moments of a film get the facts of the film.
         """
         target = self.write_target()
         waiting = {each.image_id: each for each in documents}
         failed: dict[str, str] = {}
+        moments = self._moments(list(waiting))
+        if moments:  # first: no kill leaves a moment behind its film
+            of_moments = [replace(waiting[film], image_id=moment) for moment, film in moments.items()]
+            done = self.change_facts(of_moments)
+            failed |= {moments[each]: reason for each, reason in done.failed.items()}
+            waiting = {each: found for each, found in waiting.items() if each not in failed}
         # Another writer may change a document between our reading and writing.
         for _ in range(CONFLICT_RETRIES):
             found = read_documents(self._client, target, list(waiting), fields=FACTS)
@@ -448,7 +454,11 @@ class ImageIndex:
 
     def moments_of(self, image_ids: Sequence[str]) -> list[str]:
         """Return the ids of the moments of those of `image_ids` that are films, searchable or not yet."""
-        return list(_moments_of(read_documents(self._client, self.target, image_ids, fields=["film"])))
+        return list(self._moments(image_ids))
+
+    def _moments(self, image_ids: Sequence[str]) -> dict[str, str]:
+        """Return the ids of the moments of films, with the ids of their films."""
+        return _moments_of(read_documents(self._client, self.target, image_ids, fields=["film"]))
 
     def set_moments(self, moments: Mapping[str, Sequence[int]]) -> dict[str, str]:
         """Note the times of films' moments, which are written already, and return the refusals."""

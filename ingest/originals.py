@@ -96,7 +96,9 @@ class IngestedOriginals:
         content = content_id(image_id, source)
         for note in self._notes_of(image_id, source):
             if is_address(note.path):
-                if (data := _fetched(note.path, image_id)) is None:
+                # A film is played from a file of this machine only: a browser asks for many parts of it.
+                data = None if source.get("film") else _fetched(note.path, image_id)
+                if data is None:
                     continue
                 held = BytesIO(data)
                 return OpenedFile(held, Path(note.shown).name, len(data), *_type(held, note))

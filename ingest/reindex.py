@@ -45,7 +45,7 @@ from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
 from ingest.pipeline.read import transform
 from ingest.report import Progress
-from ingest.sources.places import content_of
+from ingest.sources.places import NotedFiles, content_of
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.hub import fetch_missing
@@ -107,6 +107,7 @@ class OriginalReader:
     history: IngestHistory | None
     folders: Sequence[Path]
     storage: Storage
+    files: NotedFiles = field(default_factory=NotedFiles)
 
     def read(self, image_id: str, source: Mapping[str, Any]) -> tuple[Image, bool]:
         """Return the decoded picture of a document, and whether a copy of it was read.
@@ -122,11 +123,9 @@ class OriginalReader:
     def _moment(self, film: Mapping[str, Any], paths: Sequence[str]) -> Image:
         """Return the picture of a film at its time. A thumbnail of it does not count."""
         for path in self._places(film["id"], paths):
-            with suppress(UnreadableImageError, StorageError, ValueError):
-                content = content_of(path)
-                if content.image_id == film["id"]:
-                    place = Path(os.fsdecode(path))
-                    return decode_moment(content, place, time_ms=film["time_ms"], edge=LONG_EDGE)
+            with suppress(UnreadableImageError):
+                if found := self.files.open(path, film["id"]):
+                    return decode_moment(found.content, found.path, time_ms=film["time_ms"], edge=LONG_EDGE)
         raise UnreadableImageError("its film is not where it was")
 
     def _content(self, image_id: str, paths: Sequence[str]) -> tuple[FileContent, Path]:

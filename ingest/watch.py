@@ -18,7 +18,7 @@ from typing import Self
 from es_config.errors import EngineError
 from ingest.errors import IngestError
 from ingest.files.events import FolderEvents, GonePaths
-from ingest.files.siblings import is_sidecar, owners_of
+from ingest.files.sidecars import is_sidecar, owners_of
 from ingest.files.walk import (
     Beside,
     Candidate,

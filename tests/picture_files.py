@@ -58,6 +58,18 @@ def save_picture(path: Path, seed: int, **options: object) -> Path:
     return path
 
 
+def xmp_keywords(*words: str) -> bytes:
+    """Return an XMP sidecar with keywords."""
+    spaces = (
+        'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    )
+    items = "".join(f"<rdf:li>{word}</rdf:li>" for word in words)
+    return (
+        f"<rdf:RDF {spaces}><rdf:Description><dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject>"
+        "</rdf:Description></rdf:RDF>"
+    ).encode()
+
+
 def png_header(width: int, height: int) -> bytes:
     """Return a PNG that claims a size and holds almost no data."""
     return _png(width, height, bits=8, rows=b"\0" * 1000)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from film_files import save_film
-from picture_files import save_picture
+from picture_files import save_picture, xmp_keywords
 from PIL import Image, ImageFilter
 
 import glimpse
@@ -314,6 +314,27 @@ def test_a_film_is_one_document_or_one_for_each_moment_through_its_whole_life(ru
     assert run(prune=PruneOptions(prune=True, anyway=True)).pruned.documents == 3
     assert [each["image_name"] for each in documents(index)] == ["stays.jpg"]
     assert not any(store.exists(thumbnail_key(each["image_id"])) for each in [whole, *moments])
+
+
+def test_a_sidecar_of_a_film_is_one_of_its_moments_and_its_news_reach_them(run):
+    def write(*words: str, seconds: int = 0) -> None:
+        path = run.folder / "a.mp4.xmp"
+        path.write_bytes(xmp_keywords(*words))
+        os.utime(path, (1_600_000_000 + seconds, 1_600_000_000 + seconds))
+
+    path = save_film(run.folder / "a.mp4", STORY)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    write("lake")
+    assert run(films="moments").moments == 2
+    assert [each["tags"] for each in documents(run.index)] == [["lake"]] * 3
+    write("sunset", "lake", seconds=9)
+    summary = run()
+    assert (summary.updated, summary.embedded, summary.indexed) == (1, 0, 0)
+    assert [each["tags"] for each in documents(run.index)] == [["sunset", "lake"]] * 3
+    assert all(each["names"]["tags"] == ["sunset", "lake"] for each in documents(run.index))
+    (run.folder / "a.mp4.xmp").unlink()
+    assert run(films="moments").updated == 1
+    assert not any(each.get("tags") for each in documents(run.index))
 
 
 def test_one_bad_film_costs_itself_and_is_not_tried_again(run):

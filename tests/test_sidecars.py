@@ -23,9 +23,16 @@ from es_config.edits import PictureEdit, edit_pictures
 from es_config.index import ImageIndex
 from ingest.errors import Fault
 from ingest.files import walk
-from ingest.files.picture import read_image
-from ingest.files.siblings import Siblings, owners_of
-from ingest.files.sidecars import NOTHING, parse_takeout, parse_xmp_sidecar, read_sidecar, with_sidecars
+from ingest.files.picture import read_image, sidecar_file
+from ingest.files.sidecars import (
+    NOTHING,
+    Siblings,
+    owners_of,
+    parse_takeout,
+    parse_xmp_sidecar,
+    read_sidecar,
+    with_sidecars,
+)
 from ingest.files.walk import Candidate, PassedOver
 from ingest.history.ingested_files import IngestHistory
 from ingest.options import IngestOptions
@@ -120,10 +127,11 @@ def joined(tmp_path: Path, name: str = "x.jpg", exif: Image.Exif | None = None, 
     """Return the facts and words of a picture with sidecars, named by their extension."""
     tags = Image.Exif() if exif is None else exif
     draw_picture(1).save(tmp_path / name, exif=tags)
-    paths = [put(tmp_path / f"{name}.{kind}", data) for kind, data in sidecars.items()]
-    picture, faults = with_sidecars(read_image(tmp_path / name), paths, name=name)
+    beside = [sidecar_file(put(tmp_path / f"{name}.{kind}", data)) for kind, data in sidecars.items()]
+    picture = read_image(tmp_path / name)
+    facts, words, faults = with_sidecars(picture.exif, picture.words, beside, name=name)
     assert not faults
-    return picture.exif, picture.words
+    return facts, words
 
 
 def camera(date: str, *, offset: str | None = None, place: tuple[float, float] | None = None) -> Image.Exif:
@@ -253,15 +261,15 @@ def test_odd_values_of_takeout_are_no_facts():
 
 
 def test_sidecars_are_read_within_bounds_and_only_regular_files(tmp_path):
-    assert read_sidecar(put(tmp_path / "x.xmp", b" " * (4 << 20) + b"  ")) == Fault(
+    assert read_sidecar(sidecar_file(put(tmp_path / "x.xmp", b" " * (4 << 20) + b"  "))) == Fault(
         "larger than 4 MiB", lasting=True
     )
-    assert read_sidecar(put(tmp_path / "x.json", b" " * (1 << 20) + b"  ")) == Fault(
+    assert read_sidecar(sidecar_file(put(tmp_path / "x.json", b" " * (1 << 20) + b"  "))) == Fault(
         "larger than 1 MiB", lasting=True
     )
     os.mkfifo(tmp_path / "pipe.xmp")
-    assert read_sidecar(tmp_path / "pipe.xmp") == Fault("not a regular file")
-    assert read_sidecar(tmp_path / "gone.xmp") == NOTHING
+    assert read_sidecar(sidecar_file(tmp_path / "pipe.xmp")) == Fault("not a regular file")
+    assert read_sidecar(sidecar_file(tmp_path / "gone.xmp")) == NOTHING
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

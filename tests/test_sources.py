@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import threading
 import time
@@ -18,16 +19,21 @@ from typing import ClassVar
 import pyarrow as arrow
 import pytest
 from click.testing import CliRunner, Result
-from picture_files import draw_picture, save_picture
+from film_files import save_film
+from picture_files import draw_picture, save_picture, xmp_keywords
 from pyarrow import parquet
 
+from demo.world.draw import draw
+from demo.world.scene import sample
 from es_config.index import ImageIndex
 from glimpse import main
 from ingest.errors import UnreadableImageError
 from ingest.files.walk import Exclusions, Failure, PassedOver
 from ingest.originals import IngestedOriginals
+from ingest.reindex import OriginalReader
 from ingest.sources.archive import ArchiveSource, archive_source
 from ingest.sources.bucket import BucketObject
+from ingest.sources.places import NotedFiles
 from ingest.sources.source import Rules, relative_name
 from ingest.sources.web import WebLimits, WebReader, relative_of
 
@@ -276,6 +282,139 @@ def test_an_archive_in_a_bucket_is_fetched_and_left_nothing_behind(
     assert ingested(environ, f"s3://{bucket}/shards/set.tar")["indexed"] == 3
     assert set(sources_of(client, index_name)) == {f"set.tar/{seed}.png" for seed in range(3)}
     assert list((tmp_path / "scratch").glob("glimpse-archive-*")) == []
+
+
+SCENES = [draw(scene, 64) for scene in sample("demo", 3)]
+TAKEOUT = {"photoTakenTime": {"timestamp": "1060699034"}, "people": [{"name": "Ada Example"}]}
+
+
+def library(tmp_path: Path, *words: str) -> list[tuple[str, bytes]]:
+    """Return pictures, films and sidecars, which are not beside their pictures; the film's has `words`."""
+    made = tmp_path / "made"
+    story = save_film(made / "lake.mp4", [(scene, 3) for scene in SCENES])
+    live = save_film(made / "live.mov", [(SCENES[0], 1)])
+    return [
+        ("trip/lonely.xmp", xmp_keywords("nobody's")),
+        ("trip/b.json", json.dumps(TAKEOUT).encode()),
+        ("trip/lake.mp4.xmp", xmp_keywords(*words)),
+        ("trip/IMG_1.MOV", live.read_bytes()),
+        ("trip/a.png", png(1)),
+        ("other/a.png.xmp", xmp_keywords("of another folder")),
+        ("trip/lake.mp4", story.read_bytes()),
+        ("trip/b.png", png(2)),
+        ("trip/IMG_1.jpg", save_picture(made / "still.jpg", 3).read_bytes()),
+        ("trip/a.png.xmp", xmp_keywords("boat", "harbour")),
+    ]
+
+
+def assert_is_the_library(found: dict[str, dict], first: dict, *words: str) -> None:
+    """Check that each thing is one document with the words beside it, and the film one for each moment."""
+    assert (first["files"], first["indexed"], first["failed"], first["moments"]) == (4, 4, 0, 2)
+    assert first["passed_over"]["film_parts"] == 1
+    assert first["passed_over"]["kinds"] == {".xmp": 2}, "sidecars of no picture"
+    by_name: dict[str, list[dict]] = {}
+    for each in found.values():
+        by_name.setdefault(each["image_name"], []).append(each)
+    assert sorted((name, len(each)) for name, each in by_name.items()) == [
+        ("IMG_1.jpg", 1),
+        ("a.png", 1),
+        ("b.png", 1),
+        ("lake.mp4", 3),
+    ]
+    assert by_name["a.png"][0]["tags"] == ["boat", "harbour"]
+    assert by_name["b.png"][0]["people"] == ["Ada Example"]
+    assert all(each["tags"] == list(words) for each in by_name["lake.mp4"]), "moments have them, too"
+
+
+def documents_of(client, index_name: str) -> dict[str, dict]:
+    """Return the documents by their ids."""
+    client.indices.refresh(index=index_name)
+    hits = client.search(index=index_name, size=100)["hits"]["hits"]
+    return {hit["_id"]: hit["_source"] for hit in hits}
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_films_and_sidecars_in_an_archive_are_read_as_in_a_folder(
+    *, kind, environ, client, tmp_path, index_name, monkeypatch
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    path = tmp_path / f"x.{kind}"
+
+    def pack(*words: str, seconds: int = 0) -> None:
+        members = library(tmp_path, *words)
+        if kind == "zip":
+            write_zip(path, members)
+        else:
+            write_tar(path, members, "w:gz" if kind.endswith("gz") else "w")
+        os.utime(path, (1_600_000_000 + seconds, 1_600_000_000 + seconds))
+
+    def run_again() -> dict:
+        return ingested(environ, path, "--films", "moments")
+
+    pack("lake")
+    assert_is_the_library(documents_of(client, index_name) if (first := run_again()) else {}, first, "lake")
+    again = run_again()
+    assert (again["skipped"], again["updated"], again["embedded"], again["moments"]) == (4, 0, 0, 0)
+    pack("sunset at the lake", seconds=9)
+    changed = run_again()
+    assert (changed["indexed"], changed["updated"], changed["embedded"]) == (0, 1, 0)
+    found = documents_of(client, index_name)
+    films = [each for each in found.values() if each["image_name"] == "lake.mp4"]
+    assert [each["tags"] for each in films] == [["sunset at the lake"]] * 3
+
+    address = f"archive://{path}!/trip/lake.mp4".encode()
+    noted, whole = NotedFiles(), films[0]["film"]["id"]
+    file = noted.open(address, whole)
+    assert file
+    assert file.path.read_bytes() == (tmp_path / "made/lake.mp4").read_bytes()
+    assert noted.open(address, whole).path == file.path, "its moments are read from one copy"
+    assert noted.open(address, "0" * 64) is None
+    reader = OriginalReader(history=None, folders=(), storage=None)
+    monkeypatch.setattr(OriginalReader, "_places", lambda *_: iter([address]))
+    image, is_copy = reader.read(films[0]["image_id"], films[0])
+    assert (image.size, is_copy) == ((64, 64), False)
+    del file, noted, reader
+    assert list(scratch.iterdir()) == [], "nothing stays behind"
+
+
+def test_films_and_sidecars_in_a_bucket_are_read_as_in_a_folder(
+    *, environ, client, tmp_path, index_name, bucket, s3_client, monkeypatch
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("ingest.sources.bucket.NEIGHBOURS", 4)
+    for key, data in library(tmp_path, "lake"):
+        s3_client.put_object(Bucket=bucket, Key=f"all/{key}", Body=data)
+    place = f"s3://{bucket}/all"
+    first = ingested(environ, place, "--films", "moments")
+    assert_is_the_library(documents_of(client, index_name), first, "lake")
+    again = ingested(environ, place, "--films", "moments")
+    assert (again["skipped"], again["updated"], again["embedded"], again["moments"]) == (4, 0, 0, 0)
+    s3_client.put_object(Bucket=bucket, Key="all/trip/lake.mp4.xmp", Body=xmp_keywords("sunset"))
+    s3_client.delete_object(Bucket=bucket, Key="all/trip/a.png.xmp")
+    changed = ingested(environ, place, "--films", "moments")
+    assert (changed["indexed"], changed["updated"], changed["embedded"]) == (0, 2, 0)
+    found = documents_of(client, index_name).values()
+    assert [each["tags"] for each in found if "film" in each] == [["sunset"]] * 3
+    assert not any(each.get("tags") for each in found if each["image_name"] == "a.png")
+    one = ingested(environ, f"{place}/trip/lake.mp4")
+    assert (one["files"], one["skipped"]) == (1, 1)
+    assert list(scratch.iterdir()) == [], "nothing stays behind"
+
+
+def test_a_damaged_film_in_an_archive_costs_itself(environ, tmp_path):
+    whole = save_film(tmp_path / "made/a.mp4", [(SCENES[0], 1)]).read_bytes()
+    members = [("cut.mp4", whole[: len(whole) // 2]), ("whole.mp4", whole), ("no.mp4", b"no film at all")]
+    summary = ingested(environ, write_tar(tmp_path / "x.tar", [*members, ("plain", whole)]))
+    said = {each["path"].rpartition("/")[2]: each["reason"] for each in summary["failures"]}
+    assert (summary["files"], summary["indexed"], summary["skipped"]) == (4, 1, 1)
+    assert said.keys() == {"cut.mp4", "no.mp4"}
+    assert "a film that cannot be used" in said["cut.mp4"]
+    left_out = ingested(environ, tmp_path / "x.tar", "--films", "off", "--retry-failed")
+    assert left_out["passed_over"]["kinds"] == {".mp4": 3, "no extension": 1}
 
 
 class Web(BaseHTTPRequestHandler):

@@ -95,17 +95,18 @@ class FilmFile:
         return file, of_film
 
 
-def decode_film(content: FileContent, path: Path, *, moments: bool) -> FilmFile:
+def decode_film(content: FileContent, path: Path, *, moments: bool, name: str = "") -> FilmFile:
     """Return a film's facts and pictures, with those of its `moments` or only the first good one.
 
-    It is decoded in a process of its own, within bounds. Raises `UnreadableImageError`.
+    The `name` is that of the film where the `path` is that of a copy. It is decoded in a process of its own,
+    within bounds. Raises `UnreadableImageError`.
     """
     try:
         film = read_film(path, container=content.film or "mov", moments=moments)
     except PictureError as error:
         reason = f"a film that cannot be used: {error}"
         raise UnreadableImageError(reason, lasting=not isinstance(error, TooSlowError)) from error
-    return FilmFile(content, film, *film_metadata(film.tags, path.name))
+    return FilmFile(content, film, *film_metadata(film.tags, name or path.name))
 
 
 def decode_moment(content: FileContent, path: Path, *, time_ms: int, edge: int) -> Image:

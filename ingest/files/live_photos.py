@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -31,6 +32,17 @@ class _Movie:
     seconds: float | None
     identifier: bytes | None
 
+    @property
+    def is_short(self) -> bool:
+        return self.seconds is not None and self.seconds <= LONGEST_S
+
+    def belongs(self, identifiers: Iterable[frozenset[bytes]]) -> bool:
+        """Return whether no picture of its name, each with its identifiers, denies a film."""
+        if self.identifier is None:
+            return True
+        own = [each for each in identifiers if each]
+        return not own or any(self.identifier in each for each in own)
+
 
 def film_parts(folder: Path, names: Iterable[str]) -> frozenset[str]:
     """Return those of the `names` in a folder that are the films of live photos there.
@@ -39,28 +51,24 @@ def film_parts(folder: Path, names: Iterable[str]) -> frozenset[str]:
     picture's name (`IMG_1.MOV`, or `PXL_1.MP` beside `PXL_1.MP.jpg`) and neither denies it.
     """
     names = list(names)
-    films = [name for name in names if _extension(name) in FILM_PARTS]
+    films = [name for name in names if is_part_name(name)]
     if not films:
         return frozenset()
     stills = [name for name in names if _extension(name) in STILLS]
     by_stem: dict[str, list[str]] = {}
     for name in stills:
-        stem = os.path.splitext(name)[0].casefold()  # noqa: PTH122
-        for key in {stem, stem.removesuffix(".mp")}:
+        for key in still_keys(name):
             by_stem.setdefault(key, []).append(name)
     found, elsewhere = set(), _Seen()
     for film in films:
-        stem = os.path.splitext(film)[0].casefold()  # noqa: PTH122
-        partners = [*by_stem.get(stem, ()), *by_stem.get(film.casefold(), ())]
-        movie = _movie(folder / film) if partners or stills else None
-        if movie is None or movie.seconds is None or movie.seconds > LONGEST_S:
+        partners = [name for key in part_keys(film) for name in by_stem.get(key, ())]
+        movie = _movie(_open(folder / film)) if partners or stills else None
+        if movie is None or not movie.is_short:
             continue
-        if movie.identifier is None:
-            is_part = bool(partners)
-        elif own := [each for name in partners if (each := _identifiers(folder / name))]:
-            is_part = any(movie.identifier in each for each in own)
+        if not partners:
+            is_part = movie.identifier is not None and movie.identifier in elsewhere.of(folder, stills)
         else:
-            is_part = bool(partners) or movie.identifier in elsewhere.of(folder, stills)
+            is_part = movie.belongs(_identifiers(_open(folder / name)) for name in partners)
         if is_part:
             found.add(film)
     return frozenset(found)
@@ -74,18 +82,44 @@ class _Seen:
 
     def of(self, folder: Path, stills: Iterable[str]) -> frozenset[bytes]:
         if self.known is None:
-            self.known = frozenset().union(*(_identifiers(folder / name) for name in stills))
+            self.known = frozenset().union(*(_identifiers(_open(folder / name)) for name in stills))
         return self.known
 
 
 def is_film_part(path: Path) -> bool:
     """Return whether a file is the film of a live photo in its folder."""
-    if _extension(path.name) not in FILM_PARTS:
+    if not is_part_name(path.name):
         return False
     try:
         return path.name in film_parts(path.parent, [each.name for each in path.parent.iterdir()])
     except OSError:
         return False
+
+
+def is_part_name(name: str) -> bool:
+    """Return whether a film may be one of a live photo, by its name or path."""
+    return _extension(name) in FILM_PARTS
+
+
+def part_keys(film: str) -> tuple[str, ...]:
+    """Return the keys of a film's name, one of which a picture with its name has too."""
+    return os.path.splitext(film)[0].casefold(), film.casefold()  # noqa: PTH122
+
+
+def still_keys(name: str) -> tuple[str, ...]:
+    """Return the keys by which a film finds the picture of this name or path: none if it is no picture."""
+    if _extension(name) not in STILLS:
+        return ()
+    stem = os.path.splitext(name)[0].casefold()  # noqa: PTH122
+    return (stem, stem.removesuffix(".mp")) if stem.endswith(".mp") else (stem,)
+
+
+def is_part_of(film: bytes, stills: Iterable[bytes]) -> bool:
+    """Return whether a film is one of a live photo, by its content and that of the pictures of its name."""
+    movie = _movie(io.BytesIO(film))
+    if movie is None or not movie.is_short:
+        return False
+    return movie.belongs(_identifiers(io.BytesIO(still)) for still in stills)
 
 
 def _extension(name: str) -> str:
@@ -105,9 +139,8 @@ def _open(path: Path) -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
-def _movie(path: Path) -> _Movie | None:
-    """Return the length and the identifier of an MP4 or MOV, by its own description."""
-    file = _open(path)
+def _movie(file: BinaryIO | None) -> _Movie | None:
+    """Return the length and the identifier of an MP4 or MOV, by its own description. Close it."""
     if file is None:
         return None
     with file:
@@ -124,8 +157,7 @@ def _movie(path: Path) -> _Movie | None:
 
 def _description(file: BinaryIO) -> bytes | None:
     """Return the `moov` atom of a film, or None without one."""
-    size = os.fstat(file.fileno()).st_size
-    position = 0
+    size, position = file.seek(0, os.SEEK_END), 0
     for _ in range(MOST_ATOMS):
         file.seek(position)
         head = file.read(16)
@@ -160,15 +192,14 @@ def _seconds(data: bytes) -> float | None:
     return length / scale if scale else None
 
 
-def _identifiers(path: Path) -> frozenset[bytes]:
-    """Return a text that may be Apple's identifier in a picture."""
-    file = _open(path)
+def _identifiers(file: BinaryIO | None) -> frozenset[bytes]:
+    """Return the texts that may be Apple's identifier in a picture. Close it."""
     if file is None:
         return frozenset()
     with file:
         try:
             data = file.read(HEAD)
-            size = os.fstat(file.fileno()).st_size
+            size = file.seek(0, os.SEEK_END)
             if size > HEAD:
                 file.seek(max(HEAD, size - TAIL))
                 data += file.read(TAIL)

@@ -21,6 +21,7 @@ from PIL.Image import Exif, Image, Resampling
 
 from ingest.errors import UnreadableImageError
 from ingest.files.metadata import CameraData, Taken, Words, metadata_of
+from ingest.files.sidecars import Sidecar
 from ingest.files.walk import HEAD_BYTES, RAW_EXTENSIONS, container_of, why
 from models.child_process import Decoder, Facts, run_apart
 from models.pixels import (
@@ -200,6 +201,20 @@ def read_bytes(path: Path, *, most: int) -> bytes:
     """Read a regular file whole, if it has at most so many bytes. Raises `UnreadableImageError`."""
     with _regular(path) as (file, status):
         return _rest(file, status, most=most, read=0)
+
+
+def sidecar_file(path: Path) -> Sidecar:
+    """Return a sidecar that is a file of this machine."""
+
+    def read(most: int) -> bytes | None:
+        try:
+            return read_bytes(path, most=most)
+        except UnreadableImageError as error:
+            if error.fault.lasting or path.exists():
+                raise
+            return None
+
+    return Sidecar(str(path), read)
 
 
 @contextmanager

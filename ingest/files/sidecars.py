@@ -1,10 +1,16 @@
-"""Read sidecars, and join their facts and words with the metadata in the picture."""
+"""Find the sidecars of a picture by their names, read them, and join their words with those in the picture.
+
+They are XMP, and the JSON of Google Takeout.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -32,15 +38,133 @@ from ingest.files.metadata import (
     words_of_xmp,
     xmp_location,
 )
-from ingest.files.picture import ImageFile, read_bytes
-from ingest.files.siblings import XMP
 
+XMP, JSON = ".xmp", ".json"
+TAIL = ".supplemental-metadata"
+"""what Takeout puts between the name of a picture and `.json`, often cut short"""
+LONGEST_NAME = 46
+"""characters of a name before `.json`, at which Takeout cuts"""
+NUMBERED = re.compile(r"(.+)(\(\d{1,4}\))", re.DOTALL)
+"""`IMG(1).jpg`, whose JSON is `IMG.jpg(1).json`"""
+EDITED = re.compile(
+    r"""(.+)-(?: edited | bearbeitet | modifi[eé] | editado | editada | ha\ editado | modificato | bewerkt
+    | edytowane | redigerad | redigeret | redigert | muokattu | upraveno | szerkesztett | editat
+    | düzenlendi | изменено | 編集済み | 已修改 | 수정됨 )""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+"""the end of a name that Google Photos gives to an edited copy, in its languages"""
 LONGEST_JSON = 1 << 20
 """bytes; Takeout writes about a thousand"""
 FARTHEST = timedelta(hours=15)
 """from UTC, of any clock: a date of Takeout that is nearer to the camera's is the same moment"""
 QUARTER = timedelta(minutes=15)
 """of which the distance of every zone is a multiple"""
+
+
+class Siblings:
+    """The sidecars in one folder."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """Take the names of all that is in the folder."""
+        self._by_key: dict[str, str] = {}
+        for name in sorted(filter(is_sidecar, names)):
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Take one more name."""
+        if is_sidecar(name):
+            self._by_key[_key(name)] = name
+
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._by_key)
+
+    def remove(self, name: str) -> None:
+        """Forget a name."""
+        self._by_key.pop(_key(name), None)
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """Return the names of a picture's sidecars, the one that says most first.
+
+        An edited copy has those of the picture that it was made from, unless it has its own.
+        """
+        if not self._by_key or is_sidecar(name):
+            return ()
+        there = self._by_key
+        firsts = (
+            next((key for key in keys if key in there), None)
+            for keys in (_xmp_names(name), _json_names(name))
+        )
+        return tuple(there[key] for key in firsts if key)
+
+
+def is_sidecar(name: str) -> bool:
+    """Return whether a file may be a sidecar, by its name or path."""
+    return name[-5:].lower().endswith((XMP, JSON))
+
+
+def siblings_in(folder: Path) -> Siblings:
+    """Return the sidecars in a folder, none if it cannot be listed."""
+    try:
+        return Siblings(os.listdir(folder))  # noqa: PTH208 - names alone, of many files
+    except OSError:
+        return Siblings(())
+
+
+def owners_of(sidecars: Iterable[str]) -> list[str]:
+    """Return the paths of the files to which sidecars belong, or belonged if they are gone."""
+    folders: dict[str, list[str]] = {}
+    for path in sidecars:
+        folder, name = os.path.split(path)
+        folders.setdefault(folder, []).append(name)
+    owners = []
+    for folder, names in folders.items():
+        siblings = Siblings(names)
+        try:
+            owners += [f"{folder}/{name}" for name in sorted(os.listdir(folder)) if siblings.of(name)]  # noqa: PTH208
+        except OSError:
+            continue
+    return owners
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _xmp_names(name: str) -> Iterator[str]:
+    """Yield the keys of `X.jpg.xmp` and `X.xmp`."""
+    stem, extension = os.path.splitext(_key(name))  # noqa: PTH122
+    for each, number in _origins(stem):
+        if not number:
+            yield f"{each}{extension}{XMP}"
+            yield f"{each}{XMP}"
+
+
+def _json_names(name: str) -> Iterator[str]:
+    """Yield the keys of `X.jpg.json`, `X.jpg.supplemental-metadata.json` and their cut and numbered forms."""
+    stem, extension = os.path.splitext(_key(name))  # noqa: PTH122
+    for each, number in _origins(stem):
+        whole = f"{each}{extension}"
+        for length in range(len(TAIL), -1, -1):
+            yield f"{whole}{TAIL[:length]}{number}{JSON}"
+        if len(whole) > LONGEST_NAME:
+            yield f"{whole[:LONGEST_NAME]}{number}{JSON}"
+        yield f"{each}{number}{JSON}"
+
+
+def _origins(stem: str) -> Iterator[tuple[str, str]]:
+    """Yield names, each with a number that stands elsewhere: of the picture, and of that before an edit."""
+    yield stem, ""
+    numbered = NUMBERED.fullmatch(stem)
+    if numbered:
+        yield numbered[1], numbered[2]
+    if edited := EDITED.fullmatch(numbered[1] if numbered else stem):
+        number = numbered[2] if numbered else ""
+        if number:
+            yield f"{edited[1]}{number}", ""
+        yield edited[1], number
+        if not number and (again := NUMBERED.fullmatch(edited[1])):
+            yield again[1], again[2]
 
 
 @dataclass(frozen=True)
@@ -61,10 +185,20 @@ class SidecarFacts:
 NOTHING = SidecarFacts("")
 
 
+@dataclass(frozen=True)
+class Sidecar:
+    """One sidecar, wherever it lies."""
+
+    place: str
+    """path or address"""
+    read: Callable[[int], bytes | None]
+    """returns the content of at most so many bytes, or None if it is gone; raises `UnreadableImageError`"""
+
+
 def with_sidecars(
-    picture: ImageFile, paths: Sequence[Path], *, name: str
-) -> tuple[ImageFile, list[tuple[Path, Fault]]]:
-    """Return a picture with the facts and words of its sidecars, and the unreadable sidecars.
+    exif: CameraData, words: Words, sidecars: Sequence[Sidecar], *, name: str
+) -> tuple[CameraData, Words, list[tuple[str, Fault]]]:
+    """Return a picture's facts and words with those of its sidecars, and the places of unreadable sidecars.
 
     The first one counts most. The `name` is that of the picture's file, which may say a date.
 
@@ -72,27 +206,28 @@ def with_sidecars(
     what is in the picture; keywords and people are joined. A sidecar that is gone says nothing.
     """
     faults = []
-    words = picture.words
-    exif = replace(picture.exif, taken=picture.exif.taken or date_in_name(name))
+    exif = replace(exif, taken=exif.taken or date_in_name(name))
     found = []
-    for path in paths:
-        facts = read_sidecar(path)
+    for sidecar in sidecars:
+        facts = read_sidecar(sidecar)
         if isinstance(facts, Fault):
-            faults.append((path, facts))
+            faults.append((sidecar.place, facts))
         else:
             found.append(facts)
     for facts in reversed(found):  # the first has the last word
         exif, words = joined(exif, words, facts)
-    return replace(picture, exif=exif, words=words), faults
+    return exif, words, faults
 
 
-def read_sidecar(path: Path) -> SidecarFacts | Fault:
+def read_sidecar(sidecar: Sidecar) -> SidecarFacts | Fault:
     """Read a sidecar: its facts, none for the JSON of another program, or a fault."""
-    is_xmp = path.suffix.lower() == XMP
+    is_xmp = sidecar.place.lower().endswith(XMP)
     try:
-        data = read_bytes(path, most=LONGEST_PACKET if is_xmp else LONGEST_JSON)
+        data = sidecar.read(LONGEST_PACKET if is_xmp else LONGEST_JSON)
     except UnreadableImageError as error:
-        return error.fault if error.fault.lasting or path.exists() else NOTHING
+        return error.fault
+    if data is None:
+        return NOTHING
     return parse_xmp_sidecar(data) if is_xmp else parse_takeout(data)
 
 

@@ -10,7 +10,7 @@ import stat
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathspec import GitIgnoreSpec
 
 from ingest.errors import IngestError
 from ingest.files.live_photos import FILM_PARTS, film_parts, is_film_part
-from ingest.files.siblings import Siblings, siblings_in
+from ingest.files.sidecars import Siblings, siblings_in
 
 LONGEST_STEM = 100
 """characters that are kept of an uploaded file's name"""
@@ -124,15 +124,22 @@ def with_stamps(candidate: Candidate) -> Candidate:
         return replace(candidate, stamp=stamp_of(candidate.path))
     found = {name: stamp_of(candidate.path.with_name(name)) for name in candidate.sidecars}
     there = {name: stamp for name, stamp in found.items() if stamp}
-    settled = all(stamp.is_settled for stamp in there.values())
-    parts = "\n".join(f"{stamp.size} {stamp.mtime_ns} {name}" for name, stamp in there.items())
-    digest = hashlib.blake2b(os.fsencode(parts), digest_size=12).hexdigest()
     return replace(
         candidate,
         stamp=stamp_of(candidate.path),
         sidecars=tuple(there),
-        sidecars_stamp="" if not there else digest if settled else UNSETTLED,
+        sidecars_stamp=stamp_of_sidecars(there),
     )
+
+
+def stamp_of_sidecars(stamps: Mapping[str, Stamp]) -> str:
+    """Return one stamp of a candidate's sidecars, by their names: empty without any."""
+    if not stamps:
+        return ""
+    if not all(stamp.is_settled for stamp in stamps.values()):
+        return UNSETTLED
+    parts = "\n".join(f"{stamp.size} {stamp.mtime_ns} {name}" for name, stamp in stamps.items())
+    return hashlib.blake2b(os.fsencode(parts), digest_size=12).hexdigest()
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -217,6 +224,18 @@ class Origin(Protocol):
         Raises `UnreadableImageError` for this object, and `StorageError` where no other can be read either.
         """
 
+    def stream(self) -> tuple[Iterator[bytes], Stamp | None]:
+        """Return the same in pieces, for a film, which may be larger than memory.
+
+        The iterator raises as `read` does.
+        """
+
+    def beside(self, name: str, most: int) -> bytes | None:
+        """Return the content of one of its sidecars, or None if that is gone.
+
+        Raises `UnreadableImageError` for one of more than `most` bytes.
+        """
+
     def caption(self) -> str | None:
         """Return the words that lie beside it."""
 
@@ -252,6 +271,11 @@ class Candidate:
     def has_sidecars(self) -> bool:
         """Whether sidecars say more about it, or the index has to unlearn some."""
         return bool(self.sidecars) or self.has_news
+
+    @property
+    def place(self) -> str:
+        """The absolute path, or the address."""
+        return self.origin.address if self.origin else os.path.abspath(self.path)  # noqa: PTH100 - of links, too
 
     @property
     def shown(self) -> str:

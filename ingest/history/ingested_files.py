@@ -203,7 +203,7 @@ class IngestHistory:
 
         Only reasons that lie in the content last: permissions, models and limits change without the file.
         """
-        failed, stamp = self._failed.get(_name(candidate)), candidate.stamp
+        failed, stamp = self._failed.get(candidate.place), candidate.stamp
         if failed is None or self._retry_failed or stamp is None or not stamp.is_settled:
             return False
         lasts = failed.lasting or (failed.pixels is not None and failed.pixels > self._max_pixels)
@@ -215,11 +215,11 @@ class IngestHistory:
         With `new_path`, the index had the content under another path before.
         """
         with self._lock:
-            if self._failed and (path := _name(candidate)) in self._failed:
+            if self._failed and (path := candidate.place) in self._failed:
                 del self._failed[path]
                 self._changed.add(path)
             self._waiting.append((candidate, image_id))
-            self._see_folder(os.fsencode(_name(candidate)))
+            self._see_folder(os.fsencode(candidate.place))
             self._flush_in_time()
         if new_path:
             self.mark_moved(image_id)
@@ -228,7 +228,7 @@ class IngestHistory:
         """Note that a file cannot be used, in place of an earlier note of its failure."""
         stamp = candidate.stamp or Stamp(-1, -1)
         failed = FailedFile(
-            _name(candidate),
+            candidate.place,
             fault.reason,
             datetime.now(UTC).isoformat(timespec="seconds"),
             stamp.size,
@@ -470,7 +470,7 @@ class IngestHistory:
             self.flush()
 
     def _place(self, candidate: Candidate) -> tuple[str, bytes, str]:
-        return self._index, os.fsencode(_name(candidate)), candidate.relative_path
+        return self._index, os.fsencode(candidate.place), candidate.relative_path
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._errors():
@@ -503,10 +503,6 @@ class IngestHistory:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and fail on a loop
-
-
-def _name(candidate: Candidate) -> str:
-    return candidate.origin.address if candidate.origin else _absolute(candidate.path)
 
 
 def read_notes(base: sqlite3.Connection, index: str, image_id: str) -> list[IngestedFile]:

@@ -5,7 +5,6 @@ Each file of a walk becomes one of four states: `Skipped`, `BadFile`, `KnownPict
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -24,14 +23,20 @@ from es_config.index import ImageIndex
 from ingest.errors import Fault, UnreadableImageError
 from ingest.files.film import FilmFile, decode_film
 from ingest.files.metadata import date_in_name
-from ingest.files.picture import FileContent, ImageFile, decode, keep_original, thumbnail
-from ingest.files.sidecars import with_sidecars
+from ingest.files.picture import (
+    FileContent,
+    ImageFile,
+    decode,
+    keep_original,
+    sidecar_file,
+    thumbnail,
+)
+from ingest.files.sidecars import Sidecar, with_sidecars
 from ingest.files.walk import (
-    HEAD_BYTES,
     UNSETTLED,
     Candidate,
     Failure,
-    container_of,
+    is_address,
     is_film_name,
     valid_unicode,
     with_stamps,
@@ -40,7 +45,8 @@ from ingest.history.ingested_files import IngestHistory
 from ingest.metrics import RunMeter
 from ingest.options import MOMENTS, OFF, IngestOptions
 from ingest.pipeline.parallel import ordered_map
-from ingest.sources.source import FETCHERS, FETCHES_AHEAD, read_candidate
+from ingest.sources.places import noted_sidecar
+from ingest.sources.source import FETCHERS, FETCHES_AHEAD, local_film, read_candidate
 from models.encoders import ImageEncoder, Lazy
 from storage.errors import StorageError
 from storage.keys import thumbnail_key
@@ -51,9 +57,6 @@ Out = TypeVar("Out")
 Made = TypeVar("Made")
 LOOKUP_FILES, LOOKUP_BYTES = 128, 32 << 20
 """one request looks up this many files, or fewer that have this many bytes together"""
-ONLY_IN_FOLDERS = "a film in an archive, a bucket or on a server; films are read from folders of this machine"
-
-
 EMPTY = np.empty(0, np.float32)
 
 
@@ -165,7 +168,7 @@ class Reader:
     """ids of new pictures that are neither written nor dropped yet"""
     beside: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, init=False)
     """image id -> paths that this run saw with sidecars, or with news of some, with the names of these"""
-    unread: set[Path] = field(default_factory=set, init=False)
+    unread: set[str] = field(default_factory=set, init=False)
     """sidecars that could not be read"""
 
     def states(self, chunks: Iterable[list[Candidate]]) -> Generator[FileState]:
@@ -268,7 +271,7 @@ class Reader:
         image_id = file.content.image_id
         if file.candidate.has_sidecars:
             # Noted in the order of the walk, so that the last of several copies knows those of all.
-            self.beside.setdefault(image_id, {})[_absolute(file.candidate)] = file.candidate.sidecars
+            self.beside.setdefault(image_id, {})[file.candidate.place] = file.candidate.sidecars
         if image_id in self.faults:
             return BadFile(file.candidate, self.faults[image_id])
         if image_id in flying and not file.candidate.has_news:
@@ -298,7 +301,7 @@ class Reader:
             moments = _lacks_moments(self.index.films([image_id]).get(image_id))
         if known and (options.dry_run or (is_stored and not candidate.has_news and not moments)):
             return known
-        if file.content.film is not None or container_of(file.content.data[:HEAD_BYTES]):
+        if file.content.film is not None:
             return self._prepare_film(file, known, moments=moments)
         try:
             picture = decode(file.content, path=candidate.path, max_pixels=options.max_pixels)
@@ -330,31 +333,32 @@ class Reader:
             return candidate, picture
         noted = self.history.sidecars_of(picture.image_id)
         seen = dict(self.beside.get(picture.image_id, {}))
-        files = sorted((noted | seen | {_absolute(candidate): candidate.sidecars}).items())
-        paths = [Path(path).with_name(name) for path, names in files for name in names]
-        picture, faults = with_sidecars(picture, paths, name=candidate.path.name)
-        for path, fault in faults:
-            if path not in self.unread:  # two pictures may share it
-                self.unread.add(path)
+        files = sorted((noted | seen | {candidate.place: candidate.sidecars}).items())
+        sidecars = [_sidecar(candidate, place, name) for place, names in files for name in names]
+        exif, words, faults = with_sidecars(picture.exif, picture.words, sidecars, name=candidate.path.name)
+        for place, fault in faults:
+            if place not in self.unread:  # two pictures may share it
+                self.unread.add(place)
                 reason = f"{fault}; the picture beside it is indexed without it"
-                self.failed(Failure(valid_unicode(str(path)), reason))
+                self.failed(Failure(valid_unicode(place), reason))
         if not all(fault.lasting for _, fault in faults):
             candidate = replace(candidate, sidecars_stamp=UNSETTLED)
-        return candidate, picture
+        return candidate, replace(picture, exif=exif, words=words)
 
     def _prepare_film(
         self, file: _HashedFile, known: KnownPicture | None, *, moments: bool
     ) -> FileState | _FilmRead:
         """Decode a film. The document of the file comes last, after its moments."""
         candidate, options = file.candidate, self.options
-        if file.content.film is None:
-            return BadFile(candidate, Fault(ONLY_IN_FOLDERS, lasting=True), file.content.image_id)
         if options.films == OFF:
             return BadFile(candidate, Fault("a film, which --films off leaves out"), None)
         try:
-            film = decode_film(file.content, candidate.path, moments=moments)
+            lies = local_film(candidate, file.content)
+            film = decode_film(lies.content, lies.path, name=candidate.path.name, moments=moments)
             picture, of_film = film.first()
             small = b"" if options.dry_run else thumbnail(picture.image)
+        except StorageError:
+            raise
         except UnreadableImageError as error:
             return BadFile(candidate, error.fault, file.content.image_id)
         except Exception as error:  # one strange film must not end the run
@@ -400,6 +404,8 @@ class Reader:
 
     def _document(self, candidate: Candidate, picture: ImageFile) -> ImageDocument:
         document = new_document(picture, candidate.relative_path, zone=self.options.timezone)
+        if candidate.origin and (said := candidate.origin.caption()):
+            document = replace(document, caption=said, caption_source="description")
         return replace(document, exif_location=None, places=()) if self.options.no_gps else document
 
     def _new_picture(
@@ -407,8 +413,6 @@ class Reader:
     ) -> NewPicture | BadFile:
         document = self._document(candidate, picture)
         document = replace(document, film=film) if film else document
-        if candidate.origin and (said := candidate.origin.caption()):
-            document = replace(document, caption=said, caption_source="description")
         if self.options.dry_run:
             return NewPicture(candidate, document, small)
         preprocess = self.image_encoder.get().preprocess  # a model that cannot be loaded ends the run
@@ -427,8 +431,13 @@ def _lacks_moments(film: Mapping[str, Any] | None) -> bool:
     return film is not None and film.get("moments") is None
 
 
-def _absolute(candidate: Candidate) -> str:
-    return os.path.abspath(candidate.path)  # noqa: PTH100 - links stay as they are named
+def _sidecar(candidate: Candidate, place: str, name: str) -> Sidecar:
+    """Return a sidecar of a file with this picture, at the candidate's own place or at another one."""
+    folder = place.rpartition("/")[0]
+    path, origin = f"{folder}/{name}", candidate.origin
+    if origin and place == origin.address:
+        return Sidecar(path, lambda most: origin.beside(name, most))
+    return noted_sidecar(path) if is_address(path) else sidecar_file(Path(path))
 
 
 def _chunks(hashed: Iterable[_HashedFile | FileState]) -> Iterator[list[_HashedFile | FileState]]:

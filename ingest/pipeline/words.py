@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL.Image import Image
@@ -22,13 +21,12 @@ from ingest.pipeline.embed import open_thumbnail
 from ingest.pipeline.passes import Made, PicturePass
 from ingest.pipeline.read import NewPicture, PictureState
 from ingest.report import UNREAD, PassCounts, Progress, RunCounts, WordsSummary
-from ingest.sources.places import content_of
+from ingest.sources.places import NotedFile, NotedFiles
 from ingest.wiring import Dependencies
 from models.encoders import Lazy
 from models.errors import ModelError, first_line
 from models.pixels import MAX_PIXELS
 from models.words import READ_EDGE, WordReader
-from storage.errors import StorageError
 from storage.keys import thumbnail_key
 from storage.store import find_original
 
@@ -70,6 +68,7 @@ class _WordsPass(PicturePass[WordsUpdate]):
         self._storage, self._reader = dependencies.storage, dependencies.word_reader
         self._words, self._history = dependencies.index.words(), history
         self._every, self._again, self._max_pixels = options.every, options.again, options.max_pixels
+        self._files = NotedFiles()
 
     def count(self) -> int:
         return self._words.count_missing(every=self._every, again=self._again)
@@ -83,9 +82,9 @@ class _WordsPass(PicturePass[WordsUpdate]):
     def read(self, waiting: WaitingPicture) -> Image | Fault:
         try:
             for note in self._history.of_image(waiting.content_id):
-                found = _unchanged(note.path, waiting.content_id)
+                found = self._files.open(note.path, waiting.content_id)
                 if found is not None:
-                    return _large(*found, time_ms=waiting.time_ms, max_pixels=self._max_pixels)
+                    return _large(found, time_ms=waiting.time_ms, max_pixels=self._max_pixels)
             return self._stored(waiting)
         except UnreadableImageError as error:
             return error.fault
@@ -124,24 +123,15 @@ class _WordsPass(PicturePass[WordsUpdate]):
         return self._words.write(updates).failed
 
 
-def _large(content: FileContent, path: Path, *, time_ms: int, max_pixels: int) -> Image:
+def _large(file: NotedFile, *, time_ms: int, max_pixels: int) -> Image:
     """Decode a picture, or a film's at a time, with the detail of letters. Raises `UnreadableImageError`."""
-    if content.film is not None:
-        return decode_moment(content, path, time_ms=time_ms, edge=READ_EDGE)
-    return decode_large(content, path, edge=READ_EDGE, max_pixels=max_pixels)
+    if file.content.film is not None:
+        return decode_moment(file.content, file.path, time_ms=time_ms, edge=READ_EDGE)
+    return decode_large(file.content, file.path, edge=READ_EDGE, max_pixels=max_pixels)
 
 
 def _update(waiting: WaitingPicture, fields: Mapping[str, Any]) -> WordsUpdate:
     return WordsUpdate(waiting.image_id, fields, waiting.seq_no, waiting.primary_term)
-
-
-def _unchanged(path: bytes, image_id: str) -> tuple[FileContent, Path] | None:
-    """Return the content at a path or address if it is still that of the picture."""
-    try:
-        content = content_of(path)
-    except (UnreadableImageError, StorageError):  # it is away, or another file is there
-        return None
-    return (content, Path(os.fsdecode(path))) if content.image_id == image_id else None
 
 
 def words_of(image: Image, reader: Lazy[WordReader]) -> Mapping[str, Any] | Fault:
@@ -160,6 +150,7 @@ class WordsNow:
     reader: Lazy[WordReader]
     counts: RunCounts
     max_pixels: int = MAX_PIXELS
+    files: NotedFiles = field(default_factory=NotedFiles)
 
     def add(self, batch: Sequence[PictureState]) -> list[PictureState]:
         """Return the batch with the text in every new picture, from its file as it lies there."""
@@ -176,10 +167,10 @@ class WordsNow:
         try:
             film, origin = picture.document.film, picture.candidate.origin
             place = origin.address if origin else str(picture.candidate.path)
-            found = _unchanged(os.fsencode(place), film.id if film else picture.image_id)
+            found = self.files.open(os.fsencode(place), film.id if film else picture.image_id)
             if found is None:  # a later pass finds the content elsewhere, or says that it is gone
                 return picture
-            image = _large(*found, time_ms=film.time_ms if film else 0, max_pixels=self.max_pixels)
+            image = _large(found, time_ms=film.time_ms if film else 0, max_pixels=self.max_pixels)
             read = words_of(image, self.reader)
         except UnreadableImageError as error:
             read = error.fault

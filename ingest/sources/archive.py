@@ -12,20 +12,24 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
 from ingest.errors import UnreadableImageError
+from ingest.files.live_photos import is_part_name, is_part_of, part_keys, still_keys
+from ingest.files.picture import MAX_FILM_BYTES
+from ingest.files.sidecars import Siblings, is_sidecar
 from ingest.files.walk import (
     EXTENSIONS,
     HEAD_BYTES,
     Candidate,
     Failure,
     Stamp,
+    is_film_name,
     stamp_of,
     valid_unicode,
 )
@@ -49,6 +53,8 @@ UNPACKERS: dict[str, Callable[[Path], Any]] = {
     ".xz": lzma.open,
     ".txz": lzma.open,
 }
+LARGEST_PART = 64 << 20
+"""bytes of a film that may be one of a live photo, which is unpacked to be sure"""
 BOMB_RATIO, BOMB_FLOOR = 100, 64 << 20
 """content that is larger than the floor and packed to less than its hundredth is no picture"""
 BESIDE = (".txt", ".json")
@@ -74,6 +80,8 @@ class Member:
     """bytes, unpacked"""
     place: Any
     """offset in a tar, the entry of a zip"""
+    mark: int
+    """changes with the content: the time of a tar's member, the checksum of a zip's"""
     fault: str | None = None
     """why it cannot be used"""
 
@@ -97,7 +105,8 @@ class TarReader:
                         fault = None if info.isreg() else "a link or device in an archive is not followed"
                         if info.offset_data + info.size > size:
                             fault = "cut short with its archive"
-                        yield Member(info.name, info.size, info.offset_data, fault)
+                        mark = max(0, int(info.mtime))
+                        yield Member(info.name, info.size, info.offset_data, mark, fault)
                     end = tar.offset
             except BROKEN as error:
                 raise ArchiveError(f"damaged or cut short ({error})") from error
@@ -110,6 +119,15 @@ class TarReader:
         with self._path.open("rb") as file:
             file.seek(member.place)
             return file.read(min(most, member.size))
+
+    def stream(self, member: Member) -> Iterator[bytes]:
+        """Yield the content in pieces. Raises `OSError`."""
+        left = member.size
+        with self._path.open("rb") as file:
+            file.seek(member.place)
+            while left and (piece := file.read(min(PIECE, left))):
+                left -= len(piece)
+                yield piece
 
     def close(self) -> None:
         """Do nothing: files are open only while they are read."""
@@ -136,7 +154,7 @@ class ZipReader:
                 fault = BOMB
             elif (info.external_attr >> 16) & 0o170000 == 0o120000:
                 fault = "a link or device in an archive is not followed"
-            yield Member(info.filename, info.file_size, info, fault)
+            yield Member(info.filename, info.file_size, info, info.CRC, fault)
 
     def read(self, member: Member, most: int) -> bytes:
         """Return the content, or its first `most` bytes. Raises one of `BROKEN`."""
@@ -145,6 +163,14 @@ class ZipReader:
             if most > member.size and file.read(1):
                 raise ValueError("it is longer than it says")
             return data
+
+    def stream(self, member: Member) -> Iterator[bytes]:
+        """Yield the content in pieces, as far as it is as long as it says. Raises one of `BROKEN`."""
+        left = member.size
+        with self._zip.open(member.place) as file:
+            while left and (piece := file.read(min(PIECE, left))):
+                left -= len(piece)
+                yield piece
 
     def close(self) -> None:
         """Close the file."""
@@ -159,6 +185,7 @@ class ArchiveMember:
     member: Member
     words: tuple[Member, ...] = ()
     """captions and JSON beside it"""
+    sidecars: tuple[Member, ...] = ()
 
     @property
     def address(self) -> str:
@@ -179,6 +206,31 @@ class ArchiveMember:
         if len(data) < self.member.size:
             raise UnreadableImageError("cut short with its archive")
         return data, None
+
+    def stream(self) -> tuple[Iterator[bytes], Stamp | None]:
+        """Return the content in pieces. They raise as `read` does."""
+        return self._pieces(), None
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self.member.size > MAX_FILM_BYTES:
+            raise UnreadableImageError(f"a film larger than {MAX_FILM_BYTES >> 30} GiB", lasting=True)
+        if self.member.fault:
+            raise UnreadableImageError(self.member.fault, lasting=True)
+        done = 0
+        for piece in self.archive.stream_of(self.member):
+            done += len(piece)
+            yield piece
+        if done < self.member.size:
+            raise UnreadableImageError("cut short with its archive")
+
+    def beside(self, name: str, most: int) -> bytes | None:
+        """Return the content of a sidecar in the same folder, or None if it is not there."""
+        found = next((each for each in self.sidecars if _last(each.name) == name), None)
+        if found is None:
+            return None
+        if found.fault or found.size > most:
+            raise UnreadableImageError(found.fault or f"larger than {most >> 20} MiB", lasting=True)
+        return self.archive.bytes_of(found, most)
 
     def caption(self) -> str | None:
         """Return the text beside it, or else the caption of its JSON."""
@@ -219,16 +271,29 @@ class ArchiveSource:
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
         """Yield the pictures in order. A damaged archive is a failure that names the members before it."""
         number, self.is_complete = 0, False
+        fault: ArchiveError | None = None
+        apart = _Apart()
         try:
             reader = self._open()
-            for _, group in groupby(reader.members(), key=lambda member: _key(member.name)):
-                for each in self._of_group(list(group), rules, reader):
+            for group in _groups(reader):
+                apart.learn(group)
+        except ArchiveError as error:  # it is met again, after the members before it
+            fault = error
+        try:
+            reader = self._open()
+            for group in _groups(reader):
+                for each in self._of_group(group, rules, apart):
                     number += isinstance(each, Candidate)
                     yield each
             self.is_complete = True
         except ArchiveError as error:
+            fault = error
+        for each in self._of_rest(rules, apart):
+            number += isinstance(each, Candidate)
+            yield each
+        if fault:
             before = f"; {number} pictures before that were found" if number else ""
-            yield Failure(self.address.removesuffix(INSIDE), f"{error}{before}")
+            yield Failure(self.address.removesuffix(INSIDE), f"{fault}{before}")
 
     def bytes_of(self, member: Member, most: int) -> bytes:
         """Return the content of a member, or its first `most` bytes. Raises `UnreadableImageError`."""
@@ -237,8 +302,15 @@ class ArchiveSource:
         except (ArchiveError, *BROKEN, RuntimeError, NotImplementedError) as error:
             raise UnreadableImageError(f"it cannot be unpacked ({error})") from error
 
-    def find(self, name: str) -> bytes:
-        """Return the content of the member of this name. Raises `UnreadableImageError`."""
+    def stream_of(self, member: Member) -> Iterator[bytes]:
+        """Yield the content of a member in pieces. Raises `UnreadableImageError`."""
+        try:
+            yield from self._open().stream(member)
+        except (ArchiveError, *BROKEN, RuntimeError, NotImplementedError) as error:
+            raise UnreadableImageError(f"it cannot be unpacked ({error})") from error
+
+    def find(self, name: str) -> ArchiveMember:
+        """Return the member of this name. Raises `UnreadableImageError`."""
         try:
             members = self._open().members()
             found = next((each for each in members if valid_unicode(each.name) == name), None)
@@ -246,7 +318,7 @@ class ArchiveSource:
             raise UnreadableImageError(f"its archive is {error}") from error
         if found is None:
             raise UnreadableImageError("its archive does not hold it any more")
-        return ArchiveMember(self, found).read()[0]
+        return ArchiveMember(self, found)
 
     def close(self) -> None:
         """Close the archive, and delete the temporary files."""
@@ -257,17 +329,19 @@ class ArchiveSource:
                 path.unlink()
 
     def _of_group(
-        self, group: Sequence[Member], rules: Rules, reader: TarReader | ZipReader
+        self, group: Sequence[Member], rules: Rules, apart: _Apart
     ) -> Iterator[Candidate | Failure]:
-        """Yield the pictures among members that differ in their extensions alone."""
-        pictures = [each for each in group if extension(each.name) in EXTENSIONS]
-        words = tuple(each for each in group if pictures and extension(each.name) in BESIDE)
+        """Yield the pictures and films among members that differ in their extensions alone."""
+        words = _captions(group)
+        own = {_last(each.name): each for each in group if is_sidecar(each.name)}
+        used: set[str] = set()
         for member in group:
-            if member in words:
+            apart.meet(member)
+            if member in words or is_sidecar(member.name) or member.name in apart.parts:
                 continue
             relative = relative_name(member.name)
             where = f"{self.address}{valid_unicode(member.name)}"
-            is_picture = extension(member.name) in EXTENSIONS
+            is_picture = extension(member.name) in EXTENSIONS or is_film_name(member.name)
             if relative is None:
                 yield Failure(where, "its name leads out of the archive")
             elif member.fault and is_picture:
@@ -275,13 +349,56 @@ class ArchiveSource:
             elif member.name.lower().endswith(ARCHIVES):
                 yield Failure(where, "an archive in an archive is not opened: unpack it first")
             else:
-                head = None
-                if not (is_picture or member.fault):
-                    with suppress(*BROKEN, RuntimeError, NotImplementedError):
-                        head = reader.read(member, HEAD_BYTES)
+                head = None if is_picture or member.fault else self._head(member)
                 if rules.admit(f"{self._name}/{relative}", head=head):
-                    origin = ArchiveMember(self, member, words)
-                    yield candidate(origin, f"{self._name}/{relative}", Stamp(member.size, self._time))
+                    beside = apart.sidecars_of(member, own)
+                    used.update(each.name for each in beside)
+                    yield self._candidate(member, relative, words, beside)
+        for each in own.values():
+            if each not in words and each.name not in used and not apart.holds(each):
+                self._pass_over(each, rules)
+
+    def _of_rest(self, rules: Rules, apart: _Apart) -> Iterator[Candidate | Failure]:
+        """Yield the films that might have been of live photos, and count sidecars of no picture."""
+        for member, stills in apart.live():
+            relative = relative_name(member.name)
+            where = f"{self.address}{valid_unicode(member.name)}"
+            if relative is None or member.fault:
+                yield Failure(where, member.fault or "its name leads out of the archive")
+            elif not rules.exclude.films and self._is_part(member, stills):
+                rules.passed_over.film_parts += 1
+            elif rules.admit(f"{self._name}/{relative}", head=self._head(member)):
+                yield self._candidate(member, relative, (), apart.sidecars_of(member, {}))
+        for member in apart.unused():
+            self._pass_over(member, rules)
+
+    def _candidate(
+        self, member: Member, relative: str, words: tuple[Member, ...], beside: Sequence[Member]
+    ) -> Candidate:
+        # A sidecar's stamp is that of its content alone: that an archive was written anew is no news of it.
+        is_settled = self._time >= 0
+        stamps = {_last(each.name): Stamp(each.size, each.mark if is_settled else -1) for each in beside}
+        origin = ArchiveMember(self, member, words, tuple(beside))
+        stamp = Stamp(member.size, self._time)
+        return candidate(origin, f"{self._name}/{relative}", stamp, sidecars=stamps)
+
+    def _head(self, member: Member) -> bytes | None:
+        with suppress(UnreadableImageError):
+            return self.bytes_of(member, HEAD_BYTES)
+        return None
+
+    def _pass_over(self, member: Member, rules: Rules) -> None:
+        if relative := relative_name(member.name):
+            rules.admit(f"{self._name}/{relative}")
+
+    def _is_part(self, film: Member, stills: Sequence[Member]) -> bool:
+        if not stills or film.size > LARGEST_PART:
+            return False
+        try:
+            data = self.bytes_of(film, LARGEST_PART)
+            return is_part_of(data, (self.bytes_of(each, LARGEST_PART) for each in stills))
+        except UnreadableImageError:  # its own candidate says so
+            return False
 
     def _open(self) -> TarReader | ZipReader:
         """Return the reader, which is made at the first call. Raises `ArchiveError`."""
@@ -331,6 +448,98 @@ class ArchiveSource:
                         f"it does not fit into {Path(name).parent} ({error.strerror})"
                     ) from error
         return Path(name)
+
+
+@dataclass
+class _Apart:
+    """The members that belong to pictures which do not stand beside them in the archive.
+
+    An archive may have its members in any order, and more of them than memory should hold: only sidecars
+    apart from their pictures are kept, and the films that may be of live photos.
+    """
+
+    parts: dict[str, Member] = field(default_factory=dict)
+    """names of films that may be of live photos"""
+    _siblings: dict[str, Siblings] = field(default_factory=dict)
+    """folder -> the sidecars in it, of those that stand apart"""
+    _sidecars: dict[str, Member] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
+    _films: dict[str, list[str]] = field(default_factory=dict)
+    """key of a film's name -> names of such films"""
+    _stills: dict[str, list[Member]] = field(default_factory=dict)
+    """name of a film -> the pictures of its name"""
+
+    def learn(self, group: Sequence[Member]) -> None:
+        """Keep those of a group that may belong to pictures of other groups."""
+        for each in group:
+            if is_part_name(each.name):
+                self.parts[each.name] = each
+                for key in part_keys(each.name):
+                    self._films.setdefault(key, []).append(each.name)
+        sidecars = [_last(each.name) for each in group if is_sidecar(each.name)]
+        if not sidecars:
+            return
+        siblings = Siblings(sidecars)
+        beside = {name for each in group for name in siblings.of(_last(each.name))}
+        words = _captions(group)
+        for each in group:
+            if is_sidecar(each.name) and _last(each.name) not in beside and each not in words:
+                self._siblings.setdefault(_folder(each.name), Siblings()).add(_last(each.name))
+                self._sidecars[each.name] = each
+
+    def meet(self, member: Member) -> None:
+        """Note a picture that a film may belong to."""
+        for key in still_keys(member.name) if self._films else ():
+            for name in self._films.get(key, ()):
+                self._stills.setdefault(name, []).append(member)
+
+    def sidecars_of(self, picture: Member, own: Mapping[str, Member]) -> list[Member]:
+        """Return the sidecars of a picture, from its `own` group or from elsewhere: one of each kind."""
+        folder, last = _folder(picture.name), _last(picture.name)
+        found = [own[name] for name in Siblings(own).of(last)]
+        if siblings := self._siblings.get(folder):
+            kinds = {extension(each.name) for each in found}
+            there = (self._sidecars[f"{folder}{name}"] for name in siblings.of(last))
+            more = [each for each in there if extension(each.name) not in kinds]
+            self._used.update(each.name for each in more)
+            found += more
+        return sorted(found, key=lambda each: extension(each.name), reverse=True)  # XMP first
+
+    def holds(self, sidecar: Member) -> bool:
+        """Return whether a sidecar is among those that are kept."""
+        return sidecar.name in self._sidecars
+
+    def live(self) -> Iterator[tuple[Member, list[Member]]]:
+        """Yield the films that may be of live photos, with the pictures of their name."""
+        for name, film in self.parts.items():
+            yield film, self._stills.get(name, [])
+
+    def unused(self) -> Iterator[Member]:
+        """Yield the kept sidecars that no picture has used."""
+        yield from (each for name, each in self._sidecars.items() if name not in self._used)
+
+
+def _groups(reader: TarReader | ZipReader) -> Iterator[list[Member]]:
+    """Yield the members that stand together and have a name in common. Raises `ArchiveError`."""
+    for _, group in groupby(reader.members(), key=lambda member: _key(member.name)):
+        yield list(group)
+
+
+def _captions(group: Sequence[Member]) -> tuple[Member, ...]:
+    """Return the members with the words of the pictures in a group, if there are any."""
+    if not any(extension(each.name) in EXTENSIONS or is_film_name(each.name) for each in group):
+        return ()
+    return tuple(each for each in group if extension(each.name) in BESIDE)
+
+
+def _folder(name: str) -> str:
+    """Return a member's folder, with the slash after it."""
+    return name[: len(name) - len(_last(name))]
+
+
+def _last(name: str) -> str:
+    """Return a member's name in its folder."""
+    return name.rpartition("/")[2]
 
 
 def _key(name: str) -> str:

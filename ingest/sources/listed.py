@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ingest.errors import IngestError
 from ingest.exchange.shards import TABLES, open_table
-from ingest.files.walk import Candidate, Failure, is_address, valid_unicode
+from ingest.files.walk import Beside, Candidate, Failure, is_address, valid_unicode
 from ingest.sources.bucket import BucketObject
 from ingest.sources.source import Rules, candidate
 from ingest.sources.web import WebLimits, WebObject, WebReader, relative_of
@@ -31,6 +31,7 @@ class ListSource:
         self._path, self._column = path, column
         self._web = WebReader(limits or WebLimits())
         self._buckets: dict[str, S3Objects] = {}
+        self._beside = Beside()
         kind = path.suffix.lower()
         if kind not in (".csv", *TABLES) and column:
             raise IngestError(f"{path} has no columns: leave ':{column}' out, or name a CSV or Parquet file.")
@@ -54,7 +55,7 @@ class ListSource:
         if not is_address(entry):
             path = self._path.parent / Path(entry).expanduser()
             kept = [part for part in Path(entry).parts if part not in ("/", "..", "~")]
-            return Candidate(path, valid_unicode("/".join(kept)) or entry)
+            return self._beside.joined(Candidate(path, valid_unicode("/".join(kept)) or entry))
         parts = urlsplit(entry)
         scheme = parts.scheme.lower()
         if scheme in ("http", "https") and parts.hostname:

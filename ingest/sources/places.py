@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Sequence
-from contextlib import closing
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import FileContent, read_content
-from ingest.files.walk import is_address
+from ingest.files.sidecars import Sidecar
+from ingest.files.walk import Origin, is_address, is_film_name
 from ingest.sources.archive import ARCHIVE_SCHEME, ArchiveSource, archive_source
 from ingest.sources.bucket import BucketObject, BucketSource, ObjectSource, is_one_object
 from ingest.sources.listed import AddressSource, ListSource
-from ingest.sources.source import ARCHIVES, INSIDE, ExternalSource
+from ingest.sources.source import (
+    ARCHIVES,
+    INSIDE,
+    ExternalSource,
+    FilmCopy,
+    content_of_origin,
+    film_copy,
+)
 from ingest.sources.web import WebLimits, WebObject, WebReader
+from storage.errors import StorageError
 from storage.s3 import open_objects
 
 SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -100,24 +109,90 @@ def content_of(path: bytes) -> FileContent:
     """Return the content that a noted path or address leads to now. Raises as `read_address` does."""
     if not is_address(path):
         return read_content(Path(os.fsdecode(path)))
-    data = read_address(os.fsdecode(path))
-    return FileContent(data, hashlib.sha256(data).hexdigest())
+    address = os.fsdecode(path)
+    with open_origin(address) as origin:
+        return content_of_origin(origin, name=address)[0]
 
 
-def read_address(address: str) -> bytes:
-    """Return the content that a noted address leads to now.
+@dataclass(frozen=True)
+class NotedFile:
+    """A picture or film that was ingested, as it lies there now."""
+
+    content: FileContent
+    path: Path
+    """of a film, a file of this machine"""
+    copy: FilmCopy | None = None
+    """the temporary file of a film, which goes with this object"""
+
+
+class NotedFiles:
+    """Opens the files and objects that notes lead to. Thread-safe.
+
+    The latest film of an archive, a bucket or the web stays in a temporary file: one film has many moments.
+    """
+
+    def __init__(self) -> None:
+        self._film: FilmCopy | None = None
+        self._lock = threading.Lock()
+
+    def open(self, path: bytes, image_id: str) -> NotedFile | None:
+        """Return what a noted path or address leads to, or None if that is away or has another content."""
+        place = Path(os.fsdecode(path))
+        try:
+            if is_address(path) and is_film_name(place.name):
+                copy = self._copy(os.fsdecode(path), image_id)
+                return NotedFile(copy.content, copy.path, copy)
+            content = content_of(path)
+            if content.image_id != image_id:
+                return None
+            if content.film is not None and is_address(path):
+                copy = self._copy(os.fsdecode(path), image_id)
+                return NotedFile(copy.content, copy.path, copy)
+        except (UnreadableImageError, StorageError, ValueError):  # a path with a null byte is not usable
+            return None
+        return NotedFile(content, place)
+
+    def _copy(self, address: str, image_id: str) -> FilmCopy:
+        with self._lock:
+            if self._film is None or self._film.content.image_id != image_id:
+                with open_origin(address) as origin:
+                    self._film = film_copy(origin, image_id)
+            return self._film
+
+
+def noted_sidecar(address: str) -> Sidecar:
+    """Return a sidecar that lies at a noted address."""
+
+    def read(most: int) -> bytes | None:
+        try:
+            with open_origin(address) as origin:
+                data, _ = origin.read()
+        except (UnreadableImageError, StorageError):  # like a file that is gone
+            return None
+        if len(data) > most:
+            raise UnreadableImageError(f"larger than {most >> 20} MiB", lasting=True)
+        return data
+
+    return Sidecar(address, read)
+
+
+@contextmanager
+def open_origin(address: str) -> Iterator[Origin]:
+    """Open the object that a noted address names.
 
     Raises `UnreadableImageError`, and `StorageError` where no object of its place can be read.
     """
     place, inside, member = address.partition(INSIDE)
     if inside:
         with closing(open_archive(place)) as source:
-            return source.find(member)
+            yield source.find(member)
+        return
     parts = urlsplit(address)
     if parts.scheme == "s3":
         key = address.partition("://")[2].partition("/")[2]
-        return BucketObject(open_objects(parts.netloc), parts.netloc, key).read()[0]
-    if parts.scheme in ("http", "https"):
+        yield BucketObject(open_objects(parts.netloc), parts.netloc, key)
+    elif parts.scheme in ("http", "https"):
         with closing(WebReader()) as reader:
-            return WebObject(reader, address).read()[0]
-    raise UnreadableImageError("its address cannot be read here")
+            yield WebObject(reader, address)
+    else:
+        raise UnreadableImageError("its address cannot be read here")

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ingest.files.picture import MAX_BYTES, FileContent, read_content
+from ingest.errors import UnreadableImageError
+from ingest.files.picture import MAX_BYTES, MAX_FILM_BYTES, FileContent, read_content
 from ingest.files.walk import (
     EVERYTHING,
     EXTENSIONS,
+    HEAD_BYTES,
     OTHER_EXTENSIONS,
     SIGNATURE,
     Candidate,
@@ -23,6 +28,9 @@ from ingest.files.walk import (
     PassedOver,
     Shard,
     Stamp,
+    container_of,
+    is_film_name,
+    stamp_of_sidecars,
     valid_unicode,
     walk,
 )
@@ -74,7 +82,10 @@ class Rules:
             return False
         if named or extension(relative) in EXTENSIONS:
             return True
-        if head is not None and is_picture_head(head, relative):
+        films = not self.exclude.films
+        if films and is_film_name(relative):
+            return True
+        if head is not None and is_picture_head(head, relative, films=films):
             return True
         self.passed_over.add_kinds([relative])
         return False
@@ -92,9 +103,11 @@ def extension(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, no path
 
 
-def is_picture_head(head: bytes, name: str) -> bool:
-    """Return whether content begins like a picture, where its name says nothing."""
-    return extension(name) not in OTHER_EXTENSIONS and SIGNATURE.match(head) is not None
+def is_picture_head(head: bytes, name: str, *, films: bool) -> bool:
+    """Return whether content begins like a picture, or one of the `films`, where its name says nothing."""
+    if extension(name) in OTHER_EXTENSIONS or is_film_name(name):
+        return False
+    return SIGNATURE.match(head) is not None or (films and container_of(head) is not None)
 
 
 def stamp_by(tag: str, size: int) -> Stamp:
@@ -111,9 +124,22 @@ def relative_name(name: str) -> str | None:
     return valid_unicode("/".join(parts))
 
 
-def candidate(origin: Origin, relative: str, stamp: Stamp | None) -> Candidate:
-    """Return the candidate of an object. Of its path only the extension is meant."""
-    return Candidate(Path(relative.rpartition("/")[2]), relative, stamp, origin=origin)
+def candidate(
+    origin: Origin, relative: str, stamp: Stamp | None, *, sidecars: Mapping[str, Stamp] | None = None
+) -> Candidate:
+    """Return the candidate of an object, with the stamps of its sidecars by their names.
+
+    Of its path only the name is meant.
+    """
+    beside = sidecars or {}
+    return Candidate(
+        Path(relative.rpartition("/")[2]),
+        relative,
+        stamp,
+        sidecars=tuple(beside),
+        sidecars_stamp=stamp_of_sidecars(beside),
+        origin=origin,
+    )
 
 
 @dataclass(frozen=True)
@@ -131,9 +157,88 @@ def read_candidate(found: Candidate) -> ReadCandidate:
     """
     if found.origin is None:
         return ReadCandidate(found, read_content(found.path))
-    data, stamp = found.origin.read()
-    content = FileContent(data, hashlib.sha256(data).hexdigest())
+    content, stamp = content_of_origin(found.origin, name=found.path.name)
     return ReadCandidate(replace(found, stamp=stamp) if stamp else found, content)
+
+
+def content_of_origin(origin: Origin, *, name: str) -> tuple[FileContent, Stamp | None]:
+    """Read an object whole and hash it, with its stamp if reading tells it. A film is hashed only.
+
+    Raises as `Origin.read` does.
+    """
+    if is_film_name(name):
+        pieces, stamp = origin.stream()
+        size, digest, container = 0, hashlib.sha256(), None
+        for piece in pieces:
+            container = container or container_of(piece[:HEAD_BYTES])
+            if container is None:
+                break
+            size += len(piece)
+            digest.update(piece)
+            _check_film(size)
+        if container:
+            return FileContent(b"", digest.hexdigest(), container, size), stamp
+    data, stamp = origin.read()
+    digest = hashlib.sha256(data)
+    if container := container_of(data[:HEAD_BYTES]):
+        return FileContent(b"", digest.hexdigest(), container, len(data)), stamp
+    return FileContent(data, digest.hexdigest()), stamp
+
+
+def _check_film(size: int) -> None:
+    if size > MAX_FILM_BYTES:
+        raise UnreadableImageError(f"a film larger than {MAX_FILM_BYTES >> 30} GiB", lasting=True)
+
+
+@dataclass(frozen=True)
+class FilmCopy:
+    """A film in a file of this machine, which is deleted with this object if it is a temporary one."""
+
+    path: Path
+    content: FileContent
+
+
+def local_film(found: Candidate, content: FileContent) -> FilmCopy:
+    """Return the file of a film: where it lies, or a temporary copy. Raises as `film_copy` does."""
+    return (
+        FilmCopy(found.path, content) if found.origin is None else film_copy(found.origin, content.image_id)
+    )
+
+
+def film_copy(origin: Origin, image_id: str) -> FilmCopy:
+    """Put a film into a temporary file.
+
+    Raises `UnreadableImageError` for another content than `image_id`, and where the disk has no room, and as
+    `Origin.read` does.
+    """
+    pieces, _ = origin.stream()
+    descriptor, name = tempfile.mkstemp(prefix="glimpse-film-")
+    path, digest, size, head = Path(name), hashlib.sha256(), 0, b""
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in pieces:
+                head = head or piece[:HEAD_BYTES]
+                size += len(piece)
+                digest.update(piece)
+                _check_film(size)
+                try:
+                    file.write(piece)
+                except OSError as error:
+                    reason = f"it does not fit into {path.parent} ({error.strerror})"
+                    raise UnreadableImageError(reason) from error
+        if digest.hexdigest() != image_id:
+            raise UnreadableImageError("it changed while it was read")
+    except BaseException:
+        _delete(path)
+        raise
+    copy = FilmCopy(path, FileContent(b"", image_id, container_of(head) or "mov", size))
+    weakref.finalize(copy, _delete, path)
+    return copy
+
+
+def _delete(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def too_large(size: int) -> str | None:

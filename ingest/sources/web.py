@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -198,6 +199,15 @@ class WebObject:
     def read(self) -> tuple[bytes, Stamp | None]:
         """Fetch the content. Raises `UnreadableImageError`."""
         return self.reader.read(self.address)
+
+    def stream(self) -> tuple[Iterator[bytes], Stamp | None]:
+        """Fetch the content, which the limits keep small. Raises `UnreadableImageError`."""
+        data, stamp = self.read()
+        return iter((data,)), stamp
+
+    def beside(self, name: str, most: int) -> None:  # noqa: ARG002 - an address says nothing of its neighbours
+        """Return None: nobody has listed what is there."""
+        return
 
     def caption(self) -> str | None:
         """Return None: the web does not say it."""
