@@ -17,7 +17,7 @@ from es_config.errors import EngineError
 from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import IngestError, UnreadableImageError
 from ingest.files.picture import ImageFile, decode
-from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, PassedOver
+from ingest.files.walk import NO_PATTERNS, Candidate, Exclusions, PassedOver, is_film_name
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
 from ingest.options import IngestOptions
 from ingest.pipeline.parallel import ordered_map
@@ -312,6 +312,8 @@ def sample_pictures(
         spread = spread[: SAMPLE_TRIES * count]
 
     def opened(candidate: Candidate) -> ImageFile | None:
+        if is_film_name(candidate.path.name):  # far too much to read for a sample
+            return None
         try:
             content = read_candidate(candidate).content
             return decode(content, path=candidate.path, max_pixels=max_pixels)

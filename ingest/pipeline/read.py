@@ -364,6 +364,7 @@ class Reader:
         except Exception as error:  # one strange film must not end the run
             return BadFile(candidate, Fault(str(error) or type(error).__name__), file.content.image_id)
         candidate, picture = self._with_sidecars(candidate, picture)
+        film = replace(film, exif=picture.exif, words=picture.words)  # which its moments have, too
         times = film.times if moments else None
         if known:
             facts = self._document(candidate, picture) if candidate.has_news else None
@@ -375,8 +376,7 @@ class Reader:
 
     def _pictures_of(self, read: _FilmRead) -> Iterator[FileState]:
         """Yield the moments of a film as new pictures, one unpacked after the other, then the film itself."""
-        for found, of_film in read.film.moments():
-            _, picture = self._with_sidecars(read.last.candidate, found)
+        for picture, of_film in read.film.moments():
             moment = self._new_picture(read.last.candidate, picture, thumbnail(picture.image), film=of_film)
             if isinstance(moment, NewPicture):
                 document = replace(moment.document, relative_path=read.paths)
