@@ -16,7 +16,7 @@ from es_config.documents import ImageDocument
 from es_config.errors import EngineError
 from es_config.index import ImageIndex, PlaceNames
 from ingest.errors import Fault, IngestError
-from ingest.pipeline.read import EMPTY, BadFile, KnownPicture, NewPicture, PictureState
+from ingest.pipeline.read import EMPTY, BadFile, FileState, KnownPicture, NewPicture, PictureState
 from ingest.report import RunCounts
 from models.captioning import Captioner
 from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
@@ -260,8 +260,10 @@ class PlacesNow:
         ]
 
 
-def _facts(picture: PictureState) -> ImageDocument | None:
-    return picture.document if isinstance(picture, NewPicture) else picture.facts
+def _facts(picture: FileState) -> ImageDocument | None:
+    if isinstance(picture, NewPicture):
+        return picture.document
+    return picture.facts if isinstance(picture, KnownPicture) else None
 
 
 def _with_facts(picture: PictureState, document: ImageDocument) -> PictureState:
