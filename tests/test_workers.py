@@ -131,6 +131,7 @@ def test_workers_make_the_documents_that_one_process_makes(environ, client, inde
     for number in range(12):
         save_picture(folder / f"{number:02}.png", number)
     (folder / "bad.png").write_text("no picture")
+    os.utime(folder / "bad.png", (1_600_000_000, 1_600_000_000))  # one that has only just changed is read again
     # Copies of one picture, far apart in the listing, of which each has words of its own.
     for name, word in (("00-copy", "alpha"), ("30-copy", "beta"), ("60-copy", "gamma")):
         save_picture(folder / f"{name}.png", 77)
