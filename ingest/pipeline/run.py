@@ -385,7 +385,7 @@ class _OpenCopies:
         """Return the files, and for each content the sidecars of all its files."""
         files = [replace(each, has_news=True) for _, group in sorted(self._files.items()) for each in group]
         notes = {
-            image_id: history.sidecars_of(image_id) | {str(each.path): each.sidecars for each in group}
+            image_id: history.sidecars_of(image_id) | {each.place: each.sidecars for each in group}
             for image_id, group in self._files.items()
         }
         return files, notes

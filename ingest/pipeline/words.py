@@ -21,7 +21,7 @@ from ingest.pipeline.embed import open_thumbnail
 from ingest.pipeline.passes import Made, PicturePass
 from ingest.pipeline.read import NewPicture, PictureState
 from ingest.report import UNREAD, PassCounts, Progress, RunCounts, WordsSummary
-from ingest.sources.places import NotedFile, NotedFiles
+from ingest.sources.places import FoundFile, NotedFiles
 from ingest.wiring import Dependencies
 from models.encoders import Lazy
 from models.errors import ModelError, first_line
@@ -123,7 +123,7 @@ class _WordsPass(PicturePass[WordsUpdate]):
         return self._words.write(updates).failed
 
 
-def _large(file: NotedFile, *, time_ms: int, max_pixels: int) -> Image:
+def _large(file: FoundFile, *, time_ms: int, max_pixels: int) -> Image:
     """Decode a picture, or a film's at a time, with the detail of letters. Raises `UnreadableImageError`."""
     if file.content.film is not None:
         return decode_moment(file.content, file.path, time_ms=time_ms, edge=READ_EDGE)

@@ -115,7 +115,7 @@ def content_of(path: bytes) -> FileContent:
 
 
 @dataclass(frozen=True)
-class NotedFile:
+class FoundFile:
     """A picture or film that was ingested, as it lies there now."""
 
     content: FileContent
@@ -135,22 +135,22 @@ class NotedFiles:
         self._film: FilmCopy | None = None
         self._lock = threading.Lock()
 
-    def open(self, path: bytes, image_id: str) -> NotedFile | None:
+    def open(self, path: bytes, image_id: str) -> FoundFile | None:
         """Return what a noted path or address leads to, or None if that is away or has another content."""
         place = Path(os.fsdecode(path))
         try:
             if is_address(path) and is_film_name(place.name):
                 copy = self._copy(os.fsdecode(path), image_id)
-                return NotedFile(copy.content, copy.path, copy)
+                return FoundFile(copy.content, copy.path, copy)
             content = content_of(path)
             if content.image_id != image_id:
                 return None
             if content.film is not None and is_address(path):
                 copy = self._copy(os.fsdecode(path), image_id)
-                return NotedFile(copy.content, copy.path, copy)
+                return FoundFile(copy.content, copy.path, copy)
         except (UnreadableImageError, StorageError, ValueError):  # a path with a null byte is not usable
             return None
-        return NotedFile(content, place)
+        return FoundFile(content, place)
 
     def _copy(self, address: str, image_id: str) -> FilmCopy:
         with self._lock:
