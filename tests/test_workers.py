@@ -131,7 +131,7 @@ def test_workers_make_the_documents_that_one_process_makes(environ, client, inde
     for number in range(12):
         save_picture(folder / f"{number:02}.png", number)
     (folder / "bad.png").write_text("no picture")
-    os.utime(folder / "bad.png", (1_600_000_000, 1_600_000_000))  # one that has only just changed is read again
+    os.utime(folder / "bad.png", (1_600_000_000, 1_600_000_000))  # the latest are read again
     # Copies of one picture, far apart in the listing, of which each has words of its own.
     for name, word in (("00-copy", "alpha"), ("30-copy", "beta"), ("60-copy", "gamma")):
         save_picture(folder / f"{name}.png", 77)
@@ -140,6 +140,7 @@ def test_workers_make_the_documents_that_one_process_makes(environ, client, inde
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         for number in range(20, 26):
             archive.write(save_picture(tmp_path / f"{number}.png", number), f"{number}.png")
+        archive.writestr("20.png.xmp", xmp("delta"))
     environ["GLIMPSE_INGEST_BATCH_SIZE"] = "1"
     alone = environ | {"GLIMPSE_INDEX": f"{index_name}-alone", "GLIMPSE_HOME": str(tmp_path / "alone")}
     expected = glimpse(alone, folder, tmp_path / "more.zip", "--json")
@@ -152,6 +153,7 @@ def test_workers_make_the_documents_that_one_process_makes(environ, client, inde
     assert facts(found) == facts(documents(client, f"{index_name}-alone"))
     (copies,) = (each for each in found.values() if len(each["relative_path"]) == 4)
     assert sorted(copies["tags"]) == ["alpha", "beta", "gamma"]
+    assert [each["image_name"] for each in found.values() if each.get("tags") == ["delta"]] == ["20.png"]
     # The history knows all of it, whoever did the work.
     again = json.loads(glimpse(environ, folder, tmp_path / "more.zip", "--json").stdout)
     assert (again["indexed"], again["skipped"], again["failed_before"]) == (0, 22, 1)
