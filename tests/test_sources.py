@@ -289,7 +289,7 @@ TAKEOUT = {"photoTakenTime": {"timestamp": "1060699034"}, "people": [{"name": "A
 
 
 def library(tmp_path: Path, *words: str) -> list[tuple[str, bytes]]:
-    """Return pictures, films and sidecars, which are not beside their pictures; the film's has `words`."""
+    """Return pictures, films and sidecars apart from their pictures. The sidecar of the film has `words`."""
     made = tmp_path / "made"
     story = save_film(made / "lake.mp4", [(scene, 3) for scene in SCENES])
     live = save_film(made / "live.mov", [(SCENES[0], 1)])

@@ -136,7 +136,7 @@ class NotedFiles:
         self._lock = threading.Lock()
 
     def open(self, path: bytes, image_id: str) -> FoundFile | None:
-        """Return what a noted path or address leads to, or None if that is away or has another content."""
+        """Return the file or object of a note, or None if it is away or has another content."""
         place = Path(os.fsdecode(path))
         try:
             if is_address(path) and is_film_name(place.name):

@@ -206,7 +206,7 @@ class WebObject:
         return iter((data,)), stamp
 
     def beside(self, name: str, most: int) -> None:  # noqa: ARG002 - an address says nothing of its neighbours
-        """Return None: nobody has listed what is there."""
+        """Return None: an address tells no others."""
         return
 
     def caption(self) -> str | None:
