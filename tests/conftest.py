@@ -77,7 +77,7 @@ def _plain_environment(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
 
 @pytest.fixture(scope="module", autouse=True)
 def _frozen_libraries(_plain_environment: None) -> None:
-    """Let the garbage collector leave out what is there for good: half a million objects of the libraries."""
+    """Let the garbage collector leave out the half million objects of the libraries."""
     gc.collect()
     gc.freeze()
 

@@ -336,7 +336,7 @@ class IngestRun:
                 writer.submit(ready)
 
     def _share(self, chunks: Iterable[list[Candidate]], reader: Reader, work: SharedWork) -> None:
-        """Let workers do what the history does not know, and note their answers."""
+        """Let workers read the candidates that the history does not know, and note their answers."""
         meter, index, open_copies = self.counts.meter, self.dependencies.index, _OpenCopies()
         rejections = [0]
         meter.rejections = lambda: index.rejections + sum(rejections)

@@ -27,7 +27,7 @@ INSTALL = "pip install 'glimpse-search[ray]'"
 
 
 class RayWorker:
-    """A worker as an actor of Ray. It answers what went wrong instead of raising it."""
+    """A worker as an actor of Ray. It answers with an error instead of raising it."""
 
     def __init__(self) -> None:
         self._worker: Any = None
@@ -94,7 +94,7 @@ class RayCrew:
             actor.calls[actor.handle.work.remote(lease)] = number
 
     def wait(self, seconds: float) -> list[CrewEvent]:
-        """Return what has happened, after at most so long. Raises `IngestError` without a node left."""
+        """Return the events, after at most so long. Raises `IngestError` without a node left."""
         if time.monotonic() - self._looked > LOOK_S:
             self._look()
         owners = {call: name for name, actor in self._actors.items() for call in actor.calls}

@@ -1,4 +1,4 @@
-"""Hand out leases to workers and take in their answers. What a dead worker had, another one gets."""
+"""Hand out leases to workers and take in their answers. The leases of a dead worker go to another one."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Crew(Protocol):
         """Give a worker that has joined a lease."""
 
     def wait(self, seconds: float) -> list[CrewEvent]:
-        """Return what has happened, after at most so long. Raises `IngestError` where no worker is left."""
+        """Return the events, after at most so long. Raises `IngestError` where no worker is left."""
 
     def close(self) -> None:
         """End all workers."""
@@ -108,7 +108,7 @@ class SharedWork:
         prepare: Callable[[], None] = lambda: None,
         say: Callable[[str], None],
     ) -> None:
-        """Take a crew, which is started when there is work, and what is to be done just before that."""
+        """Take a crew, which is started when there is work, and a function to call just before that."""
         self._crew, self._order, self._prepare, self._say = crew, order, prepare, say
         self._parcels = Parcels(order.limits)
         self._numbers = itertools.count()
@@ -189,7 +189,7 @@ class SharedWork:
         return next(fresh, None)
 
     def _take_back(self, worker: str) -> Iterator[LeaseAnswer]:
-        """Put back what a dead worker had. One file that ended two processes is a failure of its own."""
+        """Put back the leases of a dead worker. One file that ended two processes is a failure of its own."""
         leases = list(self._given.pop(worker, {}).values())
         self._deaths += 1
         files = sum(len(lease.files) for lease in leases)

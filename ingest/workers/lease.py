@@ -89,7 +89,7 @@ def failure_of(error: Exception) -> WorkerFailure:
 
 
 class LeaseHistory(IngestHistory):
-    """Collects what a worker finds out about its lease, for the history of the run."""
+    """Collects the findings of a worker about its lease, for the history of the run."""
 
     def __init__(self, sidecars: SidecarNotes) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class LeaseHistory(IngestHistory):
 
 
 class Parcels:
-    """Packs what goes between two processes of one program, and unpacks it.
+    """Packs objects that go between two processes of one program, and unpacks them.
 
     Connections and open archives go by name, and are made once on each side.
     """

@@ -63,13 +63,13 @@ class LocalCrew:
             self._processes[worker].connection.send((number, lease))
 
     def wait(self, seconds: float) -> list[CrewEvent]:
-        """Return what has happened, after at most so long. A dead process is replaced."""
+        """Return the events, after at most so long. A dead process is replaced."""
         ready = wait([each.connection for each in self._processes.values()], seconds)
         workers = [name for name, each in self._processes.items() if each.connection in ready]
         return [self._receive(worker) for worker in workers]
 
     def close(self) -> None:
-        """End all processes. What they have not finished, the next run does."""
+        """End all processes. The next run does the work that they have not finished."""
         for each in self._processes.values():
             each.connection.close()  # which ends the process
         for each in self._processes.values():
