@@ -18,7 +18,7 @@ from demo.world.scene import Group, Scene
 from es_config.index import ImageIndex
 from models.encoders import Lazy
 from models.pixels import REQUESTS
-from search_app.core.parts import encode_vector
+from search_app.core.parts import decode_vector, encode_vector
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -73,10 +73,11 @@ def test_a_picture_of_the_index_is_its_own_first_hit(web, gallery):
 
 
 def test_get_and_post_agree_on_a_vector(web, gallery):
-    vector = gallery.searcher.index.vector(gallery.ids["cats"])
-    by_address = answer(web.get("/api/v1/search", query_string={"vector": encode_vector(vector)}))
-    by_body = answer(web.post("/api/v1/search", json={"vector": vector.tolist()}))
-    assert [hit["image_id"] for hit in by_address["hits"]] == [hit["image_id"] for hit in by_body["hits"]]
+    # An address rounds the numbers, which may change the order of pictures that are as near as each other.
+    written = encode_vector(gallery.searcher.index.vector(gallery.ids["cats"]))
+    by_address = answer(web.get("/api/v1/search", query_string={"vector": written}))
+    by_body = answer(web.post("/api/v1/search", json={"vector": decode_vector(written)}))
+    assert by_address == by_body
     assert by_body["hits"][0]["image_id"] == gallery.ids["cats"]
 
 
