@@ -19,7 +19,7 @@ from es_config.index import ImageIndex
 from es_config.relevance import SAMPLE_SIZE
 from models.encoders import Lazy, load_image_encoder, load_text_encoder
 from models.profiles import get_profile
-from search_app.core.compose import UNWANTED_PICTURE, UNWANTED_TEXT
+from search_app.core.compose import strength
 from search_app.core.parts import Part
 from search_app.core.query import Query
 from search_app.core.searcher import Searcher
@@ -71,6 +71,8 @@ class Composed:
     unwanted: np.ndarray | None = None
     both: np.ndarray | None = None
     """the scenes with the facts of all parts"""
+    whole: Statement | None = None
+    """what the parts mean together, for one text as a yardstick"""
 
 
 @dataclass
@@ -165,7 +167,10 @@ def _changed_scene(world: World, kind: str, rng: Random) -> Composed | None:
     both = world.holding(fact)
     for group in scene.groups:
         both &= world.with_subject(group)
-    return Composed(kind, (world.shown(scene), _said(fact, rng)), world.holding(fact), both=both)
+    shown = tuple(Mention(group.kind, group.colour, group.count) for group in scene.groups)
+    whole = replace(fact, mentions=(*shown, *fact.mentions))
+    parts = (world.shown(scene), _said(fact, rng))
+    return Composed(kind, parts, world.holding(fact), both=both, whole=whole)
 
 
 def _with_another_setting(target: Scene, rng: Random) -> Iterator[tuple[Scene, Statement]]:
@@ -196,7 +201,8 @@ def _two_pictures(world: World, kind: str, rng: Random) -> Composed | None:
         return None
     mention = Mention(first.groups[0].kind, None, None)
     common = Statement(mentions=(mention,)) if same_kind else Statement(place=first.place)
-    return Composed(kind, tuple(Asked(scene=number) for number in numbers), world.holding(common))
+    parts = tuple(Asked(scene=number) for number in numbers)
+    return Composed(kind, parts, world.holding(common), whole=common)
 
 
 def _weighted(world: World, kind: str, rng: Random) -> Composed | None:
@@ -227,8 +233,7 @@ class Vectors:
 
     def strength(self, part: Asked) -> float:
         """Return the weight of a part, below 0 where it is not wanted."""
-        unwanted = -UNWANTED_TEXT if part.text is not None else -UNWANTED_PICTURE
-        return part.weight * (1 if part.wanted else unwanted)
+        return strength(part.weight, is_text=part.text is not None, wanted=part.wanted)
 
     def wanted_alone(self, query: Composed) -> np.ndarray:
         """Add the wanted parts alone, for comparison."""
@@ -237,6 +242,10 @@ class Vectors:
     def first_alone(self, query: Composed) -> np.ndarray:
         """Ask with the first part alone, for comparison."""
         return self.images @ self.of(query.parts[0])
+
+    def last_alone(self, query: Composed) -> np.ndarray:
+        """Ask with the last part alone, for comparison."""
+        return self.images @ self.of(query.parts[-1])
 
     def summed(self, query: Composed) -> np.ndarray:
         """Add vectors as they are. Several `knn` sections, whose scores are added, order the same way."""
@@ -336,6 +345,8 @@ def main() -> bool:
     for name, way in ways.items():
         rankings = [_best(way(query), query) for query in world.queries]
         show(f"{len(rankings)} composed queries by numpy: {name}", _figures(tally(world.queries, rankings)))
+    for kind, figures in _yardsticks(world, vectors, texts).items():
+        show(f"yardsticks by numpy: {kind}", figures)
     with node() as (client, _), fresh_index(client) as index:
         _fill(index, vectors.images, profile)
         searcher = Searcher(
@@ -353,6 +364,33 @@ def main() -> bool:
 def _best(scores: np.ndarray, query: Composed) -> list[int]:
     own = {part.scene for part in query.parts if part.scene is not None}
     return [int(place) for place in np.argsort(-scores, kind="stable")[: TOP + len(own)] if place not in own]
+
+
+def _yardsticks(world: World, vectors: Vectors, texts) -> dict[str, list[Figure]]:
+    """Ask with one text that says what the parts mean together, and with the last part alone."""
+    found = {}
+    for kind in (SHOWN[1], "two pictures"):
+        queries = [query for query in world.queries if query.kind == kind]
+        rng = Random(f"compose/yardstick/{kind}")
+        said = texts.embed_texts([say(query.whole, rng.choice(LANGUAGES), rng) for query in queries])
+        one_text = [_best(vectors.images @ row, query) for row, query in zip(said, queries, strict=True)]
+        alone = [_best(vectors.last_alone(query), query) for query in queries]
+        there = [min(int(query.wanted.sum()), TOP) / TOP for query in queries]
+        found[kind] = [
+            Figure("as many wanted ones as there are", float(np.mean(there))),
+            Figure("the last part alone: wanted", _wanted(queries, alone)),
+            Figure("one text that says all: wanted", _wanted(queries, one_text)),
+        ]
+        if queries[0].both is not None:
+            first = [query.both[top[0]] for query, top in zip(queries, one_text, strict=True)]
+            found[kind].append(Figure("one text that says all: first has both", float(np.mean(first))))
+    return found
+
+
+def _wanted(queries: Sequence[Composed], rankings: Sequence[Sequence[int]]) -> float:
+    return float(
+        np.mean([query.wanted[list(top)].mean() for query, top in zip(queries, rankings, strict=True)])
+    )
 
 
 def _figures(found: Tally, *, judged: bool = False) -> list[Figure]:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 
 from benchmarks.compose import Composed, Tally, tally
 from demo.world.scene import Group, Scene
-from es_config.requests import as_curl, words_body, written_body
-from search_app.core.compose import combined
+from es_config.requests import Filters, as_curl, words_body, written_body
+from search_app.core.compose import combined, strength
 from search_app.core.parts import Part, encode_vector, split_weight, with_weight
 from search_app.core.query import Query, load_query, query_arguments
 from search_app.core.searcher import SearchService
@@ -121,6 +122,13 @@ def test_parts_count_by_the_deviation_of_their_scores():
         combined([first, 2 * first], [1, -1], sample=sample, similarity="cosine")
 
 
+def test_words_count_more_than_pictures_and_what_is_not_wanted_less():
+    counted = [
+        strength(2.0, is_text=is_text, wanted=wanted) for is_text in (True, False) for wanted in (True, False)
+    ]
+    assert counted == [2.5, -1.25, 2.0, -1.6]
+
+
 def test_wanted_and_unwanted_words_and_pictures_move_the_hits(searcher, gallery):
     boats = ids(searcher.search(Query(text="a boat", k=1)))
     assert boats == [gallery.ids["boat"]]
@@ -169,10 +177,44 @@ def test_bodies_for_several_texts_and_without_others():
     assert (len(written["must"]), len(written["must_not"])) == (2, 1)
 
 
-@pytest.mark.parametrize("mode", ["image", "caption"])
-def test_the_request_of_a_composed_question_sent_raw_gives_the_same_hits(searcher, gallery, node, mode):
-    query = asked(Part(text="a boat"), Part(text="at night", weight=0.5, wanted=False), mode=mode, k=3)
-    command = as_curl(searcher.prepare(query).body, url=node.url, index=gallery.alias, api_key=True)
+FORMS = {
+    "weights, minus": (Part(text="a boat", weight=2), Part(text="at night", weight=0.5, wanted=False)),
+    "several texts": (Part(text="a boat"), Part(text="rain"), Part(text="a cat", weight=0.25)),
+    "unlike": (Part(text="a boat"), Part(like="boat", wanted=False)),
+    "like": (Part(like="cats"), Part(text="at night", weight=0.5)),
+    "two pictures": (Part(like="cats"), Part(like="boat", weight=2)),
+    "picture files": (Part(image=jpeg(RED_BOATS)), Part(image=jpeg(RED_BOATS), weight=0.5, wanted=False)),
+    "like alone": (Part(like="cats"),),
+    "text alone": (Part(text="a boat"),),
+    "part of a picture": (Part(vector=(1.0,)), Part(text="a boat", wanted=False)),
+}
+
+
+MORE = {
+    "plain": {},
+    "filtered": {"filters": Filters(path="named/")},
+    "exact": {"filters": Filters(path="named/"), "exact": True},
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_shown_request_sent_by_curl_gives_the_same_hits(searcher, gallery, node, form, more):
+    query = asked(*(_of_gallery(each, searcher, gallery) for each in FORMS[form]), k=4, **MORE[more])
+    raw = _sent_by_curl(searcher.requests(query)["image"], gallery, node)
+    assert raw == ids(searcher.search(query)) != []
+
+
+def _of_gallery(part: Part, searcher, gallery) -> Part:
+    """Return a part with a picture's id for its name, and the middle of the boat for any vector."""
+    if part.vector:
+        middle = searcher.embed_picture(gallery.files["boat"], part=(0.25, 0.25, 0.5, 0.5))
+        return replace(part, vector=tuple(middle.tolist()))
+    return replace(part, like=gallery.ids[part.like]) if part.like else part
+
+
+def _sent_by_curl(body, gallery, node) -> list[str]:
+    command = as_curl(body, url=node.url, index=gallery.alias, api_key=True)
     sent = subprocess.run(
         ["sh", "-c", command],
         env={"PATH": "/usr/bin:/bin", "ELASTICSEARCH_API_KEY": node.key},
@@ -180,8 +222,13 @@ def test_the_request_of_a_composed_question_sent_raw_gives_the_same_hits(searche
         text=True,
         check=True,
     )
-    raw = [hit["_id"] for hit in json.loads(sent.stdout)["hits"]["hits"]]
-    assert raw == ids(searcher.search(query)) != []
+    return [hit["_id"] for hit in json.loads(sent.stdout)["hits"]["hits"]]
+
+
+@pytest.mark.parametrize("mode", ["caption", "words"])
+def test_so_does_that_of_captions_and_of_words(searcher, gallery, node, mode):
+    query = asked(Part(text="a boat"), Part(text="at night", weight=0.5, wanted=False), mode=mode, k=3)
+    assert _sent_by_curl(searcher.requests(query)[mode], gallery, node) == ids(searcher.search(query)) != []
 
 
 def test_the_page_leads_to_the_request_that_was_sent(web, searcher, gallery, node):

@@ -23,10 +23,18 @@ SAMPLE_SECONDS = 300.0
 LEAST_SAMPLED = 8
 """of fewer pictures a deviation says nothing"""
 SMALLEST_DEVIATION = 1e-6
+TEXT = 1.25
+"""weight of a text beside a picture: it names a fact or two, which the many of the picture must not drown"""
 UNWANTED_TEXT, UNWANTED_PICTURE = 0.5, 0.8
 """weight of parts that are not wanted, beside wanted ones: enough to push away, and not so much that what is
 wanted is lost (`python -m benchmarks compose`)"""
 SMALLEST_SUM = 1e-6
+
+
+def strength(weight: float, *, is_text: bool, wanted: bool) -> float:
+    """Return how much a part counts beside the others, below 0 where it is not wanted."""
+    own = weight * (TEXT if is_text else 1.0)
+    return own if wanted else -own * (UNWANTED_TEXT if is_text else UNWANTED_PICTURE)
 
 
 class VectorSample:

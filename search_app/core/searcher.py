@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from es_config.documents import MODE_FIELDS, SearchResult, one_line
+from es_config.documents import MODE_FIELDS, IndexMeta, SearchResult, one_line
 from es_config.errors import EngineError
 from es_config.index import ImageIndex
 from es_config.relevance import MARKS, NONE, WEAK, oriented, read_calibration, scores_of
@@ -34,7 +34,7 @@ from es_config.transport import accepting_partial_answers
 from models.encoders import ImageEncoder, Lazy, TextEncoder, plain_text
 from models.pixels import FILES, REQUESTS
 from models.profiles import Profile
-from search_app.core.compose import UNWANTED_PICTURE, UNWANTED_TEXT, VectorSample, combined
+from search_app.core.compose import VectorSample, combined, strength
 from search_app.core.films import one_hit_each
 from search_app.core.hybrid import (
     EVEN,
@@ -279,6 +279,8 @@ class Searcher:
         self.caption_texts = TextVectors(caption_text_encoder) if caption_text_encoder else self.texts
         self._marks = marks
         self.gazetteer = gazetteer
+        self._checked: IndexMeta | None = None
+        """what was read of the index when its profile was last found to be this one"""
 
     def search(self, query: Query) -> SearchResponse:
         """Answer one query.
@@ -392,11 +394,18 @@ class Searcher:
         return tuple(search_hit(hit) for hit in result.hits)
 
     def check_profile(self) -> None:
-        """Raise `EngineError` when there is no index, or one of another profile than this searcher's."""
-        weights = self.profile.weights("text")  # looked up again: it may have been downloaded meanwhile
+        """Raise `EngineError` when there is no index, or one of another profile than this searcher's.
+
+        That is looked up as often as the `_meta` is read, since the weights may be downloaded meanwhile.
+        """
+        meta = self.index.meta()
+        if meta is self._checked:
+            return
+        weights = self.profile.weights("text")
         self.index.check_profile(
             self.profile.name, self.profile.dims, text_revision=weights.revision, matches=weights.matches
         )
+        self._checked = meta
 
     def _check(self, query: Query) -> None:
         """Raise `EngineError` or `QueryError` when this index cannot answer the query."""
@@ -556,8 +565,7 @@ class Searcher:
                 vector, own_lane = self._vector(part, mode)
                 vectors.append(vector)
                 lane = own_lane or lane
-            unwanted = -UNWANTED_TEXT if part.text is not None else -UNWANTED_PICTURE
-            weights.append(part.weight * (1 if part.wanted else unwanted))
+            weights.append(strength(part.weight, is_text=part.text is not None, wanted=part.wanted))
         sample = self._sample.of(MODE_FIELDS[mode])
         whole = combined(vectors, weights, sample=sample, similarity=self.index.meta().similarity)
         return {"query_vector": whole}, lane
