@@ -1,4 +1,4 @@
-"""Browsing a large index: start page, a year, counts and completion through Flask, beside their targets.
+"""A large index through Flask: start page, a year, counts, completion, a composed question, beside targets.
 
 `python -m benchmarks browse` loads 100 000 documents with made vectors; `GLIMPSE_BENCH_DOCUMENTS` says
 another number. Each request asks for something else, so that no answer that was kept is measured.
@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.engine import fresh_index, node
 from benchmarks.report import Figure, percentile, show
 from es_config.documents import ImageDocument, IndexMeta, IndexOptions
-from models.encoders import Lazy, load_image_encoder, load_text_encoder
+from models.encoders import Lazy, load_image_encoder
+from models.fast.standalone import load_quick_text_encoder
 from models.profiles import get_profile
 from search_app.core.searcher import Searcher, SearchService
 from search_app.settings import AppSettings
@@ -66,6 +67,9 @@ def _walks() -> dict[str, list[str]]:
         "browse by month": [f"/?taken={each:%Y-%m}&page={n % 3 + 1}" for n, each in enumerate(days)],
         "counts of filters": [f"/api/v1/facets?date_from={each:%Y-%m-%d}" for each in days],
         "counts of hits": [f"/api/v1/facets?like={number:064x}" for number in numbers],
+        "composed: words, not wanted ones, a picture": [
+            f"/?q=boat+{n}&minus=rain+{n}&like={number:064x}^0.5" for n, number in enumerate(numbers)
+        ],
         "completion": [f"/api/v1/suggest?q=ta{n % 10}&limit={n % 20 + 1}" for n in range(SAMPLES)],
         "an empty list": [f"/?camera=none{n}&taken={each.year}" for n, each in enumerate(days)],
     }
@@ -130,7 +134,8 @@ def _document(number: int, vector: np.ndarray, rng: np.random.Generator) -> Imag
 
 def _app(index, store: Path):
     profile = get_profile("pocket")
-    texts, images = load_text_encoder(profile), load_image_encoder(profile)
+    texts, images = load_quick_text_encoder(profile, cache=store / "cache"), load_image_encoder(profile)
+    texts.embed_texts(["a picture"])
     searcher = Searcher(
         index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
     )

@@ -367,7 +367,7 @@ def _best(scores: np.ndarray, query: Composed) -> list[int]:
 
 
 def _yardsticks(world: World, vectors: Vectors, texts) -> dict[str, list[Figure]]:
-    """Ask with one text that says what the parts mean together, and with the last part alone."""
+    """Ask with one text for all parts, and with the last part alone."""
     found = {}
     for kind in (SHOWN[1], "two pictures"):
         queries = [query for query in world.queries if query.kind == kind]

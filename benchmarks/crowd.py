@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import Figure
+from benchmarks.serving import glimpse_serve
 from demo.gallery import draw_gallery
 from es_config.local_node.node import LocalNode
 
@@ -67,18 +68,8 @@ def served() -> Iterator[Served]:
         command = [sys.executable, "-m", "glimpse"]
         ingest = [*command, "ingest", str(pictures), "--captions", "off"]
         subprocess.run(ingest, env=environ, check=True, capture_output=True)
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            port = found.getsockname()[1]
-        serve = [*command, "serve", "--port", str(port), "--voice-model", "off", "--text-lane", "local"]
-        process = subprocess.Popen(serve, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        ending.callback(process.wait)
-        ending.callback(process.terminate)
-        running = Served(port, node.pid, process.pid)
-        while running.get("/readyz")[0] != 200:
-            if process.poll() is not None:
-                raise RuntimeError("glimpse serve has ended")
-            time.sleep(0.2)
-        yield running
+        port, pid = ending.enter_context(glimpse_serve(home, "--text-lane", "local"))
+        yield Served(port, node.pid, pid)
 
 
 def connections(server: Served) -> list[Figure]:

@@ -6,7 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from es_config.client import connect, engine_settings
@@ -15,9 +15,9 @@ from es_config.local_node.node import LocalNode
 
 
 @contextmanager
-def node() -> Iterator[tuple[object, str]]:
-    """Start a local node in a temporary home, and give its client and its URL."""
-    with tempfile.TemporaryDirectory(prefix="glimpse-bench-") as home:
+def node(kept: Path | None = None) -> Iterator[tuple[object, str]]:
+    """Start a local node in the home `kept`, or in a temporary one, and give its client and its URL."""
+    with nullcontext(kept) if kept else tempfile.TemporaryDirectory(prefix="glimpse-bench-") as home:
         local = LocalNode(Path(home), environ=os.environ)
         url = local.up(heap_mb=1024).node.url
         try:

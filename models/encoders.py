@@ -38,9 +38,21 @@ VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 def plain_text(text: str) -> str:
     """Return `text` composed (NFC), with single spaces, without emoji, control characters and the like."""
-    composed = unicodedata.normalize("NFC", text)
-    words = "".join(_plain(letter) for letter in composed).split()
+    words = unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS).split()
     return SPECIAL.sub(r"[ \1 ]", " ".join(word[:LONGEST_WORD] for word in words))
+
+
+class _PlainLetters(dict[int, str]):
+    """The text in place of each letter, by its number: itself, a space or nothing. Fills itself."""
+
+    def __missing__(self, number: int) -> str:
+        if number > 0xFFFF:  # a million of them are not kept
+            return ""
+        self[number] = _plain(chr(number))
+        return self[number]
+
+
+_PLAIN_LETTERS = _PlainLetters()
 
 
 def _plain(letter: str) -> str:
@@ -48,12 +60,7 @@ def _plain(letter: str) -> str:
     category = unicodedata.category(letter)
     if category.startswith("Z") or letter in "\t\n\r":
         return " "
-    is_dropped = (
-        category.startswith("C")
-        or ord(letter) > 0xFFFF
-        or ord(letter) in VARIATION_SELECTORS
-        or letter == REPLACEMENT
-    )
+    is_dropped = category.startswith("C") or ord(letter) in VARIATION_SELECTORS or letter == REPLACEMENT
     return "" if is_dropped else letter
 
 

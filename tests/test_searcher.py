@@ -191,6 +191,23 @@ def test_an_index_of_another_profile_is_refused_with_the_way_out(searcher):
         other.search(Query(text="a"))
 
 
+def test_weights_that_an_index_notes_later_are_compared_before_the_next_search(client, index_name):
+    profile, texts, images = pocket()
+    index = ImageIndex(client, alias=index_name)
+    index.create(
+        IndexMeta(profile.name, {}, profile.dims, profile.caption_dims, profile.similarity), IndexOptions()
+    )
+    searcher = Searcher(
+        index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
+    )
+    for _ in range(2):
+        assert searcher.search(Query(text="a")).hits == ()
+    index.note("revisions", {"text": "sha256:of-others"})
+    for _ in range(2):
+        with pytest.raises(EngineError, match="made with other weights of profile 'pocket'"):
+            searcher.search(Query(text="a"))
+
+
 def test_a_tuned_operating_point_is_used(client, index_name):
     profile, texts, images = pocket()
     index = ImageIndex(client, alias=index_name)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,7 +40,7 @@ from models.hub import found_folder, local_folder, towers_folder
 from models.profiles import CALIBRATION_PICTURES, Profile
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 RECIPE = 2
 """counts the forms in which towers were kept: another one, another folder"""
@@ -50,6 +50,8 @@ AT_ONCE = 8
 """most pictures of a thread, so that the states between the layers stay in the processor's cache"""
 EXPORTED, WEIGHTS = "exported.onnx", "tower.onnx.data"
 """a tower before it is optimized; its weights beside it, which ONNX Runtime then maps instead of copying"""
+SMALL = 30_000_000
+"""bytes of a text tower whose threads would wait for each other longer than they work"""
 TOWER, TOKENIZER, NOTE, REFUSED = "tower.onnx", "tokenizer.json", "note.json", "refused.txt"
 """files of a kept tower; the last one has the reason why a tower is not kept, and stands alone"""
 T = TypeVar("T")
@@ -199,7 +201,8 @@ class OnnxTextEncoder:
 
     @cached_property
     def _session(self) -> Any:
-        return onnx_session(self.folder / TOWER, is_optimized=True)
+        size = sum(each.stat().st_size for each in self.folder.iterdir())
+        return onnx_session(self.folder / TOWER, threads=1 if size < SMALL else 0, is_optimized=True)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -213,15 +216,24 @@ class OnnxTextEncoder:
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 `[n, dims]`, unit length."""
         with running("The text model"):
-            rows = [self._embed(plain_text(text) if self.is_plain else text) for text in texts]
+            rows = [self._embed(text) for text in texts]
             return finite_unit_rows(np.concatenate([np.zeros((0, self.dims), np.float32), *rows]))
 
     def reads_whole(self, text: str) -> bool:
         """Whether the model reads all of a text: it leaves out the tokens after its limit."""
-        return not self._tokenizer.encode(plain_text(text) if self.is_plain else text).overflowing
+        return not self._tokens(text).overflowing
+
+    @cached_property
+    def _encode(self) -> Callable[[str], Encoding]:
+        """Return the tokens of a text. The last few are kept: who embeds a text asks whether it was cut."""
+        return lru_cache(maxsize=16)(self._tokenizer.encode)
+
+    def _tokens(self, text: str) -> Encoding:
+        plain = plain_text(text) if self.is_plain else text
+        return self._encode(plain.lower() if self.lowercase else plain)
 
     def _embed(self, text: str) -> np.ndarray:
-        ids = self._tokenizer.encode(text.lower() if self.lowercase else text).ids
+        ids = self._tokens(text).ids
         left = self.max_length - len(ids) if self.pads else 0
         values = {
             "input_ids": [ids + [self.pad_id] * left],

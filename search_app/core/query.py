@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -385,6 +386,12 @@ class SearchArguments(Schema):
     favourite = fields.Boolean(metadata=_documented("whether somebody has marked it as a favourite"))
 
 
+@cache
+def _reader() -> SearchArguments:
+    """Return the one reader of parameters: to make another takes as long as a small search."""
+    return SearchArguments()
+
+
 Arguments = Mapping[str, str | list[str]]
 """the parameters of a search by name, those of `PARTS` as lists"""
 
@@ -400,7 +407,7 @@ def load_query(
 
     Raises `QueryError` naming the parameter that is unknown or garbled.
     """
-    reader = SearchArguments()
+    reader = _reader()
     for name in sorted(set(arguments) - set(reader.fields)):
         raise QueryError(f"There is no parameter '{one_line(name[:60])}'.")
     try:

@@ -141,7 +141,8 @@ class WsgiBridge:
         headers = {name.lower(): value for name, value in scope["headers"]}
         with tempfile.SpooledTemporaryFile(max_size=MAX_BODY) as body:
             try:
-                size = await self._receive(headers, receive, body)
+                is_first_http = scope["http_version"].startswith("1")
+                size = await self._receive(headers, receive, body, is_first_http=is_first_http)
             except RefusedBodyError as refused:
                 answer: Answer | None = _problem(refused.status, str(refused))
             else:
@@ -183,18 +184,25 @@ class WsgiBridge:
             return self._files
         return self._searches
 
-    async def _receive(self, headers: dict[bytes, bytes], receive: Receive, body: IO[bytes]) -> int:
+    async def _receive(
+        self, headers: dict[bytes, bytes], receive: Receive, body: IO[bytes], *, is_first_http: bool
+    ) -> int:
         """Write a request's body to `body` and return its size in bytes.
+
+        In the first version of HTTP the header says whether there is any; in the second one a body may come
+        unannounced.
 
         Raises `RefusedBodyError` for a body that is too large, too slow, damaged or one too many.
         """
+        stated = headers.get(b"content-length", b"0")
+        if stated == b"0" and b"transfer-encoding" not in headers and is_first_http:
+            return 0
         size, begun = 0, time.monotonic()
         too_large = RefusedBodyError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The request is over the limit of {self._largest / 1_000_000:.3g} MB;"
             " send fewer or smaller files.",
         )
-        stated = headers.get(b"content-length", b"0")
         if stated.isdigit() and int(stated) > self._largest:
             raise too_large
         more = True
