@@ -110,7 +110,7 @@ def test_the_answer_says_what_was_asked_and_found(searcher, gallery):
     }  # fmt: skip
     hit = searcher.search(Query(like=gallery.ids["boat"], k=1)).to_json()["hits"][0]
     told = ["image_id", "score", "similarity", "path", "caption", "thumbnail_url", "why", "relevance"]
-    assert list(hit) == [*told, "cut_short", "width", "height", "film"]
+    assert list(hit) == [*told, "cut_short", "favourite", "width", "height", "film"]
     assert hit["caption"].startswith("a red boat")
     assert hit["thumbnail_url"] == f"/api/v1/images/{gallery.ids['boat']}/thumbnail"
 
@@ -156,7 +156,15 @@ def test_a_search_by_id_is_one_request_without_the_vector(searcher, gallery):
     body = searcher.prepare(Query(like=gallery.ids["boat"])).body
     lookup = {"index": searcher.index.name(), "id": gallery.ids["boat"], "path": "image_embedding"}
     assert body["knn"]["query_vector_builder"] == {"lookup": lookup}
-    assert body["_source"] == ["relative_path", "caption", "film", "cut_short", "width", "height"]
+    assert body["_source"] == [
+        "relative_path",
+        "caption",
+        "film",
+        "cut_short",
+        "width",
+        "height",
+        "favourite",
+    ]
 
 
 @pytest.mark.parametrize("asked", [{}, {"exact": True}, {"mode": "caption"}])
