@@ -172,7 +172,8 @@ def test_a_walk_by_keyboard_alone_through_pictures(page, gallery):
     expect(page.locator(".viewer")).to_have_class(re.compile("zoomed"))
     page.keyboard.press("n")
     page.wait_for_url(lambda url: gallery.ids["car"] not in url)
-    page.keyboard.press("Escape")
+    with page.expect_event("load"):  # the page of the other picture, whose keys are wanted next
+        page.keyboard.press("Escape")
     expect(page.locator(".viewer")).to_be_hidden()
     page.keyboard.press("ArrowLeft")
     page.wait_for_url(f"**/images/{gallery.ids['car']}?**")
