@@ -191,7 +191,21 @@ def deployed(client: Elasticsearch, tiny_pair: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def gallery(client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
-    """Sixty drawn pictures behind their own alias, with the parts that search them. Tests only read it."""
+    """Sixty drawn pictures behind their own alias, with the parts that search them, which can only be read.
+
+    It serves the whole run: a test that changed it would fail others, by their order.
+    """
+    from gallery import build_gallery
+
+    built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))
+    client.indices.put_settings(index=built.alias, settings={"index.blocks.write": True})
+    yield built
+    built.searcher.index.delete()
+
+
+@pytest.fixture(scope="module")
+def own_gallery(client: Elasticsearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+    """The gallery of one file of tests, which they may change."""
     from gallery import build_gallery
 
     built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
 from browsers import PATIENCE_MS, launched
-from gallery import build_gallery
 from http_fronts import serving
 from playwright.sync_api import expect, sync_playwright
 
@@ -17,18 +15,12 @@ from search_app.settings import AppSettings
 from search_app.web.app import create_app
 
 
-@pytest.fixture(scope="module")
-def own(client, tmp_path_factory):
-    """A gallery that may be written to."""
-    built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))
-    yield built
-    built.searcher.index.delete()
-
-
 @pytest.fixture
-def page(own) -> Iterator:
+def page(own_gallery) -> Iterator:
     """A visitor's page. Any complaint of the browser fails the test at its end."""
-    app = create_app(service=SearchService(own.searcher), storage=own.storage, settings=AppSettings())
+    app = create_app(
+        service=SearchService(own_gallery.searcher), storage=own_gallery.storage, settings=AppSettings()
+    )
     with serving(app) as url, sync_playwright() as playwright:
         browser = launched(playwright)
         visitor = browser.new_page(base_url=url)
@@ -40,8 +32,8 @@ def page(own) -> Iterator:
     assert complaints == []
 
 
-def test_a_caption_is_corrected_without_leaving_the_page(page, own):
-    image_id = own.ids["other7"]
+def test_a_caption_is_corrected_without_leaving_the_page(page, own_gallery):
+    image_id = own_gallery.ids["other7"]
     page.goto(f"/images/{image_id}?q=a+tree")
     expect(page.locator("#by")).to_have_text("No caption yet; this is the file's name.")
     page.get_by_text("Write a caption").click()
@@ -53,9 +45,9 @@ def test_a_caption_is_corrected_without_leaving_the_page(page, own):
     expect(page.locator("#by")).to_have_text("Caption written by a person")
     expect(page.locator(".frame img")).to_have_attribute("alt", "Uncle's <first> $& zeppelin")
     assert "?q=a+tree" in page.url
-    found = own.searcher.search(Query(text="zeppelin", mode="hybrid", k=60)).hits
+    found = own_gallery.searcher.search(Query(text="zeppelin", mode="hybrid", k=60)).hits
     assert next(hit.why for hit in found if hit.image_id == image_id).endswith("caption words: zeppelin")
     page.get_by_label("What the picture shows").fill(" \n ")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#saved")).to_contain_text("The caption is empty")
-    assert own.searcher.picture(image_id)["caption"] == "Uncle's <first> $& zeppelin"
+    assert own_gallery.searcher.picture(image_id)["caption"] == "Uncle's <first> $& zeppelin"

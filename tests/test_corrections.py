@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
-from gallery import build_gallery
 
 from search_app.core.query import Query
 from search_app.core.searcher import SearchService
@@ -15,24 +12,18 @@ from search_app.web.app import create_app
 SAID = "Grandmother's zeppelin over the quarry"
 
 
-@pytest.fixture(scope="module")
-def own(client, tmp_path_factory):
-    """A gallery that may be written to."""
-    built = build_gallery(client, f"test-{uuid.uuid4()}", tmp_path_factory.mktemp("store"))
-    yield built
-    built.searcher.index.delete()
-
-
-def application(own, **settings):
+def application(own_gallery, **settings):
     """Return a test client."""
     return create_app(
-        service=SearchService(own.searcher), storage=own.storage, settings=AppSettings(**settings)
+        service=SearchService(own_gallery.searcher),
+        storage=own_gallery.storage,
+        settings=AppSettings(**settings),
     ).test_client()
 
 
 @pytest.fixture(scope="module")
-def web(own):
-    return application(own)
+def web(own_gallery):
+    return application(own_gallery)
 
 
 def put(web, image_id, **more):
@@ -40,27 +31,29 @@ def put(web, image_id, **more):
     return web.put(f"/api/v1/images/{image_id}/caption", **more)
 
 
-def test_a_corrected_caption_is_kept_and_found_at_once(own, web):
-    image_id = own.ids["other3"]
-    before = own.searcher.index.vector(image_id)
+def test_a_corrected_caption_is_kept_and_found_at_once(own_gallery, web):
+    image_id = own_gallery.ids["other3"]
+    before = own_gallery.searcher.index.vector(image_id)
     response = put(web, image_id, json={"caption": f"  {SAID}\n"})
     assert response.status_code == 200, response.text
     assert (response.json["caption"], response.json["caption_source"]) == (SAID, "human")
     assert response.json["thumbnail_url"] == f"/api/v1/images/{image_id}/thumbnail"
     for mode in ("caption", "hybrid"):
-        hit = own.searcher.search(Query(text=SAID, mode=mode, k=60)).hits
+        hit = own_gallery.searcher.search(Query(text=SAID, mode=mode, k=60)).hits
         found = next(each for each in hit if each.image_id == image_id)
         assert found.caption == SAID
-    assert own.searcher.search(Query(text=SAID, mode="caption")).hits[0].image_id == image_id
+    assert own_gallery.searcher.search(Query(text=SAID, mode="caption")).hits[0].image_id == image_id
     assert "caption words: grandmother's, zeppelin, over, quarry" in found.why
-    assert (own.searcher.index.vector(image_id) == before).all()
+    assert (own_gallery.searcher.index.vector(image_id) == before).all()
 
 
-def test_no_later_pass_takes_a_corrected_caption(own, web):
-    assert put(web, own.ids["other4"], json={"caption": SAID}).status_code == 200
-    waiting = {one.image_id for page in own.searcher.index.captions().missing(every=True) for one in page}
-    assert own.ids["other5"] in waiting
-    assert own.ids["other4"] not in waiting
+def test_no_later_pass_takes_a_corrected_caption(own_gallery, web):
+    assert put(web, own_gallery.ids["other4"], json={"caption": SAID}).status_code == 200
+    waiting = {
+        one.image_id for page in own_gallery.searcher.index.captions().missing(every=True) for one in page
+    }
+    assert own_gallery.ids["other5"] in waiting
+    assert own_gallery.ids["other4"] not in waiting
 
 
 @pytest.mark.parametrize(
@@ -82,34 +75,34 @@ def test_no_later_pass_takes_a_corrected_caption(own, web):
         ({}, 415, "Send the caption as JSON"),
     ],
 )
-def test_what_is_no_caption_is_refused_and_changes_nothing(own, web, body, status, sentence):
-    image_id = own.ids["boat"]
+def test_what_is_no_caption_is_refused_and_changes_nothing(own_gallery, web, body, status, sentence):
+    image_id = own_gallery.ids["boat"]
     response = put(web, image_id, **body)
     assert (response.status_code, response.content_type) == (status, "application/problem+json")
     assert sentence in response.json["detail"]
-    assert own.searcher.picture(image_id)["caption"].startswith("a red boat")
+    assert own_gallery.searcher.picture(image_id)["caption"].startswith("a red boat")
 
 
 @pytest.mark.parametrize("unknown", ["0" * 64, "x" * 600])
-def test_a_picture_that_is_not_there_gets_no_caption(web, own, unknown):
+def test_a_picture_that_is_not_there_gets_no_caption(web, own_gallery, unknown):
     response = put(web, unknown, json={"caption": "a"})
     assert (response.status_code, response.content_type) == (404, "application/problem+json")
-    assert own.searcher.index.count() == 60
+    assert own_gallery.searcher.index.count() == 60
 
 
-def test_a_read_only_server_and_another_sites_page_write_nothing(own, web):
-    image_id = own.ids["boat"]
-    closed = application(own, read_only=True)
+def test_a_read_only_server_and_another_sites_page_write_nothing(own_gallery, web):
+    image_id = own_gallery.ids["boat"]
+    closed = application(own_gallery, read_only=True)
     assert put(closed, image_id, json={"caption": "a"}).status_code == 403
     foreign = {"Origin": "http://elsewhere.example"}
     assert put(web, image_id, json={"caption": "a"}, headers=foreign).status_code == 403
     assert web.post(f"/images/{image_id}/caption", data={"caption": "a"}, headers=foreign).status_code == 403
-    assert own.searcher.picture(image_id)["caption"].startswith("a red boat")
+    assert own_gallery.searcher.picture(image_id)["caption"].startswith("a red boat")
     assert 'id="correct"' not in closed.get(f"/images/{image_id}").text
 
 
-def test_the_pages_form_writes_without_a_script_and_comes_back(own, web):
-    image_id = own.ids["car"]
+def test_the_pages_form_writes_without_a_script_and_comes_back(own_gallery, web):
+    image_id = own_gallery.ids["car"]
     html = web.get(f"/images/{image_id}?q=a+car").text
     assert f'action="/images/{image_id}/caption?q=a+car"' in html
     assert f'data-url="/api/v1/images/{image_id}/caption"' in html
@@ -123,8 +116,8 @@ def test_the_pages_form_writes_without_a_script_and_comes_back(own, web):
     assert (refused.status_code, "The caption is empty" in refused.text) == (400, True)
 
 
-def test_the_page_says_who_wrote_a_caption(own, web):
-    assert "No caption yet; this is the file's name." in web.get(f"/images/{own.ids['other9']}").text.replace(
-        "&#39;", "'"
-    )
-    assert "Correct the caption" in web.get(f"/images/{own.ids['boat']}").text
+def test_the_page_says_who_wrote_a_caption(own_gallery, web):
+    assert "No caption yet; this is the file's name." in web.get(
+        f"/images/{own_gallery.ids['other9']}"
+    ).text.replace("&#39;", "'")
+    assert "Correct the caption" in web.get(f"/images/{own_gallery.ids['boat']}").text

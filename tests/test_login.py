@@ -531,23 +531,23 @@ PREFIX = "/glimpse"
 
 
 @pytest.fixture(params=["kept by the proxy", "taken off and named"])
-def below(request, gallery, tmp_path) -> FlaskClient:
+def below(request, own_gallery, tmp_path) -> FlaskClient:
     """Return a browser of an application below a path, without a login."""
     notes = IngestHistory(None)
     app = create_app(
-        service=SearchService(gallery.searcher),
-        storage=gallery.storage,
+        service=SearchService(own_gallery.searcher),
+        storage=own_gallery.storage,
         settings=AppSettings(),
         remover=lambda: Remover(
-            index=gallery.searcher.index,
-            profile=gallery.searcher.profile,
-            storage=gallery.storage,
-            image_encoder=gallery.searcher.image_encoder,
-            caption_encoder=gallery.searcher.texts.encoder,
+            index=own_gallery.searcher.index,
+            profile=own_gallery.searcher.profile,
+            storage=own_gallery.storage,
+            image_encoder=own_gallery.searcher.image_encoder,
+            caption_encoder=own_gallery.searcher.texts.encoder,
             open_notes=lambda _: notes,
         ),
         find_duplicates=lambda index, distance: read_duplicates(index, notes, distance=distance),
-        overview=lambda: overview(gallery, tmp_path),
+        overview=lambda: overview(own_gallery, tmp_path),
     )
     if request.param == "kept by the proxy":
         app.wsgi_app = BehindProxy(app.wsgi_app, prefix=PREFIX, proxies=())
@@ -563,9 +563,9 @@ def below(request, gallery, tmp_path) -> FlaskClient:
     return app.test_client()
 
 
-def test_below_a_path_every_link_leads_below_it(below, gallery):
+def test_below_a_path_every_link_leads_below_it(below, own_gallery):
     """A page is followed link by link, as a browser does, and nothing leads out of the prefix."""
-    waiting = [f"{PREFIX}/{each}" for each in (*PAGES, f"images/{gallery.ids['boat']}")]
+    waiting = [f"{PREFIX}/{each}" for each in (*PAGES, f"images/{own_gallery.ids['boat']}")]
     seen = set()
     while waiting and len(seen) < 80:
         path = waiting.pop(0)
@@ -586,15 +586,15 @@ def test_below_a_path_every_link_leads_below_it(below, gallery):
     assert below.get(f"{PREFIX}/openapi.json").json["servers"] == [{"url": PREFIX}]
 
 
-def test_below_a_path_forms_lead_back_below_it(below, gallery):
-    image_id = gallery.ids["boat"]
+def test_below_a_path_forms_lead_back_below_it(below, own_gallery):
+    image_id = own_gallery.ids["boat"]
     on_it = {"page": f"/images/{image_id}"}
     for path, form in (
         ("/language", {"language": "de", "path": on_it["page"]}),
         (f"/images/{image_id}/caption", {"caption": "a red boat on the sea"}),
         (f"/images/{image_id}/keywords", {"keywords": "Sea, summer day", **on_it}),
         ("/selection/edit", {"id": image_id, "act": "unfavourite", **on_it}),
-        ("/picture", {"image": (io.BytesIO(gallery.files["boat"]), "boat.jpg")}),
+        ("/picture", {"image": (io.BytesIO(own_gallery.files["boat"]), "boat.jpg")}),
     ):
         answer = below.post(PREFIX + path, data=form)
         assert answer.status_code in (302, 303), (path, answer.text)
