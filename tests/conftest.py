@@ -91,11 +91,9 @@ def node_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def node(node_home: Path) -> Iterator[RunningNode]:
     """The local node, started once by the product's own code and stopped at the end."""
-    from three_nodes import QUICK
-
     from es_config.local_node.node import LocalNode
 
-    local = LocalNode(node_home, environ=os.environ | QUICK)
+    local = LocalNode(node_home, environ=os.environ)
     try:
         yield local.up(heap_mb=1024, timeout_s=300).node
     finally:
