@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ UP_ALREADY = (
     " with them."
 )
 SHARDS_TIMEOUT_S = 30.0
+STILL_LOOKS = 4
+"""looks, a second each, in which no shard is opened or looked for, until one that is missing is lost"""
+UNDER_WAY = ("initializing_shards", "number_of_in_flight_fetch", "number_of_pending_tasks")
 STOP_TIMEOUT_S = 30.0
 MIN_HEAP_MB = 256
 DEFAULT_HEAP_MB = (512, 4096)
@@ -204,16 +208,25 @@ def has_ended(process: psutil.Process, *, timeout_s: float) -> bool:
 
 
 def _wait_for_shards(url: str, deadline: float) -> list[str]:
-    """Wait until every index can be searched, but not for ever. Return the names of those that cannot."""
+    """Wait until every index can be searched, but not for ever. Return the names of those that cannot.
+
+    Where nothing is being opened any more for some seconds, what is missing stays missing.
+    """
     request = f"{url}/_cluster/health?wait_for_status=yellow&timeout=1s"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline:
+    still = 0
+    while time.monotonic() < deadline and still < STILL_LOOKS:
         try:
             with opener.open(request, timeout=5) as response:
-                if not json.load(response)["timed_out"]:
-                    return []
-        except OSError:  # the status is 408 while shards are being opened
+                health = json.load(response)
+        except urllib.error.HTTPError as late:  # the status is 408 while shards are being opened
+            health = json.load(late)
+        except OSError:
             time.sleep(0.1)
+            continue
+        if not health["timed_out"]:
+            return []
+        still = 0 if any(health[each] for each in UNDER_WAY) else still + 1
     try:
         with opener.open(f"{url}/_cluster/health?level=indices", timeout=5) as response:
             indices = json.load(response)["indices"]

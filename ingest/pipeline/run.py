@@ -272,6 +272,7 @@ class IngestRun:
     def _loading(self) -> Iterator[BulkLoad]:
         """Prepare the index for much that is written, and complete documents of earlier versions after it."""
         index = self.dependencies.index
+        index.count()  # one that lacks a part is refused here: a write or refresh would wait a minute for it
         index.complete_mapping()
         HiddenPictures(index).finish()
         with index.bulk_load() as load:
