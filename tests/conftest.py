@@ -25,18 +25,26 @@ TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TT
 """what would change how rich prints"""
 
 LONGEST_FIRST = (
-    "test_three_nodes.py",
     "test_readme.py",
-    "test_keys.py",
-    "test_tune.py",
-    "test_start.py",
-    "test_outages.py",
-    "test_caption_cli.py",
-    "test_reindex.py",
+    "test_workers.py",
+    "test_three_nodes.py",
     "test_real_models.py",
+    "test_start.py",
+    "test_keys.py",
     "test_written_text.py",
+    "test_browser_voice.py",
+    "test_local_node.py",
+    "test_browser_walks.py",
+    "test_accessibility.py",
     "test_wheel.py",
-    "test_crash.py",
+    "test_reindex.py",
+    "test_browser.py",
+    "test_tune.py",
+    "test_evaluate_cli.py",
+    "test_watch.py",
+    "test_hiding.py",
+    "test_ingest_cli.py",
+    "test_outages.py",
 )
 """long files of few tests: run last, one of them would keep one worker busy while the others idle"""
 
