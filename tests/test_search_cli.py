@@ -20,7 +20,7 @@ from voice_folders import save_whisper
 from waiting import PATIENCE_S, wait_until
 
 import glimpse
-from es_config.requests import as_curl
+from es_config.requests import Filters, as_curl
 from search_app.commands.search import PlacedHit, print_table, why_nothing
 from search_app.core.parts import Part, read_vector
 from search_app.core.query import Query, SearchHit, SearchResponse
@@ -548,5 +548,7 @@ def check_served(server: subprocess.Popen, port: int, gallery, *, warned: str = 
 
 
 def test_hits_that_a_least_relevance_leaves_out_are_told_from_an_empty_index():
-    assert "leave --min-relevance out" in why_nothing(Query(text="a", min_relevance="weak"))
+    assert "weak or better: leave --min-relevance out" in why_nothing(Query(text="a", min_relevance="weak"))
+    filtered = Query(text="a", min_relevance="weak", filters=Filters(tag="x"))
+    assert "weak or better, or no picture passes the filters: leave" in why_nothing(filtered)
     assert "the index is empty" in why_nothing(Query(text="a"))

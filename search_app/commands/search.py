@@ -26,7 +26,7 @@ from es_config.commands.options import (
     warn,
 )
 from es_config.documents import one_line
-from es_config.requests import DEFAULT_K, MAX_CANDIDATES
+from es_config.requests import DEFAULT_K, MAX_CANDIDATES, Filters
 from search_app.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -464,9 +464,10 @@ def _open(hit: PlacedHit) -> None:
 def why_nothing(query: Query) -> str:
     """Return the sentence about an answer without hits."""
     if query.min_relevance:
+        or_filtered = "" if query.filters == Filters() else ", or no picture passes the filters"
         return (
-            f"No hit is marked {query.min_relevance} or better: leave --min-relevance out to see the nearest"
-            " pictures."
+            f"No hit is marked {query.min_relevance} or better{or_filtered}: leave --min-relevance out"
+            " to see the nearest pictures."
         )
     if query.mode == "words":
         return (
