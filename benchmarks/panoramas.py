@@ -53,6 +53,18 @@ def main() -> bool:
         figures.append(
             Figure("  by a vector for each tile", _share(np.hstack([best, said @ beside.T]), shown))
         )
+    strips = [
+        _strip(scene, number, place="edge", other=scenes[number - 1]) for number, scene in enumerate(scenes)
+    ]
+    vectors = images.embed_images(strips)
+    best = np.stack([(images.embed_images(tiles_of(strip)) @ said.T).max(axis=0) for strip in strips], axis=1)
+    # The strip after a scene's own has it too, at the other end.
+    both = [(*scene.groups, *scenes[number - 1].groups) for number, scene in enumerate(scenes)]
+    shown = [*both, *(scene.groups for scene in others)]
+    figures.append(
+        Figure("two things, one at each end", _found(said, np.concatenate([vectors, beside]), shown))
+    )
+    figures.append(Figure("  by a vector for each tile", _share(np.hstack([best, said @ beside.T]), shown)))
     return show(f"{STRIPS} drawn strips of 4:1 to 10:1, pocket, recall@{DEPTH}", figures)
 
 
@@ -61,14 +73,19 @@ def _said(group: Group, number: int) -> str:
     return say(Statement(None, None, (mention,), None), "en", Random(number))
 
 
-def _strip(scene: Scene, number: int, *, place: str) -> Image.Image:
-    """Return a strip of empty land with the scene's subjects at one end or in the middle."""
+def _strip(scene: Scene, number: int, *, place: str, other: Scene | None = None) -> Image.Image:
+    """Return a strip of empty land with the scene's subjects at one end, or in the middle.
+
+    With another scene, its subjects stand at the other end.
+    """
     count = 4 + number % 7
     strip = Image.new("RGB", (SIDE * count, SIDE))
     for tile in range(count):
         strip.paste(_empty(replace(scene, seed=scene.seed + tile + 1)), (tile * SIDE, 0))
     left = {"edge": (number % 2) * (count - 1) * SIDE, "middle": (count - 1) * SIDE // 2}[place]
     strip.paste(draw(scene, SIDE), (left, 0))
+    if other:
+        strip.paste(draw(other, SIDE), ((count - 1) * SIDE - left, 0))
     return strip
 
 
