@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import sqlite3
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 from es_config.documents import content_id, paths_of, shown_path
 from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
+from ingest.files.live_photos import film_inside, may_have_film, part_beside
 from ingest.files.picture import FileContent, is_raw, rendering
 from ingest.files.walk import Stamp, container_of, is_address, valid_unicode
 from ingest.history.ingested_files import IngestedFile, read_notes
@@ -55,6 +57,7 @@ class IngestedOriginals:
         self._notes, self._index = notes, index
         self._uuids: dict[str, str] = {}
         self._checked: OrderedDict[State, str] = OrderedDict()
+        self._inside: OrderedDict[State, tuple[int, int] | None] = OrderedDict()
         self._lock = Lock()
 
     def files_of(self, pictures: Mapping[str, str]) -> dict[str, list[IngestedFile]]:
@@ -115,6 +118,26 @@ class IngestedOriginals:
             stream.close()
         return None
 
+    def film(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
+        """Open the film of a live or motion photo, or return None for any other picture.
+
+        It is inside the picture's own file, or beside it as ingest pairs them. Raises as `files_of` does.
+        """
+        if source.get("film"):
+            return None
+        for note in self._notes_of(image_id, source):
+            if is_address(note.path) or (still := _opened(note.path)) is None:
+                continue
+            is_same = self._digest(still) == image_id
+            if is_same and (place := self._film_inside(still)):
+                start, size = place
+                part = io.BufferedReader(_Part(still, start, size))
+                return OpenedFile(part, f"{Path(note.shown).stem}.mp4", size, "video/mp4", True, "inside")
+            still.close()
+            if is_same and (opened := _film_beside(Path(note.shown))):
+                return opened
+        return None
+
     def render(self, image_id: str, source: Mapping[str, Any]) -> bytes | None:
         """Return a WebP of a picture that browsers do not show, or None as `open` does.
 
@@ -149,10 +172,25 @@ class IngestedOriginals:
             self._uuids = {name: index.uuid()}
         return self._uuids[name]
 
+    def _film_inside(self, stream: BufferedReader) -> tuple[int, int] | None:
+        """Return `film_inside` of an open file, which is looked for once in each state of it."""
+        state = _state(stream)
+        with self._lock:
+            if state in self._inside:
+                return self._inside[state]
+        place = None
+        if may_have_film(stream.read(16)):
+            stream.seek(0)
+            place = film_inside(stream.read())
+        with self._lock:
+            self._inside[state] = place
+            if len(self._inside) > REMEMBERED:
+                self._inside.popitem(last=False)
+        return place
+
     def _digest(self, stream: BufferedReader) -> str:
         """Return the SHA-256 of an open file, which is computed once for each state of it."""
-        status = os.fstat(stream.fileno())
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        state = _state(stream)
         with self._lock:
             if known := self._checked.get(state):
                 self._checked.move_to_end(state)
@@ -187,6 +225,55 @@ def _opened(path: bytes) -> BufferedReader | None:
         os.close(descriptor)
         return None
     return os.fdopen(descriptor, "rb")
+
+
+class _Part(io.RawIOBase):
+    """A part of an open file, read as a file of its own. It closes the file."""
+
+    def __init__(self, whole: BufferedReader, start: int, size: int) -> None:
+        self._whole, self._start, self._size, self._at = whole, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._whole.seek(self._start + self._at)
+        data = self._whole.read(min(len(buffer), max(0, self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._whole.close()
+        super().close()
+
+
+def _film_beside(still: Path) -> OpenedFile | None:
+    """Open the film of a live photo that lies beside a picture, or return None."""
+    film = part_beside(still)
+    stream = _opened(os.fsencode(film)) if film else None
+    if film is None or stream is None:
+        return None
+    is_film = container_of(stream.read(64)) == "mov"
+    stream.seek(0)
+    if not is_film:
+        stream.close()
+        return None
+    *_, size, changed, _ = _state(stream)
+    return OpenedFile(stream, film.name, size, "video/mp4", True, f"{size:x}-{changed:x}")
+
+
+def _state(stream: BufferedReader) -> State:
+    status = os.fstat(stream.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _as_noted(stream: BufferedReader, note: IngestedFile) -> bool:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from browsers import PATIENCE_MS, launched
+from film_files import save_film
 from http_fronts import serving
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from ingest.files.walk import Candidate, stamp_of
+from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
+from ingest.originals import IngestedOriginals
 from search_app.core.searcher import SearchService
 from search_app.settings import AppSettings
 from search_app.web.app import create_app
@@ -167,3 +173,44 @@ def test_the_keys_and_a_phone_turn_the_pages_of_pictures(page):
     page.locator(".sheet").click()
     page.evaluate(swipe, [300, 60])
     page.wait_for_url(f"**/images/{order[1]}?**")
+
+
+def test_the_film_of_a_live_photo_plays_on_its_page_and_in_the_viewer(browser, gallery, tmp_path):
+    index, still = gallery.searcher.index, tmp_path / "pictures/named/boat.jpg"
+    still.parent.mkdir(parents=True)
+    still.write_bytes(gallery.files["boat"])
+    save_film(still.with_suffix(".mp4"), [(Image.new("RGB", (64, 64), "red"), 2)], codec="libvpx-vp9")
+    with closing(IngestHistory(tmp_path / HISTORY_FILE, index=index.uuid())) as history:
+        history.record_ok(Candidate(still, "named/boat.jpg", stamp_of(still)), gallery.ids["boat"])
+    app = create_app(
+        service=SearchService(gallery.searcher),
+        storage=gallery.storage,
+        settings=AppSettings(),
+        originals=IngestedOriginals(tmp_path / HISTORY_FILE, lambda: index),
+    )
+    moves = "video => video.videoWidth === 64 && video.currentTime > 0 && !video.paused"
+    with serving(app) as url:
+        page = browser.new_page(base_url=url)
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"/images/{gallery.ids['boat']}?q=a+boat")
+        page.locator(".live summary").click()
+        player = page.locator(".live video")
+        page.wait_for_function(moves, arg=player.element_handle())
+        page.keyboard.press("v")
+        expect(player).to_be_hidden()
+        page.wait_for_function("video => video.paused", arg=player.element_handle())
+        page.locator(".sheet").click()
+        button = page.locator(".viewer").get_by_role("button", name="Play the film")
+        button.click()
+        shown = page.locator(".stage video")
+        page.wait_for_function(moves, arg=shown.element_handle())
+        assert page.evaluate("document.elementFromPoint(innerWidth / 2, innerHeight / 2).tagName") == "VIDEO"
+        expect(button).to_have_attribute("aria-pressed", "true")
+        button.click()  # it is not covered
+        expect(shown).to_have_count(0)
+        expect(button).to_have_attribute("aria-pressed", "false")
+        page.goto(f"/images/{gallery.ids['car']}")
+        page.locator(".sheet").click()
+        expect(page.locator(".viewer")).to_be_visible()
+        expect(button).to_be_hidden()
+        page.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
 from ingest.errors import UnreadableImageError
 from ingest.files.film import decode_film, decode_moment, film_metadata
-from ingest.files.live_photos import film_parts, is_film_part
+from ingest.files.live_photos import film_inside, film_parts, is_film_part, part_beside
 from ingest.files.picture import read_content
 from ingest.files.walk import Candidate, Exclusions, PassedOver, container_of, walk
 from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
@@ -230,6 +231,7 @@ def test_the_film_of_a_live_photo_belongs_to_its_picture(tmp_path, picture, film
     assert passed.film_parts == is_part
     everything = list(walk([tmp_path], exclude=Exclusions(films=True)))
     assert [each.path.name for each in everything] == [picture]
+    assert part_beside(tmp_path / picture) == (tmp_path / film if is_part else None)
 
 
 @pytest.fixture(scope="module")
@@ -354,25 +356,35 @@ def test_films_can_be_left_out(run):
     assert (summary.indexed, summary.passed_over.kinds) == (1, {".mp4": 1})
 
 
-def test_a_search_finds_the_moment_and_the_page_plays_from_there(run, profile, encoders, node, tmp_path):
+@pytest.fixture
+def application(run, profile, encoders, tmp_path):
+    """Return a function that makes the application of the index of `run`."""
+
+    def make():
+        searcher = Searcher(
+            index=run.index,
+            profile=profile,
+            text_encoder=Lazy(lambda: load_text_encoder(profile)),
+            image_encoder=encoders[0],
+        )
+        return create_app(
+            service=SearchService(searcher),
+            storage=run.store,
+            settings=AppSettings(),
+            originals=IngestedOriginals(tmp_path / HISTORY_FILE, lambda: run.index),
+        )
+
+    return make
+
+
+def test_a_search_finds_the_moment_and_the_page_plays_from_there(run, application, node, tmp_path):
     index, folder = run.index, run.folder
     path = save_film(folder / "lake/a.mp4", STORY)
     os.utime(path, (1_600_000_000, 1_600_000_000))
     save_picture(folder / "still.jpg", 1)
     run(films="moments")
     whole, first, second = [each for each in documents(index) if "film" in each]
-    searcher = Searcher(
-        index=index,
-        profile=profile,
-        text_encoder=Lazy(lambda: load_text_encoder(profile)),
-        image_encoder=encoders[0],
-    )
-    web = create_app(
-        service=SearchService(searcher),
-        storage=run.store,
-        settings=AppSettings(),
-        originals=IngestedOriginals(tmp_path / HISTORY_FILE, lambda: index),
-    ).test_client()
+    web = application().test_client()
 
     answer = web.get(f"/api/v1/search?like={second['image_id']}").get_json()
     best, still = answer["hits"]
@@ -409,3 +421,112 @@ def test_a_search_finds_the_moment_and_the_page_plays_from_there(run, profile, e
     done = CliRunner().invoke(glimpse.main, ["search", "--like", second["image_id"], "--json"], env=environ)
     hit = json.loads(done.stdout)["hits"][0]
     assert (hit["absolute_path"], hit["film"]["time_ms"]) == (str(path), second["film"]["time_ms"])
+
+
+def motion_photo(folder: Path, kind: str, film: bytes) -> bytes:
+    """Return a picture with a film inside, as the phones of one maker write it."""
+    register_formats()
+    name = "a.heic" if kind == "heic" else "a.jpg"
+    still = save_picture(folder / name, 1).read_bytes()
+    return {
+        "google": still + film,
+        "two pictures": still + save_picture(folder / "map.jpg", 2).read_bytes() + film,
+        "samsung": still + b"\0\0\x30\x0a\x10\0\0\0MotionPhoto_Data" + film + b"SEFH\x6b\0\0\0\1\0\0\0SEFT",
+        "heic": still + struct.pack(">I4s", len(film) + 8, b"mpvd") + film,
+        "words": still + b"....ftypisom" + still + film,
+        "cut": still + film[:-40],
+        "noise": still + film[:40] + bytes(4000),
+        "bomb": still + struct.pack(">I4s", 8, b"ftyp") * 500_000,
+        "film": film,
+        "none": still,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_film"),
+    [
+        ("google", True),
+        ("two pictures", True),
+        ("samsung", True),
+        ("heic", True),
+        ("words", True),
+        ("cut", False),
+        ("noise", False),
+        ("bomb", False),
+        ("film", False),
+        ("none", False),
+    ],
+)
+def test_the_film_in_a_motion_photo_is_found_to_the_byte(tmp_path, kind, has_film):
+    film = save_film(tmp_path / "a.mp4", [(SCENES[0], 1)]).read_bytes()
+    whole = motion_photo(tmp_path, kind, film)
+    found = film_inside(whole)
+    assert (found is not None) is has_film
+    if found:
+        assert whole[found[0] : sum(found)] == film
+
+
+@pytest.mark.parametrize("kind", ["motion", "live"])
+def test_the_film_of_a_picture_is_sent_in_parts_and_from_nowhere_else(run, application, tmp_path, kind):
+    folder = run.folder
+    film = save_film(tmp_path / "apart.mov", [(SCENES[1], 1)], container="mov").read_bytes()
+    still, beside = folder / "lake/IMG_1.jpg", folder / "lake/IMG_1.MOV"
+    still.parent.mkdir()
+    if kind == "motion":
+        still.write_bytes(motion_photo(tmp_path, "google", film))
+    else:
+        shutil.copy(save_picture(tmp_path / "b.jpg", 1), still)
+        beside.write_bytes(film)
+    shutil.copy(save_picture(tmp_path / "plain.jpg", 2), folder / "plain.jpg")
+    run()
+    by_name = {each["image_name"]: each["image_id"] for each in documents(run.index)}
+    assert sorted(by_name) == ["IMG_1.jpg", "plain.jpg"]
+    image_id, plain = by_name["IMG_1.jpg"], by_name["plain.jpg"]
+    web = application().test_client()
+
+    address = f"/api/v1/images/{image_id}/film"
+    with web.get(address) as whole:
+        assert (whole.status_code, whole.content_type, whole.data) == (200, "video/mp4", film)
+        assert whole.headers["Accept-Ranges"] == "bytes"
+        assert whole.headers["Content-Disposition"].startswith("inline")
+        assert "private" in whole.headers["Cache-Control"]
+    for asked, wanted in (("4-7", film[4:8]), ("-9", film[-9:]), ("100-", film[100:])):
+        with web.get(address, headers={"Range": f"bytes={asked}"}) as part:
+            assert (part.status_code, part.data) == (206, wanted)
+    with web.get(address, headers={"Range": f"bytes={len(film)}-"}) as beyond:
+        assert beyond.status_code == 416
+    with web.get(address, headers={"If-None-Match": whole.headers["ETag"]}) as again:
+        assert (again.status_code, again.data) == (304, b"")
+    with web.get(f"/api/v1/images/{image_id}/original") as original:
+        assert original.data == still.read_bytes()
+    assert web.get(f"/api/v1/images/{image_id}").json["film_url"] == address
+    assert f'src="{address}"' in web.get(f"/images/{image_id}").text
+    assert "Play the film</summary>" not in web.get(f"/images/{plain}").text
+    assert web.get(f"/api/v1/images/{plain}").json["film_url"] is None
+    for nothing in (plain, "0" * 64):
+        answer = web.get(f"/api/v1/images/{nothing}/film")
+        assert answer.status_code == 404
+        assert str(tmp_path) not in answer.text
+
+    if kind == "live":
+        beside.unlink()
+        (tmp_path / "secret").write_bytes(b"no film")
+        beside.symlink_to(tmp_path / "secret")
+        assert web.get(address).status_code == 404, "another thing in the film's place"
+        beside.unlink()
+        beside.write_bytes(film)
+    still.write_bytes(still.read_bytes() + b"more")
+    assert web.get(address).status_code == 404, "another content than the one that was ingested"
+    assert "Play the film</summary>" not in web.get(f"/images/{image_id}").text
+
+
+def test_the_film_of_a_picture_that_is_put_away_is_not_sent(run, application, tmp_path):
+    film = save_film(tmp_path / "apart.mp4", [(SCENES[1], 1)]).read_bytes()
+    (run.folder / "a.jpg").write_bytes(motion_photo(tmp_path, "google", film))
+    run()
+    (document,) = documents(run.index)
+    web = application().test_client()
+    with web.get(f"/api/v1/images/{document['image_id']}/film") as answer:
+        assert answer.status_code == 200
+    HiddenPictures(run.index).put_away([document["image_id"]])
+    assert web.get(f"/api/v1/images/{document['image_id']}/film").status_code == 404

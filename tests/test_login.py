@@ -187,6 +187,7 @@ PROMISES = {
     "POST login.sign_in": Promise(None, limit=GUESSES),
     "POST login.sign_out": LOOK,
     "GET metrics": RUN,
+    "GET originals.film": replace(LOOK, is_kept=True),
     "GET originals.original": replace(LOOK, is_kept=True),
     "GET originals.rendering": replace(COUNT, is_kept=True),
     "GET page.narrow": COUNT,

@@ -1,4 +1,4 @@
-"""Tell the films of live photos, which belong to a picture beside them, from films of their own."""
+"""Tell the films of live photos, which belong to a picture, from films of their own, and find a picture's."""
 
 from __future__ import annotations
 
@@ -25,6 +25,29 @@ MOVIE_BYTES = 4 << 20
 HEAD, TAIL = 1 << 20, 1 << 18
 """bytes of a picture in which its identifier is looked for"""
 MOST_ATOMS = 64
+MOST_OTHERS = 64
+"""films of other names in a folder that are asked for Apple's identifier of one picture"""
+MOST_STARTS, MOST_PARTS = 64, 1024
+"""places of a picture in which a film is looked for, and parts that it may have"""
+MOTION = re.compile(rb"\xff\xd8\xff|....ftyp", re.DOTALL)
+"""how pictures begin that may have a film inside: JPEG, HEIC, AVIF"""
+ATOMS = frozenset(
+    (
+        b"ftyp",
+        b"moov",
+        b"mdat",
+        b"free",
+        b"skip",
+        b"wide",
+        b"uuid",
+        b"udta",
+        b"meta",
+        b"moof",
+        b"mfra",
+        b"sidx",
+    )
+)
+"""parts of a film"""
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,70 @@ def is_film_part(path: Path) -> bool:
         return path.name in film_parts(path.parent, [each.name for each in path.parent.iterdir()])
     except OSError:
         return False
+
+
+def part_beside(still: Path) -> Path | None:
+    """Return the film that belongs to a picture of a live photo, or None: as `film_parts` pairs them."""
+    keys = still_keys(still.name)
+    if not keys:
+        return None
+    try:
+        with os.scandir(still.parent) as entries:
+            films = sorted(each.name for each in entries if is_part_name(each.name))
+    except OSError:
+        return None
+    named = [name for name in films if not set(keys).isdisjoint(part_keys(name))]
+    own = _identifiers(_open(still)) if films else frozenset()
+    others = [name for name in films if name not in named and not name.startswith(".")] if own else []
+    for name in [*named, *others[:MOST_OTHERS]]:
+        movie = _movie(_open(still.parent / name))
+        if movie is None or not movie.is_short:
+            continue
+        if movie.belongs([own]) if name in named else movie.identifier in own:
+            return still.parent / name
+    return None
+
+
+def film_inside(picture: bytes) -> tuple[int, int] | None:
+    """Return the position and the length of the film in the file of a motion photo, in bytes, or None.
+
+    Phones put it behind the picture (Google, Samsung, with something of their own behind it) or into a box
+    of its HEIC.
+    """
+    if not may_have_film(picture):
+        return None
+    found = 4
+    for _ in range(MOST_STARTS):
+        found = picture.find(b"ftyp", found + 4)
+        if found < 0:
+            break
+        start = end = found - 4
+        kinds = set()
+        for _ in range(MOST_PARTS):
+            if (atom := _atom_at(picture, end)) is None:
+                break
+            kinds.add(atom[0])
+            end = atom[1]
+        if {b"moov", b"mdat"} <= kinds:
+            return start, end - start
+    return None
+
+
+def may_have_film(head: bytes) -> bool:
+    """Return whether a file that begins so is of a kind that may have a film inside."""
+    return MOTION.match(head) is not None
+
+
+def _atom_at(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """Return the name of a film's part that begins there, and its end, or None where none does."""
+    if at + 8 > len(data):
+        return None
+    length, kind = struct.unpack_from(">I4s", data, at)
+    if length == 1 and at + 16 <= len(data):
+        (length,) = struct.unpack_from(">Q", data, at + 8)
+    elif length == 0:
+        length = len(data) - at
+    return (kind, at + length) if kind in ATOMS and 8 <= length <= len(data) - at else None
 
 
 def is_part_name(name: str) -> bool:

@@ -57,6 +57,8 @@ class OpenedFile:
     media_type: str
     is_shown: bool
     """whether every browser shows such a file"""
+    version: str = ""
+    """changes with the content, where the picture's id does not tell it"""
 
 
 class Originals(Protocol):
@@ -70,6 +72,9 @@ class Originals(Protocol):
 
         Raises `StorageError` or `EngineError`.
         """
+
+    def film(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
+        """Open the film of a live or motion photo, or return None for any other picture. Raises as `open`."""
 
     def render(self, image_id: str, source: Mapping[str, Any]) -> bytes | None:
         """Return a WebP of a picture, or None as `open` does. Raises `QueryError` and `BusyError`, too."""

@@ -262,6 +262,11 @@ class PictureSchema(Schema):
         allow_none=True,
         metadata={"description": "the whole picture, as a path on this server; null where it is not here"},
     )
+    film_url = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the film of a live or motion photo, as a path on this server"},
+    )
     files = fields.List(
         fields.Nested(PlacedFileSchema),
         metadata={"description": "where its files lie on the server, for those who may know it"},
@@ -486,7 +491,7 @@ def may_fail(api: Blueprint, *statuses: int, schema: type[Schema] = ProblemSchem
 
 
 def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
-    """Return a picture's `_source` as JSON, with the addresses of its thumbnail and its original."""
+    """Return a picture's `_source` as JSON, with the addresses of its thumbnail, original and film."""
     original = current_app.extensions[ORIGINAL_OF](image_id, source)
     files = placed_files(original["files"], paths_of(source))
     return jsonify(
@@ -495,6 +500,7 @@ def picture_document(image_id: str, source: Mapping[str, Any]) -> Response:
             **{name: value for name, value in source.items() if value is not None},
             "thumbnail_url": request.script_root + thumbnail_url(image_id),
             "original_url": original.get("open"),
+            "film_url": original.get("part"),
             **({"files": files} if files else {}),
         }
     )

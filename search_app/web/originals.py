@@ -56,6 +56,10 @@ class NoOriginals:
         """Open nothing."""
         return None
 
+    def film(self, _image_id: str, _source: Mapping[str, Any]) -> OpenedFile | None:
+        """Open nothing."""
+        return None
+
     def render(self, _image_id: str, _source: Mapping[str, Any]) -> bytes | None:
         """Draw nothing."""
         return None
@@ -101,6 +105,8 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
         response = unchanging(data, mimetype="image/webp", etag=f"{image_id}.rendering")
         return _sealed(response, "picture.webp", inline=True)
 
+    _add_film(api, service=service, originals=originals)
+
     @api.app_context_processor
     def originals_of() -> dict[str, Any]:
         return {"original_of": original_of}
@@ -144,6 +150,7 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
                 "open": whole if shown else drawn,
                 "screen": whole if is_light else drawn,
                 "download": f"{whole}?download=1",
+                **_film_part(originals, image_id, source),
             }
         try:
             kept = find_original(storage, image_id, names=names_of(source))
@@ -153,6 +160,38 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
 
     api.record_once(lambda state: state.app.extensions.update({ORIGINAL_OF: original_of}))
     return api
+
+
+def _add_film(api: Blueprint, *, service: SearchService, originals: Originals) -> None:
+    @api.get("/images/<image_id>/film")
+    @api.doc(parameters=[DOWNLOAD])
+    @api.response(200, BINARY, content_type="video/mp4")
+    @may_fail(api, 404, 416)
+    def film(image_id: str) -> Response:
+        """Send the film of a live or motion photo, from where its picture was ingested.
+
+        Parts of it can be asked for (`Range`).
+        """
+        opened = originals.film(image_id, service.searcher.picture(image_id))
+        if opened is None:
+            raise NotFoundError(
+                f"The picture '{one_line(image_id[:70])}' has no film of its own here: it is no live or"
+                " motion photo, or its files are not where this machine ingested them."
+            )
+        response = _streamed(opened, f"{image_id}.film-{opened.version}")
+        return _sealed(response, opened.name, inline="download" not in request.args)
+
+
+def _film_part(originals: Originals, image_id: str, source: Mapping[str, Any]) -> dict[str, str]:
+    """Return the address of the film of a live or motion photo, if it can be played."""
+    try:
+        opened = originals.film(image_id, source)
+    except (EngineError, StorageError):
+        opened = None
+    if opened is None:
+        return {}
+    opened.stream.close()
+    return {"part": url_for("originals.film", image_id=image_id)}
 
 
 def _film_links(whole: str, film: Mapping[str, Any]) -> dict[str, str]:
@@ -181,7 +220,7 @@ def names_of(source: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(paths_of(source), key=lambda path: not path.startswith(UPLOADS)))
 
 
-def _streamed(opened: OpenedFile, image_id: str) -> Response:
+def _streamed(opened: OpenedFile, etag: str) -> Response:
     """Return a file piece by piece, or the part of it that the request asks for."""
     response = Response(
         wrap_file(request.environ, opened.stream, PIECE),
@@ -190,7 +229,7 @@ def _streamed(opened: OpenedFile, image_id: str) -> Response:
     )
     response.call_on_close(opened.stream.close)
     response.content_length = opened.size
-    response.set_etag(image_id)
+    response.set_etag(etag)
     response.cache_control.private = True
     response.cache_control.max_age = YEAR
     try:

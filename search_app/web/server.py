@@ -180,7 +180,7 @@ class WsgiBridge:
         is_slow = method == "POST" and path.endswith(("/transcribe", "/images", "/add"))
         if is_slow or path.endswith("/rendering"):
             return self._slow
-        if "/static/" in path or path.endswith(("/thumbnail", "/original", "/metrics")):
+        if "/static/" in path or path.endswith(("/thumbnail", "/original", "/film", "/metrics")):
             return self._files
         return self._searches
 

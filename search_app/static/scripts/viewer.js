@@ -21,6 +21,7 @@ let scale = 1;
 let at = { x: 0, y: 0 }; // of the picture's centre, from the stage's
 let fitted = { width: 0, height: 0 };
 let playing = null;
+let film = null;
 
 function read(page, address) {
   const { dataset } = page.querySelector(".detail");
@@ -29,6 +30,7 @@ function read(page, address) {
     address,
     small: dataset.small,
     screen: dataset.screen,
+    film: dataset.film,
     width: Number(small.getAttribute("width")) || 0,
     height: Number(small.getAttribute("height")) || 0,
     name: page.getElementById("name").textContent,
@@ -51,6 +53,8 @@ function ask(address) {
 
 function show(picture) {
   shown = picture;
+  endFilm();
+  buttons.film.hidden = !picture.film;
   image.src = picture.small;
   image.alt = picture.name;
   caption.textContent = picture.name;
@@ -125,6 +129,26 @@ function stop() {
   buttons.play.setAttribute("aria-pressed", "false");
 }
 
+// The film of a live or motion photo, or of a film's moment, in the place of the picture.
+function playFilm() {
+  if (film) { endFilm(); return; }
+  if (!shown.film) return;
+  stop();
+  film = document.createElement("video");
+  Object.assign(film, { src: shown.film, poster: shown.small, controls: true, loop: true, playsInline: true });
+  film.setAttribute("aria-label", buttons.film.title);
+  stage.append(film);
+  buttons.film.setAttribute("aria-pressed", "true");
+  film.play().catch(() => {}); // its controls say why
+}
+
+function endFilm() {
+  film?.pause();
+  film?.remove();
+  film = null;
+  buttons.film.setAttribute("aria-pressed", "false");
+}
+
 function open() {
   viewer.showModal();
   show(shown);
@@ -140,6 +164,7 @@ const deeds = {
   in: () => zoom(STEP),
   out: () => zoom(1 / STEP),
   play,
+  film: playFilm,
   full: fullScreen,
   keys: () => document.querySelector("dialog.keys").showModal(),
   close: () => viewer.close(),
@@ -152,6 +177,7 @@ buttons.full.hidden = !document.fullscreenEnabled;
 
 viewer.addEventListener("close", () => {
   stop();
+  endFilm();
   if (document.fullscreenElement) document.exitFullscreen();
   if (location.href !== begun) location.reload(); // the page of the picture that was shown last
   else sheet.focus();
@@ -163,6 +189,7 @@ const arrow = (key) => (key === "ArrowLeft") === rightToLeft ? "following" : "pr
 
 viewer.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target === film && event.key.startsWith("Arrow")) return; // to and fro in the film
   const pans = { ArrowLeft: [PAN, 0], ArrowRight: [-PAN, 0], ArrowUp: [0, PAN], ArrowDown: [0, -PAN] };
   if (pans[event.key]) {
     if (scale > 1) { at.x += pans[event.key][0]; at.y += pans[event.key][1]; place(); }
@@ -173,6 +200,7 @@ viewer.addEventListener("keydown", (event) => {
   else if (event.key === "n" || event.key === "PageDown") turn("following");
   else if (event.key === "p" || event.key === "PageUp") turn("previous");
   else if (event.key === "s") play();
+  else if (event.key === "v") playFilm();
   else if (event.key === "f") fullScreen();
   else return;
   event.preventDefault();
@@ -189,7 +217,7 @@ stage.addEventListener("dblclick", (event) => { if (scale > 1) fit(); else zoom(
 const fingers = new Map();
 let start = null;
 stage.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || event.target === film) return;
   stage.setPointerCapture(event.pointerId);
   fingers.set(event.pointerId, fromCentre(event));
   start = fingers.size === 1 ? fromCentre(event) : null;
@@ -223,6 +251,13 @@ stage.addEventListener("pointerup", lift);
 stage.addEventListener("pointercancel", lift);
 addEventListener("resize", () => { if (viewer.open) fit(); });
 
+const live = frame.querySelector(".live");
+live?.addEventListener("toggle", () => {
+  const player = live.querySelector("video");
+  if (live.open) player.play().catch(() => {});
+  else player.pause();
+});
+
 // On the page itself: a click opens it, arrow keys and a swipe turn the page.
 sheet.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.defaultPrevented) return;
@@ -245,11 +280,14 @@ function go(address) {
 }
 
 // A dialog that has just closed may keep the focus for a moment: only an open one has the keys.
-const busy = (element) => element.closest("input, textarea, select, [contenteditable], .grid, dialog[open], summary");
+const busy = (element) => element.closest("input, textarea, select, [contenteditable], .grid, dialog[open], summary, video");
+const isOfFilm = (event) => event.key === "v" && live?.contains(event.target);
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || busy(event.target)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  if (busy(event.target) && !isOfFilm(event)) return;
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "f") open();
+  else if (event.key === "v" && live) live.open = !live.open;
   else if (event.key === "b") document.querySelector("a.back")?.click();
   else if (event.key === "ArrowLeft" || event.key === "ArrowRight") go(shown[arrow(event.key)]);
   else return;
