@@ -15,6 +15,7 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from es_config.documents import content_id, paths_of, shown_path
 from es_config.index import ImageIndex
@@ -23,7 +24,9 @@ from ingest.files.live_photos import film_inside, may_have_film, part_beside
 from ingest.files.picture import FileContent, is_raw, rendering
 from ingest.files.walk import Stamp, container_of, is_address, valid_unicode
 from ingest.history.ingested_files import IngestedFile, read_notes
-from ingest.sources.places import content_of
+from ingest.sources.archive import ARCHIVE_SCHEME
+from ingest.sources.places import NotedPlaces
+from ingest.sources.source import content_of_origin
 from models.pixels import NoRoomError
 from search_app.core.pictures import OpenedFile, no_room
 from search_app.errors import QueryError
@@ -56,6 +59,7 @@ class IngestedOriginals:
         """Take the path of the notes, which need not exist, and the index that is searched at the moment."""
         self._notes, self._index = notes, index
         self._uuids: dict[str, str] = {}
+        self._places = NotedPlaces()
         self._checked: OrderedDict[State, str] = OrderedDict()
         self._inside: OrderedDict[State, tuple[int, int] | None] = OrderedDict()
         self._lock = Lock()
@@ -91,20 +95,27 @@ class IngestedOriginals:
         files = [note.shown for note in self._notes_of(image_id, source) if Path(note.shown).is_file()]
         return list(dict.fromkeys(map(valid_unicode, files)))
 
-    def open(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
+    def name(self, image_id: str, source: Mapping[str, Any]) -> str | None:
+        """Return the name of the file that `open` tries first, or None without one.
+
+        Nobody is asked whether an object of a bucket or of the web is still there. Raises as `files_of` does.
+        """
+        notes = self._notes_of(image_id, source)
+        there = (note for note in notes if is_address(note.path) or Path(note.shown).is_file())
+        return next(map(_name, there), None)
+
+    def open(self, image_id: str, source: Mapping[str, Any], *, near: bool = False) -> OpenedFile | None:
         """Open the file of a document's picture for reading, or return None where none has its content now.
 
-        Raises as `files_of` does.
+        With `near`, no other machine is asked for it. Raises as `files_of` does.
         """
         content = content_id(image_id, source)
         for note in self._notes_of(image_id, source):
             if is_address(note.path):
-                # A film is played from a file of this machine only: a browser asks for many parts of it.
-                data = None if source.get("film") else _fetched(note.path, image_id)
-                if data is None:
-                    continue
-                held = BytesIO(data)
-                return OpenedFile(held, Path(note.shown).name, len(data), *_type(held, note))
+                is_asked = not near or note.shown.startswith(ARCHIVE_SCHEME)
+                if is_asked and (found := self._far(note, content)):
+                    return found
+                continue
             if (stream := _opened(note.path)) is None:
                 continue
             if (content != image_id or source.get("film")) and _as_noted(stream, note):
@@ -148,7 +159,10 @@ class IngestedOriginals:
         if opened is None:
             return None
         with opened.stream as stream:
-            content = FileContent(stream.read(), image_id)
+            try:
+                content = FileContent(stream.read(), image_id)
+            except OSError:
+                return None
         try:
             return rendering(content, path=Path(opened.name))
         except NoRoomError as error:
@@ -157,6 +171,24 @@ class IngestedOriginals:
             raise QueryError(
                 f"The picture cannot be drawn here: it is {error}. Download the file."
             ) from error
+
+    def _far(self, note: IngestedFile, content: str) -> OpenedFile | None:
+        """Open an object of a bucket, an archive or the web, or return None if it is another now.
+
+        Its stamp tells that, as when it was ingested. Without one, a picture is read whole.
+        """
+        name = _name(note)
+        try:
+            origin = self._places.origin(note.shown)
+            if note.stamp.is_settled and (stream := origin.open(note.stamp)):
+                return OpenedFile(stream, name, note.stamp.size, *_type(stream, note))
+            found = content_of_origin(origin, name=note.shown)[0]
+        except (UnreadableImageError, StorageError, OSError):
+            return None
+        if found.image_id != content or found.film is not None:
+            return None
+        held = BytesIO(found.data)
+        return OpenedFile(held, name, len(found.data), *_type(held, note))
 
     def _notes_of(self, image_id: str, source: Mapping[str, Any]) -> list[IngestedFile]:
         """Return the notes of a picture whose relative paths its document still has."""
@@ -204,13 +236,12 @@ class IngestedOriginals:
         return digest
 
 
-def _fetched(path: bytes, image_id: str) -> bytes | None:
-    """Return the content of an object of a bucket, an archive or the web, or None if it is another now."""
-    try:
-        content = content_of(path)
-    except (UnreadableImageError, StorageError):
-        return None
-    return content.data if content.image_id == image_id else None
+def _name(note: IngestedFile) -> str:
+    """Return the name of a file, which is in an address of the web before its query."""
+    place = note.shown
+    if place.startswith(("https://", "http://")):
+        place = urlsplit(place).path
+    return place.rstrip("/").rpartition("/")[2] or "picture"
 
 
 def _opened(path: bytes) -> BufferedReader | None:

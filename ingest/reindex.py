@@ -45,7 +45,7 @@ from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
 from ingest.pipeline.read import transform
 from ingest.report import Progress
-from ingest.sources.places import NotedFiles, content_of
+from ingest.sources.places import NotedFiles
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
 from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.hub import fetch_missing
@@ -132,7 +132,7 @@ class OriginalReader:
         for path in self._places(image_id, paths):
             # A path with a null byte is not usable, and a bucket may be away.
             with suppress(UnreadableImageError, StorageError, ValueError):
-                content = content_of(path)
+                content = self.files.places.content(path)
                 if content.image_id == image_id:
                     return content, Path(os.fsdecode(path))
         key = find_original(self.storage, image_id, names=paths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 ENDPOINT = "AWS_ENDPOINT_URL and the network"
 FORBIDDEN = f"forbidden; its credentials need {RIGHTS}"
 REFUSED = f"the credentials are refused; check {CREDENTIALS}"
+CHANGED = "it changed while it was read"
 BUSY = "the server is overloaded; try again later"
 REFUSALS = {
     "301": "the bucket is in another region; set AWS_REGION to it",
@@ -35,6 +36,8 @@ REFUSALS = {
     "SignatureDoesNotMatch": REFUSED,
     "InvalidToken": REFUSED,
     "ExpiredToken": REFUSED,
+    "412": CHANGED,
+    "PreconditionFailed": CHANGED,
     "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
     "503": BUSY,
     "SlowDown": BUSY,
@@ -57,8 +60,8 @@ UNANSWERED = frozenset(
     {"ReadTimeoutError", "ResponseStreamingError", "IncompleteReadError", "ConnectionClosedError"}
 )
 """errors of one answer, after which others may come"""
-OF_ONE = frozenset({"403", "AccessDenied", "InvalidObjectState"})
-"""refusals that may be those of one object: its own rights, or an archive that must be thawed"""
+OF_ONE = frozenset({"403", "AccessDenied", "InvalidObjectState", "412", "PreconditionFailed"})
+"""refusals that may be those of one object: its own rights, a thaw that it needs, other content"""
 
 
 class _Bucket:
@@ -165,9 +168,9 @@ class S3Objects(_Bucket):
     thing = "bucket"
 
     @property
-    def bucket(self) -> str:
-        """Return the name of the bucket."""
-        return self._bucket
+    def place(self) -> str:
+        """Return the address of the bucket."""
+        return f"s3://{self._bucket}"
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         """Yield the objects whose keys begin with `prefix`, in the order of keys, page by page."""
@@ -196,10 +199,16 @@ class S3Objects(_Bucket):
             raise UnansweredError(self._sentence("read", key, "its answer was cut short"))
         return data
 
-    def stream(self, key: str, *, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """Yield the content in pieces. Raises as `read` does."""
+    def stream(
+        self, key: str, *, start: int = 0, etag: str | None = None, chunk: int = 1 << 20
+    ) -> Iterator[bytes]:
+        """Yield the content in pieces, from an offset on, if it has the tag. Raises as `read` does."""
+        asked = {"Range": f"bytes={start}-"} if start else {}
+        wanted = {"IfMatch": etag} if etag else {}
         with self._failures("read", key):
-            yield from self._client.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(chunk)
+            body = self._client.get_object(Bucket=self._bucket, Key=key, **asked, **wanted)["Body"]
+            with closing(body):
+                yield from body.iter_chunks(chunk)
 
 
 def open_objects(bucket: str) -> S3Objects:

@@ -41,6 +41,8 @@ PLACES = {
     "jpype": ("es_config/",),
     "boto3": ("storage/s3",),
     "botocore": ("storage/s3",),
+    "gcsfs": ("storage/buckets",),
+    "adlfs": ("storage/buckets",),
     "flask": ("search_app/",),
     "flask_smorest": ("search_app/",),
     "granian": ("search_app/",),

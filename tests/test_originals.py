@@ -7,12 +7,19 @@ import io
 import json
 import os
 import sqlite3
-from contextlib import closing
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
+from film_files import save_film
 from flask.testing import FlaskClient
 from gallery import Gallery
 from picture_files import draw_picture, save_picture, truncate
@@ -375,3 +382,124 @@ def test_pictures_that_browsers_do_not_show_are_drawn_and_can_be_downloaded(
         drawn = web.get(f"{address}/rendering")
         assert (drawn.status_code, drawn.content_type) == (200, "image/webp")
         assert Image.open(io.BytesIO(drawn.data)).size == size
+
+
+class Shelf(BaseHTTPRequestHandler):
+    """Serves a folder with tags, and parts of its files."""
+
+    folder: ClassVar[Path]
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        Shelf.asked.append(f"{self.command} {self.headers.get('Range', '')}".strip())
+        data = (Shelf.folder / self.path.lstrip("/")).read_bytes()
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if with_body:
+            with suppress(OSError):  # nobody reads a film to its end
+                self.wfile.write(data[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[str]:
+    """A server of the web with a folder of its own."""
+    Shelf.folder = tmp_path / "shelf"
+    Shelf.folder.mkdir()
+    Shelf.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shelf) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_originals_of_buckets_archives_and_the_web_are_streamed(
+    *, client, gallery, index_name, node, tmp_path, bucket, s3_client, shelf, monkeypatch
+):
+    monkeypatch.setattr("ingest.sources.source.READ_BYTES", 512)
+    made, home = tmp_path / "made", tmp_path / "home"
+    kinds = ("bucket", "far", "tar", "zip", "web")
+    for seed, kind in enumerate(kinds):
+        save_picture(made / kind / f"{kind}.png", seed + 1, size=(300, 200))
+        save_film(made / kind / f"film-{kind}.mp4", [(draw_picture(seed + 20), 1)])
+    files = {kind: sorted((made / kind).iterdir()) for kind in kinds}
+    for file in files["bucket"]:
+        s3_client.upload_file(str(file), bucket, f"all/{file.name}")
+    for name, kind in (("far.tar", "far"), ("x.tar", "tar")):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for file in files[kind]:
+                tar.add(file, file.name)
+        os.utime(tmp_path / name, (1_600_000_000, 1_600_000_000))
+    s3_client.upload_file(str(tmp_path / "far.tar"), bucket, "far.tar")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files["zip"]:
+            archive.write(file, file.name)
+    os.utime(tmp_path / "x.zip", (1_600_000_000, 1_600_000_000))
+    for file in files["web"]:
+        (Shelf.folder / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "list.txt").write_text("".join(f"{shelf}/{file.name}\n" for file in files["web"]))
+    environment = {
+        "ELASTICSEARCH_URL": node.url, "GLIMPSE_HOME": str(home), "GLIMPSE_STORE": str(tmp_path / "store"),
+        "GLIMPSE_INDEX": index_name,
+    }  # fmt: skip
+    places = [f"s3://{bucket}/all", f"s3://{bucket}/far.tar", f"@{tmp_path}/list.txt"]
+    places += [str(tmp_path / name) for name in ("x.tar", "x.zip")]
+    done = CliRunner(env=environment).invoke(
+        glimpse.main, ["ingest", *places, "--captions", "off", "--films", "moments"]
+    )
+    assert done.exit_code == 0, done.output
+    client.indices.refresh(index=index_name)
+    hits = client.search(index=index_name, size=100)["hits"]["hits"]
+    ids = {hit["_source"]["image_name"]: hit["_id"] for hit in hits}
+    index = ImageIndex(client, alias=index_name)
+    searcher = Searcher(
+        index=index,
+        profile=gallery.searcher.profile,
+        text_encoder=gallery.searcher.texts.encoder,
+        image_encoder=gallery.searcher.image_encoder,
+    )
+    web = create_app(
+        service=SearchService(searcher),
+        storage=open_storage(str(tmp_path / "store")),
+        settings=AppSettings(),
+        originals=IngestedOriginals(home / HISTORY_FILE, lambda: index),
+    ).test_client()
+    Shelf.asked.clear()
+    for file in (file for kind in kinds for file in files[kind]):
+        data, page = file.read_bytes(), web.get(f"/images/{ids[file.name]}").text
+        address = f"/api/v1/images/{ids[file.name]}/original"
+        assert f'href="{address}?download=1"' in page, file.name
+        assert (f'src="{address}#t=' if file.suffix == ".mp4" else f'href="{address}"') in page, file.name
+        with web.get(address) as answer:
+            assert (answer.status_code, answer.data) == (200, data), file.name
+            assert answer.headers["Content-Disposition"] == f"inline; filename={file.name}"
+            assert answer.content_type == ("video/mp4" if file.suffix == ".mp4" else "image/png")
+        for part in (slice(0, 10), slice(len(data) // 2, len(data) // 2 + 100), slice(len(data) - 7, None)):
+            end = (part.stop or len(data)) - 1
+            with web.get(address, headers={"Range": f"bytes={part.start}-{end}"}) as answer:
+                assert (answer.status_code, answer.data) == (206, data[part]), file.name
+        with web.head(address) as answer:
+            assert (answer.content_length, answer.data) == (len(data), b"")
+    assert any(each.startswith("GET bytes=") for each in Shelf.asked), "the web is asked for parts of a film"
+
+    save_picture(made / "other.png", 90)
+    (Shelf.folder / "web.png").write_bytes((made / "other.png").read_bytes())
+    s3_client.upload_file(str(made / "other.png"), bucket, "all/bucket.png")
+    s3_client.upload_file(str(made / "other.png"), bucket, "all/film-bucket.mp4")
+    s3_client.delete_object(Bucket=bucket, Key="far.tar")
+    (tmp_path / "x.zip").unlink()
+    for name in ("web.png", "bucket.png", "film-bucket.mp4", "far.png", "film-zip.mp4"):
+        assert web.get(f"/api/v1/images/{ids[name]}/original").status_code == 404, name

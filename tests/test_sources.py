@@ -165,7 +165,7 @@ def test_a_bucket_is_ingested_listed_again_and_pruned_like_a_folder(
     [
         ("s3://{bucket}-absent/x", "there is no such bucket"),
         ("s3://UPPER/x", "names no bucket"),
-        ("gs://bucket/x", "pictures come from folders"),
+        ("ftp://bucket/x", "pictures come from folders"),
         ("@absent.txt", "There is no list absent.txt."),
     ],
 )
@@ -510,7 +510,7 @@ def test_a_list_of_addresses_survives_whatever_the_web_does(environ, client, tmp
         "8.png": "it took longer than 2 s (--fetch-seconds)",
         "9.png": "the connection was cut",
         "10.png": "it leads to an address that is not of the web",
-        "1.png": "no address that can be read: they begin with https:// or s3://",
+        "1.png": "no address that can be read: they begin with https://, s3://, gs:// or az://",
     }
     Web.asked.clear()
     good = tmp_path / "good.csv"

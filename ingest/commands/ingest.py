@@ -241,8 +241,9 @@ def ingest(
 ) -> None:
     """Make the pictures of folders and files searchable.
 
-    A PLACE is a folder or file, a .tar or .zip archive or WebDataset shard, s3://bucket/prefix, an https://
-    address, or @FILE: a list of paths and addresses, of a CSV or Parquet file as @FILE:COLUMN.
+    A PLACE is a folder or file, a .tar or .zip archive or WebDataset shard, s3://bucket/prefix (or gs://, or
+    az://), an https:// address, or @FILE: a list of paths and addresses, of a CSV or Parquet file as
+    @FILE:COLUMN.
 
     The same content is one picture with every path that holds it; pictures that the index holds already are
     not embedded again. A file that cannot be used is skipped with its reason, and the exit code is then 1; it

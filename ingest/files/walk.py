@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from pathspec import GitIgnoreSpec
 
@@ -228,6 +228,12 @@ class Origin(Protocol):
         """Return the same in pieces, for a film, which may be larger than memory.
 
         The iterator raises as `read` does.
+        """
+
+    def open(self, noted: Stamp) -> BinaryIO | None:
+        """Return its content as a file that can be read from anywhere, or None if it is another one now.
+
+        Opening raises as `read` does, reading raises `OSError`.
         """
 
     def beside(self, name: str, most: int) -> bytes | None:

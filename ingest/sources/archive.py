@@ -10,14 +10,15 @@ import os
 import tarfile
 import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from ingest.errors import UnreadableImageError
 from ingest.files.live_photos import is_part_name, is_part_of, part_keys, still_keys
@@ -39,6 +40,7 @@ from ingest.sources.source import (
     Rules,
     candidate,
     extension,
+    far_file,
     relative_name,
     too_large,
 )
@@ -62,6 +64,8 @@ BESIDE = (".txt", ".json")
 MOST_BESIDE = 1 << 20
 """bytes of a caption's file that are read"""
 PIECE = 1 << 20
+REMEMBERED = 200_000
+"""members of an archive whose places are kept in memory while pictures are asked for by name"""
 BOMB = "it unpacks to more than a hundred times its size: a bomb"
 BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError)
 """errors of damaged archives, whatever library meets them"""
@@ -71,7 +75,7 @@ class ArchiveError(Exception):
     """An archive cannot be used. The message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file in an archive."""
 
@@ -120,11 +124,11 @@ class TarReader:
             file.seek(member.place)
             return file.read(min(most, member.size))
 
-    def stream(self, member: Member) -> Iterator[bytes]:
-        """Yield the content in pieces. Raises `OSError`."""
-        left = member.size
+    def stream(self, member: Member, start: int = 0) -> Iterator[bytes]:
+        """Yield the content in pieces, from an offset on. Raises `OSError`."""
+        left = member.size - start
         with self._path.open("rb") as file:
-            file.seek(member.place)
+            file.seek(member.place + start)
             while left and (piece := file.read(min(PIECE, left))):
                 left -= len(piece)
                 yield piece
@@ -164,10 +168,11 @@ class ZipReader:
                 raise ValueError("it is longer than it says")
             return data
 
-    def stream(self, member: Member) -> Iterator[bytes]:
+    def stream(self, member: Member, start: int = 0) -> Iterator[bytes]:
         """Yield the content in pieces, as far as it is as long as it says. Raises one of `BROKEN`."""
-        left = member.size
+        left = member.size - start
         with self._zip.open(member.place) as file:
+            file.seek(start)
             while left and (piece := file.read(min(PIECE, left))):
                 left -= len(piece)
                 yield piece
@@ -210,6 +215,13 @@ class ArchiveMember:
     def stream(self) -> tuple[Iterator[bytes], Stamp | None]:
         """Return the content in pieces. They raise as `read` does."""
         return self._pieces(), None
+
+    def open(self, noted: Stamp) -> BinaryIO | None:
+        """Open the member, if its archive has not changed since."""
+        stamp = self.archive.member_stamp(self.member)
+        if self.member.fault or not stamp.is_settled or stamp != noted:
+            return None
+        return far_file(lambda start: self.archive.stream_of(self.member, start), self.member.size)
 
     def _pieces(self) -> Iterator[bytes]:
         if self.member.size > MAX_FILM_BYTES:
@@ -258,14 +270,21 @@ class ArchiveSource:
         address: str,
         name: str,
         fetch: Callable[[], Iterator[bytes]] | None = None,
+        mark: Callable[[], int] | None = None,
     ) -> None:
-        """Take the `path` of an archive of this machine, or the way to `fetch` another one."""
+        """Take the `path` of an archive of this machine, or the way to `fetch` another one.
+
+        `mark` returns a number that changes with its content, or -1, and raises `StorageError`.
+        """
         self.address = f"{address}{INSIDE}"
         self.is_complete = False
         self._path, self._name, self._fetch = path, name, fetch
+        self._mark = mark
         self._temporary: list[Path] = []
         self._reader: TarReader | ZipReader | None = None
         self._time = -1
+        self._places: dict[str, Member] = {}
+        self._fault = ""
         self._lock = threading.Lock()
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
@@ -295,6 +314,13 @@ class ArchiveSource:
             before = f"; {number} pictures before that were found" if number else ""
             yield Failure(self.address.removesuffix(INSIDE), f"{fault}{before}")
 
+    def mark(self) -> int:
+        """Return a number that changes with the archive, or -1 if none can tell it. Raises `StorageError`."""
+        if self._mark:
+            return self._mark()
+        stamp = stamp_of(self._path) if self._path else None
+        return stamp.mtime_ns if stamp else -1
+
     def bytes_of(self, member: Member, most: int) -> bytes:
         """Return the content of a member, or its first `most` bytes. Raises `UnreadableImageError`."""
         try:
@@ -302,31 +328,52 @@ class ArchiveSource:
         except (ArchiveError, *BROKEN, RuntimeError, NotImplementedError) as error:
             raise UnreadableImageError(f"it cannot be unpacked ({error})") from error
 
-    def stream_of(self, member: Member) -> Iterator[bytes]:
-        """Yield the content of a member in pieces. Raises `UnreadableImageError`."""
+    def member_stamp(self, member: Member) -> Stamp:
+        """Return the stamp of a member: that of its archive, with its own size."""
+        return Stamp(member.size, self._time)
+
+    def stream_of(self, member: Member, start: int = 0) -> Iterator[bytes]:
+        """Yield the content of a member in pieces, from an offset on. Raises `UnreadableImageError`."""
         try:
-            yield from self._open().stream(member)
+            yield from self._open().stream(member, start)
         except (ArchiveError, *BROKEN, RuntimeError, NotImplementedError) as error:
             raise UnreadableImageError(f"it cannot be unpacked ({error})") from error
 
     def find(self, name: str) -> ArchiveMember:
-        """Return the member of this name. Raises `UnreadableImageError`."""
+        """Return the member of this name. Raises `UnreadableImageError`.
+
+        The first call remembers where the members lie, as far as they are not too many.
+        """
         try:
-            members = self._open().members()
-            found = next((each for each in members if valid_unicode(each.name) == name), None)
+            reader = self._open()
+            with self._lock:
+                found = self._learned(reader).get(name)
+            if found is None and len(self._places) == REMEMBERED:
+                found = next((each for each in reader.members() if valid_unicode(each.name) == name), None)
+            if found is None and self._fault:
+                raise ArchiveError(self._fault)
         except ArchiveError as error:
             raise UnreadableImageError(f"its archive is {error}") from error
         if found is None:
             raise UnreadableImageError("its archive does not hold it any more")
         return ArchiveMember(self, found)
 
+    def _learned(self, reader: TarReader | ZipReader) -> dict[str, Member]:
+        """Return the members by name, which are read at the first call."""
+        if not self._places and not self._fault:
+            try:
+                for each in islice(reader.members(), REMEMBERED):
+                    self._places.setdefault(valid_unicode(each.name), each)
+            except ArchiveError as error:  # what is before the fault can be read
+                self._fault = str(error)
+        return self._places
+
     def close(self) -> None:
         """Close the archive, and delete the temporary files."""
         if self._reader:
             self._reader.close()
         for path in self._temporary:
-            with suppress(OSError):
-                path.unlink()
+            _delete(path)
 
     def _of_group(
         self, group: Sequence[Member], rules: Rules, apart: _Apart
@@ -379,8 +426,7 @@ class ArchiveSource:
         is_settled = self._time >= 0
         stamps = {_last(each.name): Stamp(each.size, each.mark if is_settled else -1) for each in beside}
         origin = ArchiveMember(self, member, words, tuple(beside))
-        stamp = Stamp(member.size, self._time)
-        return candidate(origin, f"{self._name}/{relative}", stamp, sidecars=stamps)
+        return candidate(origin, f"{self._name}/{relative}", self.member_stamp(member), sidecars=stamps)
 
     def _head(self, member: Member) -> bytes | None:
         with suppress(UnreadableImageError):
@@ -407,9 +453,8 @@ class ArchiveSource:
 
     def _opened(self) -> TarReader | ZipReader:
         if self._reader is None:
+            self._time = self.mark()  # first: an archive that changes while it is fetched is another one
             path = self._path or self._spool(self._fetched())
-            stamp = stamp_of(path) if self._fetch is None else None
-            self._time = stamp.mtime_ns if stamp else -1
             name = self._name.lower()
             if unpack := next((each for end, each in UNPACKERS.items() if name.endswith(end)), None):
                 path = self._spool(self._unpacked(path, unpack))
@@ -438,6 +483,7 @@ class ArchiveSource:
         """Write pieces into a temporary file, and return it. Raises `ArchiveError` when the disk is full."""
         descriptor, name = tempfile.mkstemp(prefix="glimpse-archive-")
         self._temporary.append(Path(name))
+        weakref.finalize(self, _delete, Path(name))
         file: IO[bytes]
         with os.fdopen(descriptor, "wb") as file:
             for piece in pieces:
@@ -448,6 +494,11 @@ class ArchiveSource:
                         f"it does not fit into {Path(name).parent} ({error.strerror})"
                     ) from error
         return Path(name)
+
+
+def _delete(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 @dataclass

@@ -1,19 +1,21 @@
-"""Pictures in buckets of S3."""
+"""Pictures in buckets."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from ingest.errors import UnreadableImageError
 from ingest.files.live_photos import is_part_name, part_keys, still_keys
 from ingest.files.picture import MAX_BYTES
 from ingest.files.sidecars import Siblings, is_sidecar
 from ingest.files.walk import EXTENSIONS, Candidate, Failure, Stamp, is_film_name
-from ingest.sources.source import Rules, candidate, extension, relative_name, stamp_by, too_large
+from ingest.sources.source import Rules, candidate, extension, far_file, relative_name, stamp_by, too_large
+from storage.buckets import BucketObjects
 from storage.errors import NoSuchKeyError, UnansweredError
-from storage.s3 import ListedObject, S3Objects
+from storage.s3 import ListedObject
 
 NEIGHBOURS = 1000
 """objects before and after one in a listing, among which its sidecars are looked for"""
@@ -27,15 +29,14 @@ TRIES = 3
 class BucketObject:
     """An object of a bucket, as an `Origin`."""
 
-    objects: S3Objects
-    bucket: str
+    objects: BucketObjects
     key: str
     size: int | None = None
 
     @property
     def address(self) -> str:
-        """Return `s3://bucket/key`."""
-        return f"s3://{self.bucket}/{self.key}"
+        """Return the bucket's address and the key, as in `s3://bucket/key`."""
+        return f"{self.objects.place}/{self.key}"
 
     def stamp(self) -> Stamp | None:
         """Ask for the object's tag and size. Raises `StorageError`."""
@@ -69,9 +70,19 @@ class BucketObject:
         """Return the content in pieces. They raise as `read` does."""
         return self._pieces(), None
 
-    def _pieces(self) -> Iterator[bytes]:
+    def open(self, noted: Stamp) -> BinaryIO | None:
+        """Open the object, whose tag tells that it is the noted one."""
         try:
-            yield from self.objects.stream(self.key)
+            found = self.objects.look_up(self.key)
+        except (NoSuchKeyError, UnansweredError):
+            return None
+        if stamp_of_object(found) != noted:
+            return None
+        return far_file(lambda start: self._pieces(start=start, etag=found.etag), found.size)
+
+    def _pieces(self, *, start: int = 0, etag: str | None = None) -> Iterator[bytes]:
+        try:
+            yield from self.objects.stream(self.key, start=start, etag=etag)
         except NoSuchKeyError as error:
             raise UnreadableImageError("the object vanished before it was read") from error
         except UnansweredError as error:
@@ -105,10 +116,10 @@ class BucketSource:
 
     is_far = True
 
-    def __init__(self, objects: S3Objects, *, bucket: str, prefix: str = "") -> None:
-        self._objects, self._bucket = objects, bucket
+    def __init__(self, objects: BucketObjects, *, prefix: str = "") -> None:
+        self._objects = objects
         self._prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
-        self.address = f"s3://{bucket}/{self._prefix}"
+        self.address = f"{objects.place}/{self._prefix}"
         self.is_complete = False
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:
@@ -135,11 +146,11 @@ class BucketSource:
             return
         relative = relative_name(below)
         if relative is None:
-            yield Failure(f"s3://{self._bucket}/{each.key}", "its key is no path")
+            yield Failure(f"{self._objects.place}/{each.key}", "its key is no path")
         elif listed.has_still_of(each) and not rules.exclude.films:
             rules.passed_over.film_parts += 1
         elif rules.admit(relative):
-            origin = BucketObject(self._objects, self._bucket, each.key, each.size)
+            origin = BucketObject(self._objects, each.key, each.size)
             beside = {name: stamp_of_object(found) for name, found in listed.sidecars_of(each.key).items()}
             yield candidate(origin, relative, stamp_of_object(each), sidecars=beside)
 
@@ -222,8 +233,8 @@ class ObjectSource:
     is_complete = False
     is_far = True
 
-    def __init__(self, objects: S3Objects, *, bucket: str, key: str) -> None:
-        self._origin = BucketObject(objects, bucket, key)
+    def __init__(self, objects: BucketObjects, *, key: str) -> None:
+        self._origin = BucketObject(objects, key)
         self.address = self._origin.address
 
     def candidates(self, rules: Rules) -> Iterator[Candidate | Failure]:

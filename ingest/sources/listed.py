@@ -13,7 +13,7 @@ from ingest.files.walk import Beside, Candidate, Failure, is_address, valid_unic
 from ingest.sources.bucket import BucketObject
 from ingest.sources.source import Rules, candidate
 from ingest.sources.web import WebLimits, WebObject, WebReader, relative_of
-from storage.s3 import S3Objects, open_objects
+from storage.buckets import SCHEMES, BucketObjects, open_objects
 
 COLUMNS = ("path", "image_path", "file_name", "url")
 """names of the column that is taken when none is named"""
@@ -30,7 +30,7 @@ class ListSource:
         self.address = f"list:{path}"
         self._path, self._column = path, column
         self._web = WebReader(limits or WebLimits())
-        self._buckets: dict[str, S3Objects] = {}
+        self._buckets: dict[str, BucketObjects] = {}
         self._beside = Beside()
         kind = path.suffix.lower()
         if kind not in (".csv", *TABLES) and column:
@@ -60,13 +60,16 @@ class ListSource:
         scheme = parts.scheme.lower()
         if scheme in ("http", "https") and parts.hostname:
             return candidate(WebObject(self._web, entry), relative_of(entry), None)
-        if scheme == "s3" and parts.netloc and parts.path.strip("/"):
-            key = entry.partition("://")[2].partition("/")[2]
-            if parts.netloc not in self._buckets:
-                self._buckets[parts.netloc] = open_objects(parts.netloc)
-            origin = BucketObject(self._buckets[parts.netloc], parts.netloc, key)
+        if scheme in SCHEMES and parts.netloc and parts.path.strip("/"):
+            key, place = entry.partition("://")[2].partition("/")[2], f"{scheme}://{parts.netloc}"
+            if place not in self._buckets:
+                self._buckets[place] = open_objects(place)
+            origin = BucketObject(self._buckets[place], key)
             return candidate(origin, valid_unicode(f"{parts.netloc}/{key}"), None)
-        return Failure(valid_unicode(entry), "no address that can be read: they begin with https:// or s3://")
+        return Failure(
+            valid_unicode(entry),
+            "no address that can be read: they begin with https://, s3://, gs:// or az://",
+        )
 
     def _entries(self) -> Iterator[str]:
         try:

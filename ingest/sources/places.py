@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +16,13 @@ from ingest.files.picture import FileContent, read_content
 from ingest.files.sidecars import Sidecar
 from ingest.files.walk import Origin, is_address, is_film_name
 from ingest.sources.archive import ARCHIVE_SCHEME, ArchiveSource, archive_source
-from ingest.sources.bucket import BucketObject, BucketSource, ObjectSource, is_one_object
+from ingest.sources.bucket import (
+    BucketObject,
+    BucketSource,
+    ObjectSource,
+    is_one_object,
+    stamp_of_object,
+)
 from ingest.sources.listed import AddressSource, ListSource
 from ingest.sources.source import (
     ARCHIVES,
@@ -27,9 +33,11 @@ from ingest.sources.source import (
     film_copy,
 )
 from ingest.sources.web import WebLimits, WebObject, WebReader
-from storage.errors import StorageError
-from storage.s3 import open_objects
+from storage.buckets import SCHEMES, BucketObjects, open_objects
+from storage.errors import NoSuchKeyError, StorageError, UnansweredError
 
+KEPT_ARCHIVES = 2
+"""archives that stay open, with their temporary files, while their members are asked for"""
 SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
 
 
@@ -77,21 +85,36 @@ def _remote(word: str, limits: WebLimits | None) -> ExternalSource:
     scheme = parts.scheme.lower()
     if scheme in ("http", "https") and parts.hostname:
         return AddressSource(word, limits=limits)
-    if scheme != "s3" or not parts.netloc:
+    if scheme not in SCHEMES or not parts.netloc:
         raise IngestError(
-            f"'{word}' cannot be read: pictures come from folders, archives, s3://bucket/prefix, https://"
-            " addresses and @lists of them."
+            f"'{word}' cannot be read: pictures come from folders, archives, s3://, gs:// and az://"
+            " buckets, https:// addresses and @lists of them."
         )
-    bucket, key = parts.netloc, word.partition("://")[2].partition("/")[2]
-    objects = open_objects(bucket)
+    key, objects = key_of(word), open_objects(f"{scheme}://{parts.netloc}")
     if key.lower().endswith(ARCHIVES):
         name = key.rpartition("/")[2]
         return ArchiveSource(
-            None, address=f"s3://{bucket}/{key}", name=name, fetch=lambda: objects.stream(key)
+            None,
+            address=f"{objects.place}/{key}",
+            name=name,
+            fetch=lambda: objects.stream(key),
+            mark=lambda: _mark_of(objects, key),
         )
     if is_one_object(key):
-        return ObjectSource(objects, bucket=bucket, key=key)
-    return BucketSource(objects, bucket=bucket, prefix=key)
+        return ObjectSource(objects, key=key)
+    return BucketSource(objects, prefix=key)
+
+
+def key_of(address: str) -> str:
+    """Return the key in the address of an object of a bucket."""
+    return address.partition("://")[2].partition("/")[2]
+
+
+def _mark_of(objects: BucketObjects, key: str) -> int:
+    try:
+        return stamp_of_object(objects.look_up(key)).mtime_ns
+    except (NoSuchKeyError, UnansweredError):  # fetching it says so
+        return -1
 
 
 def open_archive(address: str) -> ArchiveSource:
@@ -105,13 +128,56 @@ def open_archive(address: str) -> ArchiveSource:
     return source
 
 
-def content_of(path: bytes) -> FileContent:
-    """Return the content that a noted path or address leads to now. Raises as `read_address` does."""
-    if not is_address(path):
-        return read_content(Path(os.fsdecode(path)))
-    address = os.fsdecode(path)
-    with open_origin(address) as origin:
-        return content_of_origin(origin, name=address)[0]
+class NotedPlaces:
+    """Opens the objects of noted addresses over kept connections. Thread-safe.
+
+    The latest archives stay open: whoever asks for a member often asks for another one.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, BucketObjects] = {}
+        self._archives: OrderedDict[str, tuple[int, ArchiveSource]] = OrderedDict()
+        self._web = WebReader()
+        self._lock = threading.Lock()
+
+    def origin(self, address: str) -> Origin:
+        """Return the object of an address.
+
+        Raises `UnreadableImageError`, and `StorageError` where no object of its place can be read.
+        """
+        place, inside, member = address.partition(INSIDE)
+        if inside:
+            return self._archive(place).find(member)
+        parts = urlsplit(address)
+        if parts.scheme in SCHEMES:
+            return BucketObject(self._bucket(f"{parts.scheme}://{parts.netloc}"), key_of(address))
+        if parts.scheme in ("http", "https"):
+            return WebObject(self._web, address)
+        raise UnreadableImageError("its address cannot be read here")
+
+    def content(self, path: bytes) -> FileContent:
+        """Return the content that a noted path or address leads to now. Raises as `origin` does."""
+        address = os.fsdecode(path)
+        if not is_address(path):
+            return read_content(Path(address))
+        return content_of_origin(self.origin(address), name=address)[0]
+
+    def _bucket(self, place: str) -> BucketObjects:
+        with self._lock:
+            if place not in self._buckets:
+                self._buckets[place] = open_objects(place)
+            return self._buckets[place]
+
+    def _archive(self, place: str) -> ArchiveSource:
+        now = open_archive(place)
+        mark = now.mark()
+        with self._lock:
+            before, known = self._archives.pop(place, (-1, now))
+            found = known if mark >= 0 and mark == before else now
+            self._archives[place] = mark, found
+            while len(self._archives) > KEPT_ARCHIVES:
+                self._archives.popitem(last=False)  # whoever reads it still has it
+            return found
 
 
 @dataclass(frozen=True)
@@ -132,6 +198,7 @@ class NotedFiles:
     """
 
     def __init__(self) -> None:
+        self.places = NotedPlaces()
         self._film: FilmCopy | None = None
         self._lock = threading.Lock()
 
@@ -142,7 +209,7 @@ class NotedFiles:
             if is_address(path) and is_film_name(place.name):
                 copy = self._copy(os.fsdecode(path), image_id)
                 return FoundFile(copy.content, copy.path, copy)
-            content = content_of(path)
+            content = self.places.content(path)
             if content.image_id != image_id:
                 return None
             if content.film is not None and is_address(path):
@@ -155,8 +222,7 @@ class NotedFiles:
     def _copy(self, address: str, image_id: str) -> FilmCopy:
         with self._lock:
             if self._film is None or self._film.content.image_id != image_id:
-                with open_origin(address) as origin:
-                    self._film = film_copy(origin, image_id)
+                self._film = film_copy(self.places.origin(address), image_id)
             return self._film
 
 
@@ -165,8 +231,7 @@ def noted_sidecar(address: str) -> Sidecar:
 
     def read(most: int) -> bytes | None:
         try:
-            with open_origin(address) as origin:
-                data, _ = origin.read()
+            data, _ = NotedPlaces().origin(address).read()
         except (UnreadableImageError, StorageError):  # like a file that is gone
             return None
         if len(data) > most:
@@ -174,25 +239,3 @@ def noted_sidecar(address: str) -> Sidecar:
         return data
 
     return Sidecar(address, read)
-
-
-@contextmanager
-def open_origin(address: str) -> Iterator[Origin]:
-    """Open the object that a noted address names.
-
-    Raises `UnreadableImageError`, and `StorageError` where no object of its place can be read.
-    """
-    place, inside, member = address.partition(INSIDE)
-    if inside:
-        with closing(open_archive(place)) as source:
-            yield source.find(member)
-        return
-    parts = urlsplit(address)
-    if parts.scheme == "s3":
-        key = address.partition("://")[2].partition("/")[2]
-        yield BucketObject(open_objects(parts.netloc), parts.netloc, key)
-    elif parts.scheme in ("http", "https"):
-        with closing(WebReader()) as reader:
-            yield WebObject(reader, address)
-    else:
-        raise UnreadableImageError("its address cannot be read here")

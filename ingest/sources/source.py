@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from ingest.errors import UnreadableImageError
 from ingest.files.picture import MAX_BYTES, MAX_FILM_BYTES, FileContent, read_content
@@ -34,11 +35,14 @@ from ingest.files.walk import (
     valid_unicode,
     walk,
 )
+from storage.errors import StorageError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 """ends of the names of archives that are opened where they are named"""
 FETCHERS, FETCHES_AHEAD = 16, 32
 """threads that read objects of sources that are far away, and objects that they hold ahead at most"""
+READ_BYTES = 1 << 16
+"""bytes that a file of an object hands out at once"""
 INSIDE = "!/"
 """stands in an address between an archive and the name of a member"""
 
@@ -188,6 +192,74 @@ def content_of_origin(origin: Origin, *, name: str) -> tuple[FileContent, Stamp 
 def _check_film(size: int) -> None:
     if size > MAX_FILM_BYTES:
         raise UnreadableImageError(f"a film larger than {MAX_FILM_BYTES >> 30} GiB", lasting=True)
+
+
+class _FarFile(io.RawIOBase):
+    """Content that comes in pieces from wherever it is read."""
+
+    def __init__(self, pieces: Callable[[int], Iterator[bytes]], size: int) -> None:
+        super().__init__()
+        self._pieces, self._size = pieces, size
+        self._place = 0
+        self._coming: Iterator[bytes] | None = None
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if start + offset != self._place:
+            self._stop()
+            self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._size - self._place
+        if left <= 0:
+            return 0
+        if not self._piece:
+            self._piece = memoryview(self._next())
+        taken = self._piece[: min(len(buffer), left)]
+        buffer[: len(taken)] = taken
+        self._piece = self._piece[len(taken) :]
+        self._place += len(taken)
+        return len(taken)
+
+    def close(self) -> None:
+        self._stop()
+        super().close()
+
+    def _next(self) -> bytes:
+        if self._coming is None:
+            self._coming = self._pieces(self._place)
+        try:
+            piece = next((each for each in self._coming if each), None)
+        except (UnreadableImageError, StorageError) as error:
+            raise OSError(str(error)) from error
+        if piece is None:
+            raise OSError("it is cut short")
+        return piece
+
+    def _stop(self) -> None:
+        """Give back the connection that pieces came from."""
+        if isinstance(self._coming, Generator):
+            self._coming.close()
+        self._coming, self._piece = None, memoryview(b"")
+
+
+def far_file(pieces: Callable[[int], Iterator[bytes]], size: int) -> BinaryIO:
+    """Return content of `size` bytes as a file. `pieces` yields it from an offset on, and raises as `read`.
+
+    A file that is cut short raises `OSError`.
+    """
+    return cast(BinaryIO, io.BufferedReader(_FarFile(pieces, size), READ_BYTES))
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
 from ingest.errors import UnreadableImageError
 from ingest.files.walk import Stamp, valid_unicode
-from ingest.sources.source import stamp_by
+from ingest.sources.source import far_file, stamp_by
 
 if TYPE_CHECKING:
     import requests
@@ -26,6 +26,8 @@ PAUSES_S = (0.5, 1.0, 2.0)
 LONGEST_PAUSE_S = 10.0
 """as long as `Retry-After` is obeyed at most"""
 PIECE = 1 << 16
+WHOLE = {"Accept-Encoding": "identity"}
+"""asks for content as it is, in which an offset means something"""
 CONNECTIONS = 32
 
 
@@ -82,6 +84,19 @@ class WebReader:
         except (_AgainError, UnreadableImageError, ValueError):
             return None
 
+    def open(self, url: str, noted: Stamp) -> BinaryIO | None:
+        """Return the content as a file, if the server tells the noted stamp."""
+        try:
+            with self._asked("HEAD", url, time.monotonic() + self.limits.seconds, WHOLE) as answer:
+                found = _stamp(answer, int(answer.headers.get("Content-Length", -1)))
+                tag = answer.headers.get("ETag", "")
+        except (_AgainError, UnreadableImageError, ValueError):
+            return None
+        if found is None or found != noted:
+            return None
+        same = {} if tag.startswith("W/") or not tag else {"If-Match": tag}
+        return far_file(lambda start: self._pieces(url, start, same), noted.size)
+
     def close(self) -> None:
         """Close the connections."""
         if "_session" in vars(self):
@@ -117,7 +132,31 @@ class WebReader:
                 raise UnreadableImageError("the file is empty")
             return bytes(data), _stamp(answer, len(data))
 
-    def _asked(self, method: str, url: str, until: float) -> requests.Response:
+    def _pieces(self, url: str, start: int, same: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the content from an offset on. Raises `UnreadableImageError`."""
+        import urllib3
+
+        headers = {**WHOLE, **same, **({"Range": f"bytes={start}-"} if start else {})}
+        left = self.limits.seconds
+        try:
+            with self._asked("GET", url, time.monotonic() + left, headers) as answer:
+                skip = 0 if answer.status_code == 206 else start
+                while True:
+                    begin = time.monotonic()
+                    piece = answer.raw.read1(PIECE)
+                    left -= time.monotonic() - begin  # not the time that the reader takes
+                    if left < 0:
+                        raise UnreadableImageError(f"it took longer than {self.limits.seconds:g} s")
+                    if not piece:
+                        return
+                    yield piece[skip:]
+                    skip = max(0, skip - len(piece))
+        except (_AgainError, urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnreadableImageError("the connection was cut") from error
+
+    def _asked(
+        self, method: str, url: str, until: float, headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
         """Follow redirects to the answer. Raises `_AgainError` and `UnreadableImageError`."""
         import requests
 
@@ -128,6 +167,7 @@ class WebReader:
                 answer = self._session.request(
                     method,
                     asked,
+                    headers=headers,
                     stream=True,
                     allow_redirects=False,
                     timeout=(min(CONNECT_S, max(left, 0.1)), max(left, 0.1)),
@@ -147,7 +187,7 @@ class WebReader:
                 wait = answer.headers.get("Retry-After", "")
                 pause = min(LONGEST_PAUSE_S, float(wait)) if wait.isdigit() else 0.0
                 raise _AgainError(f"the server answers {answer.status_code}", pause)
-            if answer.status_code != 200:
+            if answer.status_code not in ((200, 206) if headers and "Range" in headers else (200,)):
                 answer.close()
                 gone = " (it is gone)" if answer.status_code in (404, 410) else ""
                 raise UnreadableImageError(f"the server answers {answer.status_code}{gone}")
@@ -195,6 +235,10 @@ class WebObject:
     def stamp(self) -> Stamp | None:
         """Ask the server, without the content."""
         return self.reader.stamp(self.address)
+
+    def open(self, noted: Stamp) -> BinaryIO | None:
+        """Open the content, if the server tells that it is the noted one."""
+        return self.reader.open(self.address, noted)
 
     def read(self) -> tuple[bytes, Stamp | None]:
         """Fetch the content. Raises `UnreadableImageError`."""

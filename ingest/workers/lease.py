@@ -17,8 +17,8 @@ from ingest.sources.archive import ArchiveSource
 from ingest.sources.places import open_archive
 from ingest.sources.web import WebLimits, WebReader
 from models.errors import ModelError
+from storage.buckets import KINDS, open_objects
 from storage.errors import StorageError
-from storage.s3 import S3Objects, open_objects
 
 SidecarNotes = Mapping[str, Mapping[str, tuple[str, ...]]]
 """image id -> absolute path of a file with this content -> names of its sidecars"""
@@ -161,8 +161,8 @@ class _Packer(pickle.Pickler):
         self._shared = shared
 
     def persistent_id(self, value: Any) -> tuple[str, str] | None:
-        if isinstance(value, S3Objects):
-            name = (BUCKET, value.bucket)
+        if isinstance(value, KINDS):
+            name = (BUCKET, value.place)
         elif isinstance(value, ArchiveSource):
             name = (ARCHIVE, value.address)
         elif isinstance(value, WebReader):

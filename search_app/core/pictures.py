@@ -67,10 +67,13 @@ class Originals(Protocol):
     def paths(self, image_id: str, source: Mapping[str, Any]) -> list[str]:
         """Return the absolute paths of a document's picture, as far as this machine knows them."""
 
-    def open(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:
+    def name(self, image_id: str, source: Mapping[str, Any]) -> str | None:
+        """Return the name of the file that `open` would open, as far as that is known, or None for none."""
+
+    def open(self, image_id: str, source: Mapping[str, Any], *, near: bool = False) -> OpenedFile | None:
         """Open the file of a document's picture, or return None where none has its content now.
 
-        Raises `StorageError` or `EngineError`.
+        With `near`, no other machine is asked for it. Raises `StorageError` or `EngineError`.
         """
 
     def film(self, image_id: str, source: Mapping[str, Any]) -> OpenedFile | None:

@@ -52,7 +52,16 @@ class NoOriginals:
         """Return no path."""
         return []
 
-    def open(self, _image_id: str, _source: Mapping[str, Any]) -> OpenedFile | None:
+    def name(self, _image_id: str, _source: Mapping[str, Any]) -> None:
+        """Return no name."""
+
+    def open(
+        self,
+        _image_id: str,
+        _source: Mapping[str, Any],
+        *,
+        near: bool = False,  # noqa: ARG002
+    ) -> OpenedFile | None:
         """Open nothing."""
         return None
 
@@ -114,49 +123,16 @@ def originals_blueprint(*, service: SearchService, storage: Storage, originals: 
     def original_of(image_id: str, source: Mapping[str, Any]) -> dict[str, Any]:
         """Return the addresses to open, show and download a picture, if it can be, its paths and exposure."""
         return {
-            **_links(image_id, source),
+            **_links(originals, storage, image_id, source),
             "files": files(image_id, source) if shows_paths() else [],
-            "exposure": exposure_of(image_id, source),
+            "exposure": _exposure(originals, image_id, source),
         }
-
-    def exposure_of(image_id: str, source: Mapping[str, Any]) -> tuple[str, ...]:
-        if source.get("film"):
-            return ()
-        try:
-            opened = originals.open(image_id, source)
-        except (EngineError, StorageError):
-            opened = None
-        if opened is None:
-            return ()
-        with opened.stream:
-            return exposure(opened.stream)
 
     def files(image_id: str, source: Mapping[str, Any]) -> list[str]:
         try:
             return originals.paths(image_id, source)
         except (EngineError, StorageError):
             return []
-
-    def _links(image_id: str, source: Mapping[str, Any]) -> dict[str, str]:
-        whole = url_for("originals.original", image_id=image_id)
-        found = files(image_id, source)
-        if found and source.get("film"):
-            return _film_links(whole, source["film"])
-        if found:
-            shown = found[0].lower().endswith(SHOWN)
-            drawn = url_for("originals.rendering", image_id=image_id)
-            is_light = shown and (source.get("size_bytes") or 0) <= LIGHT
-            return {
-                "open": whole if shown else drawn,
-                "screen": whole if is_light else drawn,
-                "download": f"{whole}?download=1",
-                **_film_part(originals, image_id, source),
-            }
-        try:
-            kept = find_original(storage, image_id, names=names_of(source))
-        except StorageError:
-            return {}
-        return {"open": whole, "screen": whole, "download": f"{whole}?download=1"} if kept else {}
 
     api.record_once(lambda state: state.app.extensions.update({ORIGINAL_OF: original_of}))
     return api
@@ -192,6 +168,47 @@ def _film_part(originals: Originals, image_id: str, source: Mapping[str, Any]) -
         return {}
     opened.stream.close()
     return {"part": url_for("originals.film", image_id=image_id)}
+
+
+def _exposure(originals: Originals, image_id: str, source: Mapping[str, Any]) -> tuple[str, ...]:
+    if source.get("film"):
+        return ()
+    try:
+        opened = originals.open(image_id, source, near=True)  # the page does not wait for a bucket
+    except (EngineError, StorageError):
+        opened = None
+    if opened is None:
+        return ()
+    with opened.stream:
+        return exposure(opened.stream)
+
+
+def _links(
+    originals: Originals, storage: Storage, image_id: str, source: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the addresses to open, show and download a picture, none if it is nowhere known."""
+    whole = url_for("originals.original", image_id=image_id)
+    try:
+        found = originals.name(image_id, source)
+    except (EngineError, StorageError):
+        found = None
+    if found and source.get("film"):
+        return _film_links(whole, source["film"])
+    if found:
+        shown = found.lower().endswith(SHOWN)
+        drawn = url_for("originals.rendering", image_id=image_id)
+        is_light = shown and (source.get("size_bytes") or 0) <= LIGHT
+        return {
+            "open": whole if shown else drawn,
+            "screen": whole if is_light else drawn,
+            "download": f"{whole}?download=1",
+            **_film_part(originals, image_id, source),
+        }
+    try:
+        kept = find_original(storage, image_id, names=names_of(source))
+    except StorageError:
+        return {}
+    return {"open": whole, "screen": whole, "download": f"{whole}?download=1"} if kept else {}
 
 
 def _film_links(whole: str, film: Mapping[str, Any]) -> dict[str, str]:
