@@ -21,6 +21,8 @@ FAILURES = 3
 """requests in a row that end without an answer before the next ones are not sent"""
 PAUSE_S = 1.0
 """then one request is sent for each so many seconds, until one is answered"""
+LATE_S = 1.0
+"""once a request has ended without an answer, others that wait for longer count as such, too"""
 READING = ("_search", "_msearch", "_count")
 """ends of paths whose answers may lack parts of the index"""
 
@@ -91,15 +93,19 @@ class BreakingTransport(WholeAnswers):
         self._lock = threading.Lock()
         self._failures = 0
         self._next_try = 0.0
+        self._begun: dict[object, float] = {}
+        """when the requests under way were sent"""
 
     def perform_request(self, method: str, target: str, **options: Any) -> Any:
         """Send a request. Raises `ConnectionTimeout` at once while the servers do not answer."""
+        this = object()
         with self._lock:
-            if self._failures >= FAILURES:
-                now = time.monotonic()
+            now = time.monotonic()
+            if self._is_hung(now):
                 if now < self._next_try:
                     raise ConnectionTimeout("Elasticsearch did not answer the requests before this one")
                 self._next_try = now + PAUSE_S
+            self._begun[this] = now
         try:
             answer = super().perform_request(method, target, **options)
         except ConnectionTimeout:
@@ -107,9 +113,18 @@ class BreakingTransport(WholeAnswers):
                 self._failures += 1
                 self._next_try = time.monotonic() + PAUSE_S
             raise
+        finally:
+            with self._lock:
+                del self._begun[this]
         with self._lock:
             self._failures = 0
         return answer
+
+    def _is_hung(self, now: float) -> bool:
+        # Those that wait will end as the last one did, and whoever waited for a thread behind them has waited
+        # long enough.
+        waiting = sum(now - begun > LATE_S for begun in self._begun.values()) if self._failures else 0
+        return self._failures + waiting >= FAILURES
 
 
 class LocalHttpNode(Urllib3HttpNode):

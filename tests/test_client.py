@@ -372,6 +372,39 @@ def test_a_server_sends_nothing_more_to_an_elasticsearch_that_hangs(node, monkey
         client.close()
 
 
+def test_whoever_queued_behind_requests_that_hang_does_not_wait_as_long_again(node, monkeypatch):
+    monkeypatch.setattr(transport, "PAUSE_S", 3600.0)
+    monkeypatch.setattr(transport, "LATE_S", 0.0)
+    hangs, released, asked = threading.Event(), threading.Event(), []
+
+    def decide(_: str, path: str) -> None:
+        asked.append(path)
+        if hangs.is_set():
+            released.wait(PATIENCE_S)
+
+    with (
+        proxy(node.url, decide) as url,
+        contextlib.closing(connect(EngineSettings(url), timeout_s=PATIENCE_S, is_server=True)) as client,
+    ):
+        client.info()  # which also looks whether it is Elasticsearch
+        came = len(asked)
+        hangs.set()
+        patient = [threading.Thread(target=client.info) for _ in range(transport.FAILURES - 1)]
+        for each in patient:
+            each.start()
+        wait_until(lambda: len(asked) == came + len(patient))
+        with pytest.raises(ConnectionTimeout):
+            client.options(request_timeout=0.2).info()
+        wait_until(lambda: len(asked) == came + transport.FAILURES)
+        with pytest.raises(ConnectionTimeout):
+            client.info()
+        assert len(asked) == came + transport.FAILURES
+        released.set()
+        for each in patient:
+            each.join()
+        client.info()  # an answer is believed
+
+
 def answers(client: Elasticsearch) -> bool:
     try:
         client.info()

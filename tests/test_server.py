@@ -47,6 +47,7 @@ def app(gate) -> Flask:
     made.config["MAX_UPLOAD"] = 1000
 
     @made.get("/")
+    @made.get("/api/v1/images/x/original")
     def search() -> str:
         assert gate.wait(PATIENCE_S)
         return "found"
@@ -121,6 +122,17 @@ def test_health_and_files_do_not_wait_behind_searches(app, gate):
     # A request of the loop above may have come before the last of these.
     assert set(answers) <= {200, 503}
     assert answers.count(200) >= page_server.SEARCHES_WAITING
+
+
+def test_files_and_health_do_not_wait_behind_whole_pictures(app, gate):
+    with serving(app, threads=THREADS) as url, ExitStack() as opened:
+        waiting = [opened.enter_context(connect(url)) for _ in range(30)]
+        for each in waiting:
+            each.sendall(b"GET /api/v1/images/x/original HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for path in ("/healthz", "/static/page.css", "/api/v1/images/x/thumbnail"):
+            assert ask(url, path)[0] == 200
+        gate.set()
+        assert {answer(each)[0] for each in waiting} == {200}
 
 
 def try_search(url: str) -> tuple[int, dict[str, str], bytes] | None:

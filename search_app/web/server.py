@@ -116,8 +116,8 @@ class WsgiBridge:
     """An ASGI application that runs a Flask application.
 
     A request takes a thread only when its whole body is here: idle, silent and dripping connections cost a
-    few kilobytes each. Health, files, searches, and what takes seconds (recordings, uploads) each have
-    threads of their own.
+    few kilobytes each. Health, files, whole pictures, searches, and what takes seconds (recordings, uploads)
+    each have threads of their own.
     """
 
     def __init__(self, app: Flask, options: ListenOptions) -> None:
@@ -127,12 +127,13 @@ class WsgiBridge:
         self._receiving = 0
         self._health = Bulkhead("health", threads=1, waiting=1024)
         self._files = Bulkhead("files", threads=4, waiting=1024)
+        self._originals = Bulkhead("originals", threads=4, waiting=SEARCHES_WAITING)
         self._searches = Bulkhead("search", threads=options.threads, waiting=SEARCHES_WAITING)
         self._slow = Bulkhead("slow", threads=2 * (AT_ONCE + WAITING), waiting=0)
 
     def close(self) -> None:
         """Wait for the requests that are being answered."""
-        for bulkhead in (self._health, self._files, self._searches, self._slow):
+        for bulkhead in (self._health, self._files, self._originals, self._searches, self._slow):
             bulkhead.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,8 +181,10 @@ class WsgiBridge:
         is_slow = method == "POST" and path.endswith(("/transcribe", "/images", "/add"))
         if is_slow or path.endswith("/rendering"):
             return self._slow
-        if "/static/" in path or path.endswith(("/thumbnail", "/original", "/film", "/metrics")):
+        if "/static/" in path or path.endswith(("/thumbnail", "/metrics")):
             return self._files
+        if path.endswith(("/original", "/film")):  # Elasticsearch says first which file it is
+            return self._originals
         return self._searches
 
     async def _receive(
