@@ -523,7 +523,7 @@ def test_a_read_only_server_only_searches(place):
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
-        ([], "can search, add pictures and correct captions without signing in. With --read-only"),
+        ([], "can search, add, correct, hide and remove pictures without signing in. With --read-only"),
         (["--read-only"], "can search without signing in."),
     ],
 )

@@ -159,8 +159,8 @@ def _who_can(host: str, read_only: bool) -> str:
     if read_only:
         return f"everyone who can reach {host} can search without signing in."
     return (
-        f"everyone who can reach {host} can search, add pictures and correct captions without signing in."
-        " With --read-only they can only search."
+        f"everyone who can reach {host} can search, add, correct, hide and remove pictures without signing"
+        " in. With --read-only they can only search."
     )
 
 
