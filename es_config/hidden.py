@@ -290,6 +290,26 @@ class HiddenPictures:
         for hits in pages(self._client, self.documents.alias, body):
             yield from (_picture(hit["_id"], hit["_source"]) for hit in hits)
 
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of pictures that nobody is to see, as far as the last refresh."""
+        if self.exists():
+            for some in self._ids(_in_states(Away.HIDDEN, Away.REMOVED, Away.LEAVING)):
+                yield from some
+
+    def state(self) -> tuple[object, ...]:
+        """Return values of which one changes with everything that is put away or comes back."""
+        if not self.exists():
+            return ()
+        with engine_errors():
+            settings = self._client.indices.get_settings(index=self.documents.alias, name="index.uuid")
+        latest = {"latest": {"max": {"field": "_seq_no"}}}  # a deletion has none, and lowers the count
+        found = self.documents.aggregate({"size": 0, "track_total_hits": True, "aggs": latest})
+        return (
+            settings.body,
+            found["hits"]["total"]["value"],
+            found["aggregations"]["latest"]["value"],
+        )
+
     def count(self) -> int:
         """Return how many pictures are away, as far as the last refresh."""
         return self.documents.count() if self.exists() else 0

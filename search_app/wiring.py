@@ -14,6 +14,7 @@ import numpy as np
 from es_config.aliases import lift_dead_block
 from es_config.client import EngineSettings, cache_folder, connect, engine_settings, glimpse_home
 from es_config.errors import EngineError, NotAllowedError
+from es_config.hidden import HiddenPictures
 from es_config.index import META_SECONDS, ImageIndex
 from es_config.overview import Overview, read_overview
 from es_config.requests import as_curl
@@ -27,6 +28,7 @@ from models.fast.standalone import (
 )
 from models.profiles import PROFILES, Profile, default_profile, get_profile
 from search_app.core.compose import VectorSample
+from search_app.core.hiding import HiddenIds
 from search_app.core.logs import QueryLog, log_path
 from search_app.core.places import Gazetteer
 from search_app.core.query import Query
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 WARM_EVERY_S = 0.5
 TIDY_EVERY_S = 60.0
 """seconds between looks for removed uploads whose time is over"""
+HIDDEN_EVERY_S = 5.0
+"""seconds between looks for pictures that another program put away"""
 FOLLOWER_END_S = 10.0
 """an Elasticsearch that hangs is waited for no longer"""
 ANSWER_S = 6.0
@@ -213,8 +217,10 @@ def serve_pictures(
         warm_voice(follower.transcriber, warn)
     opened = open_remover
     remover = (lambda: opened(service.searcher, store)) if opened else None
+    hidden_ids = HiddenIds(lambda: HiddenPictures(service.searcher.index))
     app = create_app(
         service=service,
+        hidden_ids=hidden_ids,
         storage=store,
         settings=app_settings,
         transcriber=lambda: follower.transcriber,
@@ -229,28 +235,46 @@ def serve_pictures(
     scheme = "https" if listen.tls else "http"
     address = address_of(listen.host, listen.port, scheme=scheme, prefix=listen.prefix)
     warming = nullcontext() if warm_first else warmed_later(service, follower, warn)
-    tidying = tidied_regularly(remover, warn) if remover else nullcontext()
-    with follower, warming, tidying, closing(login.audit) if login else nullcontext():
+    tidying = (
+        regularly(lambda: remover().tidy(), warn, name="tidy", every_s=TIDY_EVERY_S)
+        if remover
+        else nullcontext()
+    )
+    hiding = regularly(partial(_look_at, hidden_ids), warn, name="hidden", every_s=HIDDEN_EVERY_S)
+    with follower, warming, tidying, hiding, closing(login.audit) if login else nullcontext():
         PageServer(app, listen).run(ready=lambda: ready(address))
 
 
+def _look_at(hidden_ids: HiddenIds) -> None:
+    try:
+        hidden_ids.refresh()
+    except NotAllowedError as error:
+        raise EngineError(
+            f"thumbnails of hidden pictures are sent to whoever knows their ids: {error}"
+        ) from error
+    except EngineError:  # which the `AliasFollower` says
+        pass
+
+
 @contextmanager
-def tidied_regularly(
-    remover: Callable[[], PictureRemover], warn: Callable[[str], None], *, every_s: float = TIDY_EVERY_S
+def regularly(
+    step: Callable[[], object], warn: Callable[[str], None], *, name: str, every_s: float
 ) -> Iterator[None]:
-    """Let a thread complete moves and delete expired uploads. `warn` gets each failure once."""
+    """Let a thread do a step now and again and again. `warn` gets each failure once."""
     over, warned = threading.Event(), set[str]()
 
-    def tidy() -> None:
-        while not over.wait(every_s):
+    def repeat() -> None:
+        while True:
             try:
-                remover().tidy()
+                step()
             except (EngineError, ModelError, StorageError) as error:  # the next time may do
                 if str(error) not in warned:
                     warned.add(str(error))
                     warn(str(error))
+            if over.wait(every_s):
+                return
 
-    thread = threading.Thread(target=tidy, name="tidy", daemon=True)
+    thread = threading.Thread(target=repeat, name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -31,6 +31,7 @@ from ingest.uploads import HIDDEN, LEAVING, UploadIndexer
 from ingest.wiring import IngestSettings
 from models.captioning import load_captioner
 from models.encoders import Lazy
+from search_app.core.hiding import HiddenIds
 from search_app.core.logs import AuditLog, audit_path
 from search_app.core.searcher import Searcher, SearchService
 from search_app.core.users import Role, UserStore, secret_key, users_path
@@ -54,6 +55,7 @@ class Library:
     remover: Remover
     indexer: UploadIndexer
     searcher: Searcher
+    hidden_ids: HiddenIds
 
     @property
     def hidden(self) -> HiddenPictures:
@@ -79,6 +81,7 @@ class Library:
                 Path(self.environ["GLIMPSE_HOME"]) / HISTORY_FILE, lambda: self.searcher.index
             ),
             remover=lambda: self.remover,
+            hidden_ids=more.pop("hidden_ids", self.hidden_ids),
             **more,
         )
 
@@ -117,7 +120,9 @@ def library(client, node, index_name, tmp_path) -> Library:
     searcher = Searcher(
         index=index, profile=profile, text_encoder=Lazy(lambda: texts), image_encoder=Lazy(lambda: images)
     )
-    return Library(environ, folder, index, remover, indexer, searcher)
+    hidden_ids = HiddenIds(lambda: remover.hidden)
+    hidden_ids.refresh()
+    return Library(environ, folder, index, remover, indexer, searcher, hidden_ids)
 
 
 def test_what_was_hidden_stays_hidden_and_comes_back_with_all_that_was_known(library):
@@ -311,6 +316,54 @@ def test_owners_put_away_contributors_edit_and_viewers_download(library, people,
     read_only = library.app(read_only=True).test_client()
     assert read_only.delete(f"{API}/{ids[2]}").status_code == 403
     assert read_only.post(f"{API}/export", json={"ids": ids[2:], "format": "json"}).status_code == 200
+
+
+@pytest.mark.parametrize("command", [False, True])
+def test_of_what_was_put_away_viewers_get_nothing_and_owners_what_they_need_to_restore_it(
+    library, people, tmp_path, command
+):
+    vera, carl, olga = map(people, ("vera", "carl", "olga"))
+    hidden = library.ids()["b.jpg"]
+    removed = upload(carl, save_picture(tmp_path / "new.png", 78))["image_id"]
+    paths = ["/thumbnail", "/thumbnail?edge=192", "/original", "/rendering", ""]
+    shown = [f"{API}/{each}{path}" for each in (hidden, removed) for path in paths if path != "/rendering"]
+    assert {vera.get(path, buffered=True).status_code for path in shown} == {200}
+    tags = {path: vera.get(path, buffered=True).headers.get("ETag", "") for path in shown}
+    if command:  # another program on another machine
+        library.run("remove", hidden, removed)
+        library.hidden_ids.refresh()
+    else:
+        assert set(olga.post(f"{API}/hide", json={"ids": [hidden, removed]}).json["done"]) == {
+            hidden,
+            removed,
+        }
+    for each in (hidden, removed):
+        asked = [f"{API}/{each}{path}" for path in paths] + [f"/images/{each}", f"/?like={each}"]
+        for path in asked:
+            kept = {"If-None-Match": tags.get(path, "")}
+            assert {browser.get(path, headers=kept).status_code for browser in (vera, carl)} == {404}, path
+        part = {"left": "0", "top": "0", "width": "50", "height": "50"}
+        assert vera.post("/picture", data={"image_id": each, **part}).status_code == 404
+        assert vera.post(f"{API}/export", json={"ids": [each], "format": "zip"}).status_code != 200
+        sent = olga.get(f"{API}/{each}/thumbnail?edge=192")
+        assert (sent.status_code, sent.headers["Cache-Control"]) == (200, "private, no-store")
+        assert olga.get(f"{API}/{each}").status_code == 404
+    assert f"{API}/{removed}/thumbnail" in olga.get("/hidden").text
+    # Whoever adds it again brings it back, and an owner the other one, for everybody at once.
+    assert upload(carl, tmp_path / "new.png")["status"] == 200
+    assert olga.post(f"{API}/{hidden}/restore").status_code == 200
+    assert {vera.get(path, buffered=True).status_code for path in shown} == {200}
+    # Nobody restores anything on a server for reading.
+    olga.delete(f"{API}/{hidden}")
+    read_only = library.app(read_only=True).test_client()
+    assert read_only.get(f"{API}/{hidden}/thumbnail").status_code == 404
+    assert read_only.get(f"{API}/{removed}/thumbnail").status_code == 200
+
+
+def test_no_thumbnail_is_sent_before_it_is_known_what_is_hidden(library):
+    one = library.ids()["b.jpg"]
+    unread = library.app(hidden_ids=HiddenIds(lambda: library.hidden)).test_client()
+    assert unread.get(f"{API}/{one}/thumbnail").status_code == 503
 
 
 def test_several_are_edited_and_found_by_it(library):

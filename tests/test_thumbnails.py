@@ -49,9 +49,16 @@ def test_drawn_thumbnails_are_kept_until_there_is_no_more_room(storage):
     first = Thumbnails(storage).get(IDS[0], 320)
     thumbnails = Thumbnails(storage, room=len(first))
     thumbnails.get(IDS[0], 320)
-    storage.delete(thumbnail_key(IDS[0]))
+    storage.put(thumbnail_key(IDS[0]), webp(256, 512))
     assert thumbnails.get(IDS[0], 320) == first
     thumbnails.get(IDS[2], 192)
+    assert size(thumbnails.get(IDS[0], 320)) == (160, 320)
+
+
+def test_a_drawn_thumbnail_goes_with_the_stored_one(storage):
+    thumbnails = Thumbnails(storage)
+    thumbnails.get(IDS[0], 320)
+    storage.delete(thumbnail_key(IDS[0]))
     with pytest.raises(NoSuchKeyError):
         thumbnails.get(IDS[0], 320)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
-from es_config.hidden import HiddenPicture, Moves
+from es_config.errors import EngineError, NotAllowedError
+from es_config.hidden import HiddenPicture, HiddenPictures, Moves
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,38 @@ class PictureRemover(Protocol):
 
     def tidy(self) -> None:
         """Complete moves that were killed, and delete removed uploads whose time is over."""
+
+
+class HiddenIds:
+    """Knows the ids of pictures that were put away, so that no thumbnail waits for Elasticsearch.
+
+    Thread-safe.
+    """
+
+    def __init__(self, opened: Callable[[], HiddenPictures]) -> None:
+        self._opened = opened
+        self._ids: frozenset[str] | None = None
+        self._state: tuple[object, ...] = ()
+        self._lock = Lock()
+
+    def refresh(self) -> None:
+        """Read them again if anything has changed. Raises `EngineError`, and what was known stays.
+
+        A key that may not see what was put away knows of nothing.
+        """
+        with self._lock:
+            hidden = self._opened()
+            try:
+                state = hidden.state()
+            except NotAllowedError:
+                self._ids = self._ids or frozenset()
+                raise
+            if self._ids is None or state != self._state:
+                self._ids = frozenset(hidden.ids())
+                self._state = state
+
+    def __contains__(self, image_id: object) -> bool:
+        """Say whether a picture was put away. Raises `EngineError` as long as that was never read."""
+        if self._ids is None:
+            raise EngineError("Which pictures are hidden is not known yet; try again in a few seconds.")
+        return image_id in self._ids

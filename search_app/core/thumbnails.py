@@ -35,9 +35,12 @@ class Thumbnails:
             return self._storage.get(thumbnail_key(image_id))
         key = (image_id, edge)
         with self._lock:
-            if key in self._drawn:
+            known = self._drawn.get(key)
+            if known is not None:
                 self._drawn.move_to_end(key)
-                return self._drawn[key]
+        # One that was deleted, by whichever program, must not outlive its file here.
+        if known is not None and self._storage.exists(thumbnail_key(image_id)):
+            return known
         drawn = reduced(self._storage.get(thumbnail_key(image_id)), edge)
         self._keep(key, drawn)
         return drawn

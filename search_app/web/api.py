@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
@@ -68,9 +68,18 @@ def _shown(name: str, *, max_upload: int, hear: Hear) -> Iterator[Part]:
 
 
 def rest_blueprint(
-    *, service: SearchService, storage: Storage, settings: AppSettings, hear: Hear
+    *,
+    service: SearchService,
+    storage: Storage,
+    settings: AppSettings,
+    hear: Hear,
+    hidden_ids: Container[str] = frozenset(),
+    may_restore: Callable[[], bool] = lambda: False,
 ) -> Blueprint:
-    """Return the API's routes around a search service and a store, with a function that hears."""
+    """Return the API's routes around a search service and a store, with a function that hears.
+
+    Thumbnails of `hidden_ids` are sent to those alone who may restore these pictures.
+    """
     api = Blueprint("api", __name__, url_prefix=API_PREFIX, description="Search and pictures")
     answer_schema = schema_of(SearchResponse)
     thumbnails = Thumbnails(storage)
@@ -121,10 +130,16 @@ def rest_blueprint(
     def thumbnail(image_id: str) -> Response:
         """Send the WebP thumbnail, which never changes, since the id is the hash of the content."""
         edge = {str(each): each for each in EDGES}.get(request.args.get("edge", ""))
+        is_hidden = image_id in hidden_ids
         try:
+            if is_hidden and not may_restore():
+                raise NoSuchKeyError(f"{image_id} was put away.")
             data = thumbnails.get(image_id, edge)
         except NoSuchKeyError as error:
             raise NotFoundError(f"There is no thumbnail for '{one_line(image_id[:70])}'.") from error
-        return unchanging(data, mimetype="image/webp", etag=f"{image_id}-{edge}" if edge else image_id)
+        response = unchanging(data, mimetype="image/webp", etag=f"{image_id}-{edge}" if edge else image_id)
+        if is_hidden:
+            response.headers["Cache-Control"] = "private, no-store"
+        return response
 
     return api

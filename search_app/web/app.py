@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -15,10 +16,12 @@ from flask_smorest import Api
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from werkzeug.exceptions import HTTPException
 
+from es_config.errors import EngineError
 from es_config.overview import Overview
 from models.encoders import Lazy
 from models.voice import Transcriber
 from search_app.core.browse import Browser
+from search_app.core.hiding import HiddenIds
 from search_app.core.pictures import Originals
 from search_app.core.searcher import SearchService, lane_of
 from search_app.core.suggest import Suggester
@@ -35,7 +38,7 @@ from search_app.web.duplicates import (
     duplicates_blueprint,
     duplicates_page_blueprint,
 )
-from search_app.web.hiding import OpenRemover, hiding_blueprint, hiding_page_blueprint
+from search_app.web.hiding import OpenRemover, can_put_away, hiding_blueprint, hiding_page_blueprint
 from search_app.web.hosts import ANY_ADDRESS, is_address
 from search_app.web.http import (
     EXPECTED,
@@ -52,7 +55,7 @@ from search_app.web.http import (
     visitors_sentence,
 )
 from search_app.web.languages import add_languages, translated
-from search_app.web.login import Login, add_limits, add_login, refuse_foreign_pages
+from search_app.web.login import READING, Login, add_limits, add_login, refuse_foreign_pages
 from search_app.web.openapi import openapi_blueprint
 from search_app.web.originals import NoOriginals, originals_blueprint
 from search_app.web.page import page_blueprint, render_error
@@ -71,6 +74,8 @@ from storage.store import Storage
 
 RETRY_AFTER_S = 5
 """seconds until Elasticsearch, a store or a model may answer again"""
+MOVING = frozenset({"hiding", "hiding_page", "uploads", "add_page"})
+"""blueprints whose routes put pictures away and bring them back"""
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """seconds"""
 
@@ -166,6 +171,7 @@ def create_app(
     service: SearchService,
     storage: Storage,
     settings: AppSettings,
+    hidden_ids: HiddenIds | None = None,
     transcriber: Callable[[], Lazy[Transcriber] | None] = lambda: None,
     indexer: Callable[[], PictureIndexer | None] = lambda: None,
     login: Login | None = None,
@@ -177,12 +183,12 @@ def create_app(
 ) -> Flask:
     """Build the page and the REST API around a search service and a store.
 
-    `transcriber` returns the current one, None when voice is off; `indexer` likewise, None when none can be
-    added to. Without a `login` everybody who reaches the server may do everything. Without `originals` no
-    ingested file is opened. `running` says what other processes do to the index now. `remover` returns what
-    puts pictures away, None where nothing can be put away; `find_duplicates` groups those that look the same.
-    ingested file is opened. `running` says what other processes do to the index now, and
-    `overview` how it is.
+    `hidden_ids` knows of which pictures no thumbnail is sent; whoever hands it in keeps it fresh, beside what
+    is changed here. `transcriber` returns the current one, None when voice is off; `indexer` likewise, None
+    when none can be added to. Without a `login` everybody who reaches the server may do everything. Without
+    `originals` no ingested file is opened. `remover` returns what puts pictures away, None where nothing can
+    be put away; `find_duplicates` groups those that look the same. `running` says what other processes do to
+    the index now, and `overview` how it is.
     """
     app = Flask("search_app", static_folder=None)
     add_compression(app)
@@ -202,7 +208,16 @@ def create_app(
     api = ProblemApi(app)
     queue = voice_queue()
     hear = partial(words_of, transcriber=transcriber, queue=queue)
-    api.register_blueprint(rest_blueprint(service=service, storage=storage, settings=settings, hear=hear))
+    api.register_blueprint(
+        rest_blueprint(
+            service=service,
+            storage=storage,
+            settings=settings,
+            hear=hear,
+            hidden_ids=hidden_ids or frozenset(),
+            may_restore=partial(can_put_away, remover),
+        )
+    )
     api.register_blueprint(voice_blueprint(transcriber=transcriber, queue=queue))
     browser, suggester = Browser(lambda: service.searcher), Suggester(lambda: service.searcher)
     api.register_blueprint(browse_blueprint(browser=browser, suggester=suggester))
@@ -254,6 +269,8 @@ def create_app(
     if settings.rate_limits:
         add_limits(app)
     answer_expected(app)
+    if hidden_ids:
+        app.after_request(partial(_note_hidden, hidden_ids))
     app.after_request(_secure)
     return app
 
@@ -277,6 +294,14 @@ def answer_error(status: int, sentence: str) -> ResponseReturnValue:
     if request.path.startswith(MACHINE_PATHS):
         return problem(status, sentence)
     return render_error(status, sentence)
+
+
+def _note_hidden(hidden_ids: HiddenIds, response: Response) -> Response:
+    """Know at once what this request has put away or brought back."""
+    if request.method not in READING and request.blueprint in MOVING:
+        with suppress(EngineError):  # it is read again in a few seconds
+            hidden_ids.refresh()
+    return response
 
 
 def _check_host(trusted: tuple[str, ...]) -> None:

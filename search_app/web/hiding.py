@@ -232,10 +232,14 @@ def hiding_page_blueprint(*, remover: OpenRemover) -> PageBlueprint:
 
     @page.app_context_processor
     def hiding() -> dict[str, Any]:
-        is_able = remover() is not None and not current_app.config["READ_ONLY"]
-        return {"can_remove": is_able and may(Role.OWNER)}
+        return {"can_remove": can_put_away(remover)}
 
     return page
+
+
+def can_put_away(remover: OpenRemover) -> bool:
+    """Say whether who asks may put pictures away on this server, and take them back."""
+    return remover() is not None and not current_app.config["READ_ONLY"] and may(Role.OWNER)
 
 
 def opened(remover: OpenRemover) -> PictureRemover:
