@@ -62,7 +62,7 @@ class HiddenIds:
         self._lock = Lock()
 
     def refresh(self) -> None:
-        """Read them again if anything has changed. Raises `EngineError`, and what was known stays.
+        """Read them again if anything has changed. Raises `EngineError`, and keeps the former ones then.
 
         A key that may not see what was put away knows of nothing.
         """

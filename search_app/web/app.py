@@ -297,7 +297,7 @@ def answer_error(status: int, sentence: str) -> ResponseReturnValue:
 
 
 def _note_hidden(hidden_ids: HiddenIds, response: Response) -> Response:
-    """Know at once what this request has put away or brought back."""
+    """Learn at once of pictures that this request has put away or brought back."""
     if request.method not in READING and request.blueprint in MOVING:
         with suppress(EngineError):  # it is read again in a few seconds
             hidden_ids.refresh()
