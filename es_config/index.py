@@ -770,6 +770,9 @@ class WaitingPicture:
 class WaitingList:
     """Pictures of an index whose documents lack something, the newest first."""
 
+    fields: tuple[str, ...]
+    """of which a document has one when its picture waits no more"""
+
     def __init__(self, client: Elasticsearch, *, index: ImageIndex) -> None:
         self._client = client
         self._index = index
@@ -789,9 +792,22 @@ class WaitingList:
         with engine_errors():
             return int(self._client.count(index=self._index.target, query=query)["count"])
 
+    def served(self, listed: Sequence[WaitingPicture]) -> dict[str, dict[str, Any]]:
+        """Return the `fields` of pictures that have got them since they were listed, by image id."""
+        versions = {each.image_id: (each.seq_no, each.primary_term) for each in listed}
+        found = read_documents(self._client, self._index.target, list(versions), fields=self.fields)
+        return {
+            image_id: each["_source"]
+            for image_id, each in found.items()
+            if (each["_seq_no"], each["_primary_term"]) != versions[image_id]
+            and any(each["_source"].values())
+        }
+
 
 class Captions(WaitingList):
     """The captions of an `ImageIndex`. Every method raises EngineError when Elasticsearch cannot do it."""
+
+    fields = ("caption_source",)
 
     def write(self, updates: Sequence[CaptionUpdate]) -> AddResult:
         """Write captions, and leave the rest of the documents alone.
@@ -833,6 +849,8 @@ class Captions(WaitingList):
 
 class PictureWords(WaitingList):
     """The text in the pictures of an `ImageIndex`. Every method raises EngineError as `Captions` does."""
+
+    fields = ("words_by", "words_fault", "words")
 
     def write(self, updates: Sequence[WordsUpdate]) -> AddResult:
         """Write the text of pictures, and leave the rest of the documents alone, as `Captions.write` does."""

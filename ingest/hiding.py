@@ -131,7 +131,7 @@ class Remover:
             self._check("image")
             encoder = self.image_encoder.get()
             with self._notes() as notes:
-                reader = OriginalReader(history=notes, folders=(), storage=self.storage)
+                reader = OriginalReader(places=notes.places, folders=(), storage=self.storage)
                 try:
                     image, _ = reader.read(image_id, source)
                     pixels = transform(image, encoder.preprocess)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -29,17 +30,17 @@ from es_config.aliases import (
     options_of,
 )
 from es_config.client import cache_folder, connect, engine_settings, glimpse_home
-from es_config.documents import paths_of, shown_path
+from es_config.documents import content_id, paths_of, shown_path
 from es_config.errors import EngineError
 from es_config.hidden import HiddenPictures
 from es_config.index import ImageIndex
-from es_config.scan import read_sample
+from es_config.scan import PAGE, read_sample
 from es_config.text_model import TrainedModel
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.film import decode_moment
 from ingest.files.picture import FileContent, decode, pixel_limit
 from ingest.files.walk import Failure, valid_unicode
-from ingest.history.ingested_files import HISTORY_FILE, IngestHistory
+from ingest.history.ingested_files import HISTORY_FILE, IngestHistory, nowhere
 from ingest.options import IngestOptions
 from ingest.pipeline.embed import embed_by_key
 from ingest.pipeline.parallel import READ_AHEAD, ahead, ordered_map, write_behind
@@ -47,6 +48,8 @@ from ingest.pipeline.read import transform
 from ingest.report import Progress
 from ingest.sources.places import NotedFiles
 from ingest.wiring import SAMPLE_PICTURES, IngestSettings, index_meta, lazy_encoders
+from ingest.workers.driver import SharedWork
+from ingest.workers.lease import Lease, PlaceNotes, noted_folders
 from models.encoders import ImageEncoder, Lazy, TextEncoder, embed_prepared
 from models.hub import fetch_missing
 from models.pixels import LONG_EDGE, register_formats
@@ -104,7 +107,8 @@ class OriginalReader:
     Thread-safe. Every method raises `StorageError` when the store cannot be asked.
     """
 
-    history: IngestHistory | None
+    places: Callable[[str], Sequence[bytes]]
+    """returns where a content was ingested, by its id"""
     folders: Sequence[Path]
     storage: Storage
     files: NotedFiles = field(default_factory=NotedFiles)
@@ -145,8 +149,7 @@ class OriginalReader:
         return content, Path(key)
 
     def _places(self, image_id: str, paths: Sequence[str]) -> Iterator[bytes]:
-        if self.history:
-            yield from (note.path for note in self.history.of_image(image_id))
+        yield from self.places(image_id)
         for folder in self.folders:
             yield from (os.fsencode(folder / path) for path in paths)
 
@@ -164,9 +167,25 @@ class _Task:
     """why the picture could not be read"""
 
 
+@dataclass(frozen=True)
+class ReindexPart:
+    """The work of another process for a reindex."""
+
+    embedded: int = 0
+    from_copies: int = 0
+    updated: int = 0
+    written: tuple[str, ...] = ()
+    """ids of the pictures whose documents the next index has now"""
+    missing: Mapping[str, Failure] = field(default_factory=dict)
+    """by image id"""
+
+
 @dataclass(kw_only=True)
 class Reindexer:
-    """Fills the next index and switches to it. After an interruption, a new one continues."""
+    """Fills the next index and switches to it. After an interruption, a new one continues.
+
+    It does the pictures itself, or shares them out. In a worker it does leases of them.
+    """
 
     alias: Alias
     reader: ReindexReader
@@ -177,8 +196,13 @@ class Reindexer:
     image_encoder: Lazy[ImageEncoder]
     caption_encoder: Lazy[TextEncoder]
     originals: OriginalReader
+    history: IngestHistory | None
     options: IngestOptions
     progress: Progress
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """is held while a batch is in the models, which several leases of one process share"""
+    work: SharedWork | None = None
+    """workers that read, embed and write in place of this process"""
     embedded: int = field(default=0, init=False)
     from_copies: int = field(default=0, init=False)
     updated: int = field(default=0, init=False)
@@ -240,8 +264,8 @@ class Reindexer:
             self.missing = {each: self.missing[each] for each in self.missing if each in listed}
             if self.missing and not allow_missing:
                 return self._summary()
-            if self.originals.history:
-                self.originals.history.copy(old=self.old.uuid(), new=self.new.uuid())
+            if self.history:
+                self.history.copy(old=self.old.uuid(), new=self.new.uuid())
             summary = self._summary(switch=True)
         HiddenPictures(ImageIndex(self.client, alias=self.alias.name)).finish()  # moves that the block cut
         return summary
@@ -267,16 +291,63 @@ class Reindexer:
         Raises `EngineError`, `StorageError`, `ModelError` or `IngestError`; the next call goes on there.
         """
         before, done = self.embedded + self.updated, self.reader.checkpoint()
+        if self.work:
+            self._share(self.work)
+        else:
+            self._do(self._tasks())
+        self._since = done
+        return self.embedded + self.updated - before
+
+    def lease(self, lease: Lease) -> ReindexPart:
+        """Do documents that another process has listed, and return the outcome. Thread-safe."""
+        notes: PlaceNotes = lease.notes
+        part = replace(
+            self,
+            originals=replace(self.originals, places=lambda content_id: notes.get(content_id, ())),
+            progress=Progress(),
+        )
+        ids = [task.document.image_id for task in lease.items]
+        there = self.writer.known(ids) if lease.deaths else {}  # of the one that died
+        left = []
+        for task in lease.items:
+            if there.get(task.document.image_id) == task.document.source:
+                part._count(task)
+            else:
+                left.append(task)
+        part._do(iter(left))
+        written = tuple(each for each in ids if each not in part.missing)
+        return ReindexPart(part.embedded, part.from_copies, part.updated, written, part.missing)
+
+    def _share(self, work: SharedWork) -> None:
+        """Let workers do the documents, and take in the outcomes."""
+        tasks = self._tasks()
+        pages = iter(lambda: list(islice(tasks, PAGE)), [])
+        for part in work.answers(pages, failed=_failed, notes=self._notes, folders=noted_folders):
+            self.embedded += part.embedded
+            self.from_copies += part.from_copies
+            self.updated += part.updated
+            for image_id in part.written:
+                self.missing.pop(image_id, None)
+                self.progress.advance()
+            for image_id, failure in part.missing.items():
+                self._miss(image_id, failure)
+
+    def _notes(self, tasks: Sequence[_Task]) -> PlaceNotes:
+        """Return where the pictures of tasks were ingested, if they are to be read."""
+        ids = {
+            content_id(each.document.image_id, each.document.source) for each in tasks if each.known is None
+        }
+        return {each: tuple(self.originals.places(each)) for each in ids}
+
+    def _do(self, tasks: Iterator[_Task]) -> None:
         pool = ThreadPoolExecutor(self.options.threads, thread_name_prefix="decode")
         window = max(self.options.batch_size, 2 * self.options.threads)
         try:
-            read = ordered_map(pool, self._read, self._tasks(), window=window)
-            with closing(ahead(read, size=READ_AHEAD)) as tasks:
-                write_behind(map(self._embed, self._batches(tasks)), self._write, name="reindex")
+            states = ordered_map(pool, self._read, tasks, window=window)
+            with closing(ahead(states, size=READ_AHEAD)) as read:
+                write_behind(map(self._embed, self._batches(read)), self._write, name="reindex")
         finally:
             pool.shutdown(cancel_futures=True)
-        self._since = done
-        return self.embedded + self.updated - before
 
     def _tasks(self) -> Iterator[_Task]:
         for page in self.reader.pages(since=self._since):
@@ -305,8 +376,9 @@ class Reindexer:
     def _embed(self, batch: Sequence[_Task]) -> list[tuple[_Task, CopiedDocument]]:
         """Return the tasks of a batch whose vectors could be made, and report the others."""
         pixels = {i: task.pixels for i, task in enumerate(batch) if task.pixels is not None}
-        images = embed_by_key(self._embed_pixels, pixels) if pixels else {}
-        captions = self._embed_captions(batch)
+        with self.turn:
+            images = embed_by_key(self._embed_pixels, pixels) if pixels else {}
+            captions = self._embed_captions(batch)
         done = []
         for i, task in enumerate(batch):
             found = {IMAGE_VECTOR: task.fault or images.get(i), CAPTION_VECTOR: captions.get(i)}
@@ -344,29 +416,50 @@ class Reindexer:
     def _write(self, copies: Sequence[tuple[_Task, CopiedDocument]]) -> None:
         refused = self.writer.write([copy for _, copy in copies])
         for task, _ in copies:
-            image_id = task.document.image_id
-            if reason := refused.get(image_id):
+            if reason := refused.get(task.document.image_id):
                 self._fail(task.document, Fault(f"the index refused it: {reason}"))
-                continue
-            self.missing.pop(image_id, None)
-            self.embedded += task.known is None
-            self.updated += task.known is not None
-            self.from_copies += task.is_copy
-            self.progress.advance()
+            else:
+                self._count(task)
+
+    def _count(self, task: _Task) -> None:
+        """Count a document that the next index has now."""
+        self.missing.pop(task.document.image_id, None)
+        self.embedded += task.known is None
+        self.updated += task.known is not None
+        self.from_copies += task.is_copy
+        self.progress.advance()
 
     def _fail(self, document: Document, fault: Fault) -> None:
-        path = shown_path(document.source, document.image_id)
-        failure = Failure(valid_unicode(path), fault.reason)
-        self.missing[document.image_id] = failure
+        self._miss(document.image_id, _failure(document, fault))
+
+    def _miss(self, image_id: str, failure: Failure) -> None:
+        self.missing[image_id] = failure
         self.progress.failed(failure)
         self.progress.advance()
 
 
+def _failure(document: Document, fault: Fault) -> Failure:
+    return Failure(valid_unicode(shown_path(document.source, document.image_id)), fault.reason)
+
+
+def _failed(task: _Task, fault: Fault) -> ReindexPart:
+    """Return the outcome for a picture that no worker survives."""
+    return ReindexPart(missing={task.document.image_id: _failure(task.document, fault)})
+
+
 @contextmanager
 def open_reindexer(
-    settings: IngestSettings, environ: Mapping[str, str], *, folders: Sequence[Path], progress: Progress
+    settings: IngestSettings,
+    environ: Mapping[str, str],
+    *,
+    folders: Sequence[Path],
+    progress: Progress,
+    options: IngestOptions | None = None,
+    begin: bool = True,
 ) -> Iterator[Reindexer]:
-    """Connect, and find the next index or create it for the profile of `settings`.
+    """Connect, and find the next index or `begin` it for the profile of `settings`.
+
+    A worker begins none, and has no history.
 
     Raises `SameModelsError` when the index holds such vectors already, `IngestError` when the next index is
     one for other models; `EngineError`, `ModelError` or `StorageError`.
@@ -378,11 +471,13 @@ def open_reindexer(
     client = connect(engine_settings(environ, home))
     alias = Alias(client, alias=settings.alias)
     old = alias.current()
-    new = _next_index(client, alias, old, profile)
+    new = _next_index(client, alias, old, profile, begin=begin)
     storage = open_storage(settings.store or default_store(home, settings.alias))
     path = home / HISTORY_FILE
-    history = IngestHistory(path, index=old.uuid()) if path.exists() else None
-    originals = OriginalReader(history=history, folders=folders, storage=storage)
+    history = IngestHistory(path, index=old.uuid()) if begin and path.exists() else None
+    originals = OriginalReader(
+        places=history.places if history else nowhere, folders=folders, storage=storage
+    )
     encoder = replace(settings.encoder, sample=lambda: _sample(client, old, originals))
     images, texts = lazy_encoders(profile, new, options=encoder, cache=cache_folder(environ))
     with closing(history) if history else nullcontext():
@@ -395,13 +490,16 @@ def open_reindexer(
             image_encoder=images,
             caption_encoder=texts,
             originals=originals,
-            options=IngestOptions(),
+            history=history,
+            options=options or IngestOptions(),
             progress=progress,
         )
 
 
-def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile) -> ImageIndex:
-    """Return the index that an earlier run began, or a new one. Raises as `open_reindex` does."""
+def _next_index(
+    client: Elasticsearch, alias: Alias, old: ImageIndex, profile: Profile, *, begin: bool
+) -> ImageIndex:
+    """Return the index that an earlier run began, or `begin` a new one. Raises as `open_reindexer` does."""
     weights = [profile.weights("text"), profile.weights("image")]
     if _is_of(old, profile, weights) and {"text", "image"} <= old.meta().revisions.keys():
         raise SameModelsError(
@@ -409,6 +507,8 @@ def _next_index(client: Elasticsearch, alias: Alias, old: ImageIndex, profile: P
             " another --profile, or other weights with --model-dir."
         )
     begun = alias.behind(alias.next)
+    if begun is None and not begin:
+        raise IngestError(f"The next index of '{alias.name}' is gone: run the same command again.")
     if begun is None:
         return alias.begin(index_meta(profile), options_of(client, old.name()))
     new = ImageIndex(client, alias=alias.next)

@@ -606,11 +606,20 @@ class RunCounts:
             )
 
 
+@dataclass(frozen=True)
+class PassPart:
+    """The counts of a part of a pass, which another process did."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    with_text: int = 0
+    failures: tuple[Failure, ...] = ()
+
+
 class PassCounts:
     """The counts of one pass, kept by all of its threads. `what` begins the line of a failure."""
 
     def __init__(self, progress: Progress, *, what: str) -> None:
-        self._progress, self._what = progress, what
+        self._progress, self.what = progress, what
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: list[Failure] = []
@@ -626,8 +635,23 @@ class PassCounts:
         """Count and show a picture that fails."""
         with self._lock:
             self._failures.append(Failure(path, reason))
-            self._progress.failed(self._failures[-1], what=self._what)
+            self._progress.failed(self._failures[-1], what=self.what)
             self._progress.advance()
+
+    def part(self) -> PassPart:
+        """Return the counts as they are now, for the pass that this is a part of."""
+        with self._lock:
+            return PassPart(dict(self._counts), self._with_text, tuple(self._failures))
+
+    def merge(self, part: PassPart) -> None:
+        """Add the counts of a part of this pass, and show its pictures and failures."""
+        with self._lock:
+            self._counts.update(part.counts)
+            self._with_text += part.with_text
+            for _ in range(sum(part.counts.values())):
+                self._progress.advance()
+        for each in part.failures:
+            self.add_failure(each.path, each.reason)
 
     def summary(self, seconds: float, *, interrupted: bool, error: str | None) -> PassSummary:
         """Return the counts as they are now."""

@@ -38,6 +38,7 @@ from es_config.errors import EngineError
 from es_config.index import CaptionUpdate, ImageIndex
 from glimpse import main
 from ingest.errors import UnreadableImageError
+from ingest.history.ingested_files import nowhere
 from ingest.reindex import OriginalReader, open_reindexer
 from ingest.report import Progress
 from ingest.wiring import IngestSettings
@@ -541,7 +542,7 @@ def test_pictures_that_are_nowhere_are_listed_and_keep_the_former_index(place, t
 def test_a_webp_copy_of_the_store_counts_as_the_picture_and_its_thumbnail_never_does(tmp_path):
     storage, image_id = open_storage(str(tmp_path / "store")), "ab" * 32
     storage.put(thumbnail_key(image_id), save_picture(tmp_path / "small.webp", 3).read_bytes())
-    pictures = OriginalReader(history=None, folders=[], storage=storage)
+    pictures = OriginalReader(places=nowhere, folders=[], storage=storage)
     with pytest.raises(UnreadableImageError, match="the store keeps no original"):
         pictures.read(image_id, {"relative_path": ["x.png"]})
     copy = save_picture(tmp_path / "copy.webp", 3, size=(60, 40))

@@ -29,6 +29,7 @@ from es_config.index import ImageIndex
 from glimpse import main
 from ingest.errors import UnreadableImageError
 from ingest.files.walk import Exclusions, Failure, PassedOver
+from ingest.history.ingested_files import nowhere
 from ingest.originals import IngestedOriginals
 from ingest.reindex import OriginalReader
 from ingest.sources.archive import ArchiveSource, archive_source
@@ -371,7 +372,7 @@ def test_films_and_sidecars_in_an_archive_are_read_as_in_a_folder(
     assert file.path.read_bytes() == (tmp_path / "made/lake.mp4").read_bytes()
     assert noted.open(address, whole).path == file.path, "its moments are read from one copy"
     assert noted.open(address, "0" * 64) is None
-    reader = OriginalReader(history=None, folders=(), storage=None)
+    reader = OriginalReader(places=nowhere, folders=(), storage=None)
     monkeypatch.setattr(OriginalReader, "_places", lambda *_: iter([address]))
     image, is_copy = reader.read(films[0]["image_id"], films[0])
     assert (image.size, is_copy) == ((64, 64), False)

@@ -1,10 +1,11 @@
-"""`glimpse ingest --on`: the same documents from many processes, also when some of them are killed."""
+"""`--on`: the same documents from many processes, also when some of them are killed."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from click.testing import CliRunner, Result
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import scan
 from http_fronts import proxy
+from model_folders import save_clip
 from picture_files import save_picture
 from test_sidecars import xmp
 from waiting import PATIENCE_S, Hold, wait_until
@@ -31,18 +34,31 @@ from waiting import PATIENCE_S, Hold, wait_until
 from glimpse import main
 from ingest.errors import IngestError
 from ingest.files.walk import Candidate, Shard
-from ingest.options import IngestOptions
+from ingest.options import CaptionOptions, IngestOptions, WordsOptions
+from ingest.pipeline.captions import CaptionPass
+from ingest.pipeline.run import failed_file
+from ingest.pipeline.words import WordsPass
+from ingest.reindex import open_reindexer
 from ingest.report import Progress, RunCounts
-from ingest.wiring import IngestSettings
+from ingest.wiring import IngestSettings, open_dependencies
 from ingest.workers.driver import ENDS_WORKERS, Answered, CrewEvent, Joined, Lost, SharedWork, WorkerOrder
 from ingest.workers.lease import Lease, LeaseAnswer, NotedFile, Parcels
-from ingest.workers.worker import IngestWorker, installed_version
+from ingest.workers.worker import IngestTask, LeaseWorker, installed_version
+from storage.errors import StorageError
 from storage.keys import thumbnail_key
 
 ROOT = Path(__file__).parent.parent
 PICTURES = 48
+FEW = 12
 HELD = 3
 """bulk requests that are held at once: one worker has two leases, so that both are at work"""
+
+
+BATCHES_OF_FOUR = (
+    "from ingest.options import IngestOptions; init = IngestOptions.__init__;"
+    " init.__defaults__ = (4, *init.__defaults__[1:])"
+)
+"""lets a command embed four pictures together"""
 
 
 @pytest.fixture
@@ -68,10 +84,12 @@ def glimpse(environ: dict[str, str], *arguments: object) -> Result:
     return CliRunner().invoke(main, ["ingest", *map(str, arguments)], env=environ)
 
 
-def start(environ: dict[str, str], *arguments: object, code: str = "pass") -> subprocess.Popen[str]:
+def start(
+    environ: dict[str, str], *arguments: object, command: str = "ingest", code: str = "pass"
+) -> subprocess.Popen[str]:
     begin = f"{code}; from glimpse import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", begin, "ingest", *map(str, arguments)],
+        [sys.executable, "-c", begin, command, *map(str, arguments)],
         env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -160,17 +178,21 @@ def test_workers_make_the_documents_that_one_process_makes(environ, client, inde
     assert again["embedded"] == 0
 
 
+def local_workers(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [
+        each
+        for each in psutil.Process(driver.pid).children()
+        if "ingest.workers.local" in str(each.cmdline())
+    ]
+
+
 def test_a_worker_that_is_killed_loses_nothing_and_the_exit_code_is_that_of_the_run(
     environ, client, held, pictures
 ):
     url, hold = held
     driver = start(environ | {"ELASTICSEARCH_URL": url}, pictures, "--json", "--on", "local[2]")
     wait_until(lambda: hold.is_reached, running=driver)
-    worker, *_ = [
-        each
-        for each in psutil.Process(driver.pid).children()
-        if "ingest.workers.local" in str(each.cmdline())
-    ]
+    worker, *_ = local_workers(driver)
     worker.kill()
     hold.release()
     out, err = driver.communicate(timeout=PATIENCE_S)
@@ -265,9 +287,9 @@ def test_a_worker_that_sees_other_things_than_its_driver_says_so(
     for name, value in {**environ, "OMP_WAIT_POLICY": "PASSIVE"}.items():
         monkeypatch.setenv(name, value)
     settings = IngestSettings(alias=environ["GLIMPSE_INDEX"])
-    right = WorkerOrder(settings, IngestOptions(), environ, version=installed_version())
+    right = WorkerOrder(settings, IngestTask(IngestOptions()), environ, version=installed_version())
     with pytest.raises(IngestError, match=re.escape(said)):
-        IngestWorker(replace(right, **wrong))
+        LeaseWorker(replace(right, **wrong))
 
 
 class FailingCrew:
@@ -292,7 +314,7 @@ class FailingCrew:
         if self._events:
             return [self._events.popleft()]
         worker, leases = next((name, each) for name, each in self.held.items() if each)
-        if any(self._deadly(file) for each in leases.values() for file in self._parcels.unpack(each).files):
+        if any(self._deadly(file) for each in leases.values() for file in self._parcels.unpack(each).items):
             del self.held[worker]
             self._join()
             return [Lost(worker)]
@@ -308,12 +330,12 @@ class FailingCrew:
 
     def _answer(self, packed: bytes) -> bytes:
         lease: Lease = self._parcels.unpack(packed)
-        noted = tuple(NotedFile(each, "0" * 64, new_path=False) for each in lease.files)
+        noted = tuple(NotedFile(each, "0" * 64, new_path=False) for each in lease.items)
         return self._parcels.pack(LeaseAnswer(RunCounts(Progress()).part(), noted, (), (), 0))
 
 
 def shared(deadly: Callable[[Candidate], bool]) -> SharedWork:
-    order = WorkerOrder(IngestSettings(), IngestOptions(batch_size=2), {})
+    order = WorkerOrder(IngestSettings(), IngestTask(IngestOptions(batch_size=2)), {})
     return SharedWork(FailingCrew(deadly), order, say=lambda _: None)
 
 
@@ -323,16 +345,123 @@ def chunks(number: int) -> list[list[Candidate]]:
 
 
 def test_a_file_that_ends_every_worker_is_a_failure_of_its_own_and_costs_no_other():
-    answers = list(shared(lambda file: file.relative_path == "17.png").answers(chunks(40)))
+    answers = list(
+        shared(lambda file: file.relative_path == "17.png").answers(chunks(40), failed=failed_file)
+    )
     noted = [each.candidate.relative_path for answer in answers for each in answer.noted]
     assert sorted(noted) == sorted(f"{number}.png" for number in range(40) if number != 17)
     ((candidate, fault),) = [each for answer in answers for each in answer.failed]
-    assert (candidate.relative_path, fault.reason) == ("17.png", ENDS_WORKERS)
+    assert (candidate.relative_path, fault) == ("17.png", ENDS_WORKERS)
 
 
 def test_workers_that_all_die_end_the_run_with_a_sentence():
     with pytest.raises(IngestError, match="20 workers died one after the other and none finished its files"):
-        list(shared(lambda _: True).answers([chunks(9)[0] * 1000]))
+        list(shared(lambda _: True).answers([chunks(9)[0] * 1000], failed=failed_file))
+
+
+# -- passes over the pictures of an index
+
+
+@pytest.fixture
+def few(environ, tmp_path: Path) -> Path:
+    """A folder of few pictures, which the index holds."""
+    for number in range(FEW):
+        save_picture(tmp_path / "few" / f"{number:02}.png", number)
+    assert glimpse(environ, tmp_path / "few").exit_code == 0
+    return tmp_path / "few"
+
+
+def versions(client: Elasticsearch, index: str) -> list[int]:
+    """Return how often each document was written."""
+    client.indices.refresh(index=index)
+    hits = client.search(index=index, size=FEW, version=True, source=False)["hits"]["hits"]
+    return [hit["_version"] for hit in hits]
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("command", "field"), [("caption", "caption_source"), ("words", "words_by")])
+def test_a_pass_whose_worker_is_killed_writes_each_picture_once(command, field, environ, client, held):
+    url, hold = held
+    driver = start(environ | {"ELASTICSEARCH_URL": url}, "--json", "--on", "local[2]", command=command)
+    wait_until(lambda: hold.is_reached, running=driver)
+    worker, *_ = local_workers(driver)
+    worker.kill()
+    hold.release()
+    out, err = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 0, err
+    assert f"Worker {worker.pid} died; others go on with its " in err
+    answer = json.loads(out)
+    # A request that was on its way when its worker died may arrive later than the one that took its place.
+    assert (answer["written"] + answer["changed"], answer["failed"]) == (FEW, 0)
+    assert all(each[field] for each in documents(client, environ["GLIMPSE_INDEX"]).values())
+    assert versions(client, environ["GLIMPSE_INDEX"]) == [2] * FEW
+    again = CliRunner().invoke(main, [command, "--on", "local[2]"], env=environ)
+    assert (again.exit_code, again.stderr) == (0, "")  # nothing waits, so nobody starts
+
+
+@pytest.mark.parametrize("command", ["caption", "words"])
+def test_what_a_dead_worker_wrote_counts_as_written(command, environ, client, few):
+    dependencies = open_dependencies(IngestSettings(alias=environ["GLIMPSE_INDEX"]), environ, create=False)
+    run = (
+        CaptionPass(dependencies, CaptionOptions(), Progress())
+        if command == "caption"
+        else WordsPass(dependencies, WordsOptions(), Progress())
+    )
+    waiting = tuple(chain.from_iterable(run.waiting()))
+    places = {each.image_id: (os.fsencode(few / each.relative_path),) for each in waiting}
+    first = run.lease(Lease(1, waiting[:4], places))
+    assert first.counts == {"written": 4}
+    taken_over = run.lease(Lease(2, waiting[:6], places, deaths=1))
+    assert (taken_over.counts, taken_over.failures) == ({"written": 6}, ())
+    assert sorted(versions(client, environ["GLIMPSE_INDEX"])) == [1] * (FEW - 6) + [2] * 6
+
+
+@pytest.mark.usefixtures("few")
+def test_a_store_that_is_away_ends_a_pass_of_many_small_leases(environ):
+    dependencies = open_dependencies(IngestSettings(alias=environ["GLIMPSE_INDEX"]), environ, create=False)
+    store = Path(environ["GLIMPSE_HOME"]) / "store"
+    shutil.rmtree(store)
+    store.symlink_to(store)  # no file below it can be opened
+    run = CaptionPass(dependencies, CaptionOptions(threads=1), Progress())
+    waiting = tuple(chain.from_iterable(run.waiting()))
+    assert len(run.lease(Lease(1, waiting, {})).failures) == FEW
+    with pytest.raises(StorageError):
+        run.lease(Lease(2, waiting, {}))
+
+
+@pytest.mark.usefixtures("few")
+def test_a_reindex_whose_worker_is_killed_loses_nothing(environ, client, held, tmp_path):
+    url, hold = held
+    models = save_clip(tmp_path / "models", dims=24)
+    before = documents(client, environ["GLIMPSE_INDEX"])
+    command = ["--profile", "pocket", "--model-dir", models, "--json", "--on", "local[2]"]
+    driver = start(environ | {"ELASTICSEARCH_URL": url}, *command, command="reindex", code=BATCHES_OF_FOUR)
+    wait_until(lambda: hold.is_reached, running=driver)
+    worker, *_ = local_workers(driver)
+    worker.kill()
+    hold.release()
+    out, err = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 0, err
+    assert f"Worker {worker.pid} died; others go on with its " in err
+    answer = json.loads(out)
+    assert (answer["images"], answer["embedded"], answer["missing"]) == (FEW, FEW, [])
+    assert answer["switched"]["now"] == answer["index"]
+    after = documents(client, environ["GLIMPSE_INDEX"])
+    assert {len(each["image_embedding"]) for each in after.values()} == {24}
+    assert facts(after) == facts(before)
+
+
+def test_what_a_dead_worker_put_into_the_next_index_counts_as_embedded(environ, client, few, tmp_path):
+    settings = IngestSettings("pocket", save_clip(tmp_path / "models", dims=24), environ["GLIMPSE_INDEX"])
+    with open_reindexer(settings, environ, folders=[few], progress=Progress()) as reindexer:
+        tasks = tuple(reindexer._tasks())
+        first = reindexer.lease(Lease(1, tasks[:4], {}))
+        taken_over = reindexer.lease(Lease(2, tasks[:6], {}, deaths=1))
+        assert [(each.embedded, len(each.written), each.missing) for each in (first, taken_over)] == [
+            (4, 4, {}),
+            (6, 6, {}),
+        ]
+        assert sorted(versions(client, reindexer.new.name())) == [1] * 6
 
 
 def blocks(kind: str) -> list[str]:

@@ -18,6 +18,8 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from ingest.workers.driver import Crew
+
 Decorator = Callable[[Any], Any]
 """an option as click makes it: takes a function or a command, and returns it with the option"""
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -221,6 +223,25 @@ FILTERS = together(
     click.option("--film", is_flag=True, help="Of a film."),
     click.option("--favourite", is_flag=True, help="Marked as a favourite."),
 )
+
+
+ON = click.option(
+    "--on",
+    metavar="WORKERS",
+    help="Share the work out to local[4], which are four processes of this machine, or to the nodes of a Ray"
+    " cluster at ray://HEAD:10001.",
+)
+
+
+def open_workers(on: str | None) -> Crew | None:
+    """Open the workers of `--on`, if it is given, until the end of the command. Raises `IngestError`."""
+    from ingest.workers.wiring import open_crew
+
+    if on is None:
+        return None
+    crew = open_crew(on)
+    click.get_current_context().call_on_close(crew.close)
+    return crew
 
 
 def open_client(**more: Any) -> Elasticsearch:

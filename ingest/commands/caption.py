@@ -8,7 +8,17 @@ from pathlib import Path
 
 import click
 
-from es_config.commands.options import AS_JSON, INDEX, MODELS, complete_remedies, exit_with, say, store_option
+from es_config.commands.options import (
+    AS_JSON,
+    INDEX,
+    MODELS,
+    ON,
+    complete_remedies,
+    exit_with,
+    open_workers,
+    say,
+    store_option,
+)
 
 
 @click.command()
@@ -26,6 +36,7 @@ from es_config.commands.options import AS_JSON, INDEX, MODELS, complete_remedies
     show_default=True,
     help="Pictures captioned together.",
 )
+@ON
 @MODELS
 @INDEX
 @store_option("Read thumbnails from here.")
@@ -35,6 +46,7 @@ def caption(
     missing: bool,
     limit: int | None,
     batch_size: int,
+    on: str | None,
     profile: str | None,
     model_dir: Path | None,
     alias: str,
@@ -59,16 +71,28 @@ def caption(
     from ingest.pipeline.captions import caption_pictures
     from ingest.report import captions_in_words, captions_stopped, open_progress
     from ingest.wiring import IngestSettings, open_dependencies
+    from ingest.workers.wiring import shared_pass
+    from ingest.workers.worker import CaptionTask
 
-    dependencies = open_dependencies(
-        IngestSettings(profile, model_dir, alias, store), os.environ, create=False
-    )
+    crew = open_workers(on)
+    settings = IngestSettings(profile, model_dir, alias, store)
+    dependencies = open_dependencies(settings, os.environ, create=False)
     options = CaptionOptions(every=not missing, limit=limit, batch_size=batch_size)
     if dependencies.index.captions().count_missing(every=options.every) and limit != 0:
         dependencies.fetch_captioner(say)
     file = RunFile(glimpse_home(os.environ), alias)
-    with open_progress(doing="Captioning", noun="pictures", file=file) as progress:
-        summary = caption_pictures(dependencies, options=options, progress=progress)
+    with (
+        shared_pass(
+            crew,
+            CaptionTask(options),
+            dependencies=dependencies,
+            settings=settings,
+            environ=os.environ,
+            say=say,
+        ) as work,
+        open_progress(doing="Captioning", noun="pictures", file=file) as progress,
+    ):
+        summary = caption_pictures(dependencies, options=options, progress=progress, work=work)
     if summary.error:
         say(captions_stopped(summary))
     click.echo(

@@ -18,8 +18,10 @@ from es_config.commands.options import (
     BACKEND,
     INDEX,
     MODELS,
+    ON,
     complete_remedies,
     exit_with,
+    open_workers,
     say,
     setting,
     store_option,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from ingest.report import IngestSummary
     from ingest.sources.places import NamedPlaces
     from ingest.sources.web import WebLimits
-    from ingest.workers.driver import Crew
 
 SOURCE = re.compile(r"@|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 """beginning of a place that is no path"""
@@ -163,12 +164,7 @@ class Place(click.ParamType[str]):
     callback=_read_shard,
     help="Take the third of sixteen parts of the files, the same on every machine.",
 )
-@click.option(
-    "--on",
-    metavar="WORKERS",
-    help="Share the work out to local[4], which are four processes of this machine, or to the nodes of a Ray"
-    " cluster at ray://HEAD:10001.",
-)
+@ON
 @click.option(
     "--fetch-mb",
     type=click.IntRange(min=1),
@@ -257,15 +253,13 @@ def ingest(
       glimpse ingest ~/Pictures --watch
       glimpse ingest s3://bucket/photos shard-{000..015}.tar @addresses.txt
     """
-    from contextlib import nullcontext
-
     from ingest.files.walk import EVERYTHING, Exclusions
     from ingest.metrics import published
     from ingest.options import IngestOptions, PruneOptions
     from ingest.pipeline.run import IngestJob
     from ingest.sources.web import WebLimits
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
-    from ingest.workers.wiring import shared_work
+    from ingest.workers.wiring import shared_ingest
     from models.fast.choose import Requested
     from models.pixels import give_memory_back
 
@@ -276,7 +270,7 @@ def ingest(
         raise click.UsageError(f"--on does not go with {other}, which one process does: leave one out.")
     give_memory_back()
     limits = WebLimits(fetch_mb << 20, fetch_seconds)
-    crew = _crew(on) if on else None
+    crew = open_workers(on)
     exclusions = Exclusions(exclude, defaults=not no_default_excludes, films=films == "off")
     opened = _open(places, limits, watch=watch)
     options = IngestOptions(
@@ -322,20 +316,16 @@ def ingest(
         words_later=words == "later",
         retry_failed=retry_failed,
     )
-    work = (
-        shared_work(
-            crew,
-            dependencies=dependencies,
-            settings=settings,
-            options=options,
-            environ=os.environ,
-            paths=opened.paths,
-            limits=limits,
-            threads=threads,
-            say=say,
-        )
-        if crew
-        else nullcontext()
+    work = shared_ingest(
+        crew,
+        dependencies=dependencies,
+        settings=settings,
+        options=options,
+        environ=os.environ,
+        paths=opened.paths,
+        limits=limits,
+        threads=threads,
+        say=say,
     )
     with published(job.meter, metrics_port), work as shared:
         if watch:
@@ -427,15 +417,6 @@ def _conclude(
             )
         ),
     )
-
-
-def _crew(on: str) -> Crew:
-    """Open the workers, until the end of the command."""
-    from ingest.workers.wiring import open_crew
-
-    crew = open_crew(on)
-    click.get_current_context().call_on_close(crew.close)
-    return crew
 
 
 def _open(places: tuple[str, ...], limits: WebLimits, *, watch: bool) -> NamedPlaces:

@@ -14,9 +14,11 @@ from es_config.commands.options import (
     BACKEND,
     FOLDER,
     INDEX,
+    ON,
     complete_remedies,
     exit_with,
     open_client,
+    open_workers,
     say,
     store_option,
 )
@@ -35,6 +37,7 @@ from es_config.commands.options import (
     help="Look for pictures below this folder, which was ingested elsewhere; may be repeated.",
 )
 @BACKEND
+@ON
 @click.option("--no-switch", is_flag=True, help="Only build; the same command then switches.")
 @click.option("--allow-missing", is_flag=True, help="Switch even if pictures could not be found.")
 @click.option("--back", is_flag=True, help="Only put the former index behind the alias again.")
@@ -48,6 +51,7 @@ def reindex(
     folders: tuple[Path, ...],
     precision: str,
     backend: str,
+    on: str | None,
     no_switch: bool,
     allow_missing: bool,
     back: bool,
@@ -70,6 +74,7 @@ def reindex(
     from ingest.reindex import GO_ON, ReindexReport, SameModelsError, open_reindexer
     from ingest.report import open_progress
     from ingest.wiring import EncoderOptions, IngestSettings
+    from ingest.workers.wiring import shared_reindex
     from models.fast.choose import Requested
     from search_app.settings import SearchSettings
     from search_app.wiring import profile_of
@@ -79,6 +84,7 @@ def reindex(
     if profile is None:
         _go_back(alias, as_json=as_json)
         return
+    crew = open_workers(on)
     encoder = EncoderOptions(requested=Requested(backend, precision), say=say)
     settings = IngestSettings(profile, model_dir, alias, store, encoder)
     file = RunFile(glimpse_home(os.environ), alias)
@@ -86,7 +92,11 @@ def reindex(
     folder = os.environ.get("GLIMPSE_MODEL_DIR")
     former_dir = Path(folder) if folder else None
     try:
-        with open_reindexer(settings, os.environ, folders=folders, progress=progress) as reindexer:
+        with (
+            open_reindexer(settings, os.environ, folders=folders, progress=progress) as reindexer,
+            shared_reindex(crew, reindexer, settings=settings, environ=os.environ, say=say) as work,
+        ):
+            reindexer.work = work
             summary = reindexer.run(switch=not no_switch, allow_missing=allow_missing)
             report = ReindexReport(
                 reindexer=reindexer,

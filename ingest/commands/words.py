@@ -9,7 +9,17 @@ from pathlib import Path
 
 import click
 
-from es_config.commands.options import AS_JSON, INDEX, MODELS, exit_with, say, setting, store_option
+from es_config.commands.options import (
+    AS_JSON,
+    INDEX,
+    MODELS,
+    ON,
+    exit_with,
+    open_workers,
+    say,
+    setting,
+    store_option,
+)
 
 
 @click.command()
@@ -28,6 +38,7 @@ from es_config.commands.options import AS_JSON, INDEX, MODELS, exit_with, say, s
     default=200_000_000,
     help="Refuse larger pictures.",
 )
+@ON
 @MODELS
 @INDEX
 @store_option("Read whole pictures from here, if their files are away.")
@@ -38,6 +49,7 @@ def words(
     retry_failed: bool,
     limit: int | None,
     max_pixels: int,
+    on: str | None,
     profile: str,
     model_dir: Path | None,
     alias: str,
@@ -61,19 +73,29 @@ def words(
     from ingest.pipeline.words import read_words
     from ingest.report import open_progress, words_in_words, words_stopped
     from ingest.wiring import IngestSettings, open_dependencies, open_history
+    from ingest.workers.wiring import shared_pass
+    from ingest.workers.worker import WordsTask
     from models.pixels import give_memory_back
 
     give_memory_back()
-    dependencies = open_dependencies(
-        IngestSettings(profile, model_dir, alias, store), os.environ, create=False
-    )
+    crew = open_workers(on)
+    settings = IngestSettings(profile, model_dir, alias, store)
+    dependencies = open_dependencies(settings, os.environ, create=False)
     file = RunFile(glimpse_home(os.environ), alias)
     options = WordsOptions(every=not missing, again=retry_failed, limit=limit, max_pixels=max_pixels)
     with (
         closing(open_history(dependencies.index, os.environ, options=IngestOptions())) as history,
+        shared_pass(
+            crew,
+            WordsTask(options),
+            dependencies=dependencies,
+            settings=settings,
+            environ=os.environ,
+            say=say,
+        ) as work,
         open_progress(doing="Reading text", noun="pictures", file=file) as progress,
     ):
-        summary = read_words(dependencies, options=options, history=history, progress=progress)
+        summary = read_words(dependencies, options=options, history=history, progress=progress, work=work)
     if summary.error:
         say(words_stopped(summary))
     click.echo(json.dumps(summary.as_dict(), indent=2) if as_json else words_in_words(summary))

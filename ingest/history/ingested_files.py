@@ -115,6 +115,11 @@ class FailedFile:
     """both as in `Fault`; logs of the first versions lack them, so these files are read once more"""
 
 
+def nowhere(_: str) -> list[bytes]:
+    """Return no place of a content, where there is no history."""
+    return []
+
+
 class IngestHistory:
     """The history of one index. Thread-safe. Every method raises `IngestError` when the disk refuses."""
 
@@ -288,6 +293,10 @@ class IngestHistory:
         """Return every note of a content in this index."""
         sql = "SELECT * FROM files WHERE image_id = ? AND idx = ?"
         return [_ingested(row) for row in self._rows(sql, image_id, self._index)]
+
+    def places(self, image_id: str) -> list[bytes]:
+        """Return the paths and addresses at which a content was seen."""
+        return [note.path for note in self.of_image(image_id)]
 
     def noted_device(self, folder: bytes) -> int | None:
         """Return the device that held a folder when a file was seen in it, or None if nobody noted it."""

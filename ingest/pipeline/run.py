@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from es_config.client import afterwards, glimpse_home
 from es_config.errors import EngineError
 from es_config.hidden import HiddenPictures
 from es_config.runs import RunFile
-from ingest.errors import IngestError
+from ingest.errors import Fault, IngestError
 from ingest.files.picture import pixel_limit
 from ingest.files.walk import Candidate, Failure, PassedOver, outermost
 from ingest.history.ingested_files import IngestHistory
@@ -344,13 +345,15 @@ class IngestRun:
         meter.queues |= work.queues()
         with self._loading() as load, afterwards(index.refresh), closing(work):
             with closing(ahead(self._unknown(chunks, reader), size=READ_AHEAD)) as files:
-                for answer in work.answers(files):
+                for answer in work.answers(files, failed=failed_file):
                     rejections[0] += answer.rejections
                     self._note(answer, load)
                     open_copies.add(answer.left_open)
             self.history.flush()
             again, sidecars = open_copies.with_notes(self.history)
-            for answer in work.answers([again] if again else [], sidecars=sidecars):
+            for answer in work.answers(
+                [again] if again else [], failed=failed_file, notes=lambda _: sidecars
+            ):
                 rejections[0] += answer.rejections
                 self._note(answer, load)
 
@@ -358,7 +361,7 @@ class IngestRun:
         """Yield the files that have to be read, and count the others."""
         for chunk in chunks:
             compared = reader.compare(chunk)
-            yield [each for each in compared if isinstance(each, Candidate)]
+            yield [_with_whole_path(each) for each in compared if isinstance(each, Candidate)]
             for _ in self._settle([each for each in compared if isinstance(each, Skipped)], reader):
                 raise AssertionError("a skipped file changes nothing")
 
@@ -369,6 +372,19 @@ class IngestRun:
         for candidate, fault in answer.failed:
             self.history.record_failure(candidate, fault)
         load.wrote(answer.counts.counts.get("indexed", 0))
+
+
+def _with_whole_path(candidate: Candidate) -> Candidate:
+    if candidate.origin:
+        return candidate
+    return replace(candidate, path=Path(os.path.abspath(candidate.path)))  # noqa: PTH100 - links stay
+
+
+def failed_file(candidate: Candidate, fault: Fault) -> LeaseAnswer:
+    """Return the answer for a file that no worker survives."""
+    counts = RunCounts(Progress())
+    counts.add_failure(candidate, fault)
+    return LeaseAnswer(counts.part(), (), ((candidate, fault),), (), 0)
 
 
 class _OpenCopies:

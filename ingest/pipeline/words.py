@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from PIL.Image import Image
 
@@ -15,14 +15,16 @@ from es_config.index import WaitingPicture, WordsUpdate
 from ingest.errors import Fault, IngestError, UnreadableImageError
 from ingest.files.film import decode_moment
 from ingest.files.picture import THUMBNAIL_EDGE, FileContent, decode_large, pixel_limit
-from ingest.history.ingested_files import IngestHistory
+from ingest.history.ingested_files import IngestHistory, nowhere
 from ingest.options import WordsOptions
 from ingest.pipeline.embed import open_thumbnail
 from ingest.pipeline.passes import Made, PicturePass
 from ingest.pipeline.read import NewPicture, PictureState
-from ingest.report import UNREAD, PassCounts, Progress, RunCounts, WordsSummary
+from ingest.report import UNREAD, Progress, RunCounts, WordsSummary
 from ingest.sources.places import FoundFile, NotedFiles
 from ingest.wiring import Dependencies
+from ingest.workers.driver import SharedWork
+from ingest.workers.lease import PlaceNotes
 from models.encoders import Lazy
 from models.errors import ModelError, first_line
 from models.pixels import MAX_PIXELS
@@ -42,8 +44,9 @@ def read_words(
     options: WordsOptions,
     history: IngestHistory,
     progress: Progress | None = None,
+    work: SharedWork | None = None,
 ) -> WordsSummary:
-    """Read the text in the pictures of the index that nobody has read.
+    """Read the text in the pictures of the index that nobody has read, or let workers do it.
 
     The file is read where the `history` saw it, else the whole picture that the store keeps. Only the text is
     written. A picture whose content fails is noted as failed and left alone by later passes; one whose file
@@ -52,37 +55,59 @@ def read_words(
     reader cannot be loaded, `EngineError` if the index cannot get the fields.
     """
     dependencies.index.complete_mapping()
-    run = _WordsPass(dependencies, options, history, progress or Progress())
+    run = WordsPass(dependencies, options, progress or Progress(), places=history.places)
     with pixel_limit(options.max_pixels):
-        seconds, interrupted, error = run.run()
+        seconds, interrupted, error = run.run(work)
     return run.counts.words_summary(seconds, interrupted=interrupted, error=error)
 
 
-class _WordsPass(PicturePass[WordsUpdate]):
+class WordsPass(PicturePass[WordsUpdate]):
+    """Reads the text in pictures of the index."""
+
     made = "text"
 
     def __init__(
-        self, dependencies: Dependencies, options: WordsOptions, history: IngestHistory, progress: Progress
+        self,
+        dependencies: Dependencies,
+        options: WordsOptions,
+        progress: Progress,
+        *,
+        places: Callable[[str], Sequence[bytes]] = nowhere,
     ) -> None:
-        super().__init__(dependencies.index, options, progress, PassCounts(progress, what=UNREAD))
+        """Take a function that returns where a content was ingested, by its id."""
+        self._words, self._places = dependencies.index.words(), places
+        super().__init__(dependencies.index, options, progress, what=UNREAD, lacking=self._words)
         self._storage, self._reader = dependencies.storage, dependencies.word_reader
-        self._words, self._history = dependencies.index.words(), history
         self._every, self._again, self._max_pixels = options.every, options.again, options.max_pixels
         self._files = NotedFiles()
 
     def count(self) -> int:
+        """Return how many pictures wait."""
         return self._words.count_missing(every=self._every, again=self._again)
 
     def waiting(self) -> Iterator[list[WaitingPicture]]:
+        """Yield the pictures that wait, in lists."""
         return self._words.missing(every=self._every, again=self._again)
 
     def load(self) -> None:
+        """Load the reader."""
         self._reader.get()
 
+    def notes(self, pictures: Sequence[WaitingPicture]) -> PlaceNotes:
+        """Return where the pictures were ingested."""
+        return {each: tuple(self._places(each)) for each in {one.content_id for one in pictures}}
+
+    def with_notes(self, notes: PlaceNotes) -> Self:
+        """Return a pass that knows these places."""
+        part = super().with_notes(notes)
+        part._places = lambda content_id: notes.get(content_id, ())
+        return part
+
     def read(self, waiting: WaitingPicture) -> Image | Fault:
+        """Return a picture's pixels from its file, or from the store, or a fault."""
         try:
-            for note in self._history.of_image(waiting.content_id):
-                found = self._files.open(note.path, waiting.content_id)
+            for place in self._places(waiting.content_id):
+                found = self._files.open(place, waiting.content_id)
                 if found is not None:
                     return _large(found, time_ms=waiting.time_ms, max_pixels=self._max_pixels)
             return self._stored(waiting)
@@ -105,6 +130,7 @@ class _WordsPass(PicturePass[WordsUpdate]):
         return Fault(ONLY_A_THUMBNAIL)
 
     def make(self, batch: Sequence[tuple[WaitingPicture, Image]]) -> list[Made[WordsUpdate]]:
+        """Return the text in each picture, or a fault."""
         return [self._made(waiting, words_of(image, self._reader)) for waiting, image in batch]
 
     def _made(self, waiting: WaitingPicture, read: Mapping[str, Any] | Fault) -> Made[WordsUpdate]:
@@ -120,7 +146,18 @@ class _WordsPass(PicturePass[WordsUpdate]):
         return Made(waiting, _update(waiting, words_fault(fault.reason[:500])) if is_noted else None, fault)
 
     def write(self, updates: Sequence[WordsUpdate]) -> Mapping[str, str]:
+        """Write text and return the reason for each refusal, by image id."""
         return self._words.write(updates).failed
+
+    def recount(self, waiting: WaitingPicture, fields: Mapping[str, Any]) -> bool:
+        """Count a picture that a worker read, or noted as failed, before it died."""
+        if reason := fields.get("words_fault"):
+            self.counts.add_failure(waiting.relative_path, reason)
+            return True
+        if fields.get("words"):
+            self.counts.add_text()
+        self.counts.add(written=1)
+        return True
 
 
 def _large(file: FoundFile, *, time_ms: int, max_pixels: int) -> Image:

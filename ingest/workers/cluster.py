@@ -34,16 +34,16 @@ class RayWorker:
 
     def open(self, order: WorkerOrder) -> WorkerFailure | None:
         """Connect. Return why this node cannot work."""
-        from ingest.workers.worker import IngestWorker
+        from ingest.workers.worker import LeaseWorker
 
         try:
-            self._worker = IngestWorker(order)
+            self._worker = LeaseWorker(order)
         except Exception as error:  # told to the driver, which ends the run
             return failure_of(error)
         return None
 
     def work(self, packed: bytes) -> bytes | WorkerFailure:
-        """Do a lease, as `IngestWorker.work`."""
+        """Do a lease, as `LeaseWorker.work`."""
         answer: bytes | WorkerFailure = self._worker.work(packed)
         return answer
 

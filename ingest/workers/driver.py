@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ingest.errors import Fault, IngestError
-from ingest.files.walk import Candidate
-from ingest.options import IngestOptions
-from ingest.report import Progress, RunCounts
 from ingest.sources.web import WebLimits
 from ingest.wiring import IngestSettings
-from ingest.workers.lease import Lease, LeaseAnswer, Parcels, SidecarNotes, WorkerFailure
+from ingest.workers.lease import Lease, Parcels, WorkerFailure
 
 LEASES_EACH = 2
 """leases that a worker has at once, so that it reads the files of one while it embeds those of the other"""
-BATCHES = 4
-"""batches in a lease: as much as a run writes together"""
 WAIT_S = 0.5
 DEATHS = 20
 """workers that die one after the other before any finishes a lease: more than finding one bad file takes"""
-ENDS_WORKERS = "every process that reads it ends at once: a decoder crashes, or the memory is too small"
+ENDS_WORKERS = Fault(
+    "every process that reads it ends at once: a decoder crashes, or the memory is too small"
+)
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Task(Protocol):
+    """A kind of work that is shared out. It goes between processes."""
+
+    @property
+    def noun(self) -> str:
+        """Return the name of the items in messages, such as `files`."""
+
+    @property
+    def together(self) -> int:
+        """Return how many items the models see together: a lease has no fewer, unless no more are left."""
+
+    @property
+    def most(self) -> int:
+        """Return how many items a lease has at most."""
+
+    def open(self, order: WorkerOrder, until_end: ExitStack) -> Callable[[Lease], object]:
+        """Connect in a worker, and return its function that does a lease. Two threads call that at once.
+
+        `until_end` holds what must stay open meanwhile. Raises `EngineError`, `ModelError`, `StorageError`
+        or `IngestError`.
+        """
 
 
 @dataclass(frozen=True)
@@ -33,7 +55,7 @@ class WorkerOrder:
     """The order that makes a process a worker. It goes between processes."""
 
     settings: IngestSettings
-    options: IngestOptions
+    task: Task
     environ: Mapping[str, str]
     """settings of Glimpse, Elasticsearch and stores that the driver has"""
     paths: tuple[Path, ...] = ()
@@ -42,7 +64,7 @@ class WorkerOrder:
     threads: int | None = None
     """that read and decode in each worker; by default one for each processor"""
     mark: str = ""
-    """a key that the store holds during the run, so that a worker knows it for the same store"""
+    """a key that the store holds, so that a worker knows it for the same store; empty for no comparison"""
     version: str = ""
     """of Glimpse"""
 
@@ -118,22 +140,30 @@ class SharedWork:
         self._deaths = 0
 
     def answers(
-        self, chunks: Iterable[list[Candidate]], *, sidecars: SidecarNotes | None = None
-    ) -> Iterator[LeaseAnswer]:
-        """Have the files of `chunks` worked on, and yield the answers as they come, until all have come.
+        self,
+        chunks: Iterable[Sequence[Item]],
+        *,
+        failed: Callable[[Item, Fault], Answer],
+        notes: Callable[[Sequence[Item]], Any] = lambda _: None,
+        folders: Callable[[Any], Sequence[Path]] = lambda _: (),
+    ) -> Iterator[Answer]:
+        """Have the items of `chunks` worked on, and yield the answers as they come, until all have come.
+
+        `failed` returns the answer for an item that no worker survives. `notes` returns those that go with
+        some items, and `folders` the ones among them that each worker must see.
 
         Raises the error of a worker that cannot go on, such as `EngineError`, and `IngestError`.
         """
-        fresh = self._cut(chunks, sidecars or {})
+        fresh = self._cut(chunks, notes)
         while True:
-            if not self._fill(fresh):
+            if not self._fill(fresh, folders):
                 return
             for event in self._crew.wait(WAIT_S):
                 match event:
                     case Joined():
                         self._given[event.worker] = {}
                     case Lost():
-                        yield from self._take_back(event.worker)
+                        yield from map(failed, self._take_back(event.worker), itertools.repeat(ENDS_WORKERS))
                     case Answered():
                         yield from self._take_in(event)
 
@@ -148,19 +178,18 @@ class SharedWork:
         """End the workers."""
         self._crew.close()
 
-    def _cut(self, chunks: Iterable[list[Candidate]], sidecars: SidecarNotes) -> Iterator[Lease]:
-        batch = self._order.options.batch_size
-        is_first = True
+    def _cut(self, chunks: Iterable[Sequence[Any]], notes: Callable[[Sequence[Any]], Any]) -> Iterator[Lease]:
+        task, is_first = self._order.task, True
         for chunk in chunks:
-            size = BATCHES * batch
+            size = task.most
             if is_first and chunk:  # a small run is shared out as well
-                size = min(size, max(batch, -(-len(chunk) // (LEASES_EACH * self._crew.size))))
+                size = min(size, max(task.together, -(-len(chunk) // (LEASES_EACH * self._crew.size))))
                 is_first = False
             for start in range(0, len(chunk), size):
-                files = tuple(map(_with_whole_path, chunk[start : start + size]))
-                yield Lease(next(self._numbers), files, sidecars)
+                items = tuple(chunk[start : start + size])
+                yield Lease(next(self._numbers), items, notes(items))
 
-    def _fill(self, fresh: Iterator[Lease]) -> bool:
+    def _fill(self, fresh: Iterator[Lease], folders: Callable[[Any], Sequence[Path]]) -> bool:
         """Give out leases to all who have room. Return whether anything is left to wait for."""
         if not self._is_started and not self._waiting:
             first = next(fresh, None)
@@ -169,7 +198,8 @@ class SharedWork:
             self._waiting.append(first)
             self._is_started = True
             self._prepare()
-            self._crew.start(self._order)
+            paths = (*self._order.paths, *folders(first.notes))
+            self._crew.start(replace(self._order, paths=paths))
         for worker, given in self._given.items():
             while (lease := self._next(given, fresh)) is not None:
                 given[lease.number] = lease
@@ -188,43 +218,31 @@ class SharedWork:
             return None if self._waiting[0].deaths and given else self._waiting.popleft()
         return next(fresh, None)
 
-    def _take_back(self, worker: str) -> Iterator[LeaseAnswer]:
-        """Put back the leases of a dead worker. One file that ended two processes is a failure of its own."""
+    def _take_back(self, worker: str) -> Iterator[Any]:
+        """Put back the leases of a dead worker, and yield an item that alone ended two processes."""
         leases = list(self._given.pop(worker, {}).values())
         self._deaths += 1
-        files = sum(len(lease.files) for lease in leases)
-        self._say(f"Worker {worker} died; others go on with its {files} files.")
+        number, noun = sum(len(lease.items) for lease in leases), self._order.task.noun
+        self._say(f"Worker {worker} died; others go on with its {number} {noun}.")
         if self._deaths >= DEATHS:
             raise IngestError(
-                f"{self._deaths} workers died one after the other and none finished its files: see the log of"
-                " the system, such as for too little memory, and start fewer workers."
+                f"{self._deaths} workers died one after the other and none finished its {noun}: see the"
+                " log of the system, such as for too little memory, and start fewer workers."
             )
         for lease in reversed(leases):
             if not lease.deaths:
                 self._waiting.appendleft(replace(lease, deaths=1))
-            elif len(lease.files) > 1:
-                middle = len(lease.files) // 2
-                for part in (lease.files[middle:], lease.files[:middle]):
-                    self._waiting.appendleft(replace(lease, number=next(self._numbers), files=part))
+            elif len(lease.items) > 1:
+                middle = len(lease.items) // 2
+                for part in (lease.items[middle:], lease.items[:middle]):
+                    self._waiting.appendleft(replace(lease, number=next(self._numbers), items=part))
             else:
-                yield _failed(lease.files[0], Fault(ENDS_WORKERS))
+                yield lease.items[0]
 
-    def _take_in(self, event: Answered) -> Iterator[LeaseAnswer]:
+    def _take_in(self, event: Answered) -> Iterator[Any]:
         if self._given.get(event.worker, {}).pop(event.number, None) is None:
             return  # it was taken for dead before
         if isinstance(event.answer, WorkerFailure):
             raise event.answer.error()
         self._deaths = 0
         yield self._parcels.unpack(event.answer)
-
-
-def _with_whole_path(candidate: Candidate) -> Candidate:
-    if candidate.origin:
-        return candidate
-    return replace(candidate, path=Path(os.path.abspath(candidate.path)))  # noqa: PTH100 - links stay
-
-
-def _failed(candidate: Candidate, fault: Fault) -> LeaseAnswer:
-    counts = RunCounts(Progress())
-    counts.add_failure(candidate, fault)
-    return LeaseAnswer(counts.part(), (), ((candidate, fault),), (), 0)

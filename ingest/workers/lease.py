@@ -1,11 +1,13 @@
-"""Leases: some files that a worker reads, embeds and writes, and its answer for the history of the run."""
+"""Leases: some files or pictures that a worker has, and its answer to the run."""
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from es_config.errors import EngineError
@@ -22,17 +24,25 @@ from storage.errors import StorageError
 
 SidecarNotes = Mapping[str, Mapping[str, tuple[str, ...]]]
 """image id -> absolute path of a file with this content -> names of its sidecars"""
+PlaceNotes = Mapping[str, tuple[bytes, ...]]
+"""id of a content -> paths and addresses at which files with it were ingested"""
+
+
+def noted_folders(notes: PlaceNotes) -> tuple[Path, ...]:
+    """Return the folders of noted files that are on this machine, so that all workers must see them."""
+    places = {Path(os.fsdecode(place)) for group in notes.values() for place in group if place[:1] == b"/"}
+    return tuple(sorted({place.parent for place in places if place.exists()}))
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Files that one worker has. If it dies, another one gets them."""
+    """Files or pictures that one worker has. If it dies, another one gets them."""
 
     number: int
-    files: tuple[Candidate, ...]
-    """compared with the history; of files of this machine, the paths are absolute"""
-    sidecars: SidecarNotes = field(default_factory=dict)
-    """of the contents that other workers had too"""
+    items: tuple[Any, ...]
+    """of an ingest the candidates, with absolute paths; of a pass the pictures; of a reindex the documents"""
+    notes: Any = None
+    """of the history about these items, which only the driver has: `SidecarNotes` or `PlaceNotes`"""
     deaths: int = 0
     """workers that died with it, and with no other lease if there are several"""
 
@@ -49,7 +59,7 @@ class NotedFile:
 
 @dataclass(frozen=True)
 class LeaseAnswer:
-    """All that a worker did with one lease."""
+    """All that a worker of an ingest did with one lease."""
 
     counts: PartCounts
     noted: tuple[NotedFile, ...]
@@ -129,7 +139,7 @@ class Parcels:
         self._limits = limits or WebLimits()
         self._shared: dict[tuple[str, str], Any] = {}
 
-    def pack(self, value: Lease | LeaseAnswer) -> bytes:
+    def pack(self, value: object) -> bytes:
         """Return a value as bytes."""
         stream = io.BytesIO()
         _Packer(stream, self._shared).dump(value)

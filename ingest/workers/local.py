@@ -127,10 +127,10 @@ def serve(descriptor: int) -> None:
         with sending, suppress(OSError):
             connection.send((number, answer))
 
-    from ingest.workers.worker import IngestWorker
+    from ingest.workers.worker import LeaseWorker
 
     try:
-        worker = IngestWorker(order)
+        worker = LeaseWorker(order)
     except Exception as error:  # told to the driver, which ends the run
         send(None, failure_of(error))
         return
