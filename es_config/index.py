@@ -309,6 +309,13 @@ class ImageIndex:
         with engine_errors():
             return int(self._client.count(index=self.target)["count"])
 
+    def has_places(self) -> bool:
+        """Whether a picture has the name of a place."""
+        query = {"exists": {"field": "names.place"}}
+        with engine_errors():
+            found = self._client.count(index=self.target, query=query, terminate_after=1)
+            return int(found["count"]) > 0
+
     def delete(self) -> None:
         """Delete the index, and with it the alias."""
         name = self.name()

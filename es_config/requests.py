@@ -452,6 +452,7 @@ MEANINGLESS = frozenset(IN_MANY_NAMES.split())
 CAMERAS_AND_THINGS = """apple blackberry galaxy honor nothing olympus palm pearl pixel sharp"""
 THINGS = frozenset(CAMERAS_AND_THINGS.split())
 """names of cameras that, alone, mean something else"""
+NO_PLACES: Mapping[str, Sequence[str]] = {}
 MOST_NAMED = 12
 """words of a query that may name something; a longer one tells a story"""
 BEGUN_IN_NAMES = 5
@@ -471,6 +472,8 @@ def written_body(
     filters: Filters | None = None,
     alone: bool = False,
     without: Sequence[str] = (),
+    places: Mapping[str, Sequence[str]] = NO_PLACES,
+    ordinary: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return a search for pictures in which words of each of `texts` are written, or which are named by them.
 
@@ -478,8 +481,12 @@ def written_body(
     picture that holds one of the texts `without` is left out. Texts without any word find nothing. A search
     for these words `alone` takes shorter beginnings of names too, and the names of cameras that are also
     things.
+
+    `places` are the names under which a place is kept that a word in lower case stands for. An `ordinary`
+    word means a place only beside another name of it, unless the search is for words `alone`.
     """
-    wanted = [each for each in (_written_words(text, alone=alone) for text in texts) if each]
+    known = _KnownPlaces(places, frozenset() if alone else frozenset(ordinary))
+    wanted = [each for each in (_written_words(text, known, alone=alone) for text in texts) if each]
     query: dict[str, Any] = {"match_none": {}}
     if wanted:
         more: list[dict[str, Any]] = [
@@ -492,13 +499,50 @@ def written_body(
         query = {"bool": {"must": [{"bool": each} for each in wanted], "should": more}}
         if only := filter_clauses(filters):
             query["bool"]["filter"] = only
-        unwanted = [each for each in (_written_words(text, alone=alone) for text in without) if each]
+        unwanted = [each for each in (_written_words(text, known, alone=alone) for text in without) if each]
         if unwanted:
             query["bool"]["must_not"] = [{"bool": each} for each in unwanted]
     return {"query": query, "size": size, **({"from": from_} if from_ else {})}
 
 
-def _written_words(text: str, *, alone: bool) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _KnownPlaces:
+    """The words of a question that stand for places, and those that seldom do."""
+
+    names: Mapping[str, Sequence[str]]
+    ordinary: frozenset[str]
+
+    def queries(
+        self, word: str, named: list[dict[str, Any]], *, others: Iterable[str]
+    ) -> list[dict[str, Any]]:
+        """Return the queries for a word as a place, from those for a name that is written so.
+
+        `others` are the other words of its text. There are none where the word means no place.
+        """
+        if word in self.ordinary:
+            company = [self._any_name(other) for other in others if other not in self.ordinary]
+            whole = {"must": [{"dis_max": {"queries": named}}], "filter": [_any(*company)]}
+            named = [{"bool": whole}] if company else []
+        if word not in self.names:
+            return named
+        return [
+            *named,
+            {"constant_score": {"filter": self._kept_as(word), "boost": NAMES["places"][1]}},
+        ]
+
+    def _kept_as(self, word: str) -> dict[str, Any]:
+        return {"terms": {"names.place_keys": sorted({place_key(name) for name in self.names[word]})}}
+
+    def _any_name(self, word: str) -> dict[str, Any]:
+        own = {"match": {"names.places": {"query": _folded_words(word), "operator": "and"}}}
+        return _any(own, self._kept_as(word)) if word in self.names else own
+
+
+def _folded_words(word: str) -> str:
+    return " ".join(folded(part) for part in NAME_WORD.findall(word))
+
+
+def _written_words(text: str, places: _KnownPlaces, *, alone: bool) -> dict[str, Any] | None:
     """Return the clauses for the words of one text, or None where it has no word."""
     words = typed_words(text)
     words = tuple(word for word in words if word.casefold() not in MEANINGLESS) or words
@@ -506,11 +550,29 @@ def _written_words(text: str, *, alone: bool) -> dict[str, Any] | None:
     only_things = THINGS if len(words) == 1 and not alone else ()
     if not words:
         return None
-    clauses = [_written_clause(word, named=named, alone=alone, only_things=only_things) for word in words]
+    clauses = [
+        _written_clause(
+            word,
+            named=named,
+            alone=alone,
+            only_things=only_things,
+            places=places,
+            others=[other.casefold() for other in words if other != word],
+        )
+        for word in words
+    ]
     return {"should": clauses, "minimum_should_match": f"{EVERY}<{OF_MANY}"}
 
 
-def _written_clause(typed: str, *, named: bool, alone: bool, only_things: Collection[str]) -> dict[str, Any]:
+def _written_clause(
+    typed: str,
+    *,
+    named: bool,
+    alone: bool,
+    only_things: Collection[str],
+    places: _KnownPlaces,
+    others: Sequence[str],
+) -> dict[str, Any]:
     word = typed.casefold()
     queries: list[dict[str, Any]] = []
     for each in _small_letters(typed):
@@ -520,19 +582,23 @@ def _written_clause(typed: str, *, named: bool, alone: bool, only_things: Collec
             queries.append({"match": {"words": {**fuzzy, "boost": SPELT_BOOST}}})
         if len(each) >= SHORTEST_BEGUN and each.isalnum():
             queries.append({"prefix": {"words.prefix": {"value": each, "boost": BEGUN_BOOST}}})
-    places = [{"dis_max": {"queries": queries, "_name": f"{IN_PICTURE}: {word}"}}]
+    found = [{"dis_max": {"queries": queries, "_name": f"{IN_PICTURE}: {word}"}}]
     if named:
         fields = NAMES.keys() - ({"camera"} if word in only_things else ())
-        places += [
-            _name_clause(word, field, *NAMES[field], alone=alone) for field in NAMES if field in fields
-        ]
-    return {"dis_max": {"queries": places, "_name": word}}
+        for field in (each for each in NAMES if each in fields):
+            label, boost = NAMES[field]
+            queries = _name_queries(word, field, boost, alone=alone)
+            if field == "places":
+                queries = places.queries(word, queries, others=others)
+            if queries:
+                found.append({"dis_max": {"queries": queries, "_name": f"{label}: {word}"}})
+    return {"dis_max": {"queries": found, "_name": word}}
 
 
-def _name_clause(word: str, field: str, label: str, boost: float, *, alone: bool) -> dict[str, Any]:
-    """Return a query for one word in one field of `names`, which is called `label: word`."""
+def _name_queries(word: str, field: str, boost: float, *, alone: bool) -> list[dict[str, Any]]:
+    """Return the queries for one word in one field of `names`."""
     name = f"names.{field}"
-    said = " ".join(folded(part) for part in NAME_WORD.findall(word))
+    said = _folded_words(word)
     queries: list[dict[str, Any]] = [{"match": {name: {"query": said, "operator": "and", "boost": boost}}}]
     if field in COUNTED:
         queries += [
@@ -553,7 +619,7 @@ def _name_clause(word: str, field: str, label: str, boost: float, *, alone: bool
             exact = {"value": word, "boost": boost, "case_insensitive": True}
             match = {"query": word, "operator": "and", "boost": boost}
             queries.append({"term": {older: exact}} if older == "tags" else {"match": {older: match}})
-    return {"dis_max": {"queries": queries, "_name": f"{label}: {word}"}}
+    return queries
 
 
 def query_words(text: str) -> tuple[str, ...]:

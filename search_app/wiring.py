@@ -34,7 +34,7 @@ from search_app.core.places import Gazetteer
 from search_app.core.query import Query
 from search_app.core.searcher import Marks, Searcher, SearchService, build_request
 from search_app.core.text_lanes import text_lanes
-from search_app.errors import ServeError
+from search_app.errors import PlacesError, ServeError
 from search_app.settings import AppSettings, SearchSettings, store_uri
 from storage.errors import StorageError
 from storage.store import Storage, open_storage
@@ -124,6 +124,7 @@ def searcher_of(
         images.get()
         searcher.texts.embed("a picture")
         warm_captions(searcher)
+        warm_places(searcher)
     return searcher
 
 
@@ -299,6 +300,14 @@ def warm_captions(searcher: Searcher) -> None:
         searcher.caption_texts.embed("a picture")
 
 
+def warm_places(searcher: Searcher) -> None:
+    """Make the list of places where pictures have such and another machine named them."""
+    with suppress(EngineError, PlacesError):  # places are then known by their own names
+        gazetteer = searcher.gazetteer
+        if gazetteer and not gazetteer.is_ready and searcher.index.exists() and searcher.index.has_places():
+            gazetteer.prepare()
+
+
 def warm_voice(transcriber: Lazy[Transcriber] | None, warn: Callable[[str], None]) -> None:
     """Load the voice model, unless voice is off. `warn` gets the reason when that fails."""
     try:
@@ -342,6 +351,7 @@ def _warm(
         lambda: service.searcher.image_encoder.get(),  # noqa: PLW0108 - of the searcher at that time
         lambda: service.searcher.texts.embed("a picture"),
         lambda: warm_captions(service.searcher),
+        lambda: warm_places(service.searcher),
         lambda: warm_voice(follower.transcriber, warn),
     ]
     for step in steps:

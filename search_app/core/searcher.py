@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +50,7 @@ from search_app.core.hybrid import (
 from search_app.core.logs import QueryLog
 from search_app.core.parts import Part
 from search_app.core.pictures import cut_out, opened_picture
-from search_app.core.places import Gazetteer
+from search_app.core.places import Gazetteer, PlaceWords
 from search_app.core.query import Query, SearchHit, SearchResponse, default_candidates, doubled, search_hit
 from search_app.errors import NotFoundError, PlacesError, QueryError
 
@@ -313,16 +314,27 @@ class Searcher:
             sort=query.order,
         )
 
-    def resolved(self, query: Query) -> Query:
-        """Return the query with the other names of the place that it filters by: `Munich` for `München`."""
+    def resolved(self, query: Query, *, wait: bool = True) -> Query:
+        """Return the query with the other names of the place that it filters by: `Munich` for `München`.
+
+        Without `wait`, only if the list of places is ready: making it takes seconds.
+        """
         place = query.filters.place
-        if self.gazetteer is None or not isinstance(place, str):
+        if self.gazetteer is None or not isinstance(place, str) or not (wait or self.gazetteer.is_ready):
             return query
         try:
             others = self.gazetteer.other_names(place)
         except PlacesError:  # its own name can still be found
             return query
         return replace(query, filters=replace(query.filters, other_places=others))
+
+    def _place_words(self, query: Query) -> PlaceWords:
+        if self.gazetteer is None:
+            return PlaceWords()
+        try:
+            return self.gazetteer.read_words((*query.texts, *query.unwanted_texts))
+        except PlacesError:  # places are still known by their own names
+            return PlaceWords()
 
     def load_models_for(self, query: Query) -> None:
         """Load the models that a query needs, so that `took_ms` tells the time of the search alone.
@@ -468,6 +480,7 @@ class Searcher:
 
     def _words(self, query: Query) -> dict[str, Any]:
         self.check_profile()
+        said = self._place_words(query)
         body = written_body(
             *query.texts,
             size=query.k,
@@ -475,6 +488,8 @@ class Searcher:
             filters=query.filters,
             alone=True,
             without=query.unwanted_texts,
+            places=said.names,
+            ordinary=said.ordinary,
         )
         return {**body, "_source": SOURCE}
 
@@ -502,7 +517,9 @@ class Searcher:
         requests = {name: self._request(query, mode=mode, first=size) for name, mode in VECTOR_PARTS.items()}
         if query.texts:
             narrowed = self._narrowed(query).filters
-            for name, body_of in ((WORDS, words_body), (WRITTEN, written_body)):
+            said = self._place_words(query)
+            written = partial(written_body, places=said.names, ordinary=said.ordinary)
+            for name, body_of in ((WORDS, words_body), (WRITTEN, written)):
                 body = body_of(*query.texts, size=size, filters=narrowed, without=query.unwanted_texts)
                 requests[name] = Request({**body, "_source": SOURCE}, None)
         return requests
