@@ -134,7 +134,11 @@ def _licence(engine: _Engine) -> str:
     return f"{licence['type']}, {licence['status']}"
 
 
-def _disk(engine: _Engine) -> str:
+def _version_sentence(engine: _Engine) -> str:
+    return f"version {read_version(engine.client) or 'unknown'} at {engine.url}"
+
+
+def _disk_sentence(engine: _Engine) -> str:
     nodes = engine.client.nodes.stats(metric="fs")["nodes"].values()
     free = min(
         (node["fs"]["total"]["available_in_bytes"] for node in nodes if node["fs"]["total"]), default=None
@@ -145,10 +149,10 @@ def _disk(engine: _Engine) -> str:
         raise EngineError(
             f"Only {free / 2**30:.1f} GB are free where Elasticsearch keeps its data: free space there."
         )
-    return f"{free / 2**30:.0f} GB free"
+    return f"{free / 2**30:.0f} GB of disk free"
 
 
-def _shards(engine: _Engine) -> str:
+def _shards_sentence(engine: _Engine) -> str:
     """Say whether every shard answers and has its copies."""
     health = engine.client.cluster.health(index=engine.index.alias, level="shards")
     lost = [
@@ -190,14 +194,14 @@ def _mapping(engine: _Engine) -> str:
     return answer
 
 
-def _profile(engine: _Engine) -> str:
+def _profile_sentence(engine: _Engine) -> str:
     meta = engine.index.meta()
     if meta.profile not in engine.profile_dims:
         raise EngineError(
             f"The index holds vectors of profile '{meta.profile}', which this version lacks: use one "
             f"of {', '.join(engine.profile_dims)} and ingest again, or the version of Glimpse that made it."
         )
-    return f"{meta.profile}, {meta.dims} dims"
+    return f"{meta.profile}, {meta.dims} dimensions"
 
 
 def _refresh(engine: _Engine) -> str:
@@ -243,14 +247,14 @@ def _hidden(engine: _Engine) -> str:
 
 Looks = tuple[tuple[str, Callable[[_Engine], str]], ...]
 SERVER_CHECKS: Looks = (
-    ("elasticsearch", lambda engine: f"{read_version(engine.client) or 'unknown version'} at {engine.url}"),
+    ("elasticsearch", _version_sentence),
     ("licence", _licence),
-    ("disk", _disk),
+    ("disk", _disk_sentence),
 )
 INDEX_CHECKS: Looks = (
-    ("shards", _shards),
+    ("shards", _shards_sentence),
     ("mapping", _mapping),
-    ("profile", _profile),
+    ("profile", _profile_sentence),
     ("writable", _writable),
     ("refresh", _refresh),
     ("images", lambda engine: str(engine.index.count())),
@@ -258,7 +262,12 @@ INDEX_CHECKS: Looks = (
 )
 
 
-LOOKING: Looks = (*SERVER_CHECKS[:1], ("disk", _disk), ("shards", _shards), ("profile", _profile))
+LOOKING: Looks = (
+    *SERVER_CHECKS[:1],
+    ("disk", _disk_sentence),
+    ("shards", _shards_sentence),
+    ("profile", _profile_sentence),
+)
 """checks that are quick and change nothing"""
 
 

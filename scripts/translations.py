@@ -70,8 +70,8 @@ VISITORS_ERRORS = frozenset(
 """what is called with a sentence for visitors"""
 NAMES = frozenset({"for_visitors", "FOR_VISITORS", "busy", "error_message", "TOO_OFTEN"})
 """keyword arguments and constants that hold such sentences"""
-FUNCTIONS = ("mistakes", "sentence", "sentence_of", "too_large")
-"""ends of the names of functions that yield or return them"""
+FUNCTIONS = ("mistakes", "sentence", "sentence_of", "too_large", "look_at_home", "look_at_store")
+"""ends of the names of functions that yield, return or raise them"""
 
 
 def marked() -> Catalog:
@@ -148,11 +148,12 @@ def _shown(node: ast.AST) -> Iterator[ast.AST]:
         case ast.AnnAssign(target=ast.Name(id=name), value=ast.AST() as value) if name in NAMES:
             yield from value.values if isinstance(value, ast.Dict) else [value]
         case ast.FunctionDef(name=name) if name.endswith(FUNCTIONS):
-            yield from (
-                each.value
-                for each in ast.walk(node)
-                if isinstance(each, ast.Yield | ast.Return) and each.value
-            )
+            for each in ast.walk(node):
+                match each:
+                    case ast.Yield(value=ast.AST() as said) | ast.Return(value=ast.AST() as said):
+                        yield said
+                    case ast.Raise(exc=ast.Call(args=[said, *_])):
+                        yield said
 
 
 def _template(node: ast.AST) -> str | None:

@@ -143,3 +143,19 @@ def test_what_is_well_is_said_in_three_words(look, gallery):
     assert "All is well" in served(gallery, look).get("/status").text
     empty = dataclasses.replace(look(), answers=False, images=0)
     assert "There are no pictures yet" in served(gallery, lambda: empty).get("/status").text
+
+
+@pytest.mark.parametrize(
+    ("language", "heading", "said"),
+    [
+        ("de", "Gesundheit", ("alle antworten", "Dimensionen", "GB auf der Platte frei", "GB dafür frei in")),
+        ("fr", "Santé", ("toutes répondent", "dimensions", "Go libres sur le disque", "Go libres pour cela")),
+        ("es", "Salud", ("todas responden", "dimensiones", "GB libres en el disco", "GB libres para ello")),
+    ],
+)
+def test_the_sentences_of_the_page_are_in_its_language(look, gallery, language, heading, said):
+    html = unescape(served(gallery, look).get("/status", headers={"Accept-Language": language}).text)
+    for part in (heading, *said):
+        assert part in html
+    for english in ("all answer", " free", "version 9"):
+        assert english not in html.replace("versión 9", "").replace("Version 9", "")

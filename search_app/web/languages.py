@@ -112,7 +112,9 @@ def add_languages(app: Flask, *, machine_paths: tuple[str, ...]) -> None:
     """
     Languages(app, locale_selector=lambda: choose_locale(machine_paths))
     app.register_blueprint(_language_blueprint())
-    app.jinja_env.filters.update(moment=moment, day=day, filesize=filesize, film_time=clock)
+    app.jinja_env.filters.update(
+        moment=moment, day=day, filesize=filesize, film_time=clock, translated=translated
+    )
 
     @app.context_processor
     def speaking() -> dict[str, Any]:
