@@ -153,6 +153,7 @@ def check_one_picture(client, models, image_id: str, folder: Path):
     assert (file.root, file.path) == (str(folder), "a.jpg")
     assert client.ask("picture", "nothing", status=404).title == "Not Found"
     assert client.ask("original", image_id).payload.read() == (folder / "a.jpg").read_bytes()
+    assert client.ask("film", image_id, status=404).title == "Not Found"  # it is no motion photo
     for operation in ("thumbnail", "rendering"):
         assert Image.open(client.ask(operation, image_id).payload).format == "WEBP"
     picture = client.ask("write_caption", image_id, body=models.WriteCaptionBody(caption="Our old boat"))
