@@ -254,6 +254,7 @@ def test_the_openapi_document_names_every_route_and_parameter(web):
         ("/api/v1/images", "post"),
         ("/api/v1/images/{image_id}/original", "get"),
         ("/api/v1/images/{image_id}/rendering", "get"),
+        ("/api/v1/images/{image_id}/film", "get"),
         ("/api/v1/transcribe", "post"),
         ("/api/v1/images/{image_id}/keywords", "put"),
         ("/api/v1/images/{image_id}/favourite", "put"),
