@@ -296,7 +296,7 @@ def test_a_large_file_is_sent_piece_by_piece_and_closed(app, tmp_path):
     path.write_bytes(bytes(range(256)) * (page_server.LARGEST_IN_MEMORY // 128))
     files = []
 
-    @app.get("/api/v1/images/x/original")
+    @app.get("/api/v1/images/large/original")
     def original() -> Response:
         files.append(path.open("rb"))
         made = Response(wrap_file(request.environ, files[-1], 65536), direct_passthrough=True)
@@ -305,11 +305,11 @@ def test_a_large_file_is_sent_piece_by_piece_and_closed(app, tmp_path):
         return made
 
     with serving(app, threads=THREADS) as url:
-        status, headers, body = ask(url, "/api/v1/images/x/original")
+        status, headers, body = ask(url, "/api/v1/images/large/original")
         assert (status, headers["content-length"]) == (200, str(path.stat().st_size))
         assert body == path.read_bytes()
         with connect(url) as hasty:  # goes away in the middle
-            hasty.sendall(b"GET /api/v1/images/x/original HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            hasty.sendall(b"GET /api/v1/images/large/original HTTP/1.1\r\nHost: localhost\r\n\r\n")
             hasty.recv(10_000)
         wait_until(lambda: len(files) == 2 and all(file.closed for file in files))
 
