@@ -73,6 +73,7 @@ def test_a_page_takes_few_requests_and_bytes_before_its_pictures(page):
     taken: dict[str, int] = {}
     client = page.context.new_cdp_session(page)
     client.send("Network.enable")
+    client.send("Emulation.setCPUThrottlingRate", {"rate": 4})  # a slow machine paints before all is here
     urls: dict[str, str] = {}
     client.on(
         "Network.responseReceived", lambda event: urls.update({event["requestId"]: event["response"]["url"]})
