@@ -6,7 +6,8 @@ those of Babel, which Unicode collects. On first use all are written into a file
 what can be made again, from which they load within half a second.
 
 Many names of places are words, too. A word of a question is not read as a place where `ordinary_words.txt`
-has it: words that English, German, French or Spanish text has often.
+has it: words that English, German, French or Spanish text has often, by the counts of
+wordfreq 3.1 (CC BY-SA 4.0).
 """
 
 from __future__ import annotations
