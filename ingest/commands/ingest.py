@@ -29,6 +29,7 @@ from es_config.commands.options import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from datetime import tzinfo
 
     from click.shell_completion import CompletionItem
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ingest.report import IngestSummary
     from ingest.sources.places import NamedPlaces
     from ingest.sources.web import WebLimits
+    from ingest.workers.driver import SharedWork
 
 SOURCE = re.compile(r"@|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 """beginning of a place that is no path"""
@@ -253,13 +255,14 @@ def ingest(
       glimpse ingest ~/Pictures --watch
       glimpse ingest s3://bucket/photos shard-{000..015}.tar @addresses.txt
     """
+    from contextlib import nullcontext
+
     from ingest.files.walk import EVERYTHING, Exclusions
     from ingest.metrics import published
     from ingest.options import IngestOptions, PruneOptions
     from ingest.pipeline.run import IngestJob
     from ingest.sources.web import WebLimits
     from ingest.wiring import EncoderOptions, IngestSettings, open_dependencies, sample_pictures
-    from ingest.workers.wiring import shared_ingest
     from models.fast.choose import Requested
     from models.pixels import give_memory_back
 
@@ -316,17 +319,21 @@ def ingest(
         words_later=words == "later",
         retry_failed=retry_failed,
     )
-    work = shared_ingest(
-        crew,
-        dependencies=dependencies,
-        settings=settings,
-        options=options,
-        environ=os.environ,
-        paths=opened.paths,
-        limits=limits,
-        threads=threads,
-        say=say,
-    )
+    work: AbstractContextManager[SharedWork | None] = nullcontext()
+    if crew:
+        from ingest.workers.wiring import shared_ingest
+
+        work = shared_ingest(
+            crew,
+            dependencies=dependencies,
+            settings=settings,
+            options=options,
+            environ=os.environ,
+            paths=opened.paths,
+            limits=limits,
+            threads=threads,
+            say=say,
+        )
     with published(job.meter, metrics_port), work as shared:
         if watch:
             prepare_searches(job, alias, model_dir)
